@@ -1,13 +1,13 @@
 """Every error that edgetl raises on purpose.
 
-    EdgetlError            one clear line for a person: what was expected, what was found, what to do
-    ├── InputError         wrong usage or wrong input                       exit 2
-    ├── MissingPackage     a package that this command needs is not here    exit 2
-    ├── NotThereYet        a part that is designed but not built            exit 2
-    ├── BundleError        a bundle that is incomplete, altered or foreign  exit 2
-    ├── CameraError        a source that can't be opened or read            exit 2
-    ├── EngineError        an engine that can't load or run a model         exit 2
-    └── GateFailed         a check on the model itself did not hold         exit 1
+EdgetlError            one clear line for a person: what was expected, what was found, what to do
+├── InputError         wrong usage or wrong input                       exit 2
+├── MissingPackage     a package that this command needs is not here    exit 2
+├── NotThereYet        a part that is designed but not built            exit 2
+├── BundleError        a bundle that is incomplete, altered or foreign  exit 2
+├── CameraError        a source that can't be opened or read            exit 2
+├── EngineError        an engine that can't load or run a model         exit 2
+└── GateFailed         a check on the model itself did not hold         exit 1
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of every part of the manifest: immutable, unknown keys refused."""
 
 
-class Preprocess(Frozen, kw_only=True):
+class Preprocess(Frozen, frozen=True, kw_only=True):
     """How a camera frame becomes the network's input; the compiled graph holds mean, std and colour order.
 
     The host only resizes (letterbox: scale to fit, centred, padded with `pad_value`) to `size_hw` in
@@ -45,7 +45,7 @@ class Preprocess(Frozen, kw_only=True):
             raise ValueError(f"Preprocess.std must be above zero, found {self.std}")
 
 
-class TensorSpec(Frozen, kw_only=True):
+class TensorSpec(Frozen, frozen=True, kw_only=True):
     """Name, dtype and static shape of one graph input or output."""
 
     name: str
@@ -53,7 +53,7 @@ class TensorSpec(Frozen, kw_only=True):
     shape: tuple[Positive, ...]
 
 
-class Decode(Frozen, kw_only=True):
+class Decode(Frozen, frozen=True, kw_only=True):
     """What the graph's outputs mean.
 
     `boxes_scores_classes`: boxes (1, K, 4) float32 as x1, y1, x2, y2 in pixels of the network input;
@@ -66,7 +66,7 @@ class Decode(Frozen, kw_only=True):
     stride: Positive
 
 
-class Metric(Frozen, kw_only=True):
+class Metric(Frozen, frozen=True, kw_only=True):
     """One measured figure on a named set of images."""
 
     name: str
@@ -75,7 +75,7 @@ class Metric(Frozen, kw_only=True):
     per_class: dict[str, float] = msgspec.field(default_factory=dict)
 
 
-class Hop(Frozen, kw_only=True):
+class Hop(Frozen, frozen=True, kw_only=True):
     """One step of the chain, compared with the step before it, by tensor and by the task's metric.
 
     `max_rel_error` is the largest absolute difference over the largest absolute reference value, the
@@ -91,7 +91,7 @@ class Hop(Frozen, kw_only=True):
     note: str = ""
 
 
-class Latency(Frozen, kw_only=True):
+class Latency(Frozen, frozen=True, kw_only=True):
     """Measured time of one engine and variant on the machine that exported, in milliseconds."""
 
     engine: EngineName
@@ -102,7 +102,7 @@ class Latency(Frozen, kw_only=True):
     runs: int
 
 
-class Variant(Frozen, kw_only=True):
+class Variant(Frozen, frozen=True, kw_only=True):
     """One compiled form of the network: an ONNX file, and the precision an engine runs it in."""
 
     name: str
@@ -111,7 +111,7 @@ class Variant(Frozen, kw_only=True):
     engines: tuple[EngineName, ...]
 
 
-class Check(Frozen, kw_only=True):
+class Check(Frozen, frozen=True, kw_only=True):
     """One finding about one operator on one target."""
 
     code: str
@@ -121,7 +121,7 @@ class Check(Frozen, kw_only=True):
     advice: str = ""
 
 
-class TargetResult(Frozen, kw_only=True):
+class TargetResult(Frozen, frozen=True, kw_only=True):
     """What would run on one target, and what the host could check of it."""
 
     variant: str
@@ -131,7 +131,7 @@ class TargetResult(Frozen, kw_only=True):
     note: str = ""
 
 
-class Chosen(Frozen, kw_only=True):
+class Chosen(Frozen, frozen=True, kw_only=True):
     """The variant and engine that met the accuracy budget in the least measured time."""
 
     variant: str
@@ -139,14 +139,14 @@ class Chosen(Frozen, kw_only=True):
     reason: str
 
 
-class FileEntry(Frozen, kw_only=True):
+class FileEntry(Frozen, frozen=True, kw_only=True):
     """Size and hash of one file in the bundle."""
 
     sha256: Sha256
     bytes: Annotated[int, msgspec.Meta(ge=0)]
 
 
-class Provenance(Frozen, kw_only=True):
+class Provenance(Frozen, frozen=True, kw_only=True):
     """Where the bundle comes from."""
 
     edgetl: str
@@ -161,7 +161,7 @@ class Provenance(Frozen, kw_only=True):
     packages: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class Manifest(Frozen, kw_only=True):
+class Manifest(Frozen, frozen=True, kw_only=True):
     """A bundle's contract; `manifest.json` holds exactly this."""
 
     schema_version: Annotated[int, msgspec.Meta(ge=1)]

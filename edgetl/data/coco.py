@@ -1,0 +1,100 @@
+"""COCO JSON: `annotations/<split>.json` beside the images (https://cocodataset.org/#format-data)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edgetl.data.dataset import Dataset, Sample, make_sample
+from edgetl_runtime.errors import InputError
+
+
+def coco_splits(root: Path) -> dict[str, Path]:
+    """Split name -> annotation file; `instances_train2017.json` counts as `train`."""
+    splits: dict[str, Path] = {}
+    for file in sorted((root / "annotations").glob("*.json")):
+        name = file.stem.removeprefix("instances_").rstrip("0123456789")
+        splits[name.rstrip("_-") or file.stem] = file
+    return splits
+
+
+def read_coco(root: Path, annotation_file: Path, *, name: str) -> Dataset:
+    """One COCO annotation file as a Dataset.
+
+    Category ids are mapped to 0..C-1 in the order of their ids; `iscrowd` becomes ignore; images may carry
+    `group` and `domain`. Raises InputError naming the file for bad JSON, unknown ids and missing images.
+    """
+    document = _load(annotation_file)
+    categories = sorted(document["categories"], key=lambda c: int(c["id"]))
+    index_of = {int(c["id"]): i for i, c in enumerate(categories)}
+    boxes_of: dict[int, list[dict[str, Any]]] = {int(i["id"]): [] for i in document["images"]}
+    for a in document["annotations"]:
+        if int(a["image_id"]) not in boxes_of:
+            raise InputError(
+                f"{annotation_file}: annotation {a.get('id')} belongs to image id {a['image_id']}, which is not listed",
+                remedy="remove the annotation or list the image",
+            )
+        if int(a["category_id"]) not in index_of:
+            raise InputError(
+                f"{annotation_file}: annotation {a.get('id')} has unknown class id {a['category_id']}, "
+                f"expected one of {sorted(index_of)}",
+                remedy="correct the annotation or add the category",
+            )
+        boxes_of[int(a["image_id"])].append(a)
+    domain = str(document.get("info", {}).get("domain", ""))
+    samples = tuple(
+        _sample(root, annotation_file, image, boxes_of[int(image["id"])], index_of, domain)
+        for image in document["images"]
+    )
+    return Dataset(name, tuple(str(c["name"]) for c in categories), samples)
+
+
+def _load(annotation_file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(annotation_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{annotation_file}: not readable as JSON ({error})", remedy="restore the file") from error
+    missing = [k for k in ("images", "annotations", "categories") if k not in document]
+    if missing:
+        raise InputError(f"{annotation_file}: not a COCO file, it lacks {', '.join(missing)}")
+    return dict(document)
+
+
+def _sample(
+    root: Path,
+    annotation_file: Path,
+    image: dict[str, Any],
+    annotations: list[dict[str, Any]],
+    index_of: dict[int, int],
+    domain: str,
+) -> Sample:
+    width, height = float(image["width"]), float(image["height"])
+    boxes = []
+    for a in annotations:
+        x, y, w, h = (float(v) for v in a["bbox"])
+        boxes.append((x / width, y / height, (x + w) / width, (y + h) / height))
+    return make_sample(
+        _find(root, annotation_file, str(image["file_name"])),
+        boxes,
+        [index_of[int(a["category_id"])] for a in annotations],
+        [bool(a.get("iscrowd", 0)) for a in annotations],
+        classes=len(index_of),
+        label_file=annotation_file,
+        group=str(image.get("group", "")),
+        domain=str(image.get("domain", domain)),
+    )
+
+
+def _find(root: Path, annotation_file: Path, file_name: str) -> Path:
+    split = annotation_file.stem.removeprefix("instances_")
+    places = [
+        root / file_name,
+        root / "images" / file_name,
+        root / "images" / split / file_name,
+        root / split / file_name,
+    ]
+    for place in places:
+        if place.is_file():
+            return place
+    raise InputError(f"{annotation_file}: image {file_name} is missing under {root}", remedy="restore or unlist it")

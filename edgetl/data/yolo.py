@@ -1,0 +1,102 @@
+"""YOLO directories: a data.yaml, `images/<split>/` and `labels/<split>/` with `class cx cy w h` lines."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from edgetl.data.dataset import IMAGE_SUFFIXES, Dataset, Sample, make_sample
+from edgetl_runtime.errors import InputError
+
+NOT_SPLITS = frozenset({"path", "names", "nc", "download", "group_pattern", "domain"})
+
+
+def yolo_splits(description: Path) -> dict[str, Path]:
+    """Split name -> image directory, as data.yaml names them."""
+    document = _load(description)
+    root = description.parent / str(document.get("path") or ".")
+    return {
+        str(key): root / str(value)
+        for key, value in document.items()
+        if key not in NOT_SPLITS and isinstance(value, str) and value
+    }
+
+
+def read_yolo(description: Path, image_dir: Path, *, name: str) -> Dataset:
+    """One split of a YOLO directory as a Dataset.
+
+    An image without a label file has no objects, as the format says. `group_pattern` in data.yaml is a
+    regular expression on the file stem: what it matches is the sample's group. Raises InputError naming
+    the file and line for anything malformed.
+    """
+    document = _load(description)
+    classes = _classes(description, document)
+    pattern = re.compile(str(document.get("group_pattern", ".*")))
+    if not image_dir.is_dir():
+        raise InputError(f"{description}: split {name!r} points to {image_dir}, which is not a directory")
+    images = sorted(p for p in image_dir.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        raise InputError(f"{image_dir}: no images found, expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return Dataset(name, classes, tuple(_sample(image, len(classes), pattern) for image in images))
+
+
+def _load(description: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        document = yaml.safe_load(description.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{description}: not readable as YAML ({error})", remedy="restore the file") from error
+    if not isinstance(document, dict) or "names" not in document:
+        raise InputError(f"{description}: not a YOLO description, it lacks names")
+    return document
+
+
+def _classes(description: Path, document: dict[str, Any]) -> tuple[str, ...]:
+    names = document["names"]
+    if isinstance(names, list):
+        return tuple(str(n) for n in names)
+    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        return tuple(str(names[i]) for i in range(len(names)))
+    raise InputError(f"{description}: names must be a list, or a mapping from 0 upwards")
+
+
+def label_file_of(image: Path) -> Path:
+    """The label file beside an image: the last `images` folder of its path becomes `labels`."""
+    parts = list(image.parts)
+    for i in range(len(parts) - 2, -1, -1):
+        if parts[i] == "images":
+            parts[i] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _sample(image: Path, classes: int, pattern: re.Pattern[str]) -> Sample:
+    label_file = label_file_of(image)
+    boxes, labels = [], []
+    lines = label_file.read_text(encoding="utf-8").splitlines() if label_file.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        try:
+            label = int(fields[0])
+            cx, cy, w, h = (float(v) for v in fields[1:])
+        except ValueError:
+            raise InputError(
+                f"{label_file}:{number}: expected `class cx cy w h`, found {line[:60]!r}",
+                remedy="correct the line",
+            ) from None
+        boxes.append((cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2))
+        labels.append(label)
+    match = pattern.match(image.stem)
+    return make_sample(
+        image,
+        boxes,
+        labels,
+        [False] * len(labels),
+        classes=classes,
+        label_file=label_file,
+        group=match.group(0) if match else image.stem,
+    )

@@ -1,0 +1,140 @@
+"""An anchor-free detector without NMS: centre heatmap, offset and size at stride 4.
+
+Centres as points after CenterNet (Zhou et al. 2019, arXiv:1904.07850); box regression over the whole centre
+region after TTFNet (Liu et al. 2020, arXiv:1909.00700), which converges in far fewer steps. A peak is the
+local maximum over 3x3 cells and over all classes; a static TopK picks the best ones.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgetl.models.backbone import Backbone
+
+STRIDE = 4
+SIZE_UNIT_PX = 32.0
+"""Sizes are exp(s) * SIZE_UNIT_PX pixels, so that s = 0 is a common object."""
+SIZE_LOG_LIMIT = 4.0
+PRIOR = 0.02
+"""Heatmap score at the start of training, small because most cells hold no centre."""
+
+
+class Maps(NamedTuple):
+    """heat: (B, C, H, W) logits. box: (B, 4, H, W): offset x, y in cells, log size w, h in SIZE_UNIT_PX."""
+
+    heat: Tensor
+    box: Tensor
+
+
+class SeparableConv(nn.Sequential):
+    """Depthwise k x k, then pointwise, each with batch norm; ReLU at the end."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, kernel: int = 3) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels_in, kernel, padding=kernel // 2, groups=channels_in, bias=False),
+            nn.BatchNorm2d(channels_in),
+            nn.Conv2d(channels_in, channels_out, 1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+class Neck(nn.Module):
+    """Top-down pyramid: strides 32 to 4 summed into one map at stride 4."""
+
+    def __init__(self, channels: tuple[int, ...], widths: tuple[int, ...] = (64, 96, 128, 128)) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, w, 1, bias=False), nn.BatchNorm2d(w))
+            for c, w in zip(channels, widths, strict=True)
+        )
+        self.context = SeparableConv(widths[-1], widths[-1], kernel=5)
+        self.down = nn.ModuleList(SeparableConv(upper, lower, kernel=5) for lower, upper in pairwise(widths))
+        self.out_channels = widths[0]
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Features at strides 4 to 32 in, (B, out_channels, H / 4, W / 4) out."""
+        x = self.context(F.relu(self.lateral[-1](features[-1])))
+        for i in range(len(features) - 2, -1, -1):
+            x = F.interpolate(self.down[i](x), scale_factor=2.0, mode="nearest")
+            x = F.relu(self.lateral[i](features[i]) + x)
+        return x
+
+
+class Head(nn.Module):
+    """Two light towers on the stride-4 map: class heatmap, and box."""
+
+    def __init__(self, channels: int, classes: int, width: int = 64) -> None:
+        super().__init__()
+        self.heat_tower = nn.Sequential(SeparableConv(channels, width, kernel=5), SeparableConv(width, width))
+        self.box_tower = nn.Sequential(SeparableConv(channels, width, kernel=5), SeparableConv(width, width))
+        self.heat = nn.Conv2d(width, classes, 1)
+        self.box = nn.Conv2d(width, 4, 1)
+        nn.init.normal_(self.heat.weight, std=0.01)
+        nn.init.constant_(self.heat.bias, float(torch.logit(torch.tensor(PRIOR))))  # type: ignore[arg-type]
+        nn.init.normal_(self.box.weight, std=0.01)
+        nn.init.zeros_(self.box.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Maps:
+        """(B, channels, H, W) in, Maps of the same H and W out."""
+        return Maps(self.heat(self.heat_tower(x)), self.box(self.box_tower(x)))
+
+
+class Detector(nn.Module):
+    """Backbone, neck and head: normalised RGB (B, 3, H, W) in, Maps at stride 4 out."""
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone.module
+        self.neck = Neck(backbone.channels)
+        self.head = Head(self.neck.out_channels, classes)
+
+    def forward(self, x: Tensor) -> Maps:
+        return self.head_on(self.backbone(x))
+
+    def head_on(self, features: list[Tensor]) -> Maps:
+        """Maps from backbone features, for training on cached features."""
+        maps: Maps = self.head(self.neck(features))
+        return maps
+
+
+def box_map_to_xyxy(box: Tensor) -> Tensor:
+    """(B, 4, H, W) head output to (B, 4, H, W) x1, y1, x2, y2 in pixels of the network input."""
+    height, width = box.shape[2:]
+    x = torch.arange(width, dtype=box.dtype, device=box.device).view(1, 1, 1, -1) + 0.5
+    y = torch.arange(height, dtype=box.dtype, device=box.device).view(1, 1, -1, 1) + 0.5
+    cx = (x + box[:, 0:1]) * STRIDE
+    cy = (y + box[:, 1:2]) * STRIDE
+    half = torch.exp(box[:, 2:4].clamp(-SIZE_LOG_LIMIT, SIZE_LOG_LIMIT)) * (SIZE_UNIT_PX / 2)
+    w, h = half[:, 0:1], half[:, 1:2]
+    return torch.cat([cx - w, cy - h, cx + w, cy + h], dim=1)
+
+
+def decode_maps(maps: Maps, max_detections: int) -> tuple[Tensor, Tensor, Tensor]:
+    """boxes (B, K, 4) in network pixels, scores (B, K) falling, classes (B, K) int64; static shapes.
+
+    Only the K cells that were picked are turned into boxes. H and W are read from the maps once, as
+    constants in an exported graph.
+    """
+    heat, box = maps
+    height, width = int(heat.shape[2]), int(heat.shape[3])
+    best, label = heat.max(dim=1, keepdim=True)
+    peak = best >= F.max_pool2d(best, kernel_size=3, stride=1, padding=1)
+    score = torch.where(peak, best, torch.full_like(best, -30.0)).flatten(1)
+    top, index = torch.topk(score, max_detections, dim=1)
+    classes = torch.gather(label.flatten(1), 1, index)
+    picked = torch.gather(box.flatten(2), 2, index.unsqueeze(1).expand(-1, 4, -1)).transpose(1, 2)
+    column = (index % width).to(picked.dtype)
+    row = torch.div(index, width, rounding_mode="floor").to(picked.dtype)
+    cx = (column + 0.5 + picked[..., 0]) * STRIDE
+    cy = (row + 0.5 + picked[..., 1]) * STRIDE
+    half = torch.exp(picked[..., 2:4].clamp(-SIZE_LOG_LIMIT, SIZE_LOG_LIMIT)) * (SIZE_UNIT_PX / 2)
+    boxes = torch.stack([cx - half[..., 0], cy - half[..., 1], cx + half[..., 0], cy + half[..., 1]], dim=-1)
+    boxes = boxes.clamp(min=0.0)
+    limit = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device) * STRIDE
+    return torch.minimum(boxes, limit), torch.sigmoid(top), classes

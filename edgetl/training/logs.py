@@ -1,0 +1,58 @@
+"""Training curves as CSV, for people and programs, and as TensorBoard events."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+COLUMNS = ("phase", "epoch", "step", "seconds", "loss", "heat_loss", "box_loss", "lr", "val_ap50", "val_ap")
+
+
+class CurveLog:
+    """Appends rows to metrics.csv and, where tensorboard is installed, to an events file."""
+
+    def __init__(self, directory: Path, *, resume: bool) -> None:
+        self.path = directory / "metrics.csv"
+        fresh = not (resume and self.path.is_file())
+        self._file = self.path.open("w" if fresh else "a", newline="", encoding="utf-8")
+        self._rows = csv.DictWriter(self._file, COLUMNS)
+        if fresh:
+            self._rows.writeheader()
+        self._board = _open_board(directory)
+
+    def write(self, step: int, values: Mapping[str, float | int | str]) -> None:
+        """One row; numbers go to TensorBoard too."""
+        rounded = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()}
+        self._rows.writerow({"step": step, **rounded})
+        self._file.flush()
+        if self._board is not None:
+            for key, value in values.items():
+                if not isinstance(value, str):
+                    self._board.add_scalar(key, value, step)
+
+    def close(self) -> None:
+        """Close both files."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _open_board(directory: Path):  # type: ignore[no-untyped-def]
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(directory / "tensorboard"))  # type: ignore[no-untyped-call]
+
+
+def read_curve(path: Path) -> list[dict[str, float | str]]:
+    """Rows of a metrics.csv; numbers as float, empty cells left out."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {k: (v if k == "phase" else float(v)) for k, v in row.items() if v not in {"", None}}
+            for row in csv.DictReader(file)
+        ]

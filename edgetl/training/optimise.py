@@ -1,0 +1,82 @@
+"""Optimiser, learning-rate schedule and averaged weights of a fine-tuning run."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from edgetl.models.detector import Detector
+from edgetl.training.config import TuneConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+LEVELS = 8
+"""Learning rates fall towards the input in this many equal shares of the backbone's depth."""
+
+
+def parameter_groups(model: Detector, config: TuneConfig, *, transfer: bool) -> list[dict[str, Any]]:
+    """Parameter groups with a `base_lr`: the head's rate, and rates falling towards the input for a
+    pretrained backbone. Without transfer every parameter learns at the head's rate. Biases and norms are
+    not decayed.
+    """
+    rated = [(p, config.head_lr) for m in (model.neck, model.head) for p in m.parameters()]
+    backbone = list(model.backbone.parameters())
+    for i, parameter in enumerate(backbone):
+        quarters_earlier = 4 * (1 - (i * LEVELS // len(backbone) + 1) / LEVELS)
+        rated.append(
+            (parameter, config.backbone_lr * config.depth_decay**quarters_earlier if transfer else config.head_lr)
+        )
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter, rate in rated:
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    return [
+        {"params": members, "lr": rate, "base_lr": rate, "weight_decay": decay}
+        for (rate, decay), members in groups.items()
+    ]
+
+
+def rate_at(step: int, steps: int, *, warmup: int) -> float:
+    """Share of the base rate: linear warm-up, then a cosine to 2 %."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(steps - warmup, 1)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def set_rate(optimiser: torch.optim.Optimizer, share: float) -> None:
+    """Set every group's rate to this share of its base rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["base_lr"] * share
+
+
+class Average:
+    """An exponential moving average of weights and buffers, young averages following faster."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.state: dict[str, Tensor] = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    def update(self, model: nn.Module) -> None:
+        """Move towards the model's present weights."""
+        self.updates += 1
+        share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        with torch.no_grad():
+            for key, value in model.state_dict().items():
+                if value.dtype.is_floating_point:
+                    self.state[key].lerp_(value, share)
+                else:
+                    self.state[key].copy_(value)
+
+
+def freeze_statistics(modules: Iterable[nn.Module]) -> None:
+    """Put batch norms into eval mode, so that small batches do not spoil pretrained statistics."""
+    for module in modules:
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()

@@ -1,0 +1,102 @@
+"""A camera on Linux' V4L2, through OpenCV."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from edgetl_runtime.cameras._opencv import quiet_cv2, retrieve
+from edgetl_runtime.errors import CameraError
+from edgetl_runtime.pool import FramePool
+from edgetl_runtime.result import Frame
+
+_MAX_FAILED_IN_A_ROW = 10
+_MAX_STAMP_AGE_NS = 1_000_000_000
+_UNKNOWN_FPS = 30.0
+
+
+class V4L2Camera:
+    """A live camera: one driver buffer, frames stamped when they were captured.
+
+    The driver's own stamp is used where it is on CLOCK_MONOTONIC, which V4L2 drivers mostly do; otherwise
+    the time right after the grab, before decoding. What the camera does not do as asked is in `notes`.
+    """
+
+    live = True
+    frame_count: int | None = None
+
+    def __init__(self, source: str, *, size_hw: tuple[int, int] | None = None, fps: float | None = None) -> None:
+        index = int(source) if source.isdecimal() else int(source.removeprefix("/dev/video") or -1)
+        self.camera_id = f"/dev/video{index}"
+        _check_device(self.camera_id)
+        cv2 = quiet_cv2()
+        self._cv2 = cv2
+        self._capture: Any = cv2.VideoCapture(index, cv2.CAP_V4L2)
+        if not self._capture.isOpened():
+            raise CameraError(
+                f"{self.camera_id} can't be opened", remedy="check that no other program uses it (fuser -v)"
+            )
+        self.failed = 0
+        self.notes: list[str] = []
+        self._ask("buffer count", cv2.CAP_PROP_BUFFERSIZE, 1)
+        if size_hw:
+            self._ask("width", cv2.CAP_PROP_FRAME_WIDTH, size_hw[1])
+            self._ask("height", cv2.CAP_PROP_FRAME_HEIGHT, size_hw[0])
+        if fps:
+            self._ask("rate", cv2.CAP_PROP_FPS, fps)
+        stated = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self.fps = stated if math.isfinite(stated) and stated > 0 else _UNKNOWN_FPS
+        self.size_hw = (
+            int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+            int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+        )
+        self._pool = FramePool()
+        self._next_id = 0
+
+    def _ask(self, what: str, key: int, value: float) -> None:
+        """Set one property and read it back; a difference becomes a note."""
+        self._capture.set(key, value)
+        found = float(self._capture.get(key))
+        if abs(found - value) > 0.01 * value:
+            self.notes.append(f"{self.camera_id}: {what} {value:g} asked, {found:g} found")
+
+    def read(self) -> Frame | None:
+        """The next frame. Raises CameraError where the camera is gone or gives no frame that decodes."""
+        for _ in range(_MAX_FAILED_IN_A_ROW):
+            if self._capture is None:
+                return None
+            if not self._capture.grab():
+                raise CameraError(f"{self.camera_id} gives no more frames", remedy="check its cable and its power")
+            stamp = self._stamp(time.monotonic_ns())
+            frame_id, self._next_id = self._next_id, self._next_id + 1
+            image = retrieve(self._capture, self._pool, self.size_hw)
+            if image is not None:
+                return Frame(image, frame_id, self.camera_id, stamp)
+            self.failed += 1
+        raise CameraError(f"{self.camera_id}: {_MAX_FAILED_IN_A_ROW} frames in a row could not be decoded")
+
+    def _stamp(self, now_ns: int) -> int:
+        """The driver's capture time where it is plausible on our clock, else `now_ns`."""
+        stated_ms = float(self._capture.get(self._cv2.CAP_PROP_POS_MSEC))
+        if not math.isfinite(stated_ms):
+            return now_ns
+        stated_ns = int(stated_ms * 1e6)
+        return stated_ns if 0 <= now_ns - stated_ns < _MAX_STAMP_AGE_NS else now_ns
+
+    def close(self) -> None:
+        """Let go of the device."""
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+
+def _check_device(device: str) -> None:
+    if Path(device).exists():
+        return
+    present = sorted(str(p) for p in Path("/dev").glob("video*"))
+    raise CameraError(
+        f"there is no camera {device}",
+        remedy=f"present: {', '.join(present)}" if present else "no /dev/video* is present, plug a camera in",
+    )

@@ -1,0 +1,134 @@
+"""Engines, one file each, found by name: an ONNX file in, an object that infers out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+from edgetl_runtime._imports import present
+from edgetl_runtime.errors import EngineError, MissingPackage
+from edgetl_runtime.spec import EngineName
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgetl_runtime.bundle import Bundle
+    from edgetl_runtime.spec import Precision, TensorSpec, Variant
+
+Spin = Literal["short", "off", "default"]
+"""How worker threads wait between frames: a short busy wait, none, or the engine's own default."""
+
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+
+
+class Engine(Protocol):
+    """A loaded network. Not for two threads at once.
+
+    inputs, outputs: names, dtypes and static shapes. precision: what the engine runs the network in, read
+    back from it where it can say.
+    """
+
+    name: EngineName
+    precision: Precision
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def infer(self, inputs: Mapping[str, NDArray[np.generic]]) -> Mapping[str, NDArray[np.generic]]:
+        """Run once. Inputs must be C-contiguous and stay unchanged meanwhile.
+
+        The returned arrays belong to the engine and are valid until its next infer or close: copy what must
+        live longer. Raises EngineError for a wrong name, dtype or shape, or a failure inside.
+        """
+
+    def close(self) -> None:
+        """Free the network; infer raises EngineError afterwards. Closing twice is fine."""
+
+
+def available_engines() -> tuple[EngineName, ...]:
+    """The engines whose package is on this machine; nothing is imported."""
+    return tuple(name for name in ENGINES if present(name))
+
+
+def load_engine(
+    name: str,
+    model_path: str | os.PathLike[str],
+    *,
+    precision: Precision,
+    threads: int = 0,
+    spin: Spin = "short",
+) -> Engine:
+    """Load an ONNX file into the engine called `name`. threads: 0 lets the engine choose.
+
+    Raises EngineError for an unknown name, a model that does not load, or a precision that the engine or
+    this CPU does not run; MissingPackage where the engine's package is absent.
+    """
+    if name == "onnxruntime":
+        from edgetl_runtime.engines.onnxruntime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(model_path, precision=precision, threads=threads, spin=spin)
+    if name == "openvino":
+        from edgetl_runtime.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(model_path, precision=precision, threads=threads)
+    raise EngineError(f"no engine {name!r}", remedy=f"choose one of {', '.join(ENGINES)}")
+
+
+def choose(bundle: Bundle, *, variant: str | None = None, engine: str | None = None) -> tuple[Variant, EngineName]:
+    """The pair to run: what was asked for, else what the manifest chose. Never another one in silence.
+
+    Raises EngineError that lists every pair in the bundle where the one asked for is not among them.
+    """
+    manifest = bundle.manifest
+    wanted = (variant or manifest.chosen.variant, engine or manifest.chosen.engine)
+    for candidate in manifest.variants:
+        for name in candidate.engines:
+            if (candidate.name, name) == wanted:
+                return candidate, name
+    pairs = ", ".join(f"{v.name} on {' or '.join(v.engines)}" for v in manifest.variants)
+    raise EngineError(
+        f"the bundle {bundle.path} has no variant {wanted[0]!r} for engine {wanted[1]!r}",
+        remedy=f"there are: {pairs}; choose with --variant and --engine",
+    )
+
+
+def load_bundle_engine(
+    bundle: Bundle,
+    *,
+    variant: str | None = None,
+    engine: str | None = None,
+    threads: int = 0,
+    spin: Spin = "short",
+) -> Engine:
+    """Load one variant of a bundle, by default the chosen pair; its tensors are compared with the manifest.
+
+    Raises EngineError for a pair that is not in the bundle or tensors that differ; MissingPackage, naming
+    the pairs that this machine could run instead, where the engine's package is absent.
+    """
+    picked, name = choose(bundle, variant=variant, engine=engine)
+    try:
+        loaded = load_engine(name, bundle.model_path(picked), precision=picked.precision, threads=threads, spin=spin)
+    except MissingPackage as error:
+        here = available_engines()
+        others = [f"--variant {v.name} --engine {e}" for v in bundle.manifest.variants for e in v.engines if e in here]
+        if others:
+            error.remedy += f"; or run another pair that works here: {', '.join(others)}"
+        raise
+    for kind, found, expected in (
+        ("inputs", loaded.inputs, bundle.manifest.inputs),
+        ("outputs", loaded.outputs, bundle.manifest.outputs),
+    ):
+        if sorted(found, key=lambda t: t.name) != sorted(expected, key=lambda t: t.name):
+            loaded.close()
+            raise EngineError(
+                f"{picked.file} has {kind} {describe(found)}, the manifest says {describe(expected)}",
+                remedy="export the bundle again",
+            )
+    return loaded
+
+
+def describe(tensors: tuple[TensorSpec, ...]) -> str:
+    """Tensors as text for a person."""
+    return ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in tensors)

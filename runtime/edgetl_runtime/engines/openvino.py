@@ -1,0 +1,108 @@
+"""OpenVINO on the CPU, reading the ONNX file itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgetl_runtime._imports import need
+from edgetl_runtime.engines._tensors import check_inputs, tensor_spec
+from edgetl_runtime.errors import EngineError
+from edgetl_runtime.spec import EngineName
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgetl_runtime.spec import Precision
+
+DEVICE = "CPU"
+# What the layers that the model does not quantise run in; OpenVINO left alone would pick bf16 in silence.
+_HINT = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+
+
+class OpenVinoEngine:
+    """A compiled model with the LATENCY hint and one infer request that is reused.
+
+    Device and precision are read back from the compiled model and compared with what was asked for.
+    """
+
+    def __init__(self, model_path: str | os.PathLike[str], *, precision: Precision, threads: int = 0) -> None:
+        self.name: EngineName = "openvino"
+        self.precision: Precision = precision
+        self._model = str(model_path)
+        if not Path(model_path).is_file():
+            raise EngineError(f"no model at {model_path}")
+        self._ov = need("openvino")
+        core = self._ov.Core()
+        _check_capability(core, precision)
+        config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINT[precision]}
+        if threads:
+            config["INFERENCE_NUM_THREADS"] = str(threads)
+        try:
+            compiled = core.compile_model(self._model, DEVICE, config)
+        except Exception as error:
+            raise EngineError(f"openvino can't load {self._model}: {error}") from error
+        _check_compiled(self._ov, compiled, precision)
+        self._request: Any = compiled.create_infer_request()
+        self.inputs = tuple(_spec(port, self._model) for port in compiled.inputs)
+        self.outputs = tuple(_spec(port, self._model) for port in compiled.outputs)
+        self._bound: dict[str, NDArray[np.generic]] = {}
+
+    def infer(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        """Run once. Inputs are shared, not copied; the returned views are valid until the next infer."""
+        if self._request is None:
+            raise EngineError(f"openvino: {self._model} is closed")
+        for index, tensor in enumerate(self.inputs):
+            array = inputs.get(tensor.name)
+            if array is None or array is not self._bound.get(tensor.name):
+                check_inputs(self.inputs, inputs, engine="openvino")
+                self._bind(index, tensor.name, inputs[tensor.name])
+        try:
+            self._request.infer()
+        except Exception as error:
+            raise EngineError(f"openvino failed to run {self._model}: {error}") from error
+        return {t.name: self._request.get_output_tensor(i).data for i, t in enumerate(self.outputs)}
+
+    def _bind(self, index: int, name: str, array: NDArray[np.generic]) -> None:
+        """Point the request at the caller's array; kept, so that the same buffer is bound only once."""
+        self._request.set_input_tensor(index, self._ov.Tensor(array, shared_memory=True))
+        self._bound[name] = array
+
+    def close(self) -> None:
+        """Free the infer request and with it the compiled model."""
+        self._request = None
+        self._bound = {}
+
+
+def _check_capability(core: Any, precision: Precision) -> None:
+    needed = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}[precision]
+    found = list(core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    if needed not in found:
+        raise EngineError(
+            f"this CPU does not run {precision} in openvino (it offers {', '.join(found)})",
+            remedy="choose another variant with --variant",
+        )
+
+
+def _check_compiled(ov: Any, compiled: Any, precision: Precision) -> None:
+    devices = list(compiled.get_property("EXECUTION_DEVICES"))
+    if devices != [DEVICE]:
+        raise EngineError(f"openvino was asked for {DEVICE}, it runs on {', '.join(devices)}")
+    found = compiled.get_property("INFERENCE_PRECISION_HINT")
+    wanted = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}[_HINT[precision]]
+    if found != wanted:
+        raise EngineError(
+            f"openvino was asked for {_HINT[precision]}, it compiled for {found.get_type_name()}",
+            remedy="choose another variant with --variant",
+        )
+
+
+def _spec(port: Any, model: str) -> Any:
+    names = {"f32": "float32", "u8": "uint8", "i64": "int64", "i32": "int32"}
+    dtype = port.element_type.get_type_name()
+    shape = list(port.shape) if port.partial_shape.is_static else [str(port.partial_shape)]
+    return tensor_spec(port.any_name, names.get(dtype, dtype), shape, model=model)
