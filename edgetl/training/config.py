@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -18,7 +18,8 @@ class TuneConfig(Frozen, kw_only=True):
 
     crop_hw: size of the training crops, smaller than size_hw to train faster. probe_epochs: passes over cached
     features of the frozen backbone before fine-tuning. backbone_lr is the rate of the last stage; a stage
-    that is a quarter of the depth earlier learns `depth_decay` times slower.
+    that is a quarter of the depth earlier learns `depth_decay` times slower. freeze_stride: layers up to the
+    features of this stride keep their pretrained weights (0 trains all of them).
     """
 
     task: str = "detect"
@@ -33,6 +34,7 @@ class TuneConfig(Frozen, kw_only=True):
     head_lr: Rate = 1.5e-3
     backbone_lr: Rate = 6e-4
     depth_decay: Share = 0.7
+    freeze_stride: Literal[0, 4, 8] = 4
     weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.02
     ema_decay: Share = 0.995
     max_detections: Positive = 100

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from edgetl.models.backbone import STRIDES
 from edgetl.models.detector import Detector
 from edgetl.training.config import TuneConfig
 
@@ -73,6 +74,16 @@ class Average:
                     self.state[key].lerp_(value, share)
                 else:
                     self.state[key].copy_(value)
+
+
+def freeze_up_to(backbone: nn.Module, stride: int) -> None:
+    """Stop every parameter from learning that the features of this stride depend on."""
+    features = backbone(torch.zeros(1, 3, 64, 64))
+    features[STRIDES.index(stride)].sum().backward()
+    for parameter in backbone.parameters():
+        if parameter.grad is not None:
+            parameter.requires_grad_(False)
+            parameter.grad = None
 
 
 def freeze_statistics(modules: Iterable[nn.Module]) -> None:

@@ -29,7 +29,7 @@ from edgetl.training.config import TuneConfig
 from edgetl.training.features import FeatureCache
 from edgetl.training.logs import CurveLog
 from edgetl.training.loss import Losses, detection_loss
-from edgetl.training.optimise import Average, freeze_statistics, parameter_groups, rate_at, set_rate
+from edgetl.training.optimise import Average, freeze_statistics, freeze_up_to, parameter_groups, rate_at, set_rate
 from edgetl_runtime.errors import EdgetlError, InputError
 from edgetl_runtime.progress import Progress
 from edgetl_runtime.spec import Preprocess
@@ -132,6 +132,8 @@ class _Run:
         self.transfer = config.weights != "none"
         self.normalise = Normalise(card.preprocess)
         self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.transfer and config.freeze_stride:
+            freeze_up_to(self.model.eval().backbone, config.freeze_stride)
         groups = parameter_groups(self.model, config, transfer=self.transfer)
         self.optimiser = torch.optim.AdamW(groups, foreach=True)
         self.average = Average(self.model, config.ema_decay)

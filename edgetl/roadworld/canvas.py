@@ -1,0 +1,168 @@
+"""Where things are painted: the picture, and beside it the buffer that says whose pixel it is."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl.roadworld.camera import NEAR_M, Camera, clip_near
+from edgetl.roadworld.noise import F32, U8
+from edgetl.roadworld.scene import Bgr
+
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+
+SHIFT = 4
+ONE = 1 << SHIFT
+LIMIT_PX = 12000.0
+
+GROUND, BUILDING, PLANT, POLE = 0, 252, 253, 254
+MAX_OBJECTS = 250
+"""Owners in the buffer: 0 ground or sky, 1..250 labelled objects of this frame, above that scenery."""
+
+
+def fixed(uv: F64) -> I32:
+    """Pixels (N, 2) as cv2 fixed-point coordinates, whose integers are pixel centres."""
+    return ((np.clip(uv, -LIMIT_PX, LIMIT_PX) - 0.5) * ONE).round().astype(np.int32)
+
+
+@lru_cache(maxsize=1)
+def _halo() -> F32:
+    y, x = np.mgrid[-1:1:65j, -1:1:65j]
+    r = np.sqrt(x * x + y * y)
+    halo = (np.exp(-((r * 3.2) ** 2)) + 0.25 * np.exp(-((r * 1.9) ** 2))) * np.clip(1.05 - r, 0, 1)
+    return (halo / halo.max()).astype(np.float32)
+
+
+class Canvas:
+    """The picture (H, W, 3) uint8 BGR and the owner buffer (H, W) uint8, painted far to near.
+
+    `enter` sets the owner, the light and the air of what is painted next.
+    """
+
+    def __init__(self, image: U8, camera: Camera) -> None:
+        self.image = image
+        self.camera = camera
+        self.owner: U8 = np.zeros(image.shape[:2], np.uint8)
+        self._slot = GROUND
+        self._gain: F64 = np.ones(3)
+        self._veil: F64 = np.zeros(3)
+        self._clear = 1.0
+        self._box: list[float] = [np.inf, np.inf, -np.inf, -np.inf]
+
+    def enter(self, slot: int, gain: F64, veil: F64, clear: float) -> None:
+        """Begin one object: owner, light multiplier (3,), haze colour (3,), and what the air lets through."""
+        self._slot = slot
+        self._gain = gain * clear
+        self._veil = veil * (1.0 - clear)
+        self._clear = clear
+        self._box = [np.inf, np.inf, -np.inf, -np.inf]
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """Unclipped pixel bounds x1, y1, x2, y2 of what was painted as owner since `enter`."""
+        return self._box[0], self._box[1], self._box[2], self._box[3]
+
+    def tone(self, bgr: Bgr | F64, k: float = 1.0) -> tuple[float, float, float]:
+        """A surface colour under this object's light and air."""
+        c = np.minimum(np.asarray(bgr) * k * self._gain + self._veil, 255.0)
+        return float(c[0]), float(c[1]), float(c[2])
+
+    def tones(self, colours: F64, emitted: F64) -> list[list[float]]:
+        """Surface colours (N, 3), plus own light (N, 3) that only the air dims, as lists."""
+        lit = colours * self._gain + emitted * self._clear + self._veil
+        out: list[list[float]] = np.minimum(lit, 255.0).tolist()
+        return out
+
+    def own_light(self, bgr: Bgr) -> tuple[float, float, float]:
+        """A colour that shines by itself."""
+        c = np.minimum(np.asarray(bgr) * self._clear + self._veil, 255.0)
+        return float(c[0]), float(c[1]), float(c[2])
+
+    def fill(self, points: I32, colour: tuple[float, ...] | list[float], *, own: bool = True) -> None:
+        """A polygon in fixed-point coordinates."""
+        if len(points) <= 4:
+            cv2.fillConvexPoly(self.image, points, colour, cv2.LINE_AA, SHIFT)
+            if own:
+                cv2.fillConvexPoly(self.owner, points, self._slot, cv2.LINE_8, SHIFT)
+        else:
+            cv2.fillPoly(self.image, [points], colour, cv2.LINE_AA, SHIFT)
+            if own:
+                cv2.fillPoly(self.owner, [points], self._slot, cv2.LINE_8, SHIFT)
+
+    def grow(self, uv: F64) -> None:
+        """Count these pixels (N, 2) to the extent."""
+        box, low, high = self._box, uv.min(axis=0), uv.max(axis=0)
+        box[0], box[1] = min(box[0], float(low[0])), min(box[1], float(low[1]))
+        box[2], box[3] = max(box[2], float(high[0])), max(box[3], float(high[1]))
+
+    def polygon(self, uv: F64, colour: tuple[float, ...], *, own: bool = True) -> None:
+        """A polygon (N, 2) in pixels."""
+        if own:
+            self.grow(uv)
+        self.fill(fixed(uv), colour, own=own)
+
+    def polygon3(self, points: F64, colour: tuple[float, ...], *, own: bool = True) -> None:
+        """A polygon (N, 3) in the ego frame, cut at the near plane."""
+        cam = self.camera.to_camera(points)
+        if cam[:, 2].min() < NEAR_M:
+            cam = clip_near(cam)
+        if len(cam) >= 3:
+            self.polygon(self.camera.to_pixels(cam), colour, own=own)
+
+    def capsule(
+        self, a: F64, b: F64, ra: float, rb: float, colour: tuple[float, ...], *, own: bool = True
+    ) -> None:
+        """A limb from pixel a to pixel b with end radii in pixels."""
+        self.polygon(capsule_outline(a, b, ra, rb), colour, own=own)
+
+    def disc(self, centre: F64, radius: float, colour: tuple[float, ...], *, own: bool = True) -> None:
+        """A disc of this radius in pixels."""
+        self.polygon(centre + radius * _UNIT, colour, own=own)
+
+    def picture(self, bgr: U8, mask: U8, x: int, y: int) -> None:
+        """A picture under a mask (both already scaled), its corner at pixel (x, y); light and air apply."""
+        h, w = mask.shape
+        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, self.owner.shape[1]), min(y + h, self.owner.shape[0])
+        if x0 >= x1 or y0 >= y1:
+            return
+        cut = np.s_[y0 - y : y1 - y, x0 - x : x1 - x]
+        part = self.lit_picture(np.ascontiguousarray(bgr[cut]))
+        where = np.ascontiguousarray(mask[cut])
+        cv2.copyTo(part, where, self.image[y0:y1, x0:x1])
+        self.owner[y0:y1, x0:x1][where > 0] = self._slot
+
+    def lit_picture(self, bgr: U8) -> U8:
+        """The same picture under this object's light and air."""
+        g, v = self._gain, self._veil
+        matrix = np.array([[g[0], 0, 0, v[0]], [0, g[1], 0, v[1]], [0, 0, g[2], v[2]]])
+        out: U8 = cv2.transform(bgr, matrix)
+        return out
+
+    def glow(self, centre: F64, radius: float, bgr: Bgr, strength: float) -> None:
+        """Light added around a pixel; owns nothing."""
+        n = max(int(radius * 2) | 1, 3)
+        x, y = int(centre[0] - n / 2), int(centre[1] - n / 2)
+        x0, y0 = max(x, 0), max(y, 0)
+        x1, y1 = min(x + n, self.owner.shape[1]), min(y + n, self.owner.shape[0])
+        if x0 >= x1 or y0 >= y1 or strength <= 0 or n > 800:
+            return
+        halo = cv2.resize(_halo(), (n, n), interpolation=cv2.INTER_LINEAR)[y0 - y : y1 - y, x0 - x : x1 - x]
+        light = halo[..., None] * (np.asarray(bgr, np.float32) * np.float32(strength * self._clear))
+        part = self.image[y0:y1, x0:x1]
+        cv2.add(part, np.minimum(light, 255).astype(np.uint8), part)
+
+
+def capsule_outline(a: F64, b: F64, ra: float, rb: float) -> F64:
+    """The outline (12, 2) of a limb between two pixels."""
+    angle = float(np.arctan2(b[1] - a[1], b[0] - a[0]))
+    turn = np.linspace(np.pi / 2, 3 * np.pi / 2, 6) + angle
+    left = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    return np.concatenate([a + ra * left, b - rb * left])
+
+
+_TURN = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+_UNIT = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
