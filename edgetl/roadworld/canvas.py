@@ -119,6 +119,13 @@ class Canvas:
         """A limb from pixel a to pixel b with end radii in pixels."""
         self.polygon(capsule_outline(a, b, ra, rb), colour, own=own)
 
+    def ring(self, uv: F64, thickness_px: int, colour: tuple[float, ...]) -> None:
+        """A closed line through pixels (N, 2)."""
+        self.grow(uv)
+        points = [fixed(uv)]
+        cv2.polylines(self.image, points, True, colour, thickness_px, cv2.LINE_AA, SHIFT)
+        cv2.polylines(self.owner, points, True, self._slot, thickness_px, cv2.LINE_8, SHIFT)
+
     def disc(self, centre: F64, radius: float, colour: tuple[float, ...], *, own: bool = True) -> None:
         """A disc of this radius in pixels."""
         self.polygon(centre + radius * _UNIT, colour, own=own)

@@ -1,5 +1,102 @@
-"""edgetl_runtime: a compiled bundle and a camera in, timed perception results out. No torch."""
+"""edgetl_runtime: a compiled bundle and a camera in, timed perception results out. No torch.
+
+with edgetl_runtime.open("model.bundle", "video.mp4") as results:
+    for result in results:
+        ...
+"""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from edgetl_runtime.bundle import Bundle, open_bundle, read_manifest
+    from edgetl_runtime.cameras import open_camera
+    from edgetl_runtime.engines import available_engines, load_bundle_engine, load_engine
+    from edgetl_runtime.loop import Pipeline, Session, Summary, run
+    from edgetl_runtime.result import Detections, Frame, Result
+
 __version__ = "0.1.0"
+
+_LAZY = {
+    "Bundle": "bundle",
+    "Detections": "result",
+    "Frame": "result",
+    "Pipeline": "loop",
+    "Result": "result",
+    "Session": "loop",
+    "Summary": "loop",
+    "available_engines": "engines",
+    "load_bundle_engine": "engines",
+    "load_engine": "engines",
+    "open_bundle": "bundle",
+    "open_camera": "cameras",
+    "read_manifest": "bundle",
+    "run": "loop",
+}
+
+__all__ = [
+    "Bundle",
+    "Detections",
+    "Frame",
+    "Pipeline",
+    "Result",
+    "Session",
+    "Summary",
+    "__version__",
+    "available_engines",
+    "load_bundle_engine",
+    "load_engine",
+    "open",
+    "open_bundle",
+    "open_camera",
+    "read_manifest",
+    "run",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for, so that importing the package costs nothing."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+@contextmanager
+def open(  # noqa: A001  (reads as edgetl_runtime.open)
+    bundle: str | os.PathLike[str],
+    source: str | int,
+    *,
+    variant: str | None = None,
+    engine: str | None = None,
+    threshold: float | None = None,
+    deadline_ms: float = 0.0,
+) -> Iterator[Session]:
+    """Open a verified bundle on a camera, a video file or a folder of images; iterate it for Results.
+
+    A live camera gives its newest frame, a file every frame. Raises BundleError, EngineError, CameraError
+    or MissingPackage, each one clear line.
+    """
+    from edgetl_runtime.bundle import open_bundle
+    from edgetl_runtime.cameras import open_camera
+    from edgetl_runtime.engines import load_bundle_engine
+    from edgetl_runtime.loop import Pipeline, Session
+
+    opened = open_bundle(bundle)
+    camera = open_camera(source)
+    try:
+        loaded = load_bundle_engine(opened, variant=variant, engine=engine)
+        pipeline = Pipeline(opened, loaded, threshold=threshold, deadline_ms=deadline_ms)
+    except BaseException:
+        camera.close()
+        raise
+    with Session(camera, pipeline) as session:
+        yield session

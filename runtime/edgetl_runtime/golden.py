@@ -104,7 +104,7 @@ def replay_golden(bundle: Bundle, engine: Engine, *, tolerance: float | None = N
     worst = 0.0
     for i in range(len(golden.frames)):
         outputs = engine.infer({name: golden.frames[i : i + 1]})
-        expected = {
+        expected: dict[str, NDArray[np.generic]] = {
             "boxes": golden.boxes[i : i + 1],
             "scores": golden.scores[i : i + 1],
             "classes": golden.classes[i : i + 1],
@@ -137,4 +137,5 @@ def frame_error(
 
 
 def _scores(outputs: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float64]:
-    return np.asarray(outputs["scores"], np.float64)[0]
+    scores: NDArray[np.float64] = np.asarray(outputs["scores"], np.float64)[0]
+    return scores

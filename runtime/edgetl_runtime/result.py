@@ -6,7 +6,7 @@ Arrays belong to whoever received the object; the runtime never writes to one it
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 CLOCK = "CLOCK_MONOTONIC"
 """The clock of every `_ns` stamp in this package (time.monotonic_ns on Linux)."""
+
+ResultState = Literal["fresh", "late"]
+"""late: older at publish than the deadline that the run was given. Never acted on as if it were fresh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class Result:
     dropped_before: int = 0
     media_time_s: float | None = None
     name: str = ""
+    state: ResultState = "fresh"
 
     @property
     def age_ms(self) -> float:
@@ -98,6 +102,7 @@ class Result:
             "t_capture_ns": self.t_capture_ns,
             "t_publish_ns": self.t_publish_ns,
             "age_ms": round(self.age_ms, 3),
+            "state": self.state,
             "size_hw": list(self.size_hw),
             "dropped_before": self.dropped_before,
             "stages_ms": {k: round(v, 3) for k, v in self.stages_ms.items()},

@@ -120,12 +120,8 @@ def make_manifest(folder: Path, **changes: Any) -> Manifest:
         ),
         "chosen": Chosen(variant="fp32", engine="onnxruntime", reason="the only one"),
         "targets": {"cpu": TargetResult(variant="fp32", engine="onnxruntime", deployable=True)},
-        "hops": (
-            Hop(hop="torch -> onnx", metric="ap50", value=0.8, max_rel_error=1e-6, cosine=1.0, passed=True),
-        ),
-        "latencies": (
-            Latency(engine="onnxruntime", variant="fp32", p50_ms=0.2, p95_ms=0.3, p99_ms=0.4, runs=50),
-        ),
+        "hops": (Hop(hop="torch -> onnx", metric="ap50", value=0.8, max_rel_error=1e-6, cosine=1.0, passed=True),),
+        "latencies": (Latency(engine="onnxruntime", variant="fp32", p50_ms=0.2, p95_ms=0.3, p99_ms=0.4, runs=50),),
         "golden": "golden.npz",
         "files": {p.relative_to(folder).as_posix(): file_entry(p) for p in listed},
         "provenance": Provenance(

@@ -24,8 +24,11 @@ class Camera(Protocol):
     camera_id: str
     live: bool
     fps: float
-    failed: int
     notes: list[str]
+
+    @property
+    def failed(self) -> int:
+        """Frames that arrived but could not be decoded."""
 
     @property
     def size_hw(self) -> tuple[int, int]:

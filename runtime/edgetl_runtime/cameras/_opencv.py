@@ -18,8 +18,9 @@ def quiet_cv2() -> Any:
     """OpenCV with its own and FFmpeg's messages off: failures are reported as CameraError instead."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2 = need("cv2")
-    if hasattr(cv2, "setLogLevel"):
-        cv2.setLogLevel(0)
+    logging = getattr(getattr(cv2, "utils", None), "logging", None)
+    if logging is not None:
+        logging.setLogLevel(logging.LOG_LEVEL_SILENT)
     return cv2
 
 

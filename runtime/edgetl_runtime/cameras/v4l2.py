@@ -28,9 +28,12 @@ class V4L2Camera:
     frame_count: int | None = None
 
     def __init__(self, source: str, *, size_hw: tuple[int, int] | None = None, fps: float | None = None) -> None:
-        index = int(source) if source.isdecimal() else int(source.removeprefix("/dev/video") or -1)
-        self.camera_id = f"/dev/video{index}"
+        number = source.removeprefix("/dev/video")
+        self.camera_id = f"/dev/video{number}"
+        if not number.isdecimal():
+            raise CameraError(f"{source} is no camera", remedy="give a number, or /dev/video and a number")
         _check_device(self.camera_id)
+        index = int(number)
         cv2 = quiet_cv2()
         self._cv2 = cv2
         self._capture: Any = cv2.VideoCapture(index, cv2.CAP_V4L2)

@@ -1,0 +1,197 @@
+"""The command line: `edgetl COMMAND`. Each command is a module with add_arguments and run, imported when used."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from edgetl_runtime import __version__
+from edgetl_runtime.errors import EdgetlError, InputError, MissingPackage, NotThereYet
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("edgetl.commands.demo", "the whole way on rendered driving scenes, offline, in minutes"),
+    "data render": ("edgetl.commands.data_render", "render labelled driving scenes"),
+    "data check": ("", "find corrupt files, wrong boxes and leaking splits"),
+    "data convert": ("", "convert between dataset formats"),
+    "data split": ("", "split by group"),
+    "rank": ("", "which pretrained model for this data on this target"),
+    "tune": ("edgetl.commands.tune", "fine-tune a pretrained network"),
+    "shift": ("", "how far data is from what the model was trained on"),
+    "adapt": ("", "adapt to unlabelled frames of a new domain"),
+    "evaluate": ("edgetl.commands.evaluate", "the task's metric of a checkpoint or a bundle"),
+    "export": ("edgetl.commands.export", "checkpoint to verified bundle"),
+    "verify": ("edgetl.commands.verify", "a bundle against its golden samples and, given data, its metric"),
+    "build": ("", "a bundle's engine on this device"),
+    "bench": ("edgetl.commands.bench", "latency percentiles of a bundle, every engine here"),
+    "inspect": ("edgetl.commands.inspect", "what is in a bundle"),
+    "run": ("edgetl.commands.run", "camera, video or images to results"),
+    "replay": ("", "a recording, bit for bit"),
+    "doctor": ("edgetl.commands.doctor", "what this machine has and lacks"),
+}
+"""Command -> module and one line of help; an empty module is designed but not built yet."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises InputError with one clear line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message, remedy=f"see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, 1 for a failed gate, 2 for wrong usage or input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in arguments
+    try:
+        document = _dispatch(arguments)
+    except EdgetlError as error:
+        return _fail(error, as_json=as_json)
+    except ModuleNotFoundError as error:
+        missing = _extra_of(error)
+        if missing is None:
+            raise
+        return _fail(missing, as_json=as_json)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nedgetl: stopped\n")
+        return 130
+    except BrokenPipeError:
+        return 141
+    if as_json and document is not None:
+        sys.stdout.write(json.dumps(document, indent=2, default=_plain) + "\n")
+    status = document.get("exit_status", 0) if document else 0
+    return status if isinstance(status, int) else 0
+
+
+def _dispatch(arguments: list[str]) -> dict[str, object] | None:
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        sys.stdout.write(_help())
+        return None
+    if arguments[0] in {"-V", "--version"}:
+        sys.stdout.write(f"edgetl {__version__}\n")
+        return None
+    words = 2 if any(c.startswith(arguments[0] + " ") for c in COMMANDS) else 1
+    name = " ".join(arguments[:words])
+    if name not in COMMANDS:
+        group = [c for c in COMMANDS if c.startswith(arguments[0] + " ")]
+        if group and (len(arguments) == 1 or arguments[1] in {"-h", "--help"}):
+            sys.stdout.write(_help(prefix=arguments[0] + " "))
+            return None
+        raise InputError(f"there is no command {name!r}", remedy=f"commands: {', '.join(group or COMMANDS)}")
+    module_name, summary = COMMANDS[name]
+    if not module_name:
+        raise NotThereYet(f"`edgetl {name}` is designed but not built yet ({summary})")
+    module = importlib.import_module(module_name)
+    parser = _Parser(prog=f"edgetl {name}", description=module.__doc__, formatter_class=_formatter)
+    module.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--config", metavar="FILE", type=Path, help="YAML or JSON with the same names as the flags")
+    rest = arguments[words:]
+    _apply_config(parser, rest)
+    document: dict[str, object] = module.run(parser.parse_args(rest))
+    return document
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.ArgumentDefaultsHelpFormatter(prog, max_help_position=32, width=100)
+
+
+def _apply_config(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
+    """Defaults from --config; a flag on the command line wins. Raises InputError for an unknown name."""
+    early = argparse.ArgumentParser(add_help=False)
+    early.add_argument("--config", type=Path)
+    path = early.parse_known_args(arguments)[0].config
+    if path is None:
+        return
+    settings = _read_config(path)
+    actions = {a.dest: a for a in parser._actions if a.option_strings}
+    for key, value in settings.items():
+        dest = key.replace("-", "_")
+        if dest not in actions:
+            names = ", ".join(sorted(a for a in actions if a not in {"help", "json", "config"}))
+            raise InputError(f"{path}: unknown setting {key!r}", remedy=f"settings are: {names}")
+        action = actions[dest]
+        if action.choices is not None and value not in action.choices:
+            raise InputError(f"{path}: {key} is {value!r}, expected one of {', '.join(map(str, action.choices))}")
+        keep = isinstance(value, (bool, list)) or action.type is None
+        parser.set_defaults(**{dest: value if keep else str(value)})
+        action.required = False
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--config {path}: {error.strerror}") from error
+    try:
+        if path.suffix == ".json":
+            settings = json.loads(text)
+        else:
+            import yaml
+
+            settings = yaml.safe_load(text)
+    except ModuleNotFoundError as error:
+        raise MissingPackage("pyyaml", extra="train") from error
+    except Exception as error:
+        raise InputError(f"--config {path}: not readable ({str(error).splitlines()[0]})") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"--config {path}: expected `name: value` lines")
+    return settings
+
+
+def _help(prefix: str = "") -> str:
+    lines = ["usage: edgetl COMMAND ...", "", SUMMARY, "", "commands:"]
+    width = max(len(c) for c in COMMANDS) + 2
+    for name, (module, summary) in COMMANDS.items():
+        if name.startswith(prefix):
+            lines.append(f"  {name:<{width}}{summary}{'' if module else '  (not built yet)'}")
+    lines += ["", "`edgetl COMMAND --help` tells more; every command takes --json and --config."]
+    return "\n".join(lines) + "\n"
+
+
+SUMMARY = "Fine-tune a pretrained network on driving data, compile it for the vehicle, run it there."
+
+
+def _fail(error: EdgetlError, *, as_json: bool) -> int:
+    sys.stderr.write(f"edgetl: error: {error}\n")
+    if as_json:
+        body = {"code": error.code, "message": error.message, "remedy": error.remedy}
+        sys.stdout.write(json.dumps({"error": body}, indent=2) + "\n")
+    return error.exit_status
+
+
+EXTRAS = {
+    "cv2": ("opencv-python", "desktop"),
+    "onnxruntime": ("onnxruntime", "desktop"),
+    "openvino": ("openvino", "desktop"),
+    "onnx": ("onnx", "export"),
+    "onnxscript": ("onnxscript", "export"),
+    "torch": ("torch", "train"),
+    "torchvision": ("torchvision", "train"),
+    "timm": ("timm", "train"),
+    "yaml": ("pyyaml", "train"),
+    "pycocotools": ("pycocotools", "train"),
+}
+
+
+def _extra_of(error: ModuleNotFoundError) -> MissingPackage | None:
+    """The extra that brings a missing module, or None for a module of unknown origin."""
+    top = (error.name or "").partition(".")[0]
+    return MissingPackage(EXTRAS[top][0], extra=EXTRAS[top][1]) if top in EXTRAS else None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        plain: object = value.tolist()
+        return plain
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""edgetl inspect: what is in a bundle. Needs the base dependencies only."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgetl_runtime.bundle import Bundle
+    from edgetl_runtime.spec import Manifest
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.description = "Shows a bundle's contract, variants, checks, latencies, targets and provenance."
+    parser.add_argument("bundle", help="the bundle's folder")
+
+
+def run(args: argparse.Namespace) -> dict[str, object]:
+    """Verify and show a bundle; the document is its manifest and its size."""
+    import msgspec
+
+    from edgetl_runtime.bundle import open_bundle
+
+    bundle = open_bundle(args.bundle)
+    sys.stderr.write(_text(bundle) + "\n")
+    document: dict[str, object] = msgspec.to_builtins(bundle.manifest)
+    return {"bundle": str(bundle.path), "bytes": _size(bundle.manifest), **document}
+
+
+def _size(manifest: Manifest) -> int:
+    return sum(entry.bytes for entry in manifest.files.values())
+
+
+def _text(bundle: Bundle) -> str:
+    m = bundle.manifest
+    sections = [
+        [f"{m.name}: {m.task} {', '.join(m.labels)}", f"  {len(m.files)} files, {_size(m) / 1e6:.1f} MB, verified"],
+        _contract(m),
+        _variants(m),
+        [
+            "hops",
+            *(
+                _row(
+                    h.hop,
+                    f"{h.metric} {h.value:.3f}",
+                    f"max error {h.max_rel_error:.1e}",
+                    "passed" if h.passed else "FAILED",
+                    h.note,
+                )
+                for h in m.hops
+            ),
+        ],
+        [
+            "latency where it was exported",
+            *(
+                _row(f"{x.engine}/{x.variant}", f"p50 {x.p50_ms:.2f}", f"p95 {x.p95_ms:.2f}", f"p99 {x.p99_ms:.2f} ms")
+                for x in m.latencies
+            ),
+        ],
+        _targets(m),
+        _provenance(m),
+    ]
+    return "\n".join("\n".join(lines) for lines in sections if len(lines) > 1)
+
+
+def _row(first: str, *rest: str) -> str:
+    return f"  {first:<24} " + "  ".join(part for part in rest if part)
+
+
+def _contract(m: Manifest) -> list[str]:
+    p, d = m.preprocess, m.decode
+    tensors = [
+        _row(f"{kind} {t.name}", f"{t.dtype} {list(t.shape)}")
+        for kind, group in (("input", m.inputs), ("output", m.outputs))
+        for t in group
+    ]
+    return [
+        "contract",
+        _row("host", f"{p.resize} to {p.size_hw[1]}x{p.size_hw[0]}, {p.interpolation}, pad {p.pad_value}, uint8 BGR"),
+        _row("in the graph", f"{p.channel_order}, mean {list(p.mean)}, std {list(p.std)}"),
+        *tensors,
+        _row("decode", f"score from {d.score_threshold:g}, at most {d.max_detections}, stride {d.stride}"),
+    ]
+
+
+def _variants(m: Manifest) -> list[str]:
+    rows = []
+    for v in m.variants:
+        size = f"{m.files[v.file].bytes / 1e6:.1f} MB"
+        mark = f"chosen on {m.chosen.engine}: {m.chosen.reason}" if v.name == m.chosen.variant else ""
+        rows.append(_row(v.name, v.precision, ", ".join(v.engines), v.file, size, mark))
+    return ["variants", *rows]
+
+
+def _targets(m: Manifest) -> list[str]:
+    rows = ["targets"]
+    for name, t in sorted(m.targets.items()):
+        state = "deployable" if t.deployable else "NOT deployable"
+        rows.append(_row(name, f"{t.variant} on {t.engine}", state, t.note))
+        rows += [_row("", f"{c.code} {c.op} {c.node}".rstrip(), c.advice) for c in t.checks]
+    return rows
+
+
+def _provenance(m: Manifest) -> list[str]:
+    p = m.provenance
+    return [
+        "provenance",
+        _row("edgetl", p.edgetl, p.created, p.machine),
+        _row("architecture", p.architecture),
+        _row("weights", p.weights, p.weights_licence, f"sha256 {p.weights_sha256[:12]}"),
+        _row("dataset", p.dataset, f"sha256 {p.dataset_sha256[:12]}"),
+        _row("packages", ", ".join(f"{k} {v}" for k, v in sorted(p.packages.items())) or "none named"),
+    ]

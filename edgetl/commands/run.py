@@ -1,0 +1,181 @@
+"""edgetl run: a bundle on a camera, a video file or a folder of images."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgetl_runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from edgetl_runtime.bundle import Bundle
+    from edgetl_runtime.cameras import Camera
+    from edgetl_runtime.engines import Engine
+    from edgetl_runtime.ledger import Ledger
+    from edgetl_runtime.loop import Summary
+    from edgetl_runtime.result import Result
+    from edgetl_runtime.sinks import Sink
+
+LEDGER_EVERY_S = 5.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.description = "Runs a bundle on a camera (newest frame wins) or a file (every frame)."
+    parser.add_argument("bundle", help="the bundle's folder")
+    parser.add_argument("source", help="a camera (0 or /dev/video0), a video file, or a folder of images")
+    parser.add_argument("--out", type=Path, metavar="MP4", help="write an annotated video")
+    parser.add_argument("--jsonl", type=Path, help="write one line of JSON for each result")
+    parser.add_argument("--view", action="store_true", help="show a live window; q ends")
+    parser.add_argument("--engine", help="run on this engine instead of the chosen one")
+    parser.add_argument("--variant", help="run this variant instead of the chosen one")
+    parser.add_argument("--threshold", type=float, help="score from which a box counts, 0 to 1")
+    parser.add_argument("--max-frames", type=int, metavar="N", help="end after N results")
+    parser.add_argument("--realtime", action="store_true", help="play a file at its own rate, like a camera")
+    parser.add_argument("--deadline-ms", type=float, default=0.0, help="mark results older than this as late")
+    parser.add_argument("--threads", type=int, default=0, help="threads of the engine (default: its own)")
+    parser.add_argument("--camera-size", metavar="WxH", help="ask the camera for this size")
+    parser.add_argument("--camera-fps", type=float, help="ask the camera for this rate")
+    parser.add_argument("--force", action="store_true", help="replace outputs that exist")
+
+
+def run(args: argparse.Namespace) -> dict[str, object]:
+    """Run until the source ends or Ctrl-C; the ledger goes to stderr, the document is the summary."""
+    from edgetl_runtime.bundle import open_bundle
+    from edgetl_runtime.engines import load_bundle_engine
+
+    _check(args)
+    bundle = open_bundle(args.bundle)
+    with ExitStack() as stack:
+        camera = _open_camera(args)
+        stack.callback(camera.close)
+        engine = load_bundle_engine(bundle, variant=args.variant, engine=args.engine, threads=args.threads)
+        sinks = _open_sinks(args, bundle, camera, stack)
+        variant = args.variant or bundle.manifest.chosen.variant
+        height, width = camera.size_hw
+        size = f" {width}x{height}" if height else ""
+        sys.stderr.write(
+            f"{bundle.manifest.name}: {variant} on {engine.name} ({engine.precision}) <- "
+            f"{camera.camera_id}{size} at {camera.fps:g}/s\n"
+        )
+        summary = _loop(args, bundle, camera, engine, sinks)
+    sys.stderr.write(_closing(summary, args) + "\n")
+    return {**summary.as_json(), "variant": variant}
+
+
+def _loop(args: argparse.Namespace, bundle: Bundle, camera: Camera, engine: Engine, sinks: list[Sink]) -> Summary:
+    from edgetl_runtime.ledger import table
+    from edgetl_runtime.loop import run as run_loop
+    from edgetl_runtime.progress import Progress
+
+    def report(ledger: Ledger) -> None:
+        sys.stderr.write("\n" + table(ledger.snapshot()) + "\n")
+
+    totals = [n for n in (args.max_frames, camera.frame_count) if n]
+    with _sigterm_as_interrupt(), Progress("run", min(totals, default=None), unit="frames") as progress:
+
+        def step(result: Result) -> None:
+            progress.step(note=f"age {result.age_ms:.0f} ms")
+
+        return run_loop(
+            bundle,
+            camera,
+            engine=engine,
+            threshold=args.threshold,
+            deadline_ms=args.deadline_ms,
+            sinks=sinks,
+            on_result=step,
+            on_ledger=report,
+            every_s=LEDGER_EVERY_S,
+            max_frames=args.max_frames,
+        )
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what can be refused before anything is loaded."""
+    from edgetl_runtime.sinks import refuse_existing
+
+    if args.max_frames is not None and args.max_frames < 1:
+        raise InputError(f"--max-frames must be at least 1, found {args.max_frames}")
+    if args.threads < 0 or args.deadline_ms < 0:
+        raise InputError("--threads and --deadline-ms must not be below zero")
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise InputError(f"--threshold must be from 0 to 1, found {args.threshold:g}")
+    for path in (args.out, args.jsonl):
+        if path is None:
+            continue
+        if path.resolve() == Path(args.source).resolve():
+            raise InputError(f"{path} is the source itself", remedy="write to another file")
+        refuse_existing(path, force=args.force)
+
+
+def _open_camera(args: argparse.Namespace) -> Camera:
+    from edgetl_runtime.cameras import open_camera
+    from edgetl_runtime.cameras.paced import PacedCamera
+
+    size_hw = None
+    if args.camera_size:
+        match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", args.camera_size)
+        if not match:
+            raise InputError(f"--camera-size must be like 1280x720, found {args.camera_size}")
+        size_hw = (int(match[2]), int(match[1]))
+    camera = open_camera(args.source, size_hw=size_hw, fps=args.camera_fps)
+    return PacedCamera(camera) if args.realtime and not camera.live else camera
+
+
+def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack: ExitStack) -> list[Sink]:
+    from edgetl_runtime.sinks import JsonLinesSink, VideoSink, WindowSink
+
+    sinks: list[Sink] = []
+    if args.out:
+        sinks.append(VideoSink(args.out, fps=camera.fps, force=args.force))
+    if args.view:
+        sinks.append(WindowSink(bundle.manifest.name))
+    if args.jsonl:
+        sinks.append(JsonLinesSink(args.jsonl, bundle.manifest.labels, force=args.force))
+    for sink in sinks:
+        stack.callback(sink.close)
+    return sinks
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """A service manager's SIGTERM ends the run as cleanly as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _closing(summary: Summary, args: argparse.Namespace) -> str:
+    from edgetl_runtime.ledger import table
+
+    rate = summary.processed / summary.seconds if summary.seconds else 0.0
+    lines = [table(summary.stages)] if summary.stages else []
+    lines.append(
+        f"{summary.processed} of {summary.captured} frames in {summary.seconds:.1f} s ({rate:.1f}/s), "
+        f"{summary.dropped} dropped, {summary.failed} failed, {summary.states.get('late', 0)} late, "
+        f"{summary.rss_mb:.0f} MB"
+    )
+    if summary.interrupted:
+        lines.append("interrupted; everything until then is written")
+    lines += [f"note: {note}" for note in summary.notes]
+    lines += [f"wrote {path}" for path in (args.out, args.jsonl) if path and path.exists()]
+    return "\n".join(lines)

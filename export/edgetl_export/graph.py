@@ -1,0 +1,123 @@
+"""Small, pure helpers on ONNX graphs that passes, quantisation and parity share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, numpy_helper
+
+
+def load_model(path: Path) -> ModelProto:
+    """A checked model with shapes inferred."""
+    model = onnx.load(str(path))
+    onnx.checker.check_model(model)
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
+def save_model(model: ModelProto, path: Path) -> None:
+    """Write checked, deterministic bytes."""
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def producers(model: ModelProto) -> dict[str, NodeProto]:
+    """Tensor name -> the node that makes it."""
+    return {name: node for node in model.graph.node for name in node.output if name}
+
+
+def consumers(model: ModelProto) -> dict[str, list[NodeProto]]:
+    """Tensor name -> the nodes that read it."""
+    found: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            if name:
+                found.setdefault(name, []).append(node)
+    return found
+
+
+def initializers(model: ModelProto) -> dict[str, NDArray[np.generic]]:
+    """Constant tensors by name, as arrays."""
+    return {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+
+
+def set_initializer(model: ModelProto, name: str, value: NDArray[np.generic]) -> None:
+    """Add or replace a constant tensor."""
+    tensor = numpy_helper.from_array(np.ascontiguousarray(value), name)
+    for existing in model.graph.initializer:
+        if existing.name == name:
+            existing.CopyFrom(tensor)
+            return
+    model.graph.initializer.append(tensor)
+
+
+def attribute(node: NodeProto, name: str) -> object | None:
+    """The value of a node's attribute, or None."""
+    for a in node.attribute:
+        if a.name == name:
+            value: object = onnx.helper.get_attribute_value(a)
+            return value
+    return None
+
+
+def downstream(model: ModelProto, names: Iterable[str]) -> list[NodeProto]:
+    """Every node that depends on one of these tensors, in graph order."""
+    reached = set(names)
+    nodes = []
+    for node in model.graph.node:
+        if any(i in reached for i in node.input):
+            reached.update(node.output)
+            nodes.append(node)
+    return nodes
+
+
+def with_outputs(model: ModelProto, names: Iterable[str]) -> ModelProto:
+    """A copy in which these inner tensors are float32 outputs too."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    present = {o.name for o in copy.graph.output}
+    shaped = {v.name: v for v in onnx.shape_inference.infer_shapes(copy).graph.value_info}
+    for name in names:
+        if name not in present:
+            info = shaped.get(name) or onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            copy.graph.output.append(info)
+    return copy
+
+
+def without_outputs(model: ModelProto, names: Iterable[str]) -> ModelProto:
+    """A copy in which these tensors are inner ones."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    dropped = set(names)
+    kept = [o for o in copy.graph.output if o.name not in dropped]
+    gone = [o for o in copy.graph.output if o.name in dropped]
+    del copy.graph.output[:]
+    copy.graph.output.extend(kept)
+    copy.graph.value_info.extend(gone)
+    return copy
+
+
+def prune(model: ModelProto) -> None:
+    """Remove nodes and constants that no output needs, in place."""
+    made = producers(model)
+    needed: set[str] = set()
+    stack = [o.name for o in model.graph.output]
+    keep: set[int] = set()
+    while stack:
+        name = stack.pop()
+        if name in needed:
+            continue
+        needed.add(name)
+        node = made.get(name)
+        if node is not None:
+            keep.add(id(node))
+            stack.extend(i for i in node.input if i)
+    nodes = [n for n in model.graph.node if id(n) in keep]
+    constants = [i for i in model.graph.initializer if i.name in needed]
+    for field, items in ((model.graph.node, nodes), (model.graph.initializer, constants)):
+        copies = [type(item).FromString(item.SerializeToString()) for item in items]
+        del field[:]
+        field.extend(copies)

@@ -1,0 +1,65 @@
+"""Parity: how far one step's tensors are from the step before, on real frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Infer = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.generic]]]
+"""One frame (1, H, W, 3) uint8 to named tensors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """max_rel_error: largest difference over the largest reference value. cosine: lowest similarity.
+
+    tensor, frame: where the largest error stood.
+    """
+
+    max_rel_error: float
+    cosine: float
+    tensor: str
+    frame: int
+
+
+def record(infer: Infer, frames: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> list[dict[str, NDArray[np.float32]]]:
+    """Copies of these tensors for every frame."""
+    rows = []
+    for frame in frames:
+        outputs = infer(frame)
+        rows.append({n: np.array(outputs[n], np.float32) for n in names})
+    return rows
+
+
+def compare(
+    reference: Sequence[Mapping[str, NDArray[np.float32]]], other: Sequence[Mapping[str, NDArray[np.float32]]]
+) -> Parity:
+    """The worst tensor of the worst frame. A value that is not finite is an infinite error."""
+    worst = Parity(0.0, 1.0, "", -1)
+    for i, (a, b) in enumerate(zip(reference, other, strict=True)):
+        for name, expected in a.items():
+            error, cosine = tensor_error(expected, b[name])
+            if error >= worst.max_rel_error:
+                worst = Parity(error, min(cosine, worst.cosine), name, i)
+            elif cosine < worst.cosine:
+                worst = Parity(worst.max_rel_error, cosine, worst.tensor, worst.frame)
+    return worst
+
+
+def tensor_error(expected: NDArray[np.float32], found: NDArray[np.float32]) -> tuple[float, float]:
+    """Largest absolute difference over the largest absolute reference, and cosine similarity."""
+    if expected.shape != found.shape or not np.isfinite(found).all():
+        return float("inf"), -1.0
+    a, b = expected.astype(np.float64).ravel(), found.astype(np.float64).ravel()
+    scale = max(float(np.abs(a).max(initial=0.0)), 1e-12)
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    cosine = float(a @ b) / lengths if lengths > 0 else float(not np.any(a != b))
+    return float(np.abs(a - b).max(initial=0.0)) / scale, min(cosine, 1.0)
+
+
+def other_input_other_output(rows: Sequence[Mapping[str, NDArray[np.float32]]]) -> bool:
+    """Whether two different frames gave different tensors: a graph that ignores its input fails."""
+    return len(rows) < 2 or any(not np.array_equal(rows[0][n], rows[-1][n]) for n in rows[0])

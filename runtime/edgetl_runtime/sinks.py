@@ -1,0 +1,134 @@
+"""Where results go: lines of JSON, an annotated video, a window."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from edgetl_runtime._imports import cv2 as _cv2
+from edgetl_runtime.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgetl_runtime.result import Result
+
+
+class Sink(Protocol):
+    """Takes every result. needs_image: wants the annotated picture too. stop: the user asked for the end."""
+
+    needs_image: bool
+    stop: bool
+
+    def write(self, result: Result, image: NDArray[np.uint8] | None) -> None:
+        """Take one result; `image` is (H, W, 3) uint8 BGR and valid during this call only."""
+
+    def close(self) -> None:
+        """Finish; closing twice is fine."""
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Raise InputError where `path` is in the way, or its folder is missing."""
+    if path.exists() and (not force or not path.is_file()):
+        remedy = "choose another name" if not path.is_file() else "choose another name, or give --force"
+        raise InputError(f"{path} exists already", remedy=remedy)
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} does not exist", remedy="create it first")
+
+
+class JsonLinesSink:
+    """One line of JSON for each result, flushed at once, so that a reader can follow."""
+
+    needs_image = False
+    stop = False
+
+    def __init__(self, path: Path, labels: tuple[str, ...], *, force: bool = False) -> None:
+        refuse_existing(path, force=force)
+        self._labels = labels
+        self._stream: IO[str] = path.open("w", encoding="utf-8", buffering=1)
+
+    def write(self, result: Result, image: NDArray[np.uint8] | None) -> None:
+        """Write one line."""
+        self._stream.write(json.dumps(result.as_json(self._labels), separators=(",", ":")) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
+class VideoSink:
+    """An mp4 of the annotated pictures, under its final name only when it is complete.
+
+    The size is the first picture's; later ones of another size are scaled to it.
+    """
+
+    needs_image = True
+    stop = False
+
+    def __init__(self, path: Path, *, fps: float, force: bool = False) -> None:
+        if path.suffix.lower() != ".mp4":
+            raise InputError(f"the annotated video must end in .mp4, found {path.name}")
+        refuse_existing(path, force=force)
+        self._cv2 = _cv2()
+        self._path, self._fps = path, fps
+        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")
+        self._writer: Any = None
+        self._size_wh = (0, 0)
+
+    def write(self, result: Result, image: NDArray[np.uint8] | None) -> None:
+        """Append one picture. Raises InputError where this OpenCV can't write mp4."""
+        if image is None:
+            return
+        if self._writer is None:
+            self._open((image.shape[1], image.shape[0]))
+        if (image.shape[1], image.shape[0]) != self._size_wh:
+            image = self._cv2.resize(image, self._size_wh)
+        self._writer.write(image)
+
+    def _open(self, size_wh: tuple[int, int]) -> None:
+        self._size_wh = size_wh
+        code = self._cv2.VideoWriter_fourcc(*"mp4v")
+        self._writer = self._cv2.VideoWriter(str(self._temporary), code, self._fps, size_wh)
+        if not self._writer.isOpened():
+            raise InputError(f"OpenCV can't write {self._path}", remedy="check that it was built with FFmpeg")
+
+    def close(self) -> None:
+        """Finish the file and give it its name."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+            if self._temporary.exists():
+                self._temporary.replace(self._path)
+
+
+class WindowSink:
+    """A live window; `q` or Escape ends the run."""
+
+    needs_image = True
+
+    def __init__(self, title: str) -> None:
+        self._cv2 = _cv2()
+        self._title = title
+        self.stop = False
+        if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise InputError("--view needs a display, and none is set here", remedy="use --out video.mp4 instead")
+        try:
+            self._cv2.namedWindow(title, self._cv2.WINDOW_NORMAL)
+        except self._cv2.error as error:
+            raise InputError(
+                "--view needs an OpenCV with a window system, this one has none",
+                remedy="install opencv-python instead of opencv-python-headless, or use --out video.mp4",
+            ) from error
+
+    def write(self, result: Result, image: NDArray[np.uint8] | None) -> None:
+        """Show one picture."""
+        self._cv2.imshow(self._title, image)
+        self.stop = self.stop or self._cv2.waitKey(1) & 0xFF in (ord("q"), 27)
+
+    def close(self) -> None:
+        """Close the window."""
+        self._cv2.destroyAllWindows()
