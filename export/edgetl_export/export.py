@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl_export.candidates import Candidate, Metric, choose, infer_of, judge, time_candidates
-from edgetl_export.graph import load_model, save_model, with_outputs, without_outputs
+from edgetl_export.graph import load_model, save_model, without_outputs
 from edgetl_export.parity import Infer, compare, other_input_other_output, record
 from edgetl_export.passes.fold_input import fold_input
 from edgetl_export.publish import publish_directory, refuse_existing

@@ -25,7 +25,9 @@ class Parity:
     frame: int
 
 
-def record(infer: Infer, frames: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> list[dict[str, NDArray[np.float32]]]:
+def record(
+    infer: Infer, frames: Sequence[NDArray[np.uint8]], names: Sequence[str]
+) -> list[dict[str, NDArray[np.float32]]]:
     """Copies of these tensors for every frame."""
     rows = []
     for frame in frames:

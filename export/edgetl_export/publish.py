@@ -41,7 +41,8 @@ def publish_directory(out: Path, *, force: bool = False) -> Iterator[Path]:
         if old.exists() and not out.exists():
             old.rename(out)
         raise InputError(
-            f"{error.filename or out}: can't be written ({error.strerror})", remedy="free some space or give another --out"
+            f"{error.filename or out}: can't be written ({error.strerror})",
+            remedy="free some space or give another --out",
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

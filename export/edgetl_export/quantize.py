@@ -1,4 +1,4 @@
-"""Calibrated INT8 as Q/DQ for CPU engines: U8 activations, S8 weights per channel, the frame's bytes used as they are."""
+"""Calibrated INT8 as Q/DQ for CPU engines: U8 activations, S8 weights per channel, the frame's bytes as they are."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def quantize_u8s8(
     model = load_model(source)
     made = producers(model)
     excluded = [n.name for n in downstream(model, keep_float)] + [made[t].name for t in keep_float]
+    excluded += [n.name for n in model.graph.node if n.op_type == "Pad"]
     logging.getLogger().setLevel(logging.ERROR)
     quantize_static(
         str(source),
@@ -66,7 +67,7 @@ def bytes_as_input(model: ModelProto) -> ModelProto:
     chain = _frame_chain(model)
     if chain is None:
         return model
-    cast, transpose, pad, dequantize = chain
+    cast, pad, dequantize = chain
     frame = cast.input[0]
     names = {"transpose": "frame_bytes", "pad": "frame_bytes_padded"}
     nodes = [helper.make_node("Transpose", [frame], [names["transpose"]], perm=[0, 3, 1, 2], name="frame_to_nchw")]
@@ -74,7 +75,9 @@ def bytes_as_input(model: ModelProto) -> ModelProto:
     if pad is not None:
         value = next(float(onnx.numpy_helper.to_array(i)) for i in model.graph.initializer if i.name == pad.input[2])
         set_initializer(model, "frame_pad_byte", np.array(round(value), np.uint8))
-        nodes.append(helper.make_node("Pad", [last, pad.input[1], "frame_pad_byte"], [names["pad"]], name="frame_pad_u8"))
+        nodes.append(
+            helper.make_node("Pad", [last, pad.input[1], "frame_pad_byte"], [names["pad"]], name="frame_pad_u8")
+        )
         last = names["pad"]
     set_initializer(model, "frame_scale", np.array(1.0, np.float32))
     set_initializer(model, "frame_zero", np.array(0, np.uint8))
@@ -89,8 +92,8 @@ def bytes_as_input(model: ModelProto) -> ModelProto:
     return model
 
 
-def _frame_chain(model: ModelProto) -> tuple[NodeProto, NodeProto, NodeProto | None, NodeProto] | None:
-    """cast, transpose, pad or None, and the DequantizeLinear that feeds the first convolution."""
+def _frame_chain(model: ModelProto) -> tuple[NodeProto, NodeProto | None, NodeProto] | None:
+    """The Cast, the Pad or None, and the DequantizeLinear that feeds the first convolution."""
     readers = consumers(model)
     name = model.graph.input[0].name
     nodes: dict[str, NodeProto] = {}
@@ -101,4 +104,4 @@ def _frame_chain(model: ModelProto) -> tuple[NodeProto, NodeProto, NodeProto | N
             name = following[0].output[0]
         elif op != "Pad":
             return None
-    return nodes["Cast"], nodes["Transpose"], nodes.get("Pad"), nodes["DequantizeLinear"]
+    return nodes["Cast"], nodes.get("Pad"), nodes["DequantizeLinear"]

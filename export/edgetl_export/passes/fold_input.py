@@ -71,9 +71,7 @@ def _first_conv(model: ModelProto, transpose: NodeProto) -> NodeProto | None:
     return next(iter(convs.values())) if len(convs) == 1 else None
 
 
-def _affine_between(
-    model: ModelProto, start: str, end: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def _affine_between(model: ModelProto, start: str, end: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """(3, 3) matrix and (3,) offset of the steps from `start` to `end`, found by running them; None if not affine."""
     if start == end:
         return np.eye(3), np.zeros(3)

@@ -47,10 +47,12 @@ def run(job: Job, emit: Emit) -> Result:
     except ImportError:
         return Result(kind="missing-package", note=str(MissingPackage("onnx", extra="export")))
     except Exception as error:  # protobuf, the checker and the file system each raise their own
-        note = f"{Path(job.onnx).name} is not a valid ONNX model: {diagnostics.essence(str(error)) or type(error).__name__}"
-        return Result(kind="invalid-model", note=note)
-    for event in (*op_uses(graph), *lint(graph, opset_ceiling=job.opset_ceiling)):
-        emit(event)
+        why = diagnostics.essence(str(error)) or type(error).__name__
+        return Result(kind="invalid-model", note=f"{Path(job.onnx).name} is not a valid ONNX model: {why}")
+    for use in op_uses(graph):
+        emit(use)
+    for finding in lint(graph, opset_ceiling=job.opset_ceiling):
+        emit(finding)
     trt, why = load_library(job.modules)
     if trt is None:
         return Result(kind="missing-package", note=why)
@@ -147,7 +149,7 @@ def report_error(error: Any, graph: Graph, emit: Emit) -> str:
 
 def report_build_errors(errors: list[str], graph: Graph, emit: Emit) -> list[str]:
     """Emit what the builder logged as errors, with the node each one names."""
-    tells = []
+    tells: list[str] = []
     for text in errors or ["the builder gave no engine and no reason"]:
         node = graph.named_in(text)
         op, name, module = (node.op_type, node.name, module_of(node)) if node is not None else ("", "", "")

@@ -24,6 +24,7 @@ class VideoCamera:
 
     def __init__(self, path: Path) -> None:
         cv2 = quiet_cv2()
+        _refuse_text(path)
         self._path = path
         self._cv2 = cv2
         self._capture: Any = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
@@ -90,3 +91,14 @@ class VideoCamera:
         if self._capture is not None:
             self._capture.release()
             self._capture = None
+
+
+def _refuse_text(path: Path) -> None:
+    """FFmpeg would play a text file as a picture of its letters; a video has zero bytes early on."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(65536)
+    except OSError as error:
+        raise CameraError(f"can't read {path}: {error.strerror}", remedy="check its permissions") from error
+    if b"\0" not in start:
+        raise CameraError(f"{path} is no video", remedy="give a video file, a camera or a folder of images")

@@ -1,0 +1,58 @@
+"""Argument types and small checks that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from edgetl_runtime.errors import InputError
+
+
+def size_wxh(text: str) -> tuple[int, int]:
+    """`640x352` (width x height) to (height, width)."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT such as 640x352, found {text!r}")
+    return int(parts[1]), int(parts[0])
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return int(text)
+
+
+def points(text: str) -> float:
+    """Metric points, 0 to 100."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"expected points from 0 to 100, found {text!r}")
+    return value
+
+
+def say(text: str) -> None:
+    """One line for a person, on stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def prepare_run_directory(out: Path, *, resume: bool, force: bool) -> None:
+    """Make `out` for a run. An existing one is refused, resumed, or with force moved aside to `out.old`."""
+    if out.exists() and not resume:
+        if not force:
+            raise InputError(
+                f"{out} exists", remedy="give another --out, --resume to go on with it, or --force to move it aside"
+            )
+        number = 1
+        while (aside := out.with_name(f"{out.name}.old{number}")).exists():
+            number += 1
+        out.rename(aside)
+        say(f"moved the old {out} to {aside}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: can't be made ({error.strerror})", remedy="give another --out") from error

@@ -1,0 +1,93 @@
+"""Compile a checkpoint into a bundle: ONNX, INT8, parity at every step, the fastest pair within the budget."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edgetl.commands.arguments import count, points, say
+
+TARGETS = ("cpu", "rtx", "orin-nano", "orin-nx", "agx-orin", "thor", "drive-orin", "drive-thor")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `edgetl export`."""
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run directory or a checkpoint file")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="bundle directory to write")
+    parser.add_argument("--data", type=Path, help="dataset for calibration and metric (default: the one tuned on)")
+    parser.add_argument("--train", default="train", metavar="SPLIT", help="split that calibration frames come from")
+    parser.add_argument("--val", default="val", metavar="SPLIT", help="split that the metric is measured on")
+    parser.add_argument("--max-drop", type=points, default=0.5, help="AP50 points that INT8 or bf16 may lose")
+    parser.add_argument("--calibration", type=count, default=64, metavar="N", help="calibration frames")
+    parser.add_argument("--val-images", type=count, default=250, metavar="N", help="images for the metric")
+    parser.add_argument("--threshold", type=float, default=0.3, help="score from which the runtime shows a box")
+    parser.add_argument("--targets", default=",".join(TARGETS), metavar="NAME,NAME", help="targets to compile for")
+    parser.add_argument("--name", help="the bundle's name (default: the name of --out)")
+    parser.add_argument("--force", action="store_true", help="replace an existing bundle")
+
+
+def run(args: argparse.Namespace) -> dict[str, object]:
+    """Export, and say what was chosen."""
+    import time
+
+    from edgetl.exporting import export_checkpoint
+    from edgetl_runtime.errors import InputError
+
+    started = time.monotonic()
+    if not 0 <= args.threshold <= 1:
+        raise InputError(f"--threshold must be from 0 to 1, found {args.threshold}")
+    targets = tuple(t.strip() for t in args.targets.split(",") if t.strip())
+    exported = export_checkpoint(
+        args.checkpoint,
+        args.out,
+        data=args.data,
+        train_split=args.train,
+        val_split=args.val,
+        max_drop=args.max_drop / 100,
+        calibration=args.calibration,
+        val_images=args.val_images,
+        threshold=args.threshold,
+        targets=targets,
+        name=args.name or args.out.name,
+        force=args.force,
+    )
+    document = summary(exported.manifest, args.out)
+    document["seconds"] = round(time.monotonic() - started, 1)
+    document["parts"] = exported.seconds
+    say(f"bundle       {args.out} in {document['seconds']} s")
+    return document
+
+
+def summary(manifest: object, bundle: Path) -> dict[str, object]:
+    """The JSON of an export, and its tables on stderr."""
+    import msgspec
+
+    from edgetl_runtime.spec import Manifest
+
+    assert isinstance(manifest, Manifest)
+    times = {f"{r.engine}/{r.variant}": r.p50_ms for r in manifest.latencies}
+    say(f"{'hop':<22}{'AP50':>8}{'max rel error':>16}{'cosine':>10}{'p50 ms':>9}")
+    for h in manifest.hops:
+        ms = f"{times[h.hop]:9.2f}" if h.hop in times else " " * 9
+        mark = "" if h.passed else "  over the budget"
+        say(f"{h.hop:<22}{h.value:8.4f}{h.max_rel_error:16.2e}{h.cosine:10.6f}{ms}{mark}")
+    say(f"chosen       {manifest.chosen.engine}/{manifest.chosen.variant}: {manifest.chosen.reason}")
+    return {
+        "bundle": str(bundle),
+        "targets": msgspec.to_builtins(manifest.targets),
+        "hops": msgspec.to_builtins(manifest.hops),
+        "latencies": msgspec.to_builtins(manifest.latencies),
+        "chosen": msgspec.to_builtins(manifest.chosen),
+        "speedup": speedup(manifest),
+    }
+
+
+def speedup(manifest: object) -> float | None:
+    """p50 of ONNX Runtime at fp32 over p50 of the chosen pair, from the export's own interleaved run."""
+    from edgetl_runtime.spec import Manifest
+
+    assert isinstance(manifest, Manifest)
+    times = {f"{r.engine}/{r.variant}": r.p50_ms for r in manifest.latencies}
+    base = times.get("onnxruntime/fp32")
+    chosen = times[f"{manifest.chosen.engine}/{manifest.chosen.variant}"]
+    return round(base / chosen, 3) if base else None

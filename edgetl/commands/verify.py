@@ -1,0 +1,75 @@
+"""Check a bundle: every file's hash, the golden samples replayed on this machine and, given data, the metric."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import msgspec
+
+from edgetl.commands.arguments import count, points, say
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `edgetl verify`."""
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("--engine", help="engine (default: the chosen one)")
+    parser.add_argument("--variant", help="variant (default: the chosen one)")
+    parser.add_argument("--data", type=Path, help="also measure the metric on this dataset")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--limit", type=count, metavar="N", help="N images spread over the split")
+    parser.add_argument("--max-drop", type=points, default=0.5, help="points the metric may lie under the stored one")
+
+
+def run(args: argparse.Namespace) -> dict[str, object]:
+    """Verify; the exit status is 1 when something does not hold."""
+    from edgetl_runtime.bundle import open_bundle
+    from edgetl_runtime.engines import choose, load_bundle_engine
+    from edgetl_runtime.golden import replay_golden
+
+    bundle = open_bundle(args.bundle)
+    say(f"files        {len(bundle.manifest.files)} files match their SHA-256")
+    picked, engine_name = choose(bundle, variant=args.variant, engine=args.engine)
+    engine = load_bundle_engine(bundle, variant=args.variant, engine=args.engine)
+    try:
+        golden = replay_golden(bundle, engine)
+    finally:
+        engine.close()
+    key = f"{engine_name}/{picked.name}"
+    say(
+        f"golden       {golden.compared} frames on {key}: worst relative error {golden.worst_rel_error:.2e}, "
+        f"allowed {golden.tolerance:.0e}: {'ok' if golden.ok else 'FAILED'}"
+    )
+    ok, metric = golden.ok, None
+    if args.data is not None:
+        metric = _metric(args, key, bundle.manifest.hops)
+        ok = ok and bool(metric["ok"])
+    say("verified" if ok else "NOT verified")
+    return {
+        "ok": ok,
+        "exit_status": 0 if ok else 1,
+        "engine": engine_name,
+        "variant": picked.name,
+        "hops": msgspec.to_builtins(bundle.manifest.hops),
+        "golden": {"compared": golden.compared, "worst_rel_error": golden.worst_rel_error},
+        "metric": metric,
+    }
+
+
+def _metric(args: argparse.Namespace, key: str, hops: tuple[object, ...]) -> dict[str, object]:
+    """The metric now, against the one that the manifest stores for this pair where it was made on as many images."""
+    from edgetl.data import read_dataset
+    from edgetl.metrics.predict import Frames, evaluate
+    from edgetl.metrics.subject import open_subject
+
+    stored = {getattr(h, "hop", ""): float(getattr(h, "value", 0.0)) for h in hops}
+    dataset = read_dataset(args.data, args.split)
+    if args.limit:
+        dataset = dataset.take(args.limit)
+    with open_subject(args.bundle, engine=args.engine, variant=args.variant) as subject:
+        frames = Frames(subject.align(dataset), subject.preprocess)
+        found = evaluate(subject.infer, frames, max_detections=subject.max_detections, title="evaluating")
+    expected = stored.get(key, 0.0)
+    ok = found.ap50 >= expected - args.max_drop / 100
+    say(f"metric       AP50 {found.ap50:.4f} on {dataset.name}, stored {expected:.4f}: {'ok' if ok else 'FAILED'}")
+    return {"name": "ap50", "value": found.ap50, "stored": expected, "images": found.images, "ok": ok}

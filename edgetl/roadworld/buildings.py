@@ -1,0 +1,214 @@
+"""Buildings: façade pictures with windows, hung on walls in perspective."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl.roadworld.camera import Pose
+from edgetl.roadworld.canvas import BUILDING, Canvas, fixed
+from edgetl.roadworld.light import Lighting
+from edgetl.roadworld.noise import U8, fbm
+from edgetl.roadworld.scene import Building, Path
+
+F64 = NDArray[np.float64]
+
+PX_PER_M = 16
+FLOOR_M = 3.1
+NEAR_WALL_M = 0.7
+STYLES = 4
+"""Façades: 0 brick flats, 1 office glass, 2 shop below flats, 3 plastered house."""
+
+
+@dataclass(frozen=True)
+class Walls:
+    """The pictures of one building: front and side, (H, W, 3) uint8, and their lit windows (H, W) uint8."""
+
+    front: U8
+    front_lit: U8
+    side: U8
+    side_lit: U8
+
+
+def make_walls(b: Building) -> Walls:
+    """Paint the walls of a building from its seed."""
+    rng = np.random.default_rng([b.seed, 11])
+    front, front_lit = _facade(b, b.s1 - b.s0, rng, door=True)
+    side, side_lit = _facade(b, b.depth_m, rng, door=False)
+    return Walls(front, front_lit, side, side_lit)
+
+
+def _facade(b: Building, width_m: float, rng: np.random.Generator, *, door: bool) -> tuple[U8, U8]:
+    w, h = max(int(width_m * PX_PER_M), 8), max(int(b.height_m * PX_PER_M), 8)
+    stain = fbm(20 + b.seed % 3, 256, 256)
+    tall = cv2.resize(stain, (w, h), interpolation=cv2.INTER_LINEAR)
+    picture = np.clip(np.array(b.wall)[None, None] * (1 + 0.14 * tall[..., None]), 0, 255).astype(np.uint8)
+    lit = np.zeros((h, w), np.uint8)
+    if b.style == 0:
+        for y in range(0, h, 5):
+            picture[y] = (picture[y] * 0.86).astype(np.uint8)
+    _windows(b, picture, lit, rng)
+    if b.style == 2:
+        _shop(picture, lit, rng)
+    elif door and b.style != 1:
+        _door(picture, rng)
+    cv2.rectangle(picture, (0, 0), (w, PX_PER_M // 3), (np.array(b.wall) * 0.7).tolist(), -1)
+    picture[-PX_PER_M // 2 :] = (picture[-PX_PER_M // 2 :] * 0.72).astype(np.uint8)
+    return picture, lit
+
+
+def _windows(b: Building, picture: U8, lit: U8, rng: np.random.Generator) -> None:
+    h, w = lit.shape
+    glassy = b.style == 1
+    step = PX_PER_M * float(rng.uniform(1.7, 2.0) if glassy else rng.uniform(2.3, 3.1))
+    count = max(int(w / step), 1)
+    pad = (w - count * step) / 2
+    wide = step * (0.84 if glassy else float(rng.uniform(0.42, 0.56)))
+    high = PX_PER_M * FLOOR_M * (0.74 if glassy else float(rng.uniform(0.46, 0.58)))
+    frame = (np.array(b.wall) * (0.62 if rng.random() < 0.5 else 1.3)).clip(0, 235).tolist()
+    share = rng.uniform(0.2, 0.6)
+    for floor in range(int(h / (PX_PER_M * FLOOR_M))):
+        bottom = h - floor * PX_PER_M * FLOOR_M - PX_PER_M * 0.75
+        for k in range(count):
+            x0, y0 = int(pad + k * step + (step - wide) / 2), int(bottom - high)
+            x1, y1 = int(x0 + wide), int(bottom)
+            if y0 < 6:
+                continue
+            cv2.rectangle(picture, (x0 - 2, y0 - 2), (x1 + 2, y1 + 2), frame, -1)
+            dark = rng.uniform(0.5, 1.3)
+            glass = (np.array([86.0, 76.0, 62.0]) * dark).tolist()
+            cv2.rectangle(picture, (x0, y0), (x1, y1), glass, -1)
+            cv2.rectangle(picture, (x0, y0), (x1, y0 + (y1 - y0) * 2 // 5), (np.array([150.0, 138.0, 120.0]) * dark).clip(0, 230).tolist(), -1)
+            if not glassy:
+                cv2.line(picture, ((x0 + x1) // 2, y0), ((x0 + x1) // 2, y1), frame, 2)
+                if rng.random() < 0.3:
+                    cv2.rectangle(picture, (x0, y0), (x0 + (x1 - x0) // 3, y1), (176, 186, 192), -1)
+                cv2.rectangle(picture, (x0 - 3, y1 + 2), (x1 + 3, y1 + 4), (128, 132, 134), -1)
+            if rng.random() < share:
+                cv2.rectangle(lit, (x0, y0), (x1, y1), int(rng.integers(110, 255)), -1)
+
+
+def _shop(picture: U8, lit: U8, rng: np.random.Generator) -> None:
+    h, w = lit.shape
+    sign_tone = rng.uniform(30, 200, 3)
+    y_sign = int(h - PX_PER_M * FLOOR_M)
+    if y_sign < 4:
+        return
+    cv2.rectangle(picture, (0, y_sign), (w, h), (62, 60, 58), -1)
+    cv2.rectangle(picture, (0, y_sign), (w, y_sign + PX_PER_M * 2 // 3), sign_tone.tolist(), -1)
+    for x in range(PX_PER_M, w - PX_PER_M, int(PX_PER_M * 0.55)):
+        if rng.random() < 0.6:
+            cv2.rectangle(picture, (x, y_sign + 3), (x + 4, y_sign + 7), (228, 232, 232), -1)
+    panes = max(int(w / (PX_PER_M * 2.4)), 1)
+    for k in range(panes):
+        x0, x1 = int(k * w / panes) + 4, int((k + 1) * w / panes) - 4
+        top, bottom = y_sign + PX_PER_M, h - PX_PER_M // 2
+        tone = rng.uniform(60, 150, 3)
+        cv2.rectangle(picture, (x0, top), (x1, bottom), tone.tolist(), -1)
+        cv2.rectangle(picture, (x0, top), (x1, (top + bottom) // 2), (tone * 1.25).clip(0, 255).tolist(), -1)
+        cv2.rectangle(lit, (x0, top), (x1, bottom), int(rng.integers(120, 235)), -1)
+
+
+def _door(picture: U8, rng: np.random.Generator) -> None:
+    h, w = picture.shape[:2]
+    x = int(rng.uniform(0.15, 0.75) * w)
+    tone = rng.uniform(25, 110, 3).tolist()
+    cv2.rectangle(picture, (x - 2, int(h - 2.3 * PX_PER_M)), (x + PX_PER_M + 2, h), (188, 190, 190), -1)
+    cv2.rectangle(picture, (x, int(h - 2.15 * PX_PER_M)), (x + PX_PER_M, h), tone, -1)
+
+
+def paint_building(canvas: Canvas, b: Building, walls: Walls, path: Path, pose: Pose, lighting: Lighting) -> None:
+    """Paint side wall, front and roof at their place; the canvas' air must be set by the caller."""
+    away = b.depth_m if b.d > 0 else -b.depth_m
+    s = np.array([b.s0, b.s1, b.s0, b.s1])
+    x, y = pose.to_ego(*path.to_world(s, np.array([b.d, b.d, b.d + away, b.d + away])))
+    a, front_end, back = (np.array([x[i], y[i]]) for i in (0, 1, 2))
+    if max(a[1], front_end[1]) < NEAR_WALL_M:
+        return
+    distance = float(np.hypot(*((a + front_end) / 2)))
+    lit = lighting.look.glow
+    for quad, picture, lamp in (
+        ((a, back), walls.side, walls.side_lit),
+        ((a, front_end), walls.front, walls.front_lit),
+    ):
+        p, q = quad
+        normal = np.array([q[1] - p[1], p[0] - q[0]])
+        normal = normal / max(float(np.hypot(*normal)), 1e-6)
+        middle = (p + q) / 2
+        normal = -normal if float(normal @ middle) > 0 else normal
+        ambient, directed = lighting.at(float(middle[0]), max(float(middle[1]), 1.0))
+        gain = ambient + directed * max(float(normal @ lighting.sun[:2]), 0.0)
+        canvas.enter(BUILDING, gain, lighting.haze, lighting.clear(distance))
+        _hang(canvas, picture, lamp if lit else None, p, q, b.height_m)
+    gain = lighting.flat(float(a[0]), max(float(a[1]), 1.0))
+    canvas.enter(BUILDING, gain, lighting.haze, lighting.clear(distance))
+    _roof(canvas, b, np.stack([x, y], 1))
+
+
+def _roof(canvas: Canvas, b: Building, corners: F64) -> None:
+    a, e, a2, e2 = corners
+    h = b.height_m
+    if not b.gable:
+        for lift, k in ((0.35, 0.72), (0.12, 0.55)):
+            strip = np.array([[*a, h - 0.1], [*e, h - 0.1], [*e, h + lift], [*a, h + lift]])
+            canvas.polygon3(strip, canvas.tone(b.wall, k))
+        return
+    ridge = h + min(b.depth_m * 0.32, 3.2)
+    ma, me = (a + a2) / 2, (e + e2) / 2
+    rng = np.random.default_rng(b.seed)
+    tile = tuple(float(v) for v in np.array([[52, 62, 128], [74, 76, 82], [48, 70, 104]][b.seed % 3]) * rng.uniform(0.8, 1.15))
+    over = (a - a2) / max(float(np.hypot(*(a - a2))), 1e-6) * 0.4
+    canvas.polygon3(np.array([[*a, h], [*a2, h], [*ma, ridge]]), canvas.tone(b.wall, 0.85))
+    canvas.polygon3(
+        np.array([[*(a + over), h - 0.2], [*(e + over), h - 0.2], [*me, ridge], [*ma, ridge]]),
+        canvas.tone((tile[0], tile[1], tile[2])),
+    )
+
+
+def _hang(canvas: Canvas, picture: U8, lamp: U8 | None, p: F64, q: F64, height: float) -> None:
+    """A picture on the upright wall from ego point p to q (x, y), cut where it passes the camera."""
+    if max(p[1], q[1]) < NEAR_WALL_M:
+        return
+    u0, u1 = 0.0, 1.0
+    if min(p[1], q[1]) < NEAR_WALL_M:
+        cut = float((NEAR_WALL_M - p[1]) / (q[1] - p[1]))
+        u0, u1 = (cut, 1.0) if p[1] < q[1] else (0.0, cut)
+    a, e = p + (q - p) * u0, p + (q - p) * u1
+    uv, _ = canvas.camera.project(np.array([[*a, height], [*e, height], [*e, 0.0], [*a, 0.0]]))
+    h, w = canvas.owner.shape
+    x0, y0 = np.maximum(np.floor(uv.min(axis=0)), 0).astype(int)
+    x1, y1 = np.minimum(np.ceil(uv.max(axis=0)) + 1, (w, h)).astype(int)
+    if x1 - x0 < 1 or y1 - y0 < 1:
+        return
+    picture, lamp = _shrink(picture, lamp, uv)
+    th, tw = picture.shape[:2]
+    source = np.array([[u0 * tw, 0], [u1 * tw, 0], [u1 * tw, th], [u0 * tw, th]], np.float32)
+    offset = np.array([x0, y0], np.float64)
+    matrix = cv2.getPerspectiveTransform(source, (uv - offset).astype(np.float32))
+    size = (int(x1 - x0), int(y1 - y0))
+    warped = cv2.warpPerspective(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    warped = canvas.lit_picture(warped)
+    if lamp is not None:
+        glow = cv2.warpPerspective(lamp, matrix, size, flags=cv2.INTER_LINEAR)
+        warm = canvas.own_light((120.0, 205.0, 255.0))
+        warped = cv2.add(warped, cv2.merge([cv2.convertScaleAbs(glow, alpha=0.75 * c / 255) for c in warm]))
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    cv2.fillConvexPoly(mask, fixed(uv - offset), 255, cv2.LINE_8, 4)
+    region = canvas.image[y0:y1, x0:x1]
+    cv2.copyTo(warped, mask, region)
+    canvas.owner[y0:y1, x0:x1][mask > 0] = BUILDING
+
+
+def _shrink(picture: U8, lamp: U8 | None, uv: F64) -> tuple[U8, U8 | None]:
+    """Bring a picture near the size it is seen at, so that it does not alias."""
+    th, tw = picture.shape[:2]
+    need_h = float(max(uv[3, 1] - uv[0, 1], uv[2, 1] - uv[1, 1], 1.0)) * 1.3
+    need_w = float(max(abs(uv[1, 0] - uv[0, 0]), 1.0)) * 1.6
+    if need_h > 0.7 * th and need_w > 0.7 * tw:
+        return picture, lamp
+    size = (max(min(int(need_w), tw), 2), max(min(int(need_h), th), 2))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return small, None if lamp is None else cv2.resize(lamp, size, interpolation=cv2.INTER_AREA)

@@ -1,0 +1,163 @@
+"""What stands beside the road: buildings, trees, lamp posts, traffic lights, signs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgetl.roadworld.buildings import FLOOR_M, STYLES
+from edgetl.roadworld.ground import CROSS_HALF_M
+from edgetl.roadworld.scene import Bgr, Building, Mast, Road, Setting, Sign, TrafficLight, Tree
+from edgetl.roadworld.street import SIGN_KINDS, SPRITES
+
+_WALLS: tuple[Bgr, ...] = (
+    (92, 108, 156), (74, 92, 132), (150, 176, 190), (186, 200, 206), (140, 150, 154), (120, 152, 186), (168, 180, 168),
+    (104, 112, 118), (150, 166, 204), (176, 158, 140),
+)  # fmt: skip
+VISTA_M = 125.0
+"""Buildings and trees reach this far beyond the last actor."""
+
+
+@dataclass(frozen=True)
+class Roadside:
+    """Everything that stands still."""
+
+    buildings: tuple[Building, ...]
+    trees: tuple[Tree, ...]
+    masts: tuple[Mast, ...]
+    lights: tuple[TrafficLight, ...]
+    signs: tuple[Sign, ...]
+
+
+def sample_roadside(
+    rng: np.random.Generator, setting: Setting, road: Road, length: float, numbers: Callable[[], int]
+) -> Roadside:
+    """Both sides of a road of `length` metres ahead."""
+    end = length + VISTA_M
+    buildings = _buildings(rng, setting, road, end)
+    trees = _trees(rng, setting, road, end, buildings)
+    masts = _masts(rng, setting, road, end)
+    return Roadside(buildings, trees, masts, _lights(rng, road, numbers), _signs(rng, setting, road, length, numbers))
+
+
+def _in_crossing(road: Road, s0: float, s1: float, margin: float) -> bool:
+    return any(s0 < x + CROSS_HALF_M + margin and s1 > x - CROSS_HALF_M - margin for x in road.crossings)
+
+
+def _tone(rng: np.random.Generator, tones: tuple[Bgr, ...]) -> Bgr:
+    k = rng.uniform(0.75, 1.12)
+    b, g, r = (float(min(c * k, 235)) for c in tones[int(rng.integers(len(tones)))])
+    return b, g, r
+
+
+def _buildings(rng: np.random.Generator, setting: Setting, road: Road, end: float) -> tuple[Building, ...]:
+    if setting == "rural" and rng.random() < 0.6:
+        return ()
+    out: list[Building] = []
+    gap_chance = {"urban": 0.12, "suburban": 0.75, "rural": 1.0}[setting]
+    for sign in (1, -1):
+        kerb = road.kerb_right_m if sign > 0 else -road.kerb_left_m
+        line = kerb + road.sidewalk_m + road.verge_m
+        s = float(rng.uniform(-14, 0))
+        while s < end:
+            town = setting == "urban"
+            width = float(rng.uniform(9, 19) if town else rng.uniform(8, 13))
+            floors = int(rng.integers(2, 7)) if town else int(rng.integers(1, 3))
+            style = int(rng.choice(STYLES, p=[0.34, 0.2, 0.32, 0.14])) if town else int(rng.choice([0, 3]))
+            if not _in_crossing(road, s, s + width, 3.5):
+                out.append(
+                    Building(
+                        s, s + width, sign * (line + float(rng.uniform(0, 0.8 if town else 5.0))),
+                        floors * FLOOR_M + float(rng.uniform(0.6, 1.4)), float(rng.uniform(8, 12)), style,
+                        _tone(rng, _WALLS), not town, int(rng.integers(1 << 20)),
+                    )
+                )  # fmt: skip
+            s += width
+            if rng.random() < gap_chance:
+                s += float(rng.uniform(3, 9) if setting != "rural" else rng.uniform(25, 70))
+    return tuple(out)
+
+
+def _trees(
+    rng: np.random.Generator, setting: Setting, road: Road, end: float, buildings: tuple[Building, ...]
+) -> tuple[Tree, ...]:
+    out: list[Tree] = []
+    season = rng.choice([0, 0, 0, 1])
+    spacing = {"urban": float(rng.uniform(14, 40)), "suburban": 11.0, "rural": 8.0}[setting]
+    for sign in (1, -1):
+        kerb = road.kerb_right_m if sign > 0 else -road.kerb_left_m
+        s = float(rng.uniform(4, 12))
+        while s < end:
+            bush = setting != "urban" and rng.random() < 0.3
+            if setting == "urban":
+                away = road.sidewalk_m * 0.22 + 0.25
+            elif setting == "suburban":
+                away = road.sidewalk_m + float(rng.uniform(0.6, max(road.verge_m - 0.6, 0.8)))
+            else:
+                away = 2.5 + float(rng.exponential(6.0))
+            d = sign * (kerb + away)
+            inside = any(b.s0 - 1 < s < b.s1 + 1 and abs(d) > abs(b.d) - 1.2 and d * b.d > 0 for b in buildings)
+            if not inside and not _in_crossing(road, s, s, 3.0):
+                autumn = np.array([0.7, 0.95, 1.5]) if season and rng.random() < 0.6 else np.ones(3)
+                t = autumn * rng.uniform(0.75, 1.25) * rng.uniform(0.92, 1.08, 3)
+                height = float(rng.uniform(1.0, 2.0)) if bush else float(rng.uniform(4.5, 9.0))
+                out.append(Tree(s, d, height, int(rng.integers(SPRITES)), (float(t[0]), float(t[1]), float(t[2])), bush))
+            s += spacing * float(rng.uniform(0.4, 1.6))
+    return tuple(out)
+
+
+def _masts(rng: np.random.Generator, setting: Setting, road: Road, end: float) -> tuple[Mast, ...]:
+    if setting == "rural":
+        out = []
+        for s in np.arange(float(rng.uniform(3, 12)), end, 12.5):
+            for d in (road.kerb_right_m + 0.5, road.kerb_left_m - 0.5):
+                out.append(Mast(float(s), d, 0.95, 0.0, lamp=False))
+        return tuple(out)
+    spacing, height = float(rng.uniform(24, 34)), float(rng.uniform(5.5, 8.5))
+    both = bool(rng.random() < 0.5)
+    out = []
+    for k, s in enumerate(np.arange(float(rng.uniform(6, 18)), end, spacing)):
+        if not _in_crossing(road, s, s, 2.0):
+            if both or k % 2:
+                out.append(Mast(float(s), road.kerb_right_m + 0.5, height, -1.8, lamp=True))
+            if both or not k % 2:
+                out.append(Mast(float(s), road.kerb_left_m - 0.5, height, 1.8, lamp=True))
+    return tuple(out)
+
+
+def _lights(rng: np.random.Generator, road: Road, numbers: Callable[[], int]) -> tuple[TrafficLight, ...]:
+    out: list[TrafficLight] = []
+    for s_x in road.crossings:
+        if rng.random() < 0.12:
+            continue
+        lit = ("red", "amber", "green")[int(rng.choice(3, p=[0.4, 0.15, 0.45]))]
+        height = float(rng.uniform(1.15, 1.4))
+        s = s_x - CROSS_HALF_M - 1.2
+        right, left = road.kerb_right_m + 0.6, road.kerb_left_m - 0.6
+        yaw = float(rng.normal(0, 0.08))
+        heads = [(s, right, 3.0, right), (s, left, 3.0, left)]
+        if rng.random() < 0.55:
+            reach = road.right_m - 0.5 * road.lane_m if road.lanes_right == 1 else road.right_m - road.lane_m
+            heads = [(s, right, 2.9, right), (s_x + CROSS_HALF_M + 1.5, reach, float(rng.uniform(4.6, 5.2)), right)]
+        for at, d, z, post in heads:
+            out.append(TrafficLight(numbers(), at, d, z, post, height, lit, yaw))  # type: ignore[arg-type]
+    return tuple(out)
+
+
+def _signs(
+    rng: np.random.Generator, setting: Setting, road: Road, length: float, numbers: Callable[[], int]
+) -> tuple[Sign, ...]:
+    out: list[Sign] = []
+    s = float(rng.uniform(9, 16))
+    while s < max(length - 20, 36):
+        right = rng.random() < 0.72
+        d = road.kerb_right_m + 0.7 if right else road.kerb_left_m - 0.7
+        if not _in_crossing(road, s, s, 3.0):
+            kind = SIGN_KINDS[int(rng.choice(len(SIGN_KINDS), p=[0.22, 0.1, 0.1, 0.14, 0.1, 0.09, 0.1, 0.08, 0.07]))]
+            size = float(rng.uniform(0.78, 1.05))
+            yaw = float(rng.normal(0.0, 0.14))
+            out.append(Sign(numbers(), s, d, float(rng.uniform(2.15, 2.7)), size, kind, yaw))
+        s += float(rng.uniform(9, 26) if setting != "rural" else rng.uniform(12, 30))
+    return tuple(out)

@@ -1,0 +1,222 @@
+"""Street furniture: trees, lamp posts, traffic lights, signs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl.roadworld.camera import NEAR_M
+from edgetl.roadworld.canvas import PLANT, POLE, Canvas
+from edgetl.roadworld.light import Lighting
+from edgetl.roadworld.noise import U8
+from edgetl.roadworld.scene import Bgr, Mast, Sign, TrafficLight, Tree
+
+F64 = NDArray[np.float64]
+
+SPRITES = 10
+SIGN_KINDS = ("limit", "stop", "yield", "warning", "priority", "no entry", "arrow", "parking", "board")
+_POST: Bgr = (112, 112, 110)
+
+
+@lru_cache(maxsize=2 * SPRITES)
+def plant_picture(index: int, bush: bool) -> tuple[U8, U8]:
+    """A plant (192, 160, 3) lit from the left, with its mask (192, 160)."""
+    rng = np.random.default_rng([31, index, int(bush)])
+    h, w = 192, 160
+    picture, mask = np.zeros((h, w, 3), np.uint8), np.zeros((h, w), np.uint8)
+    conifer = index % 5 == 4 and not bush
+    base = np.array([[52, 112, 84], [44, 92, 74], [60, 122, 108], [50, 100, 66], [46, 82, 58]][index % 5], float)
+    if not bush:
+        top = int(h * 0.55)
+        trunk = np.array([[w / 2 - 6, h], [w / 2 + 6, h], [w / 2 + 3, top], [w / 2 - 3, top]])
+        for target, tone in ((picture, (52, 66, 82)), (mask, 255)):
+            cv2.fillConvexPoly(target, trunk.astype(np.int32), tone)
+    lumps = rng.uniform(-1, 1, (9, 2)) * (0.5, 0.42)
+    for k in range(420 if not bush else 260):
+        if conifer:
+            v = float(rng.uniform(0, 1)) ** 0.8
+            x, y = w / 2 + rng.uniform(-0.42, 0.42) * w * v, h * (0.02 + 0.84 * v)
+            radius = 4 + 5 * v
+        else:
+            lump = lumps[k % 9]
+            angle, reach = rng.uniform(0, 2 * np.pi), np.sqrt(rng.uniform(0, 1)) * 0.48
+            x = w / 2 + (lump[0] + reach * np.cos(angle)) * w * 0.46
+            middle, tall = (0.62, 0.42) if bush else (0.36, 0.4)
+            y = h * (middle + (lump[1] + reach * np.sin(angle)) * tall)
+            radius = float(rng.uniform(3.5, 9))
+        late = k / 420
+        side = 1.0 - 0.4 * (x / w - 0.5) - 0.55 * (y / h - 0.4)
+        tone = base * (0.5 + 0.5 * late) * side * rng.uniform(0.75, 1.25) + late * np.array([0, 16, 14])
+        centre = (int(x * 16), int(y * 16))
+        cv2.circle(picture, centre, int(radius * 16), np.clip(tone, 0, 255).tolist(), -1, cv2.LINE_AA, 4)
+        cv2.circle(mask, centre, int(radius * 16), 255, -1, cv2.LINE_8, 4)
+    if bush:
+        mask[int(h * 0.97) :] = 0
+    holes = rng.integers(0, [h, w], (160, 2))
+    if not bush:
+        canopy = holes[holes[:, 0] < h * 0.6]
+        mask[canopy[:, 0], canopy[:, 1]] = 0
+    return picture, mask
+
+
+def paint_tree(canvas: Canvas, tree: Tree, place: F64, lighting: Lighting) -> None:
+    """A tree or bush standing at ego `place` (x, y, 0)."""
+    uv, depth = canvas.camera.project(np.array([place, place + (0, 0, tree.height_m)]))
+    if depth.min() < 1.0:
+        return
+    high = float(uv[0, 1] - uv[1, 1])
+    wide = high * (160 / 192) * (1.5 if tree.bush else 0.92)
+    h, w = canvas.owner.shape
+    if high < 3 or high > 4 * h or uv[0, 0] + wide / 2 < 0 or uv[0, 0] - wide / 2 > w:
+        return
+    picture, mask = plant_picture(tree.sprite % SPRITES, tree.bush)
+    way = cv2.INTER_AREA if high < 192 else cv2.INTER_LINEAR
+    size = (max(round(wide), 2), max(round(high), 2))
+    small = cv2.resize(picture, size, interpolation=way)
+    cover = cv2.resize(mask, size, interpolation=way)
+    if lighting.sun[0] > 0:
+        small, cover = cv2.flip(small, 1), cv2.flip(cover, 1)
+    solid = (cover > 110).astype(np.uint8)
+    small = cv2.convertScaleAbs(small)
+    gain = lighting.flat(float(place[0]), float(place[1])) * np.array(tree.tint)
+    canvas.enter(PLANT, gain, lighting.haze, lighting.clear(float(place[1])))
+    canvas.picture(small, solid, round(uv[0, 0] - wide / 2), round(uv[1, 1]))
+
+
+def _post(canvas: Canvas, place: F64, points: list[tuple[float, float]], radius_m: float) -> None:
+    """A bent post through (offset to the right, height) points above ego `place`."""
+    ego = np.array([place + (x, 0.0, z) for x, z in points])
+    uv, depth = canvas.camera.project(ego)
+    if depth.min() < NEAR_M * 2:
+        return
+    scale = canvas.camera.focal_px / depth
+    for i in range(len(points) - 1):
+        r = max(radius_m * float(scale[i]), 0.35)
+        canvas.capsule(uv[i], uv[i + 1], r, r * 0.8, canvas.tone(_POST, 0.9))
+        canvas.capsule(uv[i] - (r * 0.35, 0), uv[i + 1] - (r * 0.35, 0), r * 0.4, r * 0.3, canvas.tone(_POST, 1.25), own=False)
+
+
+def paint_mast(canvas: Canvas, mast: Mast, place: F64, lighting: Lighting) -> None:
+    """A lamp post; its lamp glows at night."""
+    gain = lighting.flat(float(place[0]), float(place[1]))
+    canvas.enter(POLE, gain, lighting.haze, lighting.clear(float(place[1])))
+    h = mast.height_m
+    bend = mast.arm_m * 0.3
+    _post(canvas, place, [(0.0, 0.0), (0.0, h - 0.6), (bend, h - 0.1), (mast.arm_m, h)] if mast.lamp else [(0.0, 0.0), (0.0, h)], 0.085)
+    if not mast.lamp:
+        return
+    uv, depth = canvas.camera.project(np.array([place + (mast.arm_m, 0.0, h), place + (mast.arm_m * 0.75, 0.0, h - 0.05)]))
+    if depth.min() < 1.0:
+        return
+    scale = canvas.camera.focal_px / float(depth[0])
+    burning = lighting.look.glow > 0
+    tone = canvas.own_light((190, 232, 255)) if burning else canvas.tone((150, 150, 148))
+    canvas.capsule(uv[0], uv[1], 0.11 * scale, 0.09 * scale, tone)
+    if burning:
+        canvas.glow(uv[0], max(1.5 * scale, 5.0), (120, 200, 255), 0.55 * lighting.look.glow)
+
+
+_LAMPS: dict[str, tuple[float, Bgr]] = {
+    "red": (0.32, (40, 42, 255)),
+    "amber": (0.0, (30, 175, 255)),
+    "green": (-0.32, (150, 245, 70)),
+}
+
+
+def paint_light_post(canvas: Canvas, light: TrafficLight, place: F64, lighting: Lighting) -> None:
+    """The post (and arm) that carries a signal; place is the ground below the head."""
+    gain = lighting.flat(float(place[0]), float(place[1]))
+    canvas.enter(POLE, gain, lighting.haze, lighting.clear(float(place[1])))
+    reach = light.post_d - light.d
+    behind = place + (0.0, 0.12, 0.0)
+    if abs(reach) > 0.3:
+        _post(canvas, behind, [(reach, 0.0), (reach, light.z_m + 0.2), (0.0, light.z_m + 0.35)], 0.09)
+    else:
+        _post(canvas, behind, [(0.0, 0.0), (0.0, light.z_m)], 0.07)
+
+
+def _plane(place: F64, z: float, yaw: float, across: F64, up: F64) -> F64:
+    """Points of an upright plane whose centre is z above `place`, turned by yaw from facing the camera."""
+    return np.stack(
+        [place[0] + across * np.cos(yaw), place[1] + across * np.sin(yaw), place[2] + z + up], axis=1
+    )
+
+
+def _rectangle(canvas: Canvas, place: F64, z: float, yaw: float, half_w: float, half_h: float, tone: tuple[float, ...]) -> None:  # fmt: skip
+    across = np.array([-half_w, half_w, half_w, -half_w])
+    up = np.array([-half_h, -half_h, half_h, half_h])
+    canvas.polygon3(_plane(place, z, yaw, across, up), tone)
+
+
+def paint_light(canvas: Canvas, light: TrafficLight, place: F64, yaw: float, lighting: Lighting) -> None:
+    """The signal head. The canvas must have been entered with the head's own slot."""
+    k = light.height_m / 1.1
+    for half_w, half_h, tone in ((0.3, 0.6, (70, 74, 74)), (0.285, 0.58, (26, 27, 28)), (0.19, 0.52, (40, 42, 42))):
+        _rectangle(canvas, place, light.z_m, yaw, half_w * k, half_h * k, canvas.tone(tone))
+    for name, (up, colour) in _LAMPS.items():
+        turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+        ring = _plane(place, light.z_m + up * k, yaw, 0.145 * k * np.cos(turn), 0.145 * k * np.sin(turn))
+        lit = name == light.lit
+        dim = (colour[0] * 0.13 + 14, colour[1] * 0.13 + 14, colour[2] * 0.13 + 14)
+        canvas.polygon3(ring, canvas.own_light(colour) if lit else canvas.tone(dim), own=False)
+        if lit:
+            centre, depth = canvas.camera.project(np.array([place + (0, 0, light.z_m + up * k)]))
+            scale = canvas.camera.pixels_per_metre(float(depth[0]))
+            canvas.disc(centre[0], 0.07 * k * scale, canvas.own_light((min(colour[0] + 110, 255), min(colour[1] + 110, 255), 255)), own=False)
+            canvas.glow(centre[0], max(0.55 * scale, 3.0), colour, 0.25 + 0.5 * lighting.look.glow)
+
+
+def paint_sign_post(canvas: Canvas, sign: Sign, place: F64, lighting: Lighting) -> None:
+    """The post below a sign."""
+    gain = lighting.flat(float(place[0]), float(place[1]))
+    canvas.enter(POLE, gain, lighting.haze, lighting.clear(float(place[1])))
+    _post(canvas, place + (0.0, 0.06, 0.0), [(0.0, 0.0), (0.0, sign.z_m + sign.size_m * 0.4)], 0.04)
+
+
+def _outline(kind: str) -> F64:
+    """The plate's outline (N, 2) in a circle of radius 1."""
+    corners = {"stop": (8, np.pi / 8), "yield": (3, -np.pi / 2), "warning": (3, np.pi / 2), "priority": (4, 0.0)}
+    if kind in ("parking", "board"):
+        wide = 1.5 if kind == "board" else 0.8
+        return np.array([[-wide, -0.8], [wide, -0.8], [wide, 0.8], [-wide, 0.8]])
+    count, start = corners.get(kind, (18, 0.0))
+    turn = np.linspace(0, 2 * np.pi, count, endpoint=False) + start
+    return np.stack([np.cos(turn), np.sin(turn)], axis=1)
+
+
+_RED: Bgr = (38, 32, 196)
+_WHITE: Bgr = (232, 234, 234)
+_BLACK: Bgr = (28, 28, 28)
+_BLUE: Bgr = (172, 84, 20)
+_YELLOW: Bgr = (36, 196, 240)
+# Per kind: rings of (scale, colour) from outside in, then bars of (x, y, half width, half height, colour).
+_FACE: dict[str, tuple[tuple[tuple[float, Bgr], ...], tuple[tuple[float, float, float, float, Bgr], ...]]] = {
+    "limit": (((1.0, _RED), (0.76, _WHITE)), ((-0.26, 0, 0.1, 0.4, _BLACK), (0.26, 0, 0.22, 0.4, _BLACK), (0.26, 0, 0.08, 0.24, _WHITE))),
+    "stop": (((1.0, _WHITE), (0.92, _RED)), ((-0.45, 0, 0.1, 0.24, _WHITE), (-0.15, 0, 0.06, 0.24, _WHITE), (0.15, 0, 0.12, 0.24, _WHITE), (0.47, 0, 0.1, 0.24, _WHITE))),
+    "yield": (((1.0, _RED), (0.62, _WHITE)), ()),
+    "warning": (((1.0, _RED), (0.68, _WHITE)), ((0, 0.06, 0.07, 0.24, _BLACK), (0, -0.28, 0.07, 0.07, _BLACK))),
+    "priority": (((1.0, _WHITE), (0.9, _BLACK), (0.84, _WHITE), (0.62, _YELLOW)), ()),
+    "no entry": (((1.0, _WHITE), (0.95, _RED)), ((0, 0, 0.66, 0.17, _WHITE),)),
+    "arrow": (((1.0, _WHITE), (0.94, _BLUE)), ((0, -0.1, 0.09, 0.5, _WHITE), (0, 0.42, 0.3, 0.09, _WHITE))),
+    "parking": (((1.0, _WHITE), (0.92, _BLUE)), ((-0.25, 0, 0.1, 0.55, _WHITE), (0.1, 0.32, 0.3, 0.23, _WHITE), (0.08, 0.32, 0.16, 0.1, _BLUE))),
+    "board": (((1.0, _WHITE), (0.95, _BLUE)), ((-0.5, 0.35, 0.7, 0.12, _WHITE), (-0.2, -0.25, 0.9, 0.12, _WHITE), (1.1, 0.1, 0.12, 0.4, _WHITE))),
+}  # fmt: skip
+
+
+def paint_sign(canvas: Canvas, sign: Sign, place: F64, yaw: float) -> None:
+    """The plate. The canvas must have been entered with the sign's own slot."""
+    outline = _outline(sign.kind)
+    rings, bars = _FACE[sign.kind]
+    r = sign.size_m / 2
+    for i, (scale, tone) in enumerate(rings):
+        points = _plane(place, sign.z_m, yaw, outline[:, 0] * r * scale, outline[:, 1] * r * scale)
+        canvas.polygon3(points, canvas.tone(tone), own=i == 0)
+    if canvas.camera.pixels_per_metre(float(place[1])) * r < 5:
+        return
+    for x, y, half_w, half_h, tone in bars:
+        across = np.array([x - half_w, x + half_w, x + half_w, x - half_w]) * r
+        up = np.array([y - half_h, y - half_h, y + half_h, y + half_h]) * r
+        canvas.polygon3(_plane(place, sign.z_m, yaw, across, up), canvas.tone(tone), own=False)

@@ -1,0 +1,119 @@
+"""Reading COCO and YOLO directories, and every way in which they can be wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgetl.data import read_dataset, read_image
+from edgetl_runtime.errors import InputError
+
+
+def test_coco_boxes_are_shares_and_classes_follow_their_ids(coco_dir: Path) -> None:
+    dataset = read_dataset(coco_dir, "train")
+    assert dataset.classes == ("car", "person")
+    first = dataset.samples[0]
+    np.testing.assert_allclose(first.boxes[0], [10 / 160, 20 / 90, 50 / 160, 50 / 90], rtol=1e-6)
+    assert first.labels.tolist() == [0, 1]
+    assert first.ignore.tolist() == [False, True]
+    assert [s.group for s in dataset.samples] == ["drive0", "drive0", "drive1", "drive1"]
+    assert first.domain == "day"
+
+
+def test_yolo_reads_groups_and_images_without_labels(yolo_dir: Path) -> None:
+    dataset = read_dataset(yolo_dir, "train")
+    assert dataset.classes == ("car", "bus")
+    assert [len(s.labels) for s in dataset.samples] == [2, 2, 0]
+    np.testing.assert_allclose(dataset.samples[0].boxes[0], [0.375, 0.25, 0.625, 0.75])
+    assert dataset.samples[1].group == "cam1"
+    assert read_dataset(yolo_dir / "data.yaml", "val").classes == dataset.classes
+
+
+def test_fingerprint_follows_the_content(coco_dir: Path) -> None:
+    before = read_dataset(coco_dir, "train").fingerprint()
+    assert before == read_dataset(coco_dir, "train").fingerprint()
+    file = coco_dir / "annotations" / "train.json"
+    document = json.loads(file.read_text())
+    document["annotations"][0]["bbox"][2] = 41
+    file.write_text(json.dumps(document))
+    assert read_dataset(coco_dir, "train").fingerprint() != before
+
+
+def test_take_spreads_over_the_set(coco_dir: Path) -> None:
+    dataset = read_dataset(coco_dir, "train")
+    assert [s.image.name for s in dataset.take(2).samples] == ["000.png", "003.png"]
+    assert len(dataset.take(99)) == 4
+
+
+def _set(root: Path, where: str, value: object) -> Path:
+    file = root / "annotations" / "train.json"
+    document = json.loads(file.read_text())
+    if where == "class":
+        document["annotations"][0]["category_id"] = value
+    elif where == "box":
+        document["annotations"][0]["bbox"] = value
+    elif where == "image_id":
+        document["annotations"][0]["image_id"] = value
+    elif where == "file":
+        document["images"][0]["file_name"] = value
+    file.write_text(json.dumps(document))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "says"),
+    [
+        ("class", 77, "unknown class id 77"),
+        ("box", [150, 10, 40, 30], "stands outside"),
+        ("box", [float("nan"), 10, 40, 30], "stands outside"),
+        ("image_id", 1234, "image id 1234"),
+        ("file", "images/train/gone.png", "gone.png is missing"),
+    ],
+)
+def test_wrong_coco_names_file_and_fault(coco_dir: Path, where: str, value: object, says: str) -> None:
+    file = _set(coco_dir, where, value)
+    with pytest.raises(InputError, match=says) as caught:
+        read_dataset(coco_dir, "train")
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("7 0.5 0.5 0.1 0.1", "class id 7 .* expected 0 to 1"),
+        ("0 0.99 0.5 0.2 0.1", "stands outside"),
+        ("0 0.5 0.5", "expected `class cx cy w h`"),
+        ("car 0.5 0.5 0.1 0.1", "expected `class cx cy w h`"),
+    ],
+)
+def test_wrong_yolo_line_is_named(yolo_dir: Path, line: str, says: str) -> None:
+    file = yolo_dir / "labels" / "day" / "cam0-000.txt"
+    file.write_text(line + "\n")
+    with pytest.raises(InputError, match=says) as caught:
+        read_dataset(yolo_dir, "train")
+    assert str(file) in str(caught.value)
+
+
+def test_unknown_places_say_what_was_looked_for(tmp_path: Path, coco_dir: Path) -> None:
+    with pytest.raises(InputError, match="no such dataset"):
+        read_dataset(tmp_path / "nowhere", "train")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match="is empty"):
+        read_dataset(empty, "train")
+    (empty / "notes.txt").write_text("x")
+    with pytest.raises(InputError, match=r"COCO.*YOLO"):
+        read_dataset(empty, "train")
+    with pytest.raises(InputError, match="there are train, val"):
+        read_dataset(coco_dir, "test")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\xff\xd8\xff\xe0\x00\x10JFIF"])
+def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "frame.jpg"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"frame\.jpg"):
+        read_image(file)

@@ -1,0 +1,70 @@
+"""Training targets: where centres stand, which box a cell learns, what ignored objects silence."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgetl.models.detector import STRIDE
+from edgetl.training.targets import make_targets
+
+SIZE = (64, 96)
+
+
+def _make(boxes: list[list[float]], labels: list[int], ignore: list[bool] | None = None):  # type: ignore[no-untyped-def]
+    return make_targets(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(labels, np.int64),
+        np.array(ignore or [False] * len(labels), np.bool_),
+        classes=2,
+        size_hw=SIZE,
+    )
+
+
+def test_one_box_has_one_centre_of_its_class() -> None:
+    t = _make([[20, 10, 60, 42]], [1])
+    assert t.heat.shape == (2, 16, 24)
+    assert t.heat[0].max() == 0
+    assert np.argwhere(t.heat[1] == 1).tolist() == [[6, 10]]
+    np.testing.assert_array_equal(t.box[:, 6, 10], [20, 10, 60, 42])
+    assert t.weight[6, 10] > 0
+    assert t.objects == 1
+
+
+def test_the_smaller_box_wins_shared_cells() -> None:
+    t = _make([[0, 0, 96, 64], [40, 24, 56, 40]], [0, 0])
+    np.testing.assert_array_equal(t.box[:, 8, 12], [40, 24, 56, 40])
+
+
+def test_an_ignored_object_silences_its_cells_only() -> None:
+    t = _make([[8, 8, 24, 24]], [0], [True])
+    assert t.objects == 0
+    assert t.heat.max() == 0
+    assert t.quiet[2:6, 2:6].max() == 0
+    assert t.quiet.sum() == t.quiet.size - 16
+
+
+def test_no_boxes() -> None:
+    t = _make([], [])
+    assert t.objects == 0
+    assert t.weight.sum() == 0
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 90, width=32), st.floats(0, 58, width=32), st.floats(1, 96), st.floats(1, 64)),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_every_object_keeps_a_peak_inside_the_map(rows: list[tuple[float, float, float, float]]) -> None:
+    boxes = [[x, y, min(x + w, 96.0), min(y + h, 64.0)] for x, y, w, h in rows]
+    t = _make(boxes, [0] * len(boxes))
+    peaks = t.heat[0] == 1
+    assert 1 <= peaks.sum() <= len(boxes)
+    for x1, y1, x2, y2 in boxes:
+        assert peaks[min(int((y1 + y2) / 2 / STRIDE), 15), min(int((x1 + x2) / 2 / STRIDE), 23)]
+    assert np.isfinite(t.weight).all()
+    assert (t.weight >= 0).all()

@@ -1,0 +1,159 @@
+"""Bundles: whatever is missing, altered, added or foreign is named in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from runtime_support import LABELS, make_manifest, write_test_bundle
+
+from edgetl_runtime.bundle import MANIFEST_NAME, file_entry, open_bundle, read_manifest, write_manifest
+from edgetl_runtime.errors import BundleError
+
+FILES = ("golden.npz", "labels.txt", "model.fp32.onnx", "report.html")
+
+
+def refused(path: Path) -> str:
+    """The message of the BundleError that opening gives."""
+    with pytest.raises(BundleError) as caught:
+        open_bundle(path)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert caught.value.remedy
+    return text
+
+
+def edit_manifest(folder: Path, **changes: object) -> None:
+    """Change keys of manifest.json as text, without validation."""
+    document = json.loads((folder / MANIFEST_NAME).read_text())
+    (folder / MANIFEST_NAME).write_text(json.dumps(document | changes))
+
+
+def test_a_valid_bundle_opens(shared_bundle: Path) -> None:
+    bundle = open_bundle(shared_bundle)
+    assert bundle.manifest.labels == LABELS
+    assert bundle.model_path(bundle.manifest.variant("fp32")).is_file()
+    with pytest.raises(BundleError, match="lists no file"):
+        bundle.file("../secret")
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("how", ["one bit", "truncated", "emptied", "longer", "missing"])
+def test_every_file_is_checked(bundle_dir: Path, name: str, how: str) -> None:
+    target = bundle_dir / name
+    data = bytearray(target.read_bytes())
+    middle = len(data) // 2
+    if how == "one bit":
+        data[middle] ^= 1
+    target.write_bytes({"truncated": data[:-1], "emptied": b"", "longer": data + b"x"}.get(how, bytes(data)))
+    if how == "missing":
+        target.unlink()
+    assert name in refused(bundle_dir)
+    open_bundle(bundle_dir, verify=False)
+
+
+def test_unlisted_files_are_refused_in_subfolders_too(bundle_dir: Path) -> None:
+    (bundle_dir / "plugins").mkdir()
+    (bundle_dir / "plugins" / "extra.so").write_bytes(b"x")
+    assert "plugins/extra.so" in refused(bundle_dir)
+
+
+@pytest.mark.parametrize("name", ["labels.txt", MANIFEST_NAME])
+def test_symlinks_are_refused_even_to_equal_content(bundle_dir: Path, tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "outside"
+    (bundle_dir / name).rename(outside)
+    (bundle_dir / name).symlink_to(outside)
+    assert name in refused(bundle_dir)
+
+
+def test_symlinked_folders_and_pipes_are_refused(bundle_dir: Path, tmp_path: Path) -> None:
+    (bundle_dir / "more").symlink_to(tmp_path, target_is_directory=True)
+    assert "more" in refused(bundle_dir)
+    (bundle_dir / "more").unlink()
+    os.mkfifo(bundle_dir / "pipe")
+    assert "pipe" in refused(bundle_dir)
+
+
+def test_a_missing_folder_a_file_and_an_empty_folder(tmp_path: Path) -> None:
+    assert "no bundle at" in refused(tmp_path / "nothing")
+    assert MANIFEST_NAME in refused(tmp_path)
+    (tmp_path / "file").write_text("x")
+    assert "is a file" in refused(tmp_path / "file")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_truncated_manifest(bundle_dir: Path, share: float) -> None:
+    data = (bundle_dir / MANIFEST_NAME).read_bytes()
+    (bundle_dir / MANIFEST_NAME).write_bytes(data[: int(len(data) * share)])
+    assert "not a valid manifest" in refused(bundle_dir)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"[]", b"null", b'{"schema_version": ' + b"[" * 100_000])
+def test_a_manifest_that_is_no_manifest(bundle_dir: Path, data: bytes) -> None:
+    (bundle_dir / MANIFEST_NAME).write_bytes(data)
+    assert "not a valid manifest" in refused(bundle_dir)
+
+
+def test_another_schema_is_named_before_its_unknown_keys(bundle_dir: Path) -> None:
+    edit_manifest(bundle_dir, schema_version=99, novelty=True)
+    assert "schema version 99" in refused(bundle_dir)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"novelty": True},
+        {"labels": []},
+        {"chosen": {"variant": "none", "engine": "onnxruntime", "reason": ""}},
+        {"golden": "other.npz"},
+        {"task": "dance"},
+    ],
+)
+def test_a_manifest_that_contradicts_itself(bundle_dir: Path, changes: dict[str, object]) -> None:
+    edit_manifest(bundle_dir, **changes)
+    assert "not a valid manifest" in refused(bundle_dir)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/../../b", "./labels.txt", "a//b", "labels.txt\n"])
+def test_paths_can_not_leave_the_bundle(bundle_dir: Path, name: str) -> None:
+    files = json.loads((bundle_dir / MANIFEST_NAME).read_text())["files"]
+    edit_manifest(bundle_dir, files=files | {name: files["labels.txt"]})
+    assert MANIFEST_NAME in refused(bundle_dir)
+
+
+def test_the_same_manifest_gives_the_same_bytes(bundle_dir: Path) -> None:
+    first = (bundle_dir / MANIFEST_NAME).read_bytes()
+    write_manifest(bundle_dir, read_manifest(bundle_dir))
+    assert (bundle_dir / MANIFEST_NAME).read_bytes() == first
+    assert sorted(p.name for p in bundle_dir.iterdir()) == sorted((*FILES, MANIFEST_NAME))
+    keys = list(json.loads(first))
+    assert keys == sorted(keys)
+
+
+def test_nan_is_refused_and_leaves_the_old_manifest(bundle_dir: Path) -> None:
+    before = (bundle_dir / MANIFEST_NAME).read_bytes()
+    manifest = make_manifest(bundle_dir)
+    broken = msgspec.structs.replace(manifest.hops[0], value=float("nan"))
+    with pytest.raises(BundleError, match="JSON"):
+        write_manifest(bundle_dir, msgspec.structs.replace(manifest, hops=(broken,)))
+    assert (bundle_dir / MANIFEST_NAME).read_bytes() == before
+
+
+def test_file_entry(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    entry = file_entry(tmp_path / "abc")
+    assert entry.bytes == 3
+    assert entry.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_link_to_the_whole_bundle_is_fine(bundle_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to(bundle_dir, target_is_directory=True)
+    assert open_bundle(tmp_path / "current").manifest.name == "tiny"
+
+
+def test_write_test_bundle_is_reproducible(tmp_path: Path) -> None:
+    a, b = write_test_bundle(tmp_path / "a"), write_test_bundle(tmp_path / "b")
+    assert (a / "model.fp32.onnx").read_bytes() == (b / "model.fp32.onnx").read_bytes()

@@ -1,0 +1,204 @@
+"""Cameras: every frame as uint8 BGR with a stamp, and one clear line for whatever is not there."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from runtime_support import FakeCamera, scene, write_clip
+
+from edgetl_runtime.cameras import open_camera
+from edgetl_runtime.cameras import v4l2 as v4l2_module
+from edgetl_runtime.cameras.paced import PacedCamera
+from edgetl_runtime.cameras.v4l2 import V4L2Camera
+from edgetl_runtime.errors import CameraError
+from edgetl_runtime.result import Frame
+
+
+def read_all(camera: Any) -> list[Frame]:
+    frames = []
+    while (frame := camera.read()) is not None:
+        frames.append(frame)
+    return frames
+
+
+def test_a_video_gives_every_frame(clip: Path) -> None:
+    camera = open_camera(str(clip))
+    assert (camera.live, camera.fps, camera.size_hw, camera.frame_count) == (False, 30.0, (180, 320), 12)
+    before = time.monotonic_ns()
+    frames = read_all(camera)
+    assert [f.frame_id for f in frames] == list(range(12))
+    assert [f.media_time_s for f in frames] == pytest.approx([i / 30 for i in range(12)], abs=1e-3)
+    stamps = [f.t_capture_ns for f in frames]
+    assert before <= stamps[0] and stamps == sorted(set(stamps)) and stamps[-1] <= time.monotonic_ns()
+    for i in (0, 5, 11):  # those kept are not overwritten, whatever was read after them
+        assert np.abs(frames[i].image.astype(int) - scene(180, 320, i)).mean() < 5
+    assert camera.notes == []
+    camera.close()
+    camera.close()
+    assert camera.read() is None
+
+
+def test_a_video_that_lets_go_of_its_frames_allocates_two_buffers(clip: Path) -> None:
+    camera = open_camera(str(clip))
+    places = set()
+    frame = camera.read()
+    while frame is not None:
+        places.add(frame.image.ctypes.data)
+        frame = camera.read()
+    assert len(places) <= 2
+
+
+def test_a_truncated_video_says_so(tmp_path: Path) -> None:
+    data = write_clip(tmp_path / "whole.avi", frames=60).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: len(data) // 2])
+    try:
+        camera = open_camera(str(tmp_path / "cut.avi"))
+        frames = read_all(camera)
+    except CameraError as error:
+        assert "cut.avi" in str(error)
+    else:
+        assert len(frames) < 60
+        assert any("ended after" in note for note in camera.notes)
+
+
+@pytest.mark.parametrize("name", ["broken.mp4", "text.txt", "empty.mp4"])
+def test_a_file_that_is_no_video(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / name).write_bytes(b"" if "empty" in name else b"no video at all" * 99)
+    with pytest.raises(CameraError, match=name):
+        open_camera(str(tmp_path / name))
+    assert "WARN" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["nothing.mp4", "rtsp://somewhere", "/nowhere/at/all"])
+def test_what_is_not_there_lists_the_kinds(source: str) -> None:
+    with pytest.raises(CameraError, match="a folder of images"):
+        open_camera(source)
+
+
+@pytest.mark.parametrize("source", ["97", "/dev/video97", 97])
+def test_a_camera_that_is_not_there_is_named(source: str | int) -> None:
+    with pytest.raises(CameraError, match=r"no camera /dev/video97; (present|no /dev/video)"):
+        open_camera(source)
+
+
+def test_a_strange_device_name_is_refused() -> None:
+    with pytest.raises(CameraError, match="give a number"):
+        open_camera("/dev/videoXY")
+
+
+def test_sizes_are_asked_of_cameras_only(clip: Path) -> None:
+    with pytest.raises(CameraError, match="camera only"):
+        open_camera(str(clip), size_hw=(10, 10))
+
+
+def test_images_become_uint8_bgr(tmp_path: Path) -> None:
+    colour = scene(20, 30)
+    written = {
+        "1_colour.png": colour,
+        "2_grey.png": colour[..., 0],
+        "3_deep.png": colour.astype(np.uint16) * 257,
+        "4_alpha.png": np.dstack([colour, np.full((20, 30), 7, np.uint8)]),
+        "5_deep_grey.png": colour[..., 1].astype(np.uint16) * 257,
+    }
+    for name, image in written.items():
+        cv2.imwrite(str(tmp_path / name), image)
+    (tmp_path / "notes.txt").write_text("not an image")
+    camera = open_camera(str(tmp_path))
+    frames = read_all(camera)
+    assert [f.name for f in frames] == sorted(written)
+    expected = [colour, colour[..., [0, 0, 0]], colour, colour, colour[..., [1, 1, 1]]]
+    for frame, image in zip(frames, expected, strict=True):
+        assert np.abs(frame.image.astype(int) - image).max() <= 1, frame.name
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), scene(8, 8))
+    (tmp_path / "b.jpg").write_bytes(b"broken")
+    camera = open_camera(str(tmp_path))
+    assert camera.read() is not None
+    with pytest.raises(CameraError, match=r"b\.jpg"):
+        camera.read()
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CameraError, match="no image"):
+        open_camera(str(tmp_path))
+
+
+def test_a_paced_file_is_live_and_never_ahead_of_its_schedule() -> None:
+    camera = PacedCamera(FakeCamera([scene(8, 8)] * 5, live=False, fps=50.0))
+    start = time.monotonic_ns()
+    frames = read_all(camera)
+    assert camera.live
+    for frame in frames:
+        assert frame.t_capture_ns - start >= frame.frame_id * 20_000_000 - 1_000_000
+    camera.close()
+
+
+class FakeDevice:
+    """OpenCV's capture of a device that only does 640x480 and loses every third frame's content."""
+
+    def __init__(self, stamp_ms: float) -> None:
+        self.values = {cv2.CAP_PROP_FRAME_WIDTH: 640.0, cv2.CAP_PROP_FRAME_HEIGHT: 480.0, cv2.CAP_PROP_FPS: 30.0}
+        self.stamp_ms = stamp_ms
+        self.grabs = 0
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return True
+
+    def set(self, key: int, value: float) -> bool:
+        if key == cv2.CAP_PROP_BUFFERSIZE:
+            self.values[key] = value
+        return False
+
+    def get(self, key: int) -> float:
+        return self.stamp_ms if key == cv2.CAP_PROP_POS_MSEC else self.values.get(key, 0.0)
+
+    def grab(self) -> bool:
+        self.grabs += 1
+        return self.grabs <= 6
+
+    def retrieve(self, buffer: np.ndarray) -> tuple[bool, np.ndarray | None]:
+        return (False, None) if self.grabs % 3 == 0 else (True, buffer)
+
+    def release(self) -> None:
+        pass
+
+
+def open_fake(monkeypatch: pytest.MonkeyPatch, stamp_ms: float) -> V4L2Camera:
+    monkeypatch.setattr(v4l2_module, "_check_device", lambda device: None)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda index, api: FakeDevice(stamp_ms))
+    return V4L2Camera("/dev/video3", size_hw=(720, 1280), fps=60)
+
+
+def test_v4l2_reports_what_differs_and_counts_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = open_fake(monkeypatch, 0.0)
+    assert camera.notes == [
+        "/dev/video3: width 1280 asked, 640 found",
+        "/dev/video3: height 720 asked, 480 found",
+        "/dev/video3: rate 60 asked, 30 found",
+    ]
+    ids = [f.frame_id for f in (camera.read() for _ in range(4)) if f is not None]
+    assert ids == [0, 1, 3, 4]
+    with pytest.raises(CameraError, match="no more frames"):
+        camera.read()
+    assert camera.failed == 2
+
+
+@pytest.mark.parametrize("shift_ms", [-20.0, 5_000.0, -5_000.0])
+def test_v4l2_takes_the_drivers_stamp_only_where_it_is_plausible(
+    monkeypatch: pytest.MonkeyPatch, shift_ms: float
+) -> None:
+    before = time.monotonic_ns()
+    stated_ms = before / 1e6 + shift_ms
+    frame = open_fake(monkeypatch, stated_ms).read()
+    assert frame is not None
+    if shift_ms == -20.0:
+        assert frame.t_capture_ns == pytest.approx(stated_ms * 1e6, abs=1000)
+    else:
+        assert before <= frame.t_capture_ns <= time.monotonic_ns()

@@ -1,0 +1,93 @@
+"""The capture thread: newest wins for live sources, nothing is lost of files, errors arrive."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from runtime_support import FakeCamera, scene
+
+from edgetl_runtime.capture import EVERY_DEPTH, Capture
+from edgetl_runtime.errors import CameraError
+
+PICTURES = [scene(8, 8, i) for i in range(30)]
+
+
+def drain(capture: Capture, pause_s: float = 0.0) -> list[tuple[int, int]]:
+    """Frame id and drops before it, of everything that comes."""
+    rows = []
+    while (taken := capture.get()) is not None:
+        rows.append((taken[0].frame_id, taken[1]))
+        time.sleep(pause_s)
+    return rows
+
+
+def test_every_frame_of_a_file_in_order() -> None:
+    camera = FakeCamera(PICTURES, live=False)
+    with Capture(camera) as capture:
+        assert capture.policy == "every"
+        assert drain(capture, 0.001) == [(i, 0) for i in range(30)]
+    assert (capture.captured, capture.dropped, camera.closed) == (30, 0, True)
+
+
+def test_a_file_is_not_read_ahead() -> None:
+    camera = FakeCamera(PICTURES, live=False)
+    with Capture(camera) as capture:
+        assert capture.get() is not None
+        time.sleep(0.05)
+        assert camera.reads <= 1 + EVERY_DEPTH + 1
+    assert capture.captured == 1
+
+
+def test_newest_wins_and_every_drop_is_counted() -> None:
+    with Capture(FakeCamera(PICTURES, delay_s=0.002)) as capture:
+        assert capture.policy == "newest"
+        rows = drain(capture, 0.01)
+    ids = [i for i, _ in rows]
+    assert ids == sorted(set(ids)) and ids[-1] == 29
+    gaps = [b - a - 1 for a, b in zip([-1, *ids], ids, strict=False)]
+    assert [dropped for _, dropped in rows] == gaps
+    assert capture.dropped == sum(gaps) > 0
+    assert capture.captured == len(rows) + capture.dropped == 30
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_an_error_arrives_after_the_frames_before_it(live: bool) -> None:
+    camera = FakeCamera(PICTURES, live=live, fail_at=1)
+    with Capture(camera) as capture, pytest.raises(CameraError, match="cable"):
+        assert [i for i, _ in drain(capture)] == [0]
+    with Capture(FakeCamera(PICTURES, live=live, fail_at=1)) as capture:
+        taken = capture.get()
+        assert taken is not None and taken[0].frame_id == 0
+        with pytest.raises(CameraError, match="cable"):
+            capture.get()
+    assert camera.closed
+
+
+def test_a_silent_camera_is_an_error_and_not_an_old_frame() -> None:
+    with (
+        Capture(FakeCamera(PICTURES, delay_s=0.5), stall_s=0.05) as capture,
+        pytest.raises(CameraError, match=r"no frame for 0\.05 s"),
+    ):
+        capture.get()
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_stop_joins_the_thread(live: bool) -> None:
+    camera = FakeCamera(PICTURES * 100, live=live)
+    capture = Capture(camera)
+    capture.start()
+    assert capture.get() is not None
+    capture.stop()
+    assert not [t for t in threading.enumerate() if t.name == "capture fake"]
+    assert camera.closed and capture.get() is None
+    assert capture.captured == 1 + capture.dropped
+    capture.stop()
+
+
+def test_a_waiting_consumer_burns_no_processor() -> None:
+    with Capture(FakeCamera(PICTURES[:2], delay_s=0.2)) as capture:
+        before = time.process_time()
+        assert capture.get() is not None
+        assert time.process_time() - before < 0.1

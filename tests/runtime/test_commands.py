@@ -1,0 +1,140 @@
+"""The commands run, bench, inspect and doctor: documents, files, and refusals before any work."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+from runtime_support import write_clip
+
+from edgetl.commands import bench, doctor, inspect
+from edgetl.commands import run as run_command
+from edgetl_runtime.errors import BundleError, CameraError, EngineError, InputError
+
+
+def call(command: object, *arguments: object) -> dict[str, object]:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)  # type: ignore[attr-defined]
+    return command.run(parser.parse_args([str(a) for a in arguments]))  # type: ignore[attr-defined, no-any-return]
+
+
+def test_run_writes_what_it_was_asked_for(
+    shared_bundle: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, lines = tmp_path / "o.mp4", tmp_path / "o.jsonl"
+    document = call(run_command, shared_bundle, clip, "--out", out, "--jsonl", lines, "--threshold", 0.3)
+    json.dumps(document)
+    assert {"captured", "processed", "dropped", "failed", "stages", "age_ms", "rss_mb", "states"} <= set(document)
+    assert (document["processed"], document["variant"]) == (12, "fp32")
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [r["frame_id"] for r in rows] == list(range(12))
+    assert all(r["detections"] for r in rows)
+    assert int(cv2.VideoCapture(str(out)).get(cv2.CAP_PROP_FRAME_COUNT)) == 12
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "infer" in captured.err and "12 of 12 frames" in captured.err
+
+
+def test_run_in_real_time_takes_as_long_as_the_clip(shared_bundle: Path, clip: Path) -> None:
+    document = call(run_command, shared_bundle, clip, "--realtime", "--engine", "openvino")
+    assert float(str(document["seconds"])) >= 11 / 30 - 0.02
+    assert document["captured"] == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "text"),
+    [
+        (["--threshold", "7"], InputError, "threshold"),
+        (["--max-frames", "0"], InputError, "max-frames"),
+        (["--threads", "-1"], InputError, "threads"),
+        (["--engine", "tensorrt"], EngineError, "there are: fp32 on"),
+        (["--variant", "int4"], EngineError, "there are: fp32 on"),
+        (["--out", "o.gif"], InputError, r"\.mp4"),
+        (["--camera-size", "big"], InputError, "1280x720"),
+        (["--camera-size", "640x480"], CameraError, "camera only"),
+    ],
+)
+def test_run_refuses(
+    shared_bundle: Path, clip: Path, tmp_path: Path, arguments: list[str], kind: type[Exception], text: str
+) -> None:
+    arguments = [str(tmp_path / a) if a == "o.gif" else a for a in arguments]
+    with pytest.raises(kind, match=text):
+        call(run_command, shared_bundle, clip, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_never_overwrites_its_source(shared_bundle: Path, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4")
+    before = source.read_bytes()
+    with pytest.raises(InputError, match="source itself"):
+        call(run_command, shared_bundle, source, "--out", source, "--force")
+    assert source.read_bytes() == before
+
+
+def test_run_refuses_existing_outputs_before_it_opens_anything(tmp_path: Path) -> None:
+    (tmp_path / "o.jsonl").write_text("precious")
+    with pytest.raises(InputError, match="--force"):
+        call(run_command, tmp_path / "no bundle", "no source", "--jsonl", tmp_path / "o.jsonl")
+    with pytest.raises(BundleError, match="no bundle"):
+        call(run_command, tmp_path / "no bundle", "no source")
+
+
+def test_bench_and_inspect_and_doctor(shared_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = call(bench, shared_bundle, "--runs", 10)
+    assert len(document["rows"]) == 2  # type: ignore[arg-type]
+    shown = capsys.readouterr()
+    assert "chosen" in shown.err and "baseline" in shown.err and shown.out == ""
+    document = call(inspect, shared_bundle)
+    json.dumps(document)
+    assert document["labels"] and document["bytes"]
+    assert call(doctor)["ok"] is True
+    with pytest.raises(InputError):
+        call(bench, shared_bundle, "--runs", 0)
+
+
+def test_bench_reports_a_tampered_bundle(bundle_dir: Path) -> None:
+    (bundle_dir / "labels.txt").write_text("other\n")
+    for command in (bench, inspect):
+        with pytest.raises(BundleError, match=r"labels\.txt"):
+            call(command, bundle_dir)
+
+
+ENDLESS = """
+import argparse, json, sys
+from edgetl.commands import run
+parser = argparse.ArgumentParser()
+run.add_arguments(parser)
+print(json.dumps(run.run(parser.parse_args(sys.argv[1:]))))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_with_a_summary_and_whole_files(
+    shared_bundle: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    clip = write_clip(tmp_path / "in.mp4", frames=300)
+    out, lines = tmp_path / "o.mp4", tmp_path / "o.jsonl"
+    command = [sys.executable, "-c", ENDLESS, shared_bundle, clip, "--realtime", "--out", out, "--jsonl", lines]
+    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and not (lines.exists() and lines.read_text().count("\n") >= 3):
+        time.sleep(0.02)
+    os.kill(process.pid, number)
+    shown, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    document = json.loads(shown)
+    assert document["interrupted"] and 3 <= document["processed"] < 300
+    assert len(lines.read_text().splitlines()) == document["processed"]
+    assert int(cv2.VideoCapture(str(out)).get(cv2.CAP_PROP_FRAME_COUNT)) in (
+        document["processed"],
+        document["processed"] - 1,
+    )
+    assert "Traceback" not in errors

@@ -1,0 +1,147 @@
+"""Engines: the same network gives the same numbers, and nothing other than what was asked for runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from runtime_support import SIZE_HW, expected_outputs, tiny_model, write_test_bundle
+
+from edgetl_runtime.bundle import open_bundle
+from edgetl_runtime.engines import ENGINES, available_engines, choose, load_bundle_engine, load_engine
+from edgetl_runtime.errors import EngineError, MissingPackage
+from edgetl_runtime.spec import TensorSpec
+
+FRAMES = np.random.default_rng(3).integers(0, 256, (4, *SIZE_HW, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_engines_agree_with_numpy(model: Path, name: str) -> None:
+    engine = load_engine(name, model, precision="fp32")
+    expected = expected_outputs(FRAMES)
+    for i in range(len(FRAMES)):
+        found = engine.infer({"frame": FRAMES[i : i + 1]})
+        np.testing.assert_allclose(found["scores"][0], expected["scores"][i], rtol=1e-5)
+        np.testing.assert_array_equal(found["boxes"][0], expected["boxes"][i])
+        np.testing.assert_array_equal(found["classes"][0], expected["classes"][i])
+        assert found["classes"].dtype == np.int64
+    assert engine.name == name
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.infer({"frame": FRAMES[:1]})
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_reused_buffer_is_read_again(model: Path, name: str) -> None:
+    engine = load_engine(name, model, precision="fp32", threads=1)
+    buffer = np.empty((1, *SIZE_HW, 3), np.uint8)
+    scores = []
+    for frame in FRAMES:
+        np.copyto(buffer[0], frame)
+        scores.append(engine.infer({"frame": buffer})["scores"].copy())
+    np.testing.assert_allclose(np.concatenate(scores), expected_outputs(FRAMES)["scores"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {},
+        {"image": FRAMES[:1]},
+        {"frame": FRAMES[:1].astype(np.float32)},
+        {"frame": FRAMES[:2]},
+        {"frame": FRAMES[:1, :, ::-1]},
+        {"frame": FRAMES[:1], "more": FRAMES[:1]},
+    ],
+)
+def test_wrong_inputs_are_refused(model: Path, name: str, inputs: dict[str, np.ndarray]) -> None:
+    engine = load_engine(name, model, precision="fp32")
+    with pytest.raises(EngineError, match="input"):
+        engine.infer(inputs)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_broken_and_missing_models(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EngineError, match="no model at"):
+        load_engine(name, tmp_path / "none.onnx", precision="fp32")
+    (tmp_path / "broken.onnx").write_bytes(b"not a model")
+    with pytest.raises(EngineError, match="can't load"):
+        load_engine(name, tmp_path / "broken.onnx", precision="fp32")
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_dynamic_shapes_are_refused(tmp_path: Path, name: str) -> None:
+    proto = onnx.load(tiny_model(tmp_path / "tiny.onnx"))
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.save(proto, tmp_path / "dynamic.onnx")
+    with pytest.raises(EngineError, match="dynamic"):
+        load_engine(name, tmp_path / "dynamic.onnx", precision="fp32")
+
+
+def test_an_unknown_engine_lists_the_choices(model: Path) -> None:
+    with pytest.raises(EngineError, match="choose one of onnxruntime, openvino"):
+        load_engine("tensorrt", model, precision="fp32")
+
+
+def test_bf16_is_refused_where_it_can_not_run(model: Path) -> None:
+    with pytest.raises(EngineError, match="bf16"):
+        load_engine("onnxruntime", model, precision="bf16")
+
+
+def test_openvino_refuses_what_the_cpu_lacks() -> None:
+    from edgetl_runtime.engines.openvino import _check_capability
+
+    class OldCpu:
+        def get_property(self, device: str, key: str) -> list[str]:
+            return ["FP32", "INT8"]
+
+    _check_capability(OldCpu(), "int8")
+    with pytest.raises(EngineError, match=r"bf16 .*offers FP32, INT8"):
+        _check_capability(OldCpu(), "bf16")
+
+
+def test_openvino_compares_what_it_compiled_for(model: Path) -> None:
+    import openvino
+
+    from edgetl_runtime.engines.openvino import _check_compiled
+
+    compiled = openvino.Core().compile_model(str(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    _check_compiled(openvino, compiled, "fp32")
+    with pytest.raises(EngineError, match="asked for bf16, it compiled for f32"):
+        _check_compiled(openvino, compiled, "bf16")
+
+
+def test_a_bundle_runs_its_chosen_pair(shared_bundle: Path) -> None:
+    bundle = open_bundle(shared_bundle)
+    engine = load_bundle_engine(bundle)
+    assert (engine.name, engine.precision) == ("onnxruntime", "fp32")
+    assert choose(bundle, engine="openvino")[1] == "openvino"
+
+
+@pytest.mark.parametrize("asked", [{"variant": "int8"}, {"engine": "tensorrt"}])
+def test_a_pair_that_is_not_there_lists_those_that_are(shared_bundle: Path, asked: dict[str, str]) -> None:
+    with pytest.raises(EngineError, match="fp32 on onnxruntime or openvino"):
+        load_bundle_engine(open_bundle(shared_bundle), **asked)
+
+
+def test_a_missing_engine_names_what_works_instead(shared_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "onnxruntime" not in available_engines()
+    with pytest.raises(MissingPackage, match=r"edgetl\[desktop\].*--variant fp32 --engine openvino"):
+        load_bundle_engine(open_bundle(shared_bundle))
+
+
+def test_tensors_are_compared_with_the_manifest(tmp_path: Path) -> None:
+    wrong = (TensorSpec(name="frame", dtype="uint8", shape=(1, 32, 32, 3)),)
+    bundle = open_bundle(write_test_bundle(tmp_path / "b", inputs=wrong))
+    with pytest.raises(EngineError, match="the manifest says"):
+        load_bundle_engine(bundle)

@@ -1,0 +1,204 @@
+"""The whole loop: every frame of a file, bounded age on a live source, clean ends."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from runtime_support import FakeCamera, scene
+
+import edgetl_runtime
+from edgetl_runtime.bundle import open_bundle
+from edgetl_runtime.cameras import open_camera
+from edgetl_runtime.engines import load_bundle_engine
+from edgetl_runtime.errors import CameraError, EngineError, InputError
+from edgetl_runtime.loop import Pipeline, rss_mb, run
+from edgetl_runtime.result import Frame, Result
+
+
+class SlowEngine:
+    """The bundle's engine, `delay_s` slower; from call `fail_at` on it fails."""
+
+    def __init__(self, inner: Any, delay_s: float = 0.0, fail_at: int = -1, class_shift: int = 0) -> None:
+        self.inner, self.delay_s, self.fail_at, self.class_shift = inner, delay_s, fail_at, class_shift
+        self.name, self.precision = inner.name, inner.precision
+        self.inputs, self.outputs = inner.inputs, inner.outputs
+        self.calls = 0
+        self.closed = False
+
+    def infer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.calls += 1
+        if self.calls == self.fail_at:
+            raise EngineError("the engine broke")
+        time.sleep(self.delay_s)
+        outputs = dict(self.inner.infer(inputs))
+        outputs["classes"] = outputs["classes"] + self.class_shift
+        return outputs
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def engine_of(folder: Path, **options: Any) -> SlowEngine:
+    return SlowEngine(load_bundle_engine(open_bundle(folder)), **options)
+
+
+def test_every_frame_of_a_file_gives_a_result(shared_bundle: Path, clip: Path) -> None:
+    results: list[Result] = []
+    summary = run(open_bundle(shared_bundle), open_camera(str(clip)), on_result=results.append)
+    assert (summary.captured, summary.processed, summary.dropped, summary.failed) == (12, 12, 0, 0)
+    assert [r.frame_id for r in results] == list(range(12))
+    assert all(r.age_ms > 0 and r.size_hw == (180, 320) for r in results)
+    assert summary.states == {"fresh": 12}
+    assert {"wait", "letterbox", "infer", "decode", "publish", "total", "age"} == set(summary.stages)
+    assert all(row["count"] == 12 for row in summary.stages.values())
+    assert summary.age_ms == summary.stages["age"]
+    json.dumps(summary.as_json())
+
+
+def test_the_bright_square_is_found_where_it_is(shared_bundle: Path) -> None:
+    bundle = open_bundle(shared_bundle)
+    image = np.full((128, 192, 3), 10, np.uint8)
+    image[32:64, 96:128] = 255  # exactly one cell of the network at half size
+    pipeline = Pipeline(bundle, load_bundle_engine(bundle), threshold=0.9)
+    found = pipeline.process(Frame(image, 0, "cam", time.monotonic_ns())).detections
+    np.testing.assert_allclose(found.boxes_xyxy, [[96, 32, 128, 64]], atol=1e-3)
+    assert found.classes.tolist() == [(1 * 6 + 3) % 3]
+
+
+def test_a_slow_engine_on_a_fast_camera_keeps_up_by_dropping(shared_bundle: Path) -> None:
+    results: list[Result] = []
+    camera = FakeCamera([scene(90, 160, i) for i in range(60)], delay_s=0.005)
+    summary = run(
+        open_bundle(shared_bundle), camera, engine=engine_of(shared_bundle, delay_s=0.02), on_result=results.append
+    )
+    ids = [r.frame_id for r in results]
+    assert ids == sorted(set(ids)) and ids[-1] == 59
+    assert summary.captured == summary.processed + summary.dropped == 60
+    assert summary.dropped == sum(r.dropped_before for r in results) >= 20
+    gaps = [b - a - 1 for a, b in zip([-1, *ids], ids, strict=False)]
+    assert [r.dropped_before for r in results] == gaps
+    # A frame waits at most for the one before it: were frames queued, age would grow with every result.
+    ages = [r.age_ms for r in results]
+    assert np.median(ages[len(ages) // 2 :]) < 3 * np.median(ages[: len(ages) // 2]) + 20
+
+
+def test_results_past_their_deadline_are_marked(shared_bundle: Path) -> None:
+    results: list[Result] = []
+    summary = run(
+        open_bundle(shared_bundle),
+        FakeCamera([scene(90, 160)] * 4, live=False),
+        engine=engine_of(shared_bundle, delay_s=0.02),
+        deadline_ms=5.0,
+        on_result=results.append,
+    )
+    assert summary.states == {"late": 4}
+    assert {r.state for r in results} == {"late"}
+
+
+def test_max_frames_ends_it(shared_bundle: Path) -> None:
+    camera = FakeCamera([scene(90, 160)] * 50, live=False)
+    engine = engine_of(shared_bundle)
+    summary = run(open_bundle(shared_bundle), camera, engine=engine, max_frames=3)
+    assert (summary.captured, summary.processed) == (3, 3)
+    assert camera.closed and engine.closed
+
+
+class Sink:
+    """Counts, and asks to stop after `stop_at`."""
+
+    def __init__(self, *, needs_image: bool, stop_at: int = -1) -> None:
+        self.needs_image, self.stop_at = needs_image, stop_at
+        self.stop = self.closed = False
+        self.images: list[Any] = []
+
+    def write(self, result: Result, image: Any) -> None:
+        self.images.append(None if image is None else image.shape)
+        self.stop = len(self.images) == self.stop_at
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_sinks_get_what_they_need_and_can_stop(shared_bundle: Path) -> None:
+    plain, pictured = Sink(needs_image=False), Sink(needs_image=True, stop_at=4)
+    camera = FakeCamera([scene(90, 160)] * 50, live=False)
+    summary = run(open_bundle(shared_bundle), camera, sinks=[pictured, plain])
+    assert plain.images == [None] * 4 and pictured.images == [(90, 160, 3)] * 4
+    assert plain.closed and pictured.closed
+    assert summary.stages["annotate"]["count"] == 4
+
+
+def test_ctrl_c_ends_with_a_summary(shared_bundle: Path) -> None:
+    def interrupt(result: Result) -> None:
+        if result.frame_id == 2:
+            raise KeyboardInterrupt
+
+    camera, sink = FakeCamera([scene(90, 160)] * 50, live=False), Sink(needs_image=False)
+    summary = run(open_bundle(shared_bundle), camera, on_result=interrupt, sinks=[sink])
+    assert summary.interrupted and summary.processed == 3
+    assert camera.closed and sink.closed and gc.isenabled()
+
+
+@pytest.mark.parametrize("what", ["camera", "engine", "class", "warm-up"])
+def test_failures_close_everything_and_are_raised(shared_bundle: Path, what: str) -> None:
+    fail_at = {"engine": 3, "warm-up": 1}.get(what, -1)
+    engine = engine_of(shared_bundle, fail_at=fail_at, class_shift=100 if what == "class" else 0)
+    camera = FakeCamera([scene(90, 160)] * 9, live=False, fail_at=2 if what == "camera" else -1)
+    sink = Sink(needs_image=False)
+    with pytest.raises(CameraError if what == "camera" else EngineError):
+        run(open_bundle(shared_bundle), camera, engine=engine, sinks=[sink], threshold=0.1)
+    assert camera.closed and gc.isenabled()
+    if what != "warm-up":
+        assert sink.closed and engine.closed
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+def test_a_threshold_outside_0_to_1_is_refused(shared_bundle: Path, threshold: float) -> None:
+    with pytest.raises(InputError, match="threshold"):
+        run(open_bundle(shared_bundle), FakeCamera([scene(9, 9)]), threshold=threshold)
+
+
+def test_open_is_iterable(shared_bundle: Path, clip: Path) -> None:
+    with edgetl_runtime.open(shared_bundle, str(clip), engine="openvino") as results:
+        ids = [r.frame_id for r in results]
+    assert ids == list(range(12))
+    assert results.summary().engine == "openvino"
+
+
+def test_memory_stays_flat_over_many_frames(shared_bundle: Path) -> None:
+    marks: list[float] = []
+    pictures = [scene(270, 480, i) for i in range(10)] * 200
+
+    def mark(result: Result) -> None:
+        if result.frame_id in (500, 1999):
+            marks.append(rss_mb())
+
+    run(open_bundle(shared_bundle), FakeCamera(pictures, live=False), on_result=mark)
+    assert marks[1] - marks[0] < 4.0, marks
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = sys.modules["torchvision"] = sys.modules["onnx"] = sys.modules["timm"] = None
+import edgetl_runtime
+assert "numpy" not in sys.modules and "cv2" not in sys.modules
+with edgetl_runtime.open(sys.argv[1], sys.argv[2], engine=sys.argv[3]) as results:
+    n = sum(1 for _ in results)
+print(n)
+"""
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_the_runtime_runs_without_torch(shared_bundle: Path, clip: Path, engine: str) -> None:
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(shared_bundle), str(clip), engine]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "12"), done.stderr

@@ -1,0 +1,50 @@
+"""The package itself: cheap to import, and honest about what is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgetl_runtime
+from edgetl_runtime._imports import need, present
+from edgetl_runtime.errors import MissingPackage
+
+
+def test_every_public_name_is_there() -> None:
+    for name in edgetl_runtime.__all__:
+        assert getattr(edgetl_runtime, name) is not None
+    with pytest.raises(AttributeError, match="no attribute"):
+        _ = edgetl_runtime.nothing  # type: ignore[attr-defined]
+
+
+def test_the_import_brings_nothing_heavy() -> None:
+    code = "import sys, edgetl_runtime; print(sorted({'numpy','cv2','msgspec','torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_inspecting_a_bundle_needs_the_base_only(shared_bundle: Path) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('cv2', 'torch', 'onnxruntime', 'openvino', 'onnx'): sys.modules[name] = None\n"
+        "import argparse\n"
+        "from edgetl.commands import inspect\n"
+        "document = inspect.run(argparse.Namespace(bundle=sys.argv[1]))\n"
+        "print(document['name'], 'numpy' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", code, str(shared_bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["tiny", "False"]
+    for word in ("vehicle, pedestrian, light", "letterbox to 96x64", "fp32", "cpu", "provenance", "ap50"):
+        assert word in done.stderr
+
+
+def test_a_missing_package_names_the_extra_and_jetpack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert not present("cv2")
+    with pytest.raises(MissingPackage, match=r"edgetl\[desktop\].*python3-opencv"):
+        need("cv2")
+    assert not present("surely.not.here")

@@ -1,0 +1,86 @@
+"""Sinks: nothing in the way is overwritten, files are complete when they have their name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from runtime_support import scene
+
+from edgetl_runtime.errors import InputError
+from edgetl_runtime.result import Detections, Result
+from edgetl_runtime.sinks import JsonLinesSink, VideoSink, WindowSink
+
+
+def result(frame_id: int = 0) -> Result:
+    found = Detections(np.array([[1, 2, 3, 4]], np.float32), np.array([0.5], np.float32), np.array([1]))
+    return Result(frame_id, "cam", 10, 2_000_010, found, (8, 8))
+
+
+def test_every_line_is_there_at_once(tmp_path: Path) -> None:
+    sink = JsonLinesSink(tmp_path / "r.jsonl", ("a", "b"))
+    for i in range(3):
+        sink.write(result(i), None)
+        lines = (tmp_path / "r.jsonl").read_text().splitlines()
+        assert [json.loads(line)["frame_id"] for line in lines] == list(range(i + 1))
+    sink.close()
+    sink.close()
+    row = json.loads(lines[0])
+    assert row["age_ms"] == 2.0
+    assert row["detections"] == [{"label": "b", "class": 1, "score": 0.5, "box_xyxy": [1, 2, 3, 4]}]
+
+
+def test_video_gets_its_name_when_it_is_complete(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "o.mp4", fps=30)
+    for i in range(6):
+        sink.write(result(i), scene(90, 160, i))
+    sink.write(result(6), scene(45, 80, 6))
+    assert not (tmp_path / "o.mp4").exists()
+    sink.close()
+    sink.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["o.mp4"]
+    capture = cv2.VideoCapture(str(tmp_path / "o.mp4"))
+    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == 7
+    assert int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)) == 160
+
+
+def test_no_picture_no_file(tmp_path: Path) -> None:
+    VideoSink(tmp_path / "o.mp4", fps=30).close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["o.mp4", "o.jsonl"])
+def test_what_exists_is_kept_unless_forced(tmp_path: Path, name: str) -> None:
+    def make(force: bool) -> JsonLinesSink | VideoSink:
+        path = tmp_path / name
+        if name.endswith("mp4"):
+            return VideoSink(path, fps=30, force=force)
+        return JsonLinesSink(path, ("a", "b"), force=force)
+
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(InputError, match="--force"):
+        make(False)
+    assert (tmp_path / name).read_text() == "precious"
+    sink = make(True)
+    sink.write(result(), scene(16, 16))
+    sink.close()
+    assert b"precious" not in (tmp_path / name).read_bytes()
+
+
+def test_names_that_can_not_be_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\.mp4"):
+        VideoSink(tmp_path / "o.gif", fps=30)
+    with pytest.raises(InputError, match="does not exist"):
+        JsonLinesSink(tmp_path / "none" / "o.jsonl", ())
+    with pytest.raises(InputError, match="another name"):
+        JsonLinesSink(tmp_path, (), force=True)
+
+
+def test_a_window_needs_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(InputError, match="display"):
+        WindowSink("test")
