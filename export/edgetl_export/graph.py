@@ -46,7 +46,7 @@ def initializers(model: ModelProto) -> dict[str, NDArray[np.generic]]:
 
 def set_initializer(model: ModelProto, name: str, value: NDArray[np.generic]) -> None:
     """Add or replace a constant tensor."""
-    tensor = numpy_helper.from_array(np.ascontiguousarray(value), name)
+    tensor = numpy_helper.from_array(np.asarray(value, order="C"), name)
     for existing in model.graph.initializer:
         if existing.name == name:
             existing.CopyFrom(tensor)

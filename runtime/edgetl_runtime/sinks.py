@@ -52,8 +52,11 @@ class JsonLinesSink:
         self._stream: IO[str] = path.open("w", encoding="utf-8", buffering=1)
 
     def write(self, result: Result, image: NDArray[np.uint8] | None) -> None:
-        """Write one line."""
-        self._stream.write(json.dumps(result.as_json(self._labels), separators=(",", ":")) + "\n")
+        """Write one line. Raises InputError where the disk takes no more."""
+        try:
+            self._stream.write(json.dumps(result.as_json(self._labels), separators=(",", ":")) + "\n")
+        except OSError as error:
+            raise InputError(f"can't write {self._stream.name}: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file."""

@@ -1,0 +1,236 @@
+"""The report of a bundle: what its manifest says, laid out for a person who has to trust it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgetl_export.report.blocks import (
+    Badge,
+    Bar,
+    BarChart,
+    Cell,
+    Code,
+    Facts,
+    KeyFigure,
+    KeyFigures,
+    Note,
+    Table,
+    Text,
+    number,
+)
+from edgetl_export.report.page import Report, Section, render
+from edgetl_export.targets import TARGETS
+from edgetl_runtime.bench import BASELINE
+from edgetl_runtime.spec import Hop, Latency, Manifest, TargetResult
+
+DEPLOYABLE, CHECKED = Badge("deployable", "good"), Badge("build on device", "neutral")
+HASH_CHARS = 12
+
+
+def bundle_report(manifest: Manifest, *, before: Sequence[Section] = (), left_out: Sequence[str] = ()) -> str:
+    """The page of a bundle. before: sections that come after the summary. left_out: pairs not measured, and why."""
+    summary, *rest = sections_from_manifest(manifest, left_out=left_out)
+    report = Report(
+        title=manifest.name,
+        subtitle=f"{manifest.provenance.architecture}, {_size(manifest)}, {len(manifest.labels)} classes",
+        sections=(summary, *before, *rest),
+        status=_status(manifest),
+        footer=f"edgetl {manifest.provenance.edgetl} · {manifest.provenance.created} · {manifest.provenance.machine}",
+    )
+    return render(report)
+
+
+def sections_from_manifest(manifest: Manifest, *, left_out: Sequence[str] = ()) -> list[Section]:
+    """Summary, hops, latency, targets, contract, files and provenance."""
+    return [
+        _summary(manifest),
+        _hops(manifest),
+        _latency(manifest, left_out),
+        _targets(manifest),
+        _contract(manifest),
+        _provenance(manifest),
+    ]
+
+
+def _summary(manifest: Manifest) -> Section:
+    figures = []
+    chosen, reference = _hop_of(manifest, _chosen_key(manifest)), manifest.hops[0] if manifest.hops else None
+    shown = chosen or reference
+    if shown is not None:
+        change = f"{100 * (shown.value - reference.value):+.2f} points against {reference.hop}" if reference else ""
+        figures.append(KeyFigure(f"{100 * shown.value:.1f}", _metric_name(shown), change.replace("-", "−")))
+    times = {_key(row): row for row in manifest.latencies}
+    fast, base = times.get(_chosen_key(manifest)), times.get(BASELINE)
+    if fast:
+        figures.append(KeyFigure(f"{number(fast.p50_ms, 3)} ms", "latency p50", f"p99 {number(fast.p99_ms, 3)} ms"))
+    if fast and base and fast.p50_ms > 0:
+        label = "the baseline itself" if fast is base else f"than {BASELINE}"
+        figures.append(KeyFigure(f"{base.p50_ms / fast.p50_ms:.2f}×", "faster", label))
+    ready = sum(result.deployable for result in manifest.targets.values())
+    figures.append(KeyFigure(f"{ready} of {len(manifest.targets)}", "targets deployable", "the others: on the device"))
+    chosen_text = f"Chosen: {_chosen_key(manifest)}. {_sentence(manifest.chosen.reason)}"
+    return Section("At a glance", [KeyFigures(figures), Text([chosen_text])])
+
+
+def _hops(manifest: Manifest) -> Section:
+    rows: list[list[Cell]] = []
+    pairs = {_key(row) for row in manifest.latencies}
+    for hop in manifest.hops:
+        refused = Badge("over budget", "warn") if hop.hop in pairs else Badge("failed", "bad")
+        verdict = Badge("passed", "good") if hop.passed else refused
+        points = f"{100 * hop.value:.2f}"
+        rows.append([hop.hop, hop.metric, points, f"{hop.max_rel_error:.1e}", f"{hop.cosine:.6f}", verdict, hop.note])
+    columns = ["hop", "metric", "value", "max rel. error", "cosine", "gate", "note"]
+    marked = frozenset(i for i, hop in enumerate(manifest.hops) if hop.hop == _chosen_key(manifest))
+    lead = "Every step from the trained network to a running engine, compared with the first by tensor and by metric."
+    return Section("Every hop", [Table(columns=columns, rows=rows, highlight=marked)], lead)
+
+
+def _latency(manifest: Manifest, left_out: Sequence[str]) -> Section:
+    ordered = sorted(manifest.latencies, key=lambda row: row.p50_ms)
+    baseline = next((row for row in ordered if _key(row) == BASELINE), None)
+    bars, rows = [], []
+    for row in ordered:
+        hop = _hop_of(manifest, _key(row))
+        is_chosen = _key(row) == _chosen_key(manifest)
+        note = "" if hop is None or hop.passed else "over budget"
+        bars.append(Bar(label=_key(row), value=row.p50_ms, whisker=row.p99_ms, note=note, highlight=is_chosen))
+        speed: Cell = f"{baseline.p50_ms / row.p50_ms:.2f}×" if baseline and row.p50_ms > 0 else None
+        points: Cell = f"{100 * hop.value:.2f}" if hop else None
+        rows.append([_key(row), *(f"{v:.2f}" for v in (row.p50_ms, row.p95_ms, row.p99_ms)), speed, points, row.runs])
+    metric = manifest.hops[0].metric if manifest.hops else "metric"
+    columns = ["engine / variant", "p50 ms", "p95 ms", "p99 ms", "speed", metric, "runs"]
+    marked = frozenset(i for i, row in enumerate(ordered) if _key(row) == _chosen_key(manifest))
+    chart = BarChart(
+        title="Time of one frame",
+        unit="ms",
+        bars=bars,
+        caption="bar p50, whisker p99",
+        value_name="p50",
+        whisker_name="p99",
+    )
+    table = Table(columns=columns, rows=rows, highlight=marked, caption=f"Speed is against {BASELINE}.")
+    notes = [Note("Not measured here: " + "; ".join(left_out))] if left_out else []
+    lead = f"Measured in turns on {manifest.provenance.machine}, the chosen pair in colour."
+    return Section("Latency", [chart, table, *notes], lead)
+
+
+def _targets(manifest: Manifest) -> Section:
+    rows: list[list[Cell]] = []
+    findings: list[list[Cell]] = []
+    unknown: dict[tuple[str, ...], list[str]] = {}
+    for name, result in manifest.targets.items():
+        state = DEPLOYABLE if result.deployable else CHECKED
+        rows.append([name, result.variant, result.engine, state, result.note or _codes(result)])
+        findings += [
+            [name, check.code, _where(check.op, check.node), check.module, check.advice] for check in result.checks
+        ]
+        if name in TARGETS and TARGETS[name].unknown:
+            unknown.setdefault(TARGETS[name].unknown, []).append(name)
+    matrix = Table(columns=["target", "variant", "engine", "state", "what the host found"], rows=rows)
+    blocks: list[Table] = [matrix]
+    if findings:
+        columns = ["target", "finding", "operator", "module", "what to do"]
+        blocks.append(Table(columns=columns, rows=findings, caption="Findings of the host check"))
+    if unknown:
+        open_rows: list[list[Cell]] = [[", ".join(names), _listed(texts)] for texts, names in unknown.items()]
+        blocks.append(Table(columns=["target", "only the target itself can tell"], rows=open_rows))
+    return Section("Targets", blocks, "What is ready to run, what was only checked here, and what nobody knows yet.")
+
+
+def _contract(manifest: Manifest) -> Section:
+    p = manifest.preprocess
+    height, width = p.size_hw
+    tensors: list[list[Cell]] = [
+        [tensor.name, side, tensor.dtype, Code(" × ".join(map(str, tensor.shape)))]
+        for side, group in (("input", manifest.inputs), ("output", manifest.outputs))
+        for tensor in group
+    ]
+    facts: list[tuple[str, Cell]] = [
+        (
+            "frame",
+            f"uint8 BGR, {p.resize} to {height} × {width} (height × width), pad {p.pad_value}, {p.interpolation}",
+        ),
+        ("inside the graph", f"(x − mean) / std in {p.channel_order}: mean {_triple(p.mean)}, std {_triple(p.std)}"),
+        (
+            "decode",
+            f"{manifest.decode.kind}, at most {manifest.decode.max_detections}, stride {manifest.decode.stride}",
+        ),
+        ("score threshold", manifest.decode.score_threshold),
+        ("labels", ", ".join(manifest.labels)),
+    ]
+    table = Table(columns=["tensor", "", "type", "shape"], rows=tensors)
+    return Section("Contract", [table, Facts(facts)], "Stated once, here; training, checks and the vehicle follow it.")
+
+
+def _provenance(manifest: Manifest) -> Section:
+    p = manifest.provenance
+    facts: list[tuple[str, Cell]] = [
+        ("architecture", p.architecture),
+        ("weights", p.weights),
+        ("weights' licence", p.weights_licence),
+        ("weights' SHA-256", Code(p.weights_sha256)),
+        ("dataset", p.dataset),
+        ("dataset's SHA-256", Code(p.dataset_sha256)),
+        ("made", f"{p.created} with edgetl {p.edgetl}"),
+        ("machine", p.machine),
+        ("packages", ", ".join(f"{name} {version}" for name, version in sorted(p.packages.items()))),
+    ]
+    files: list[list[Cell]] = [
+        [name, _bytes(entry.bytes), Code(entry.sha256[:HASH_CHARS] + "…")] for name, entry in manifest.files.items()
+    ]
+    return Section("Provenance", [Facts(facts), Table(columns=["file", "size", "SHA-256"], rows=files)])
+
+
+def _status(manifest: Manifest) -> Badge:
+    hop = _hop_of(manifest, _chosen_key(manifest))
+    if hop is not None and not hop.passed:
+        return Badge("gate failed", "bad")
+    return Badge("gates passed", "good") if manifest.hops else Badge("not gated", "warn")
+
+
+def _size(manifest: Manifest) -> str:
+    height, width = manifest.preprocess.size_hw
+    return f"{width} × {height} pixels"
+
+
+def _key(row: Latency) -> str:
+    return f"{row.engine}/{row.variant}"
+
+
+def _chosen_key(manifest: Manifest) -> str:
+    return f"{manifest.chosen.engine}/{manifest.chosen.variant}"
+
+
+def _hop_of(manifest: Manifest, key: str) -> Hop | None:
+    return next((hop for hop in manifest.hops if hop.hop == key), None)
+
+
+def _metric_name(hop: Hop) -> str:
+    return {"ap50": "AP50, per cent", "ap": "AP, per cent", "miou": "mIoU, per cent"}.get(hop.metric, hop.metric)
+
+
+def _codes(result: TargetResult) -> str:
+    return ", ".join(dict.fromkeys(check.code for check in result.checks))
+
+
+def _where(op: str, node: str) -> Cell:
+    return " ".join(part for part in (op, node) if part) or None
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return "; ".join(texts)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def _triple(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{v:g}" for v in values) + ")"
+
+
+def _bytes(count: int) -> str:
+    if count < 10_000:
+        return f"{count} B"
+    return f"{count / 1e3:.0f} kB" if count < 1_000_000 else f"{count / 1e6:.1f} MB"
