@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -12,10 +12,14 @@ from edgetl.roadworld.camera import Pose
 from edgetl.roadworld.canvas import BUILDING, Canvas, fixed
 from edgetl.roadworld.light import Lighting
 from edgetl.roadworld.noise import U8, fbm
-from edgetl.roadworld.scene import Building, Path
+from edgetl.roadworld.scene import Bgr, Building, Path
 
 F64 = NDArray[np.float64]
 
+WALLS: tuple[Bgr, ...] = (
+    (92, 108, 156), (74, 92, 132), (150, 176, 190), (186, 200, 206), (140, 150, 154), (120, 152, 186), (168, 180, 168),
+    (104, 112, 118), (150, 166, 204), (176, 158, 140),
+)  # fmt: skip
 PX_PER_M = 16
 FLOOR_M = 3.1
 NEAR_WALL_M = 0.7
@@ -23,52 +27,60 @@ STYLES = 4
 """Façades: 0 brick flats, 1 office glass, 2 shop below flats, 3 plastered house."""
 
 
-@dataclass(frozen=True)
-class Walls:
-    """The pictures of one building: front and side, (H, W, 3) uint8, and their lit windows (H, W) uint8."""
+class Facade:
+    """A wall picture (H, W, 3) uint8, its lit windows (H, W) uint8, and both at smaller sizes on demand."""
 
-    front: U8
-    front_lit: U8
-    side: U8
-    side_lit: U8
+    def __init__(self, picture: U8, lit: U8) -> None:
+        self._sizes: dict[tuple[int, int], tuple[U8, U8]] = {(0, 0): (picture, lit)}
+        self.size_hw = lit.shape[0], lit.shape[1]
+
+    def near_size(self, wide_px: float, high_px: float) -> tuple[U8, U8]:
+        """Picture and windows, halved as often as keeps them at least this size."""
+        h, w = self.size_hw
+        key = tuple(min(max(int(np.log2(have / max(need, 1.0))), 0), 5) for have, need in ((w, wide_px), (h, high_px)))
+        found = self._sizes.get((key[0], key[1]))
+        if found is None:
+            size = (max(w >> key[0], 2), max(h >> key[1], 2))
+            picture, lit = self._sizes[0, 0]
+            found = (
+                np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8),
+                np.asarray(cv2.resize(lit, size, interpolation=cv2.INTER_AREA), np.uint8),
+            )
+            self._sizes[key[0], key[1]] = found
+        return found
 
 
-def make_walls(b: Building) -> Walls:
-    """Paint the walls of a building from its seed."""
-    rng = np.random.default_rng([b.seed, 11])
-    front, front_lit = _facade(b, b.s1 - b.s0, rng, door=True)
-    side, side_lit = _facade(b, b.depth_m, rng, door=False)
-    return Walls(front, front_lit, side, side_lit)
-
-
-def _facade(b: Building, width_m: float, rng: np.random.Generator, *, door: bool) -> tuple[U8, U8]:
-    w, h = max(int(width_m * PX_PER_M), 8), max(int(b.height_m * PX_PER_M), 8)
-    stain = fbm(20 + b.seed % 3, 256, 256)
-    tall = cv2.resize(stain, (w, h), interpolation=cv2.INTER_LINEAR)
-    picture = np.clip(np.array(b.wall)[None, None] * (1 + 0.14 * tall[..., None]), 0, 255).astype(np.uint8)
+@lru_cache(maxsize=192)
+def facade(style: int, variant: int, bays: int, floors: int, front: bool) -> Facade:
+    """A façade of about 3 m per bay and floor; variant picks wall tone and windows."""
+    rng = np.random.default_rng([style, variant, bays, floors, int(front)])
+    wall = np.array(WALLS[(3 * variant + 5 * style) % len(WALLS)])
+    w, h = bays * 3 * PX_PER_M, int((floors * FLOOR_M + 0.9) * PX_PER_M)
+    stain = 128 * (1 + 0.16 * cv2.resize(fbm(20 + variant % 3, 256, 256), (w, h)))
+    rough = cv2.merge([np.clip(stain, 0, 255).astype(np.uint8)] * 3)
+    picture: U8 = cv2.multiply(rough, np.full_like(rough, wall.astype(np.uint8)), scale=1 / 128)
     lit = np.zeros((h, w), np.uint8)
-    if b.style == 0:
-        for y in range(0, h, 5):
-            picture[y] = (picture[y] * 0.86).astype(np.uint8)
-    _windows(b, picture, lit, rng)
-    if b.style == 2:
+    if style == 0:
+        picture[::5] = cv2.convertScaleAbs(np.ascontiguousarray(picture[::5]), alpha=0.86)
+    _windows(style, wall, picture, lit, rng)
+    if style == 2:
         _shop(picture, lit, rng)
-    elif door and b.style != 1:
+    elif front and style != 1:
         _door(picture, rng)
-    cv2.rectangle(picture, (0, 0), (w, PX_PER_M // 3), (np.array(b.wall) * 0.7).tolist(), -1)
+    cv2.rectangle(picture, (0, 0), (w, PX_PER_M // 3), (wall * 0.7).tolist(), -1)
     picture[-PX_PER_M // 2 :] = (picture[-PX_PER_M // 2 :] * 0.72).astype(np.uint8)
-    return picture, lit
+    return Facade(picture, lit)
 
 
-def _windows(b: Building, picture: U8, lit: U8, rng: np.random.Generator) -> None:
+def _windows(style: int, wall: F64, picture: U8, lit: U8, rng: np.random.Generator) -> None:
     h, w = lit.shape
-    glassy = b.style == 1
+    glassy = style == 1
     step = PX_PER_M * float(rng.uniform(1.7, 2.0) if glassy else rng.uniform(2.3, 3.1))
     count = max(int(w / step), 1)
     pad = (w - count * step) / 2
     wide = step * (0.84 if glassy else float(rng.uniform(0.42, 0.56)))
     high = PX_PER_M * FLOOR_M * (0.74 if glassy else float(rng.uniform(0.46, 0.58)))
-    frame = (np.array(b.wall) * (0.62 if rng.random() < 0.5 else 1.3)).clip(0, 235).tolist()
+    frame = (wall * (0.62 if rng.random() < 0.5 else 1.3)).clip(0, 235).tolist()
     share = rng.uniform(0.2, 0.6)
     for floor in range(int(h / (PX_PER_M * FLOOR_M))):
         bottom = h - floor * PX_PER_M * FLOOR_M - PX_PER_M * 0.75
@@ -81,7 +93,13 @@ def _windows(b: Building, picture: U8, lit: U8, rng: np.random.Generator) -> Non
             dark = rng.uniform(0.5, 1.3)
             glass = (np.array([86.0, 76.0, 62.0]) * dark).tolist()
             cv2.rectangle(picture, (x0, y0), (x1, y1), glass, -1)
-            cv2.rectangle(picture, (x0, y0), (x1, y0 + (y1 - y0) * 2 // 5), (np.array([150.0, 138.0, 120.0]) * dark).clip(0, 230).tolist(), -1)
+            cv2.rectangle(
+                picture,
+                (x0, y0),
+                (x1, y0 + (y1 - y0) * 2 // 5),
+                (np.array([150.0, 138.0, 120.0]) * dark).clip(0, 230).tolist(),
+                -1,
+            )
             if not glassy:
                 cv2.line(picture, ((x0 + x1) // 2, y0), ((x0 + x1) // 2, y1), frame, 2)
                 if rng.random() < 0.3:
@@ -120,7 +138,7 @@ def _door(picture: U8, rng: np.random.Generator) -> None:
     cv2.rectangle(picture, (x, int(h - 2.15 * PX_PER_M)), (x + PX_PER_M, h), tone, -1)
 
 
-def paint_building(canvas: Canvas, b: Building, walls: Walls, path: Path, pose: Pose, lighting: Lighting) -> None:
+def paint_building(canvas: Canvas, b: Building, path: Path, pose: Pose, lighting: Lighting) -> None:
     """Paint side wall, front and roof at their place; the canvas' air must be set by the caller."""
     away = b.depth_m if b.d > 0 else -b.depth_m
     s = np.array([b.s0, b.s1, b.s0, b.s1])
@@ -129,20 +147,18 @@ def paint_building(canvas: Canvas, b: Building, walls: Walls, path: Path, pose: 
     if max(a[1], front_end[1]) < NEAR_WALL_M:
         return
     distance = float(np.hypot(*((a + front_end) / 2)))
-    lit = lighting.look.glow
-    for quad, picture, lamp in (
-        ((a, back), walls.side, walls.side_lit),
-        ((a, front_end), walls.front, walls.front_lit),
-    ):
+    glow = lighting.look.glow**2
+    for quad, front in (((a, back), False), ((a, front_end), True)):
         p, q = quad
         normal = np.array([q[1] - p[1], p[0] - q[0]])
         normal = normal / max(float(np.hypot(*normal)), 1e-6)
         middle = (p + q) / 2
         normal = -normal if float(normal @ middle) > 0 else normal
         ambient, directed = lighting.at(float(middle[0]), max(float(middle[1]), 1.0))
-        gain = ambient + directed * max(float(normal @ lighting.sun[:2]), 0.0)
+        gain = (ambient + directed * max(float(normal @ lighting.sun[:2]), 0.0)) * b.tint
         canvas.enter(BUILDING, gain, lighting.haze, lighting.clear(distance))
-        _hang(canvas, picture, lamp if lit else None, p, q, b.height_m)
+        bays = max(round((b.s1 - b.s0 if front else b.depth_m) / 3), 1)
+        _hang(canvas, facade(b.style, b.variant, bays, b.floors, front), glow, p, q, b.height_m)
     gain = lighting.flat(float(a[0]), max(float(a[1]), 1.0))
     canvas.enter(BUILDING, gain, lighting.haze, lighting.clear(distance))
     _roof(canvas, b, np.stack([x, y], 1))
@@ -159,7 +175,9 @@ def _roof(canvas: Canvas, b: Building, corners: F64) -> None:
     ridge = h + min(b.depth_m * 0.32, 3.2)
     ma, me = (a + a2) / 2, (e + e2) / 2
     rng = np.random.default_rng(b.seed)
-    tile = tuple(float(v) for v in np.array([[52, 62, 128], [74, 76, 82], [48, 70, 104]][b.seed % 3]) * rng.uniform(0.8, 1.15))
+    tile = tuple(
+        float(v) for v in np.array([[52, 62, 128], [74, 76, 82], [48, 70, 104]][b.seed % 3]) * rng.uniform(0.8, 1.15)
+    )
     over = (a - a2) / max(float(np.hypot(*(a - a2))), 1e-6) * 0.4
     canvas.polygon3(np.array([[*a, h], [*a2, h], [*ma, ridge]]), canvas.tone(b.wall, 0.85))
     canvas.polygon3(
@@ -168,8 +186,8 @@ def _roof(canvas: Canvas, b: Building, corners: F64) -> None:
     )
 
 
-def _hang(canvas: Canvas, picture: U8, lamp: U8 | None, p: F64, q: F64, height: float) -> None:
-    """A picture on the upright wall from ego point p to q (x, y), cut where it passes the camera."""
+def _hang(canvas: Canvas, wall: Facade, glow: float, p: F64, q: F64, height: float) -> None:
+    """A façade on the upright wall from ego point p to q (x, y), cut where it passes the camera."""
     if max(p[1], q[1]) < NEAR_WALL_M:
         return
     u0, u1 = 0.0, 1.0
@@ -179,36 +197,23 @@ def _hang(canvas: Canvas, picture: U8, lamp: U8 | None, p: F64, q: F64, height: 
     a, e = p + (q - p) * u0, p + (q - p) * u1
     uv, _ = canvas.camera.project(np.array([[*a, height], [*e, height], [*e, 0.0], [*a, 0.0]]))
     h, w = canvas.owner.shape
-    x0, y0 = np.maximum(np.floor(uv.min(axis=0)), 0).astype(int)
-    x1, y1 = np.minimum(np.ceil(uv.max(axis=0)) + 1, (w, h)).astype(int)
+    x0, y0 = np.maximum(np.floor(uv.min(axis=0)), 0).astype(int).tolist()
+    x1, y1 = np.minimum(np.ceil(uv.max(axis=0)) + 1, (w, h)).astype(int).tolist()
     if x1 - x0 < 1 or y1 - y0 < 1:
         return
-    picture, lamp = _shrink(picture, lamp, uv)
+    picture, lamp = wall.near_size(abs(float(uv[1, 0] - uv[0, 0])) / (u1 - u0), float(np.ptp(uv[:, 1])))
     th, tw = picture.shape[:2]
     source = np.array([[u0 * tw, 0], [u1 * tw, 0], [u1 * tw, th], [u0 * tw, th]], np.float32)
     offset = np.array([x0, y0], np.float64)
     matrix = cv2.getPerspectiveTransform(source, (uv - offset).astype(np.float32))
-    size = (int(x1 - x0), int(y1 - y0))
-    warped = cv2.warpPerspective(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    warped = canvas.lit_picture(warped)
-    if lamp is not None:
-        glow = cv2.warpPerspective(lamp, matrix, size, flags=cv2.INTER_LINEAR)
-        warm = canvas.own_light((120.0, 205.0, 255.0))
-        warped = cv2.add(warped, cv2.merge([cv2.convertScaleAbs(glow, alpha=0.75 * c / 255) for c in warm]))
+    size = (x1 - x0, y1 - y0)
     mask = np.zeros((size[1], size[0]), np.uint8)
     cv2.fillConvexPoly(mask, fixed(uv - offset), 255, cv2.LINE_8, 4)
-    region = canvas.image[y0:y1, x0:x1]
-    cv2.copyTo(warped, mask, region)
-    canvas.owner[y0:y1, x0:x1][mask > 0] = BUILDING
-
-
-def _shrink(picture: U8, lamp: U8 | None, uv: F64) -> tuple[U8, U8 | None]:
-    """Bring a picture near the size it is seen at, so that it does not alias."""
-    th, tw = picture.shape[:2]
-    need_h = float(max(uv[3, 1] - uv[0, 1], uv[2, 1] - uv[1, 1], 1.0)) * 1.3
-    need_w = float(max(abs(uv[1, 0] - uv[0, 0]), 1.0)) * 1.6
-    if need_h > 0.7 * th and need_w > 0.7 * tw:
-        return picture, lamp
-    size = (max(min(int(need_w), tw), 2), max(min(int(need_h), th), 2))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return small, None if lamp is None else cv2.resize(lamp, size, interpolation=cv2.INTER_AREA)
+    warped = cv2.warpPerspective(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    warped = canvas.lit_picture(warped)
+    if glow > 0.1:
+        light = cv2.warpPerspective(lamp, matrix, size, flags=cv2.INTER_LINEAR)
+        warm = np.array([0.42, 0.72, 0.9]) * glow * canvas.clear
+        cv2.add(warped, cv2.merge([cv2.convertScaleAbs(light, alpha=k) for k in warm.tolist()]), warped)
+    cv2.copyTo(warped, mask, canvas.image[y0:y1, x0:x1])
+    cv2.copyTo(np.full_like(mask, BUILDING), mask, canvas.owner[y0:y1, x0:x1])

@@ -69,11 +69,14 @@ class Camera:
 
     def to_camera(self, points: F64) -> F64:
         """Ego points (N, 3) as camera coordinates (N, 3): right, down, forward."""
-        c, s = np.cos(self.pitch_rad), np.sin(self.pitch_rad)
-        z = points[:, 2] - self.height_m
-        return np.stack(
-            [points[:, 0], -(points[:, 1] * s + z * c), points[:, 1] * c - z * s], axis=1
-        )
+        turn, shift = self._turn
+        return points @ turn + shift
+
+    @cached_property
+    def _turn(self) -> tuple[F64, F64]:
+        c, s = float(np.cos(self.pitch_rad)), float(np.sin(self.pitch_rad))
+        turn = np.array([[1.0, 0.0, 0.0], [0.0, -s, c], [0.0, -c, -s]])
+        return turn, np.array([0.0, c, s]) * self.height_m
 
     def project(self, points: F64) -> tuple[F64, F64]:
         """Ego points (N, 3) to pixels (N, 2) and depth along the axis (N,); depth below NEAR_M is held there."""

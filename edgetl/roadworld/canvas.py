@@ -26,7 +26,7 @@ MAX_OBJECTS = 250
 
 def fixed(uv: F64) -> I32:
     """Pixels (N, 2) as cv2 fixed-point coordinates, whose integers are pixel centres."""
-    return ((np.clip(uv, -LIMIT_PX, LIMIT_PX) - 0.5) * ONE).round().astype(np.int32)
+    return np.rint(np.minimum(np.maximum(uv, -LIMIT_PX), LIMIT_PX) * ONE - ONE / 2).astype(np.int32)
 
 
 @lru_cache(maxsize=1)
@@ -62,14 +62,23 @@ class Canvas:
         self._box = [np.inf, np.inf, -np.inf, -np.inf]
 
     @property
+    def clear(self) -> float:
+        """What the air lets through to the current object, 0..1."""
+        return self._clear
+
+    @property
     def extent(self) -> tuple[float, float, float, float]:
         """Unclipped pixel bounds x1, y1, x2, y2 of what was painted as owner since `enter`."""
         return self._box[0], self._box[1], self._box[2], self._box[3]
 
     def tone(self, bgr: Bgr | F64, k: float = 1.0) -> tuple[float, float, float]:
         """A surface colour under this object's light and air."""
-        c = np.minimum(np.asarray(bgr) * k * self._gain + self._veil, 255.0)
-        return float(c[0]), float(c[1]), float(c[2])
+        g, v = self._gain, self._veil
+        return (
+            min(float(bgr[0] * k * g[0] + v[0]), 255.0),
+            min(float(bgr[1] * k * g[1] + v[1]), 255.0),
+            min(float(bgr[2] * k * g[2] + v[2]), 255.0),
+        )
 
     def tones(self, colours: F64, emitted: F64) -> list[list[float]]:
         """Surface colours (N, 3), plus own light (N, 3) that only the air dims, as lists."""
@@ -82,9 +91,11 @@ class Canvas:
         c = np.minimum(np.asarray(bgr) * self._clear + self._veil, 255.0)
         return float(c[0]), float(c[1]), float(c[2])
 
-    def fill(self, points: I32, colour: tuple[float, ...] | list[float], *, own: bool = True) -> None:
+    def fill(
+        self, points: I32, colour: tuple[float, ...] | list[float], *, own: bool = True, convex: bool = False
+    ) -> None:
         """A polygon in fixed-point coordinates."""
-        if len(points) <= 4:
+        if len(points) <= 4 or convex:
             cv2.fillConvexPoly(self.image, points, colour, cv2.LINE_AA, SHIFT)
             if own:
                 cv2.fillConvexPoly(self.owner, points, self._slot, cv2.LINE_8, SHIFT)
@@ -113,11 +124,17 @@ class Canvas:
         if len(cam) >= 3:
             self.polygon(self.camera.to_pixels(cam), colour, own=own)
 
-    def capsule(
-        self, a: F64, b: F64, ra: float, rb: float, colour: tuple[float, ...], *, own: bool = True
-    ) -> None:
+    def capsule(self, a: F64, b: F64, ra: float, rb: float, colour: tuple[float, ...], *, own: bool = True) -> None:
         """A limb from pixel a to pixel b with end radii in pixels."""
         self.polygon(capsule_outline(a, b, ra, rb), colour, own=own)
+
+    def capsules(self, a: F64, b: F64, ra: F64, rb: F64, colours: list[list[float]]) -> None:
+        """Limbs a (K, 2) to b (K, 2) with end radii (K,), painted in this order."""
+        outlines = capsule_outlines(a, b, ra, rb)
+        self.grow(outlines.reshape(-1, 2))
+        for points, colour in zip(fixed(outlines), colours, strict=True):
+            cv2.fillConvexPoly(self.image, points, colour, cv2.LINE_AA, SHIFT)
+            cv2.fillConvexPoly(self.owner, points, self._slot, cv2.LINE_8, SHIFT)
 
     def ring(self, uv: F64, thickness_px: int, colour: tuple[float, ...]) -> None:
         """A closed line through pixels (N, 2)."""
@@ -140,7 +157,7 @@ class Canvas:
         part = self.lit_picture(np.ascontiguousarray(bgr[cut]))
         where = np.ascontiguousarray(mask[cut])
         cv2.copyTo(part, where, self.image[y0:y1, x0:x1])
-        self.owner[y0:y1, x0:x1][where > 0] = self._slot
+        cv2.copyTo(np.full_like(where, self._slot), where, self.owner[y0:y1, x0:x1])
 
     def lit_picture(self, bgr: U8) -> U8:
         """The same picture under this object's light and air."""
@@ -163,13 +180,22 @@ class Canvas:
         cv2.add(part, np.minimum(light, 255).astype(np.uint8), part)
 
 
-def capsule_outline(a: F64, b: F64, ra: float, rb: float) -> F64:
-    """The outline (12, 2) of a limb between two pixels."""
-    angle = float(np.arctan2(b[1] - a[1], b[0] - a[0]))
-    turn = np.linspace(np.pi / 2, 3 * np.pi / 2, 6) + angle
-    left = np.stack([np.cos(turn), np.sin(turn)], axis=1)
-    return np.concatenate([a + ra * left, b - rb * left])
-
-
+_HALF_TURN = np.exp(1j * np.linspace(np.pi / 2, 3 * np.pi / 2, 6))
 _TURN = np.linspace(0, 2 * np.pi, 14, endpoint=False)
 _UNIT = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
+
+
+def capsule_outlines(a: F64, b: F64, ra: F64, rb: F64) -> F64:
+    """The outlines (K, 12, 2) of limbs between pixels a and b, both (K, 2)."""
+    along = (b[:, 0] - a[:, 0]) + 1j * (b[:, 1] - a[:, 1])
+    length = np.abs(along)
+    along = np.where(length > 1e-9, along / np.maximum(length, 1e-9), 1.0)
+    back = along[:, None] * _HALF_TURN
+    ends = np.stack([back * ra[:, None], -back * rb[:, None]], axis=1)
+    outline = np.stack([ends.real, ends.imag], axis=3) + np.stack([a, b], axis=1)[:, :, None]
+    return np.asarray(outline.reshape(len(a), 12, 2))
+
+
+def capsule_outline(a: F64, b: F64, ra: float, rb: float) -> F64:
+    """The outline (12, 2) of a limb between two pixels."""
+    return capsule_outlines(np.asarray(a)[None], np.asarray(b)[None], np.array([ra]), np.array([rb]))[0]

@@ -41,15 +41,15 @@ def paint_crosswalks(scene: Scene, pose: Pose, ego_s: float, colour: U8, kind: U
         table = np.array(bars)
         s = table[:, [0, 1, 1, 0]].ravel()
         d = table[:, [2, 2, 3, 3]].ravel()
-        xy = np.stack(pose.to_ego(*scene.path.to_world(s, d)), axis=1).reshape(-1, 4, 2)
+        x, y = pose.to_ego(*scene.path.to_world(s, d))
+        points = np.stack([x, y, np.zeros_like(x)], axis=1)
+        uv, depth = scene.camera.project(points)
+        quads, whole = uv.reshape(-1, 4, 2), depth.reshape(-1, 4).min(axis=1) > NEAR_M
         wet = 1 - 0.35 * scene.look.wet
-        for quad in xy:
-            uv = ground_pixels(scene.camera, quad)
-            if uv is None:
-                continue
-            points = fixed(uv - (0, top))
-            cv2.fillConvexPoly(colour, points, (204 * wet, 208 * wet, 210 * wet), cv2.LINE_AA, SHIFT)
-            cv2.fillConvexPoly(kind, points, MARKING, cv2.LINE_8, SHIFT)
+        for k in np.flatnonzero(whole).tolist():
+            corners = fixed(quads[k] - (0, top))
+            cv2.fillConvexPoly(colour, corners, (204 * wet, 208 * wet, 210 * wet), cv2.LINE_AA, SHIFT)
+            cv2.fillConvexPoly(kind, corners, MARKING, cv2.LINE_8, SHIFT)
 
 
 def footprint(place: F64, yaw: float, length: float, width: float) -> F64:

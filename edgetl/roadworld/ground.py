@@ -64,17 +64,22 @@ def make_strip(road: Road, wet: float) -> Strip:
     texture = np.where(soft[None], grass, asphalt)
     paint, paint_bgr = _markings(road, d, rng)
     _repairs(texture, kind, rng)
-    strip = texture[..., None] * column[None].astype(np.float32)
-    _slabs(strip, kind)
-    worn = np.clip(1.05 - 0.35 * (asphalt < rng.uniform(0.8, 0.98)), 0, 1) * rng.uniform(0.75, 1.0)
-    for c in np.flatnonzero(paint.any(axis=0)):
-        alpha = (paint[:, c] * worn[:, c])[:, None]
-        strip[:, c] += (paint_bgr[c] * asphalt[:, c, None] - strip[:, c]) * alpha
     if wet:
-        strip *= (1 - 0.42 * wet * ~soft)[None, :, None].astype(np.float32)
+        column = column * (1 - 0.42 * wet * ~soft)[:, None]
+        paint_bgr = paint_bgr * (1 - 0.42 * wet)
+    _slabs(texture, kind)
+    rough = cv2.convertScaleAbs(texture, alpha=128.0)
+    wide = np.ascontiguousarray(np.broadcast_to(np.minimum(column, 255).astype(np.uint8), (ROWS, COLS, 3)))
+    strip: U8 = cv2.multiply(cv2.merge([rough, rough, rough]), wide, scale=1 / 128)
+    striped = np.flatnonzero(paint.any(axis=0))
+    fresh = asphalt[:, striped, None]
+    worn = np.where(fresh < rng.uniform(0.8, 0.98), 0.7, 1.0) * rng.uniform(0.75, 1.0)
+    below = strip[:, striped].astype(np.float32)
+    below += (paint_bgr[striped] * fresh - below) * paint[:, striped, None] * worn
+    strip[:, striped] = np.clip(below, 0, 255).astype(np.uint8)
     kinds = np.repeat(kind[None], ROWS, axis=0)
     kinds[paint > 0.5] = MARKING
-    levels = [np.clip(strip, 0, 255).astype(np.uint8)]
+    levels = [strip]
     for _ in range(LEVELS - 1):
         last = levels[-1]
         levels.append(cv2.resize(last, (COLS, last.shape[0] // 2), interpolation=cv2.INTER_AREA))
@@ -164,14 +169,14 @@ def _repairs(texture: F32, kind: NDArray[np.uint8], rng: np.random.Generator) ->
         cv2.ellipse(texture, centre, (9, 6), 0, 0, 360, 0.62, -1, cv2.LINE_AA)
 
 
-def _slabs(strip: F32, kind: NDArray[np.uint8]) -> None:
+def _slabs(texture: F32, kind: NDArray[np.uint8]) -> None:
     """Joints between the slabs of a sidewalk."""
     walk = kind == SIDEWALK
     if walk.any():
         rows = np.arange(0, ROWS, 16)
-        strip[np.ix_(rows, walk)] *= 0.8
+        texture[np.ix_(rows, walk)] *= 0.8
         columns = np.flatnonzero(walk)[:: int(1.0 / D_STEP_M)]
-        strip[:, columns] *= np.float32(0.86)
+        texture[:, columns] *= np.float32(0.86)
 
 
 class Ground:
@@ -193,6 +198,8 @@ class Ground:
         self.strip = make_strip(scene.road, scene.look.wet)
         footprint = np.gradient(-self.forward) if len(self.forward) > 1 else np.ones(1)
         self.level = np.clip(np.round(np.log2(np.maximum(footprint, 1e-6) / S_STEP_M)), 0, LEVELS - 1).astype(int)
+        self._gain: F32 | None = None
+        self._air: U8 | None = None
         self.beam: F32 | None = None
         if scene.domain == "night":
             pool = headlight_pool(self.x, self.forward[:, None].astype(np.float32))
@@ -228,45 +235,62 @@ class Ground:
         for s_x in road.crossings:
             self._cross(d, row, along, s_x)
         col = d * np.float32(1 / D_STEP_M)
-        beyond = np.abs(col) - np.float32(D_LIMIT)
-        far = beyond > 0
-        if far.any():
-            col = np.where(far, np.copysign(D_LIMIT + beyond / FAR_RATIO, col), col)
+        inner = np.clip(col, -D_LIMIT, D_LIMIT)
+        col -= inner
+        col *= np.float32(1 / FAR_RATIO)
+        col += inner
         col += np.float32(COLS / 2 - 0.5)
         np.clip(col, 0, COLS - 1.01, out=col)
-        row %= np.float32(ROWS * S_STEP_M)
         row *= np.float32(1 / S_STEP_M)
+        row -= np.float32(np.floor(float(row.min()) / ROWS) * ROWS)
         return col, row
 
     def _cross(self, d: F32, s: F32, along: F64, s_x: float) -> None:
         """Send the pixels of a crossing street to plain asphalt."""
         road = self.scene.road
-        near = np.flatnonzero(np.abs(along - s_x) < 60)
+        near = np.flatnonzero(np.abs(along - s_x) < 22)
         if not len(near):
             return
         rows = slice(int(near[0]), int(near[-1]) + 1)
-        kerb = np.where(d[rows] > 0, road.kerb_right_m, -road.kerb_left_m).astype(np.float32)
-        corner = np.clip((kerb + 2.5 - np.abs(d[rows])) / 2.5, 0, 1) ** 2
-        inside = np.abs(s[rows] - np.float32(s_x)) < CROSS_HALF_M + 2.4 * corner
-        plain = np.float32(road.lane_m / 2) + (d[rows] % np.float32(1.0)) - np.float32(0.5)
-        d[rows] = np.where(inside, plain, d[rows])
+        part = d[rows]
+        kerb = np.where(part > 0, np.float32(road.kerb_right_m + 2.5), np.float32(2.5 - road.kerb_left_m))
+        corner = np.clip((kerb - np.abs(part)) * np.float32(0.4), 0, 1)
+        inside = np.abs(s[rows] - np.float32(s_x)) < corner * corner * np.float32(2.4) + np.float32(CROSS_HALF_M)
+        plain = np.float32(road.lane_m / 2 - 0.5) + (part - np.floor(part))
+        part[inside] = plain[inside]
 
     def shine(self, colour: U8, dark: U8, lighting: Lighting) -> U8:
         """Ground colour (R, W, 3) under light, shadow (R, W; 255 is none) and air."""
-        clear = np.exp(-lighting.look.haze_per_m * self.forward).astype(np.float32)
-        shade = dark.astype(np.float32) * (clear[:, None] / np.float32(255))
-        sun = lighting.ambient + lighting.sunlight * max(float(lighting.sun[2]), 0.0)
-        veil = ((1 - clear)[:, None] * np.array(lighting.haze, np.float32)[None])[:, None]
-        if self.beam is None:
-            lit = colour * (shade[..., None] * sun.astype(np.float32))
-        else:
-            light = self.beam[..., None] * (1.15 * HEADLIGHT_BGR).astype(np.float32) + sun.astype(np.float32)
-            if len(lighting.lamps):
-                light += self._lamp_pools(lighting)[..., None] * (0.62 * LAMP_BGR).astype(np.float32)
-            lit = colour * (light * shade[..., None])
-        lit += veil
-        out: U8 = np.minimum(lit, 255).astype(np.uint8)
+        if self._gain is None or len(lighting.lamps):
+            self._gain = self._light_map(lighting)
+        shaded = cv2.multiply(colour, cv2.merge([dark, dark, dark]), scale=1 / 255)
+        lit = cv2.multiply(shaded, self._gain, dtype=cv2.CV_8U)
+        out: U8 = cv2.add(lit, self._veil(lighting))
         return out
+
+    def _veil(self, lighting: Lighting) -> U8:
+        """What the air adds (R, W, 3)."""
+        if self._air is None:
+            hazed = 1 - np.exp(-lighting.look.haze_per_m * self.forward)
+            rows = np.minimum(hazed[:, None] * lighting.haze, 255).astype(np.uint8)
+            self._air = np.ascontiguousarray(np.broadcast_to(rows[:, None], (*self.x.shape, 3)))
+        return self._air
+
+    def _light_map(self, lighting: Lighting) -> F32:
+        """Light on the ground times what the air lets through, (R, W, 3)."""
+        clear = np.exp(-lighting.look.haze_per_m * self.forward).astype(np.float32)
+        sun = (lighting.ambient + lighting.sunlight * max(float(lighting.sun[2]), 0.0)).astype(np.float32)
+        if self.beam is None:
+            rows = clear[:, None] * sun
+            return np.ascontiguousarray(np.broadcast_to(rows[:, None], (*self.x.shape, 3)))
+        beam = self.beam * clear[:, None]
+        pools = self._lamp_pools(lighting) * clear[:, None] if len(lighting.lamps) else np.zeros_like(beam)
+        base = np.broadcast_to(clear[:, None], beam.shape)
+        parts = zip((1.15 * HEADLIGHT_BGR).tolist(), (0.62 * LAMP_BGR).tolist(), sun.tolist(), strict=True)
+        light: F32 = cv2.merge(
+            [beam * np.float32(h) + pools * np.float32(p) + base * np.float32(a) for h, p, a in parts]
+        )
+        return light
 
     def _lamp_pools(self, lighting: Lighting) -> F32:
         small_x, small_y = self.x[::3, ::4], self.forward[::3, None].astype(np.float32)

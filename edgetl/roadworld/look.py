@@ -22,11 +22,11 @@ def sample_look(rng: np.random.Generator, domain: Domain) -> Look:
         "contrast": float(rng.uniform(0.92, 1.12)),
         "warmth": float(rng.uniform(-0.05, 0.05)),
         "blur_px": float(rng.uniform(0.35, 0.7)),
-        "noise": float(rng.uniform(0.08, 0.22)),
-        "vignette": float(rng.uniform(0.05, 0.22)),
+        "noise": float(rng.uniform(0.04, 0.15)),
+        "vignette": float(rng.choice([0.05, 0.1, 0.15, 0.2])),
     }
     if domain == "night":
-        return _night(rng, {**finish, "noise": float(rng.uniform(0.25, 0.45))})
+        return _night(rng, {**finish, "noise": float(rng.uniform(0.12, 0.26))})
     if domain == "fog":
         return _fog(rng, finish)
     if domain == "rain":

@@ -83,9 +83,7 @@ class Builder:
         """A flat face; its corners may run either way round."""
         p = np.asarray(corners, np.float64)
         a, b = p[1] - p[0], p[-1] - p[0]
-        normal = np.array(
-            [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
-        )
+        normal = np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
         normal /= max(float(np.sqrt(normal @ normal)), 1e-9)
         if float(normal @ (p.mean(axis=0) - self.centre)) < 0:
             normal = -normal
@@ -100,7 +98,12 @@ class Builder:
         corners = np.asarray(quad, np.float64)
         uv = np.array([[u0, v0], [u1, v0], [u1, v1], [u0, v1]])
         weights = np.stack(
-            [(1 - uv[:, 0]) * (1 - uv[:, 1]), uv[:, 0] * (1 - uv[:, 1]), uv[:, 0] * uv[:, 1], (1 - uv[:, 0]) * uv[:, 1]],
+            [
+                (1 - uv[:, 0]) * (1 - uv[:, 1]),
+                uv[:, 0] * (1 - uv[:, 1]),
+                uv[:, 0] * uv[:, 1],
+                (1 - uv[:, 0]) * uv[:, 1],
+            ],
             axis=1,
         )
         self.face(weights @ corners, colour, gain=gain, level=level)

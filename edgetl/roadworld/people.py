@@ -91,9 +91,7 @@ def paint_cyclist(canvas: Canvas, actor: Actor, place: F64, yaw: float, stride: 
     _paint(canvas, turned(joints, yaw) + place, limbs, arms, actor, yaw)
 
 
-def _paint(
-    canvas: Canvas, points: F64, limbs: list[Limb], arms: list[Limb], actor: Actor, yaw: float
-) -> None:
+def _paint(canvas: Canvas, points: F64, limbs: list[Limb], arms: list[Limb], actor: Actor, yaw: float) -> None:
     """Far arm, far leg, near leg, body, near arm, head, by depth."""
     uv, depth = canvas.camera.project(points)
     if depth.min() < NEAR_M:
@@ -101,26 +99,34 @@ def _paint(
     scale = canvas.camera.focal_px / depth
 
     def draw(part: list[Limb]) -> None:
-        for a, b, ra, rb, bgr, k in part:
-            canvas.capsule(uv[a], uv[b], ra * scale[a], rb * scale[b], canvas.tone(bgr, k))
+        a, b = [limb[0] for limb in part], [limb[1] for limb in part]
+        ra, rb = np.array([limb[2] for limb in part]), np.array([limb[3] for limb in part])
+        tones = [list(canvas.tone(limb[4], limb[5])) for limb in part]
+        canvas.capsules(uv[a], uv[b], ra * scale[a], rb * scale[b], tones)
 
     left_far = depth[9] > depth[10]
     far_arm, near_arm = (arms[:2], arms[2:]) if left_far else (arms[2:], arms[:2])
     far_leg, near_leg = (limbs[:3], limbs[3:]) if depth[1] > depth[2] else (limbs[3:], limbs[:3])
-    draw(far_arm)
-    draw(far_leg)
-    draw(near_leg)
+    draw([*far_arm, *far_leg, *near_leg])
     _torso(canvas, uv, scale, actor)
     behind = np.cos(yaw) > 0.2
     if actor.variant % 4 == 1 and actor.shape == "walker" and behind:
-        canvas.capsule(uv[0] * 0.8 + uv[16] * 0.2, uv[16] + (0, 0.14 * scale[16]), 0.15 * scale[0], 0.17 * scale[0], canvas.tone(actor.tones[EXTRA]))
+        canvas.capsule(
+            uv[0] * 0.8 + uv[16] * 0.2,
+            uv[16] + (0, 0.14 * scale[16]),
+            0.15 * scale[0],
+            0.17 * scale[0],
+            canvas.tone(actor.tones[EXTRA]),
+        )
     draw(near_arm)
     _head(canvas, uv[15], float(scale[15]), actor, yaw)
 
 
 def _torso(canvas: Canvas, uv: F64, scale: F64, actor: Actor) -> None:
     s = float(scale[0])
-    rings = [capsule_outline(uv[9 + k], uv[1 + k], 0.085 * s, (0.13 if actor.variant % 5 == 0 else 0.1) * s) for k in (0, 1)]
+    rings = [
+        capsule_outline(uv[9 + k], uv[1 + k], 0.085 * s, (0.13 if actor.variant % 5 == 0 else 0.1) * s) for k in (0, 1)
+    ]
     spine = capsule_outline(uv[0], (uv[1] + uv[2]) / 2, 0.12 * s, 0.14 * s)
     hull = cv2.convexHull(np.concatenate([*rings, spine]).astype(np.float32))[:, 0].astype(np.float64)
     canvas.polygon(hull, canvas.tone(actor.tones[TOP]))
@@ -147,7 +153,9 @@ def _head(canvas: Canvas, at: F64, s: float, actor: Actor, yaw: float) -> None:
         face = at + (0.035 * side * s, 0.03 * s)
         canvas.capsule(face, face + (0, 0.045 * s), 0.088 * s, 0.07 * s, canvas.tone(actor.tones[SKIN]))
     if actor.shape == "rider":
-        canvas.capsule(at + (-0.05 * s, -0.06 * s), at + (0.05 * s, -0.06 * s), 0.1 * s, 0.1 * s, canvas.tone(actor.tones[EXTRA]))
+        canvas.capsule(
+            at + (-0.05 * s, -0.06 * s), at + (0.05 * s, -0.06 * s), 0.1 * s, 0.1 * s, canvas.tone(actor.tones[EXTRA])
+        )
 
 
 def _bicycle(canvas: Canvas, actor: Actor, place: F64, yaw: float) -> None:
@@ -168,7 +176,7 @@ def _bicycle(canvas: Canvas, actor: Actor, place: F64, yaw: float) -> None:
     )  # fmt: skip
     uv, _ = canvas.camera.project(turned(frame, yaw) + place)
     paint = canvas.tone(actor.tones[EXTRA])
-    for a, b in ((0, 1), (1, 2), (2, 3), (1, 3), (3, 4), (0, 2), (3, 5)):
-        canvas.capsule(uv[a], uv[b], tube, tube, paint)
+    a, b, thin = [0, 1, 2, 1, 3, 0, 3], [1, 2, 3, 3, 4, 2, 5], np.full(7, tube)
+    canvas.capsules(uv[a], uv[b], thin, thin, [list(paint)] * 7)
     canvas.capsule(uv[6], uv[7], tube, tube, black)
     canvas.capsule(uv[2], uv[8], tube * 2, tube * 2.4, black)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.roadworld.buildings import Walls, make_walls, paint_building
+from edgetl.roadworld.buildings import paint_building
 from edgetl.roadworld.camera import Pose
 from edgetl.roadworld.canvas import BUILDING, MAX_OBJECTS, PLANT, POLE, Canvas
 from edgetl.roadworld.decals import Mirror, Shadows, footprint, paint_crosswalks
@@ -142,17 +142,10 @@ class Renderer:
         self.scene = scene
         self._sky = sky_picture(scene)
         self._ground = Ground(scene)
-        self._walls: dict[int, Walls] = {}
 
     def frame(self, time_s: float) -> Rendered:
         """The picture at this time of the scene, in seconds."""
         return _Frame(self, time_s).render()
-
-    def walls(self, index: int) -> Walls:
-        """The painted walls of a building."""
-        if index not in self._walls:
-            self._walls[index] = make_walls(self.scene.buildings[index])
-        return self._walls[index]
 
 
 @dataclass(frozen=True)
@@ -195,6 +188,12 @@ class _Frame:
         pose = self.scene.path.pose(s, d)
         x, y = self.pose.to_ego(np.array([pose.x_m]), np.array([pose.y_m]))
         return np.array([float(x[0]), float(y[0]), 0.0]), pose.heading_rad - self.pose.heading_rad
+
+    def in_view(self, place: F64, radius_m: float) -> bool:
+        """Whether something this wide could be in the picture."""
+        camera = self.scene.camera
+        reach = camera.cx / camera.focal_px * max(float(place[1]) + radius_m, 0.0) + radius_m * 1.3
+        return bool(abs(float(place[0])) < reach)
 
     def render(self) -> Rendered:
         """Sky, ground with what lies on it, then everything upright from far to near, then the lens."""
@@ -241,9 +240,9 @@ class _Frame:
     def _collect(self) -> None:
         """Gather what is in reach, with its shadows and mirror images."""
         scene = self.scene
-        for k, building in enumerate(scene.buildings):
+        for building in scene.buildings:
             if building.s1 > self.ego_s - 2 and building.s0 < self.ego_s + 130:
-                self._add_building(k, building)
+                self._add_building(building)
         for tree in scene.trees:
             if 2 < tree.s - self.ego_s < 120:
                 self._add_tree(tree)
@@ -261,7 +260,7 @@ class _Frame:
             if -actor.size_lwh[0] < s - self.ego_s < scene.draw_m:
                 self._add_actor(actor, s, d)
 
-    def _add_building(self, k: int, b: Building) -> None:
+    def _add_building(self, b: Building) -> None:
         away = b.depth_m if b.d > 0 else -b.depth_m
         s, d = np.array([b.s0, b.s1, b.s1, b.s0]), np.array([b.d, b.d, b.d + away, b.d + away])
         base = np.stack(self.pose.to_ego(*self.scene.path.to_world(s, d)), axis=1)
@@ -270,25 +269,28 @@ class _Frame:
             tone = np.array(b.wall) * self.light.flat(float(base[0, 0]), float(base[0, 1])) * 0.6
             self.mirror.silhouette(base, b.height_m, tone)
         self.items.append(
-            _Item(b.s0, b.s1, b.d, lambda: paint_building(
-                self.canvas, b, self.renderer.walls(k), self.scene.path, self.pose, self.light))
-        )  # fmt: skip
+            _Item(b.s0, b.s1, b.d, lambda: paint_building(self.canvas, b, self.scene.path, self.pose, self.light))
+        )
 
     def _add_tree(self, tree: Tree) -> None:
         place, _ = self.place(tree.s, tree.d)
         self.shadows.crown(place, tree.height_m)
-        self.items.append(
-            _Item(tree.s, tree.s + 0.2, tree.d, lambda: paint_tree(self.canvas, tree, place, self.light))
-        )
+        if self.in_view(place, tree.height_m / 2):
+            self.items.append(
+                _Item(tree.s, tree.s + 0.2, tree.d, lambda: paint_tree(self.canvas, tree, place, self.light))
+            )
 
     def _add_mast(self, mast: Mast) -> None:
         place, _ = self.place(mast.s, mast.d)
         self.shadows.prism(place[:2] + np.array([[-0.08, 0.0], [0.08, 0.0]]), mast.height_m)
         if self.mirror and mast.lamp and self.scene.look.glow:
-            self.mirror.streak(place + (mast.arm_m, 0, 0), mast.height_m, 0.2, np.array([150.0, 215, 255]))
-        self.items.append(
-            _Item(mast.s, mast.s + 0.1, mast.d, lambda: paint_mast(self.canvas, mast, place, self.light))
-        )
+            self.mirror.streak(
+                place + (mast.arm_m, 0, 0), mast.height_m, 0.2, np.array([105.0, 160, 190]) * self.scene.look.glow
+            )
+        if self.in_view(place, abs(mast.arm_m) + 1.0):
+            self.items.append(
+                _Item(mast.s, mast.s + 0.1, mast.d, lambda: paint_mast(self.canvas, mast, place, self.light))
+            )
 
     def _add_light(self, light: TrafficLight) -> None:
         place, turn = self.place(light.s, light.d)
@@ -318,18 +320,20 @@ class _Frame:
 
     def _add_actor(self, actor: Actor, s: float, d: float) -> None:
         place, turn = self.place(s, d)
+        if not self.in_view(place, actor.size_lwh[0] / 2 + 4.0):
+            return
         yaw = turn + actor.yaw_rad
         length, width, height = actor.size_lwh
         base = footprint(place, yaw, length, width)
         vehicle = actor.label in (CAR, TRUCK, BUS)
-        self.shadows.prism(footprint(place, yaw, length, width) if vehicle else footprint(place, yaw, 0.3, 0.4), height * 0.92)
+        self.shadows.prism(
+            footprint(place, yaw, length, width) if vehicle else footprint(place, yaw, 0.3, 0.4), height * 0.92
+        )
         self.shadows.contact(base if vehicle else footprint(place, yaw, min(length, 1.0) * 0.6, 0.3))
         if self.mirror:
             self._mirror_actor(actor, place, yaw, base)
         span = (abs(np.cos(actor.yaw_rad)) * length + abs(np.sin(actor.yaw_rad)) * width) / 2
-        self.items.append(
-            _Item(s - span, s + span, d, lambda: self._paint_actor(actor, place, yaw))
-        )
+        self.items.append(_Item(s - span, s + span, d, lambda: self._paint_actor(actor, place, yaw)))
 
     def _mirror_actor(self, actor: Actor, place: F64, yaw: float, base: F64) -> None:
         assert self.mirror is not None
@@ -366,7 +370,9 @@ class _Frame:
         canvas = self.canvas
         canvas.enter(canvas._slot, np.ones(3), self.light.haze, self.light.clear(float(np.hypot(place[0], place[1]))))
         colours = palette(actor.tones[0], actor.tones[1])
-        paint_mesh(canvas, body(actor.shape, actor.variant), place, yaw, colours, emitted, self.light.sun, (ambient, directed))
+        paint_mesh(
+            canvas, body(actor.shape, actor.variant), place, yaw, colours, emitted, self.light.sun, (ambient, directed)
+        )
         if on or actor.braking:
             self._lamps(actor, place, yaw, on, parked=parked)
 
@@ -425,7 +431,7 @@ class _Frame:
     def _labels(self) -> tuple[tuple[RenderedObject, ...], U8]:
         """What can be seen of every object, nearest last as painted; and the owner buffer by object index."""
         owner = self.canvas.owner
-        counts = np.bincount(owner.ravel(), minlength=256)
+        counts = cv2.calcHist([owner], [0], None, [256], [0, 256]).ravel()
         table = np.zeros(256, np.uint8)
         table[[BUILDING, PLANT, POLE]] = [BUILDING, PLANT, POLE]
         objects: list[RenderedObject] = []
@@ -437,12 +443,12 @@ class _Frame:
             found = (owner[c:e, a:b] == slot).view(np.uint8)
             x, y, bw, bh = cv2.boundingRect(found)
             visible = pixels / entry.full * entry.inside
-            ignore = (
-                bh < IGNORE_HEIGHT * owner.shape[0] or visible < IGNORE_VISIBLE or entry.distance_m > LABEL_REACH_M
-            )
+            ignore = bh < IGNORE_HEIGHT * owner.shape[0] or visible < IGNORE_VISIBLE or entry.distance_m > LABEL_REACH_M
             box = (float(a + x), float(c + y), float(a + x + bw), float(c + y + bh))
             objects.append(
-                RenderedObject(entry.object_id, entry.label, box, entry.amodal, min(visible, 1.0), entry.distance_m, pixels, ignore)
+                RenderedObject(
+                    entry.object_id, entry.label, box, entry.amodal, min(visible, 1.0), entry.distance_m, pixels, ignore
+                )
             )
             table[slot] = len(objects)
         owners: U8 = cv2.LUT(owner, table)

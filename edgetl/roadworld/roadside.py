@@ -7,15 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgetl.roadworld.buildings import FLOOR_M, STYLES
+from edgetl.roadworld.buildings import FLOOR_M, STYLES, WALLS
 from edgetl.roadworld.ground import CROSS_HALF_M
-from edgetl.roadworld.scene import Bgr, Building, Mast, Road, Setting, Sign, TrafficLight, Tree
+from edgetl.roadworld.scene import Building, Mast, Road, Setting, Sign, TrafficLight, Tree
 from edgetl.roadworld.street import SIGN_KINDS, SPRITES
 
-_WALLS: tuple[Bgr, ...] = (
-    (92, 108, 156), (74, 92, 132), (150, 176, 190), (186, 200, 206), (140, 150, 154), (120, 152, 186), (168, 180, 168),
-    (104, 112, 118), (150, 166, 204), (176, 158, 140),
-)  # fmt: skip
 VISTA_M = 125.0
 """Buildings and trees reach this far beyond the last actor."""
 
@@ -46,10 +42,16 @@ def _in_crossing(road: Road, s0: float, s1: float, margin: float) -> bool:
     return any(s0 < x + CROSS_HALF_M + margin and s1 > x - CROSS_HALF_M - margin for x in road.crossings)
 
 
-def _tone(rng: np.random.Generator, tones: tuple[Bgr, ...]) -> Bgr:
-    k = rng.uniform(0.75, 1.12)
-    b, g, r = (float(min(c * k, 235)) for c in tones[int(rng.integers(len(tones)))])
-    return b, g, r
+def _building(
+    rng: np.random.Generator, span: tuple[float, float], d: float, floors: int, style: int, *, gable: bool
+) -> Building:
+    variant = int(rng.integers(6))
+    b, g, r = (float(v) for v in rng.uniform(0.78, 1.1) * rng.uniform(0.93, 1.07, 3))
+    wall = WALLS[(3 * variant + 5 * style) % len(WALLS)]
+    return Building(
+        span[0], span[1], d, floors, floors * FLOOR_M + float(rng.uniform(0.6, 1.4)), float(rng.choice([9.0, 12.0])),
+        style, variant, (b, g, r), (wall[0] * b, wall[1] * g, wall[2] * r), gable, int(rng.integers(1 << 20)),
+    )  # fmt: skip
 
 
 def _buildings(rng: np.random.Generator, setting: Setting, road: Road, end: float) -> tuple[Building, ...]:
@@ -67,13 +69,8 @@ def _buildings(rng: np.random.Generator, setting: Setting, road: Road, end: floa
             floors = int(rng.integers(2, 7)) if town else int(rng.integers(1, 3))
             style = int(rng.choice(STYLES, p=[0.34, 0.2, 0.32, 0.14])) if town else int(rng.choice([0, 3]))
             if not _in_crossing(road, s, s + width, 3.5):
-                out.append(
-                    Building(
-                        s, s + width, sign * (line + float(rng.uniform(0, 0.8 if town else 5.0))),
-                        floors * FLOOR_M + float(rng.uniform(0.6, 1.4)), float(rng.uniform(8, 12)), style,
-                        _tone(rng, _WALLS), not town, int(rng.integers(1 << 20)),
-                    )
-                )  # fmt: skip
+                d = sign * (line + float(rng.uniform(0, 0.8 if town else 5.0)))
+                out.append(_building(rng, (s, s + width), d, floors, style, gable=not town))
             s += width
             if rng.random() < gap_chance:
                 s += float(rng.uniform(3, 9) if setting != "rural" else rng.uniform(25, 70))
@@ -103,7 +100,9 @@ def _trees(
                 autumn = np.array([0.7, 0.95, 1.5]) if season and rng.random() < 0.6 else np.ones(3)
                 t = autumn * rng.uniform(0.75, 1.25) * rng.uniform(0.92, 1.08, 3)
                 height = float(rng.uniform(1.0, 2.0)) if bush else float(rng.uniform(4.5, 9.0))
-                out.append(Tree(s, d, height, int(rng.integers(SPRITES)), (float(t[0]), float(t[1]), float(t[2])), bush))
+                sprite = int(rng.integers(SPRITES))
+                sprite -= 1 if setting == "urban" and sprite % 5 == 4 else 0
+                out.append(Tree(s, d, height, sprite, (float(t[0]), float(t[1]), float(t[2])), bush))
             s += spacing * float(rng.uniform(0.4, 1.6))
     return tuple(out)
 

@@ -90,7 +90,13 @@ def _crossings(rng: np.random.Generator, setting: Setting, length: float) -> tup
 def _road(rng: np.random.Generator, setting: Setting, crossings: tuple[float, ...]) -> Road:
     town = setting != "rural"
     lanes = int(rng.choice([1, 2], p=[0.62, 0.38]))
-    parking = float(rng.choice([0.0, 2.3], p=[0.45, 0.55])) if setting == "urban" else float(rng.choice([0.0, 2.2], p=[0.7, 0.3])) if town else 0.0
+    parking = (
+        float(rng.choice([0.0, 2.3], p=[0.45, 0.55]))
+        if setting == "urban"
+        else float(rng.choice([0.0, 2.2], p=[0.7, 0.3]))
+        if town
+        else 0.0
+    )
     on, period = [(3.0, 8.0), (4.0, 10.667), (5.0, 16.0), (3.0, 5.333)][int(rng.integers(4))]
     green = np.array([58.0, 108.0, 88.0]) * rng.uniform(0.75, 1.15)
     dry = np.array([86.0, 138.0, 146.0]) * rng.uniform(0.8, 1.05)

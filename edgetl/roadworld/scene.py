@@ -142,22 +142,26 @@ class Actor:
 
     def stride(self, t_s: float) -> float:
         """Phase of the walk or of the pedals at time t, in radians."""
-        moving = abs(self.speed_mps) + (
-            abs(self.walk_mps) if self.walk_s[0] < t_s < self.walk_s[1] else 0.0
-        )
+        moving = abs(self.speed_mps) + (abs(self.walk_mps) if self.walk_s[0] < t_s < self.walk_s[1] else 0.0)
         return self.phase + moving * t_s * (4.4 if self.label == PERSON else 1.6)
 
 
 @dataclass(frozen=True)
 class Building:
-    """A house or block along the road: front face from s0 to s1 at d, `depth_m` away from the road."""
+    """A house or block along the road: front face from s0 to s1 at d, `depth_m` away from the road.
+
+    style and variant pick its façade, tint multiplies it; wall is the plain wall's colour.
+    """
 
     s0: float
     s1: float
     d: float
+    floors: int
     height_m: float
     depth_m: float
     style: int
+    variant: int
+    tint: Bgr
     wall: Bgr
     gable: bool
     seed: int

@@ -78,9 +78,11 @@ def _sun_disc(scene: Scene, sky: F32) -> None:
     h, w = sky.shape[:2]
     u = w / 2 + np.arctan2(x, y) * scene.camera.focal_px / 2
     v = h - np.arctan2(z, y) * scene.camera.focal_px / 2
-    dx, dy = np.arange(w, dtype=np.float32)[None] - u, np.arange(h, dtype=np.float32)[:, None] - v
-    r = np.sqrt(dx * dx + dy * dy) / (0.1 * w)
-    halo = np.exp(-r * 3.0) * 110 + np.exp(-((r * 12) ** 2)) * 160
+    step = 4
+    dx = np.arange(0, w, step, dtype=np.float32)[None] - np.float32(u)
+    dy = np.arange(0, h, step, dtype=np.float32)[:, None] - np.float32(v)
+    r = np.sqrt(dx * dx + dy * dy) / np.float32(0.1 * w)
+    halo = cv2.resize(np.exp(-r * 3) * 110 + np.exp(-((r * 12) ** 2)) * 160, (w, h))
     sky += halo[..., None] * np.array([0.75, 0.93, 1.0], np.float32)
 
 
@@ -96,9 +98,7 @@ def _skyline(scene: Scene, sky: U8) -> None:
     x = np.arange(0, w + 4, 4)
     for layer, (far, rough) in enumerate(((0.045, 90.0), (0.026, 28.0))):
         height = f * far * rng.uniform(0.5, 1.3)
-        wave = sum(
-            np.sin(x / (rough * w / 1664) / k + rng.uniform(0, 6.3)) * k for k in (0.35, 0.7, 1.6, 3.1)
-        )
+        wave = sum(np.sin(x / (rough * w / 1664) / k + rng.uniform(0, 6.3)) * k for k in (0.35, 0.7, 1.6, 3.1))
         top = base - height * (1.0 + 0.22 * np.asarray(wave))
         if scene.setting == "urban" and layer == 1:
             top = base - height * np.repeat(rng.uniform(0.4, 2.2, len(x) // 6 + 1), 6)[: len(x)]

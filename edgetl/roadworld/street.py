@@ -93,10 +93,13 @@ def _post(canvas: Canvas, place: F64, points: list[tuple[float, float]], radius_
     if depth.min() < NEAR_M * 2:
         return
     scale = canvas.camera.focal_px / depth
-    for i in range(len(points) - 1):
-        r = max(radius_m * float(scale[i]), 0.35)
-        canvas.capsule(uv[i], uv[i + 1], r, r * 0.8, canvas.tone(_POST, 0.9))
-        canvas.capsule(uv[i] - (r * 0.35, 0), uv[i + 1] - (r * 0.35, 0), r * 0.4, r * 0.3, canvas.tone(_POST, 1.25), own=False)
+    r = np.maximum(radius_m * scale, 0.35)
+    count = len(points) - 1
+    canvas.capsules(uv[:-1], uv[1:], r[:-1], r[1:] * 0.9, [list(canvas.tone(_POST, 0.9))] * count)
+    if r.max() > 1.2:
+        edge = np.stack([r * 0.35, np.zeros_like(r)], axis=1)
+        bright = [list(canvas.tone(_POST, 1.25))] * count
+        canvas.capsules((uv - edge)[:-1], (uv - edge)[1:], r[:-1] * 0.4, r[1:] * 0.35, bright)
 
 
 def paint_mast(canvas: Canvas, mast: Mast, place: F64, lighting: Lighting) -> None:
@@ -105,10 +108,17 @@ def paint_mast(canvas: Canvas, mast: Mast, place: F64, lighting: Lighting) -> No
     canvas.enter(POLE, gain, lighting.haze, lighting.clear(float(place[1])))
     h = mast.height_m
     bend = mast.arm_m * 0.3
-    _post(canvas, place, [(0.0, 0.0), (0.0, h - 0.6), (bend, h - 0.1), (mast.arm_m, h)] if mast.lamp else [(0.0, 0.0), (0.0, h)], 0.085)
+    _post(
+        canvas,
+        place,
+        [(0.0, 0.0), (0.0, h - 0.6), (bend, h - 0.1), (mast.arm_m, h)] if mast.lamp else [(0.0, 0.0), (0.0, h)],
+        0.085,
+    )
     if not mast.lamp:
         return
-    uv, depth = canvas.camera.project(np.array([place + (mast.arm_m, 0.0, h), place + (mast.arm_m * 0.75, 0.0, h - 0.05)]))
+    uv, depth = canvas.camera.project(
+        np.array([place + (mast.arm_m, 0.0, h), place + (mast.arm_m * 0.75, 0.0, h - 0.05)])
+    )
     if depth.min() < 1.0:
         return
     scale = canvas.camera.focal_px / float(depth[0])
@@ -140,9 +150,7 @@ def paint_light_post(canvas: Canvas, light: TrafficLight, place: F64, lighting: 
 
 def _plane(place: F64, z: float, yaw: float, across: F64, up: F64) -> F64:
     """Points of an upright plane whose centre is z above `place`, turned by yaw from facing the camera."""
-    return np.stack(
-        [place[0] + across * np.cos(yaw), place[1] + across * np.sin(yaw), place[2] + z + up], axis=1
-    )
+    return np.stack([place[0] + across * np.cos(yaw), place[1] + across * np.sin(yaw), place[2] + z + up], axis=1)
 
 
 def _rectangle(canvas: Canvas, place: F64, z: float, yaw: float, half_w: float, half_h: float, tone: tuple[float, ...]) -> None:  # fmt: skip
@@ -165,7 +173,12 @@ def paint_light(canvas: Canvas, light: TrafficLight, place: F64, yaw: float, lig
         if lit:
             centre, depth = canvas.camera.project(np.array([place + (0, 0, light.z_m + up * k)]))
             scale = canvas.camera.pixels_per_metre(float(depth[0]))
-            canvas.disc(centre[0], 0.07 * k * scale, canvas.own_light((min(colour[0] + 110, 255), min(colour[1] + 110, 255), 255)), own=False)
+            canvas.disc(
+                centre[0],
+                0.07 * k * scale,
+                canvas.own_light((min(colour[0] + 110, 255), min(colour[1] + 110, 255), 255)),
+                own=False,
+            )
             canvas.glow(centre[0], max(0.55 * scale, 3.0), colour, 0.25 + 0.5 * lighting.look.glow)
 
 

@@ -37,7 +37,9 @@ class _Traffic:
     def pick(self, tones: tuple[Bgr, ...]) -> Bgr:
         """One of these colours, varied a little."""
         k = self.rng.uniform(0.82, 1.12)
-        b, g, r = (float(min(c * k * self.rng.uniform(0.95, 1.05), 240)) for c in tones[int(self.rng.integers(len(tones)))])
+        b, g, r = (
+            float(min(c * k * self.rng.uniform(0.95, 1.05), 240)) for c in tones[int(self.rng.integers(len(tones)))]
+        )
         return b, g, r
 
     def free(self, s: float, d: float, length: float, width: float) -> bool:
@@ -66,7 +68,19 @@ class _Traffic:
         paint = self.pick(_BUS_PAINTS if label == BUS else _PAINTS)
         second = self.pick(_PAINTS[:7] if label == TRUCK else _PAINTS)
         self.actors.append(
-            Actor(self.numbers(), label, s, d, yaw, speed, shape, variant, size, (paint, second), braking=bool(rng.random() < 0.35))
+            Actor(
+                self.numbers(),
+                label,
+                s,
+                d,
+                yaw,
+                speed,
+                shape,
+                variant,
+                size,
+                (paint, second),
+                braking=bool(rng.random() < 0.35),
+            )
         )
         return True
 
@@ -77,7 +91,14 @@ class _Traffic:
             return
         child = rng.random() < 0.1
         height = float(rng.uniform(1.15, 1.4) if child else rng.normal(1.72, 0.08))
-        tones = (self.pick(_CLOTHES), self.pick(_CLOTHES), self.pick(_SKIN), self.pick(_HAIR), self.pick(_CLOTHES), self.pick(((40, 40, 42), (200, 200, 200), (60, 70, 90))))
+        tones = (
+            self.pick(_CLOTHES),
+            self.pick(_CLOTHES),
+            self.pick(_SKIN),
+            self.pick(_HAIR),
+            self.pick(_CLOTHES),
+            self.pick(((40, 40, 42), (200, 200, 200), (60, 70, 90))),
+        )
         self.actors.append(
             Actor(self.numbers(), PERSON, s, d, yaw, speed, "walker", int(rng.integers(60)), (0.5, 0.55, height), tones,
                   phase=float(rng.uniform(0, 6.28)), walk_mps=walk, walk_s=walk_s)
@@ -87,7 +108,14 @@ class _Traffic:
         """Add a rider."""
         if not self.free(s, d, 2.2, 0.9):
             return
-        tones = (self.pick(_CLOTHES[2:]), self.pick(_CLOTHES), self.pick(_SKIN), self.pick(_HAIR), self.pick(_CLOTHES[2:]), (60.0, 60.0, 62.0))
+        tones = (
+            self.pick(_CLOTHES[2:]),
+            self.pick(_CLOTHES),
+            self.pick(_SKIN),
+            self.pick(_HAIR),
+            self.pick(_CLOTHES[2:]),
+            (60.0, 60.0, 62.0),
+        )
         self.actors.append(
             Actor(self.numbers(), CYCLIST, s, d, yaw, speed, "rider", int(self.rng.integers(60)), (1.75, 0.6, 1.72), tones,
                   phase=float(self.rng.uniform(0, 6.28)))
@@ -195,4 +223,6 @@ def _walkers(t: _Traffic, road: Road, setting: Setting, length: float, *, clip: 
         yaw = (0.0 if onward else np.pi) + float(rng.normal(0, 0.3))
         t.person(s, d, yaw, speed if clip else 1e-3 * speed)
         if rng.random() < 0.3:
-            t.person(s + float(rng.normal(0, 0.3)), d + (0.85 if right else -0.85), yaw, speed if clip else 1e-3 * speed)
+            t.person(
+                s + float(rng.normal(0, 0.3)), d + (0.85 if right else -0.85), yaw, speed if clip else 1e-3 * speed
+            )

@@ -109,7 +109,11 @@ def _car(shape: str, size: tuple[float, float, float]) -> Mesh:
             PAINT, gain=1.18, level=2,
         )  # fmt: skip
         for x in (rb * 0.2 - 0.1, fb * 0.75):
-            b.face(((x, side * w, 0.4), (x + 0.025, side * w, 0.4), (x + 0.025, side * w, belt), (x, side * w, belt)), BLACK, level=2)
+            b.face(
+                ((x, side * w, 0.4), (x + 0.025, side * w, 0.4), (x + 0.025, side * w, belt), (x, side * w, belt)),
+                BLACK,
+                level=2,
+            )
         for x in (-0.3 * length, 0.315 * length):
             b.wheel(x, side * w, radius, side)
     gains = [0.55, 0.96, 1.0, 1.06, 1.0, 1.06, 1.0, 0.9, 0.6]

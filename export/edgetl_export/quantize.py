@@ -13,6 +13,7 @@ from onnx import ModelProto, NodeProto, helper
 
 from edgetl_export.graph import consumers, downstream, load_model, producers, prune, save_model, set_initializer
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.imports import onnxruntime as need_onnxruntime
 
 
 class _Frames:
@@ -35,6 +36,7 @@ def quantize_u8s8(
     reads, where a plateau of equal quantised scores would make one object many. Raises InputError without
     calibration frames.
     """
+    need_onnxruntime()
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     if not frames:

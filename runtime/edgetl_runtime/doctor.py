@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from edgetl_runtime._imports import JETPACK, present
+from edgetl_runtime.imports import JETPACK, present
 
 EXTRAS: dict[str, dict[str, tuple[str, ...]]] = {
     "desktop": {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgetl_runtime._imports import cv2 as _cv2
+from edgetl_runtime.imports import cv2 as _cv2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from edgetl_runtime._imports import cv2 as _cv2
+from edgetl_runtime.imports import cv2 as _cv2
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:

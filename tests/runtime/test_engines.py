@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -110,10 +112,10 @@ def test_openvino_refuses_what_the_cpu_lacks() -> None:
 
 
 def test_openvino_compares_what_it_compiled_for(model: Path) -> None:
-    import openvino
-
+    from edgetl_runtime.imports import openvino as import_openvino
     from edgetl_runtime.engines.openvino import _check_compiled
 
+    openvino = import_openvino()
     compiled = openvino.Core().compile_model(str(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     _check_compiled(openvino, compiled, "fp32")
     with pytest.raises(EngineError, match="asked for bf16, it compiled for f32"):
@@ -145,3 +147,24 @@ def test_tensors_are_compared_with_the_manifest(tmp_path: Path) -> None:
     bundle = open_bundle(write_test_bundle(tmp_path / "b", inputs=wrong))
     with pytest.raises(EngineError, match="the manifest says"):
         load_bundle_engine(bundle)
+
+
+CALLS_HOME = """
+import socket, sys, time
+asked = []
+socket.getaddrinfo = lambda *a, **k: asked.append(a) or []
+from edgetl_runtime.engines import load_engine
+load_engine(sys.argv[1], sys.argv[2], precision="fp32")
+time.sleep(0.2)
+print(asked)
+"""
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_no_engine_calls_home_or_writes_there(model: Path, tmp_path: Path, name: str) -> None:
+    command = [sys.executable, "-c", CALLS_HOME, name, str(model)]
+    kept = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY" and not k.startswith("XDG_")}
+    environment = {**kept, "HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "[]"
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import edgetl_runtime
-from edgetl_runtime._imports import need, present
+from edgetl_runtime.imports import need, present
 from edgetl_runtime.errors import MissingPackage
 
 

@@ -26,7 +26,14 @@ class Code:
     text: str
 
 
-Cell = str | int | float | bool | None | Badge | Code
+@dataclass(frozen=True, slots=True)
+class Num:
+    """A number that is already text, e.g. "5.60 ms"; it aligns right."""
+
+    text: str
+
+
+Cell = str | int | float | bool | None | Badge | Code | Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +89,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BarChart:
-    """Horizontal bars from zero, in the order given."""
+    """Horizontal bars from zero, in the order given. numbers: give them as a table that opens, too."""
 
     title: str
     unit: str
@@ -90,6 +97,7 @@ class BarChart:
     caption: str = ""
     value_name: str = "value"
     whisker_name: str = ""
+    numbers: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +166,13 @@ class Facts:
 
 
 Block = Table | LineChart | BarChart | Gallery | Text | Note | KeyFigures | Facts
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A measured number with exactly `digits` significant digits, trailing zeros kept: 7.00, 18.0, 0.42."""
+    if not math.isfinite(value) or value == 0 or not 1e-3 <= abs(value) < 10**digits:
+        return number(value, digits)
+    return f"{value:.{max(digits - 1 - math.floor(math.log10(abs(value))), 0)}f}".replace("-", "−")
 
 
 def number(value: float, digits: int = 4) -> str:

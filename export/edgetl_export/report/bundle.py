@@ -14,17 +14,20 @@ from edgetl_export.report.blocks import (
     KeyFigure,
     KeyFigures,
     Note,
+    Num,
     Table,
     Text,
-    number,
+    significant,
 )
 from edgetl_export.report.page import Report, Section, render
 from edgetl_export.targets import TARGETS
+from edgetl_export.tensorrt.check import CANNOT_TELL
 from edgetl_runtime.bench import BASELINE
-from edgetl_runtime.spec import Hop, Latency, Manifest, TargetResult
+from edgetl_runtime.spec import Check, Hop, Latency, Manifest, TargetResult
 
-DEPLOYABLE, CHECKED = Badge("deployable", "good"), Badge("build on device", "neutral")
 HASH_CHARS = 12
+REMARKS = frozenset({"opset-above-ceiling"})
+"""Codes that do not stop a build."""
 
 
 def bundle_report(manifest: Manifest, *, before: Sequence[Section] = (), left_out: Sequence[str] = ()) -> str:
@@ -62,10 +65,10 @@ def _summary(manifest: Manifest) -> Section:
     times = {_key(row): row for row in manifest.latencies}
     fast, base = times.get(_chosen_key(manifest)), times.get(BASELINE)
     if fast:
-        figures.append(KeyFigure(f"{number(fast.p50_ms, 3)} ms", "latency p50", f"p99 {number(fast.p99_ms, 3)} ms"))
+        figures.append(KeyFigure(f"{significant(fast.p50_ms)} ms", "latency p50", f"p99 {significant(fast.p99_ms)} ms"))
     if fast and base and fast.p50_ms > 0:
-        label = "the baseline itself" if fast is base else f"than {BASELINE}"
-        figures.append(KeyFigure(f"{base.p50_ms / fast.p50_ms:.2f}×", "faster", label))
+        label = "the baseline itself" if fast is base else f"over {BASELINE}"
+        figures.append(KeyFigure(f"{base.p50_ms / fast.p50_ms:.2f}×", "speed-up", label))
     ready = sum(result.deployable for result in manifest.targets.values())
     figures.append(KeyFigure(f"{ready} of {len(manifest.targets)}", "targets deployable", "the others: on the device"))
     chosen_text = f"Chosen: {_chosen_key(manifest)}. {_sentence(manifest.chosen.reason)}"
@@ -78,8 +81,9 @@ def _hops(manifest: Manifest) -> Section:
     for hop in manifest.hops:
         refused = Badge("over budget", "warn") if hop.hop in pairs else Badge("failed", "bad")
         verdict = Badge("passed", "good") if hop.passed else refused
-        points = f"{100 * hop.value:.2f}"
-        rows.append([hop.hop, hop.metric, points, f"{hop.max_rel_error:.1e}", f"{hop.cosine:.6f}", verdict, hop.note])
+        error = Num(f"{hop.max_rel_error:.1e}" if hop.max_rel_error else "0")
+        numbers: list[Cell] = [Num(f"{100 * hop.value:.2f}"), error, Num(f"{hop.cosine:.6f}")]
+        rows.append([hop.hop, hop.metric, *numbers, verdict, hop.note])
     columns = ["hop", "metric", "value", "max rel. error", "cosine", "gate", "note"]
     marked = frozenset(i for i, hop in enumerate(manifest.hops) if hop.hop == _chosen_key(manifest))
     lead = "Every step from the trained network to a running engine, compared with the first by tensor and by metric."
@@ -95,9 +99,11 @@ def _latency(manifest: Manifest, left_out: Sequence[str]) -> Section:
         is_chosen = _key(row) == _chosen_key(manifest)
         note = "" if hop is None or hop.passed else "over budget"
         bars.append(Bar(label=_key(row), value=row.p50_ms, whisker=row.p99_ms, note=note, highlight=is_chosen))
-        speed: Cell = f"{baseline.p50_ms / row.p50_ms:.2f}×" if baseline and row.p50_ms > 0 else None
-        points: Cell = f"{100 * hop.value:.2f}" if hop else None
-        rows.append([_key(row), *(f"{v:.2f}" for v in (row.p50_ms, row.p95_ms, row.p99_ms)), speed, points, row.runs])
+        speed = Num(f"{baseline.p50_ms / row.p50_ms:.2f}×") if baseline and row.p50_ms > 0 else None
+        points = Num(f"{100 * hop.value:.2f}") if hop else None
+        rows.append(
+            [_key(row), *(Num(f"{v:.2f}") for v in (row.p50_ms, row.p95_ms, row.p99_ms)), speed, points, row.runs]
+        )
     metric = manifest.hops[0].metric if manifest.hops else "metric"
     columns = ["engine / variant", "p50 ms", "p95 ms", "p99 ms", "speed", metric, "runs"]
     marked = frozenset(i for i, row in enumerate(ordered) if _key(row) == _chosen_key(manifest))
@@ -108,6 +114,7 @@ def _latency(manifest: Manifest, left_out: Sequence[str]) -> Section:
         caption="bar p50, whisker p99",
         value_name="p50",
         whisker_name="p99",
+        numbers=False,
     )
     table = Table(columns=columns, rows=rows, highlight=marked, caption=f"Speed is against {BASELINE}.")
     notes = [Note("Not measured here: " + "; ".join(left_out))] if left_out else []
@@ -117,16 +124,17 @@ def _latency(manifest: Manifest, left_out: Sequence[str]) -> Section:
 
 def _targets(manifest: Manifest) -> Section:
     rows: list[list[Cell]] = []
-    findings: list[list[Cell]] = []
+    found: dict[Check, list[str]] = {}
     unknown: dict[tuple[str, ...], list[str]] = {}
     for name, result in manifest.targets.items():
-        state = DEPLOYABLE if result.deployable else CHECKED
-        rows.append([name, result.variant, result.engine, state, result.note or _codes(result)])
-        findings += [
-            [name, check.code, _where(check.op, check.node), check.module, check.advice] for check in result.checks
-        ]
+        rows.append([name, result.variant, result.engine, _state(result), result.note or _codes(result)])
+        for check in result.checks:
+            found.setdefault(check, []).append(name)
         if name in TARGETS and TARGETS[name].unknown:
             unknown.setdefault(TARGETS[name].unknown, []).append(name)
+    findings: list[list[Cell]] = [
+        [", ".join(names), Code(c.code), _where(c.op, c.node), c.module, c.advice] for c, names in found.items()
+    ]
     matrix = Table(columns=["target", "variant", "engine", "state", "what the host found"], rows=rows)
     blocks: list[Table] = [matrix]
     if findings:
@@ -136,6 +144,18 @@ def _targets(manifest: Manifest) -> Section:
         open_rows: list[list[Cell]] = [[", ".join(names), _listed(texts)] for texts, names in unknown.items()]
         blocks.append(Table(columns=["target", "only the target itself can tell"], rows=open_rows))
     return Section("Targets", blocks, "What is ready to run, what was only checked here, and what nobody knows yet.")
+
+
+def _state(result: TargetResult) -> Badge:
+    """What the manifest says about one target, in two or three words."""
+    if result.deployable:
+        return Badge("deployable", "good")
+    open_questions = [check for check in result.checks if check.code not in REMARKS]
+    if not open_questions:
+        return Badge("build on device")
+    if all(check.advice.startswith(CANNOT_TELL) for check in open_questions):
+        return Badge("not known here", "warn")
+    return Badge("needs a change", "bad")
 
 
 def _contract(manifest: Manifest) -> Section:
@@ -156,7 +176,7 @@ def _contract(manifest: Manifest) -> Section:
             "decode",
             f"{manifest.decode.kind}, at most {manifest.decode.max_detections}, stride {manifest.decode.stride}",
         ),
-        ("score threshold", manifest.decode.score_threshold),
+        ("score threshold", f"{manifest.decode.score_threshold:g}"),
         ("labels", ", ".join(manifest.labels)),
     ]
     table = Table(columns=["tensor", "", "type", "shape"], rows=tensors)
@@ -177,7 +197,8 @@ def _provenance(manifest: Manifest) -> Section:
         ("packages", ", ".join(f"{name} {version}" for name, version in sorted(p.packages.items()))),
     ]
     files: list[list[Cell]] = [
-        [name, _bytes(entry.bytes), Code(entry.sha256[:HASH_CHARS] + "…")] for name, entry in manifest.files.items()
+        [name, Num(_bytes(entry.bytes)), Code(entry.sha256[:HASH_CHARS] + "…")]
+        for name, entry in manifest.files.items()
     ]
     return Section("Provenance", [Facts(facts), Table(columns=["file", "size", "SHA-256"], rows=files)])
 

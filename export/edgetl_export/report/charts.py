@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-from edgetl_export.report.blocks import BarChart, LineChart, Series, number
+from edgetl_export.report.blocks import BarChart, LineChart, Series, number, significant
 
 SERIES_COLOURS = 6
 WIDTH = 760
@@ -154,19 +154,20 @@ def _bar(chart: BarChart, index: int, sx: Scale) -> str:
     if bar.value is None or not math.isfinite(bar.value):
         return parts[0] + f'<text class="tick" x="{BAR_LABEL + 6}" y="{middle + 4:.1f}">not measured</text>'
     end = sx(bar.value)
-    title = f"<title>{escape(bar.label)}: {chart.value_name} {number(bar.value)} {escape(chart.unit)}</title>"
+    said = f"{bar.label}: {chart.value_name} {number(bar.value)} {chart.unit}"
+    title = f"<title>{escape(said)}</title>"
     parts.append(
         f'<rect class="{kind}" x="{BAR_LABEL}" y="{middle - BAR_THICK / 2:.1f}" '
         f'width="{max(end - BAR_LABEL, 1):.1f}" height="{BAR_THICK}" rx="2">{title}</rect>'
     )
-    text = number(bar.value, 3)
+    text = significant(bar.value)
     if bar.whisker is not None and math.isfinite(bar.whisker):
         tip = sx(bar.whisker)
         parts.append(
             f'<path class="whisker" d="M{end:.1f} {middle:.1f}H{tip:.1f}M{tip:.1f} {middle - 5:.1f}V{middle + 5:.1f}"/>'
         )
         end = max(end, tip)
-        text += f" · {chart.whisker_name} {number(bar.whisker, 3)}".rstrip()
+        text += f" · {chart.whisker_name} {significant(bar.whisker)}".rstrip()
     note = f'<tspan class="aside" dx="8">{escape(shorten(bar.note, 18))}</tspan>' if bar.note else ""
     parts.append(f'<text class="value" x="{end + 8:.1f}" y="{middle + 4:.1f}">{escape(text)}{note}</text>')
     return "".join(parts)

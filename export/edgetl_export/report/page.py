@@ -23,6 +23,7 @@ from edgetl_export.report.blocks import (
     KeyFigures,
     LineChart,
     Note,
+    Num,
     Table,
     Text,
     Tone,
@@ -105,6 +106,8 @@ def _cell(cell: Cell) -> str:
         return _badge(cell)
     if isinstance(cell, Code):
         return f"<code>{escape(cell.text)}</code>"
+    if isinstance(cell, Num):
+        return escape(cell.text)
     if isinstance(cell, bool):
         return _badge(Badge("yes", "good") if cell else Badge("no", "neutral"))
     if isinstance(cell, (int, float)):
@@ -137,7 +140,7 @@ def _table(table: Table) -> str:
 
 
 def _is_numeric(cells: Sequence[Cell]) -> bool:
-    numbers = [isinstance(c, (int, float)) and not isinstance(c, bool) for c in cells if c is not None]
+    numbers = [isinstance(c, (int, float, Num)) and not isinstance(c, bool) for c in cells if c is not None]
     return bool(numbers) and all(numbers)
 
 
@@ -165,7 +168,10 @@ def _bar_chart(chart: BarChart) -> str:
     rows: list[list[Cell]] = [[b.label, b.value, *([b.whisker] if with_whisker else [])] for b in chart.bars]
     marked = frozenset(i for i, bar in enumerate(chart.bars) if bar.highlight)
     return _figure(
-        chart.title, bar_chart(chart), chart.caption, Table(columns=["", *names], rows=rows, highlight=marked)
+        chart.title,
+        bar_chart(chart),
+        chart.caption,
+        Table(columns=["", *names], rows=rows if chart.numbers else [], highlight=marked),
     )
 
 

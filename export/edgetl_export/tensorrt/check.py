@@ -15,6 +15,8 @@ from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import Check
 
 CANNOT_TELL = "The host check cannot tell"
+UNDECIDED: dict[Kind, str] = {"crash": "native-crash", "timeout": "timeout", "missing-package": "not-compiled-here"}
+"""Kinds of answer that need a finding of their own, and its code."""
 MODULES = ("tensorrt_rtx", "tensorrt_rtx_bindings")
 
 
@@ -64,15 +66,43 @@ def check_onnx(
     if row.compiler == "none":
         return _nothing_to_check(row)
     keep = engine_path if row.built_on_host else None
-    job = Job(
+    outcome = run_worker(_job(row, onnx_path, keep), timeout_s=timeout_s, on_progress=on_progress, command=worker)
+    return _judge(row, outcome, keep)
+
+
+def check_targets(
+    onnx_path: Path,
+    targets: Sequence[str],
+    *,
+    timeout_s: float = 180,
+    on_progress: OnProgress | None = None,
+    worker: Sequence[str] = WORKER,
+) -> dict[str, HostCheck]:
+    """`check_onnx` for several targets; those that ask the same of the compiler are compiled once."""
+    outcomes: dict[Job, Outcome] = {}
+    found: dict[str, HostCheck] = {}
+    for name in targets:
+        row = get_target(name)
+        if row.compiler == "none":
+            found[name] = _nothing_to_check(row)
+            continue
+        job = _job(row, onnx_path, None)
+        if job not in outcomes:
+            outcomes[job] = run_worker(job, timeout_s=timeout_s, on_progress=on_progress, command=worker)
+        found[name] = _judge(row, outcomes[job], None)
+    return found
+
+
+def _job(row: Target, onnx_path: Path, engine: Path | None) -> Job:
+    if not onnx_path.is_file():
+        raise InputError(f"no ONNX file at {onnx_path}")
+    return Job(
         onnx=str(onnx_path.resolve()),
         modules=MODULES,
         compile_for=row.compile_for,
         opset_ceiling=row.opset_ceiling,
-        engine=str(keep.resolve()) if keep else "",
+        engine=str(engine.resolve()) if engine else "",
     )
-    outcome = run_worker(job, timeout_s=timeout_s, on_progress=on_progress, command=worker)
-    return _judge(row, outcome, keep)
 
 
 def _judge(row: Target, outcome: Outcome, keep: Path | None) -> HostCheck:
@@ -80,8 +110,8 @@ def _judge(row: Target, outcome: Outcome, keep: Path | None) -> HostCheck:
     kind = _kind(row, outcome)
     ok = kind == "ok"
     diagnostics = [_worded(row, finding) for finding in _merge(outcome.findings)]
-    if kind in ("crash", "timeout"):
-        code = "native-crash" if kind == "crash" else "timeout"
+    if kind in UNDECIDED:
+        code = UNDECIDED[kind]
         diagnostics.append(Check(code=code, advice=f"{CANNOT_TELL}: {result.note}."))
     deployable = ok and row.built_on_host
     return HostCheck(

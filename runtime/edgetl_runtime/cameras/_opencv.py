@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from edgetl_runtime._imports import need
+from edgetl_runtime.imports import need
 
 if TYPE_CHECKING:
     import numpy as np

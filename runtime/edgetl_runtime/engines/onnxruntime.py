@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgetl_runtime._imports import need
+from edgetl_runtime.imports import onnxruntime as _onnxruntime
 from edgetl_runtime.engines._tensors import check_inputs, tensor_spec
 from edgetl_runtime.errors import EngineError
 from edgetl_runtime.spec import EngineName
@@ -46,7 +46,7 @@ class OnnxRuntimeEngine:
             )
         if not Path(model_path).is_file():
             raise EngineError(f"no model at {model_path}")
-        ort = need("onnxruntime")
+        ort = _onnxruntime()
         try:
             self._session: Any = ort.InferenceSession(
                 self._model, sess_options=session_options(ort, threads, spin), providers=[PROVIDER]

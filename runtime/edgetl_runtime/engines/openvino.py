@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgetl_runtime._imports import need
+from edgetl_runtime.imports import openvino as _openvino
 from edgetl_runtime.engines._tensors import check_inputs, tensor_spec
 from edgetl_runtime.errors import EngineError
 from edgetl_runtime.spec import EngineName
@@ -36,7 +36,7 @@ class OpenVinoEngine:
         self._model = str(model_path)
         if not Path(model_path).is_file():
             raise EngineError(f"no model at {model_path}")
-        self._ov = need("openvino")
+        self._ov = _openvino()
         core = self._ov.Core()
         _check_capability(core, precision)
         config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINT[precision]}

@@ -123,7 +123,7 @@ def test_a_missing_library_is_said_and_the_file_is_still_read(graphs: ModuleType
     found = check_onnx(model, target="thor", worker=[sys.executable, str(script)])
     assert (found.ok, found.kind, found.deployable) == (False, "missing-package", False)
     assert "pip install 'edgetl[rtx]'" in found.note
-    assert codes(found) == ["asymmetric-quantisation"]
+    assert codes(found) == ["asymmetric-quantisation", "not-compiled-here"]
     assert "2 such nodes" in found.diagnostics[0].advice
     assert found.ops[0].op == "DequantizeLinear"
 

@@ -65,8 +65,9 @@ def test_each_known_trouble_is_found(graphs: ModuleType, tmp_path: Path) -> None
 
 def test_a_node_is_found_in_free_text(graphs: ModuleType, tmp_path: Path) -> None:
     graph = load(graphs.camera_net(tmp_path / "a.onnx"))
-    assert graph.named_in("layer /stem/conv/Conv_0 failed").name == "/stem/conv/Conv"
+    named, placed = graph.named_in("layer /stem/conv/Conv_0 failed"), graph.find("", 3, "Relu")
+    assert named is not None and named.name == "/stem/conv/Conv"
     assert graph.named_in("xcasty failed") is None
-    assert graph.find("", 3, "Relu").name == "/stem/act/Relu"
+    assert placed is not None and placed.name == "/stem/act/Relu"
     assert graph.find("", 3, "Conv") is None
     assert graph.find("", 99, "") is None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetl_export.tensorrt.check import CANNOT_TELL, check_onnx
+from edgetl_export.tensorrt.check import CANNOT_TELL, check_onnx, check_targets
 from edgetl_export.tensorrt.process import Outcome, run_worker
 from edgetl_export.tensorrt.protocol import Job, Progress
 
@@ -101,3 +101,15 @@ def test_the_check_says_that_it_cannot_tell(tmp_path: Path, body: str, kind: str
     assert (found.ok, found.deployable, found.kind) == (False, False, kind)
     assert [d.code for d in found.diagnostics] == [code]
     assert found.diagnostics[0].advice.startswith(CANNOT_TELL)
+
+
+def test_targets_that_ask_the_same_are_compiled_once(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"x")
+    runs = tmp_path / "runs"
+    body = f"open({str(runs)!r}, 'a').write('x')\n" + say(RESULT)
+    found = check_targets(model, ["cpu", "orin-nano", "orin-nx", "thor", "drive-orin"], worker=fake(tmp_path, body))
+    assert list(found) == ["cpu", "orin-nano", "orin-nx", "thor", "drive-orin"]
+    assert len(runs.read_text()) == 3
+    assert "Jetson Orin Nano" in found["orin-nano"].note and "Jetson Orin NX" in found["orin-nx"].note
+    assert not any(check.deployable for check in found.values())

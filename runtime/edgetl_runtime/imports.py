@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -31,3 +33,24 @@ def need(package: str, *, extra: str = "desktop") -> ModuleType:
 def cv2() -> Any:
     """OpenCV, which the desktop extra or JetPack brings."""
     return need("cv2")
+
+
+def openvino() -> Any:
+    """OpenVINO without its telemetry, which would otherwise report to a server at every import.
+
+    Where `openvino_telemetry` can't be imported OpenVINO uses a stub of its own that sends nothing, so that
+    module is closed for this process; nothing is changed where the caller has imported it before.
+    """
+    if "openvino" not in sys.modules:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return need("openvino")
+
+
+def onnxruntime() -> Any:
+    """ONNX Runtime without its telemetry, which recent official builds switch on by default.
+
+    Its own switch is used, ORT_DISABLE_TELEMETRY (see Privacy.md in its wheel), which must be set before it
+    starts; a value that is already in the environment is kept.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return need("onnxruntime")

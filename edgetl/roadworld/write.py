@@ -1,0 +1,264 @@
+"""Rendered scenes on disk: a data set as COCO JSON with masks, a clip as MP4 with JSON lines.
+
+Both are written beside their place under a temporary name and renamed when whole: what stands at the place is
+never half-written, and is replaced only with force.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edgetl.roadworld.render import MASK_NAMES, Rendered, check_request, render_clip, render_still
+from edgetl.roadworld.scene import CLASSES
+from edgetl_runtime.errors import InputError
+
+JPEG_QUALITY = 92
+MASKS = ("drivable", "lanes", "classes")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: images (or frames) and labelled objects, those marked ignore counted apart."""
+
+    path: Path
+    images: int
+    objects: int
+    ignored: int
+    per_class: dict[str, int]
+
+
+def write_dataset(
+    out: Path, *, images: int, domain: str, size_hw: tuple[int, int] = (360, 640), seed: int = 0, force: bool = False,
+    val_fraction: float = 0.2, on_image: Callable[[], None] | None = None,
+) -> Written:  # fmt: skip
+    """Render a data set of stills.
+
+    OUT/images/{train,val}/000000.jpg, OUT/annotations/{train,val}.json (COCO), OUT/masks/{drivable,lanes,classes}/
+    {train,val}/000000.png, OUT/README.txt. The last `val_fraction` of the images are the validation split; every
+    image is a scene, and so a group, of its own. Raises InputError for wrong values, for an existing `out`
+    without force, and when the disk refuses.
+    """
+    check_request(size_hw, domain)
+    if images < 1 or seed < 0 or not 0 <= val_fraction < 1:
+        raise InputError(
+            f"can't write {images} images from seed {seed} with {val_fraction:g} of them for validation",
+            remedy="use at least 1 image, a seed from 0 up, and a share from 0 to below 1",
+        )
+    held = min(round(images * val_fraction), images - 1)
+    splits = {"train": range(images - held), "val": range(images - held, images)}
+    counts = _Counts()
+    with _staged(out, force=force, directory=True) as work:
+        for split, indices in splits.items():
+            document = _document(domain, seed, split)
+            for folder in (f"images/{split}", *(f"masks/{m}/{split}" for m in MASKS)):
+                (work / folder).mkdir(parents=True)
+            for k, index in enumerate(indices):
+                picture = render_still(seed, index, size_hw=size_hw, domain=domain)
+                _write_image(work, split, k, picture)
+                _annotate(document, split, k, index, picture)
+                counts.add(picture)
+                if on_image:
+                    on_image()
+            (work / "annotations").mkdir(exist_ok=True)
+            (work / "annotations" / f"{split}.json").write_text(json.dumps(document), encoding="utf-8")
+        (work / "README.txt").write_text(_readme(images, held, domain, seed, size_hw), encoding="utf-8")
+    return counts.written(out)
+
+
+def write_clip(
+    path_mp4: Path, *, seconds: float, fps: float = 30.0, size_hw: tuple[int, int] = (360, 640), domain: str = "day",
+    seed: int = 0, force: bool = False, on_frame: Callable[[], None] | None = None,
+) -> Written:  # fmt: skip
+    """Render a drive as MP4 (mpeg4), and its labels as PATH.labels.jsonl: one frame a line.
+
+    Raises InputError for wrong values, a name that does not end in .mp4, an existing file without force, and
+    when the disk or the encoder refuses.
+    """
+    if path_mp4.suffix.lower() != ".mp4":
+        raise InputError(f"{path_mp4}: a clip's name must end in .mp4", remedy=f"use {path_mp4.with_suffix('.mp4')}")
+    frames = render_clip(seed, seconds=seconds, fps=fps, size_hw=size_hw, domain=domain)
+    sidecar = labels_path(path_mp4)
+    counts = _Counts()
+    with (
+        _staged(path_mp4, force=force, directory=False) as work,
+        _staged(sidecar, force=force, directory=False) as work_labels,
+    ):
+        writer = cv2.VideoWriter(str(work), cv2.VideoWriter_fourcc(*"mp4v"), fps, (size_hw[1], size_hw[0]))
+        if not writer.isOpened():
+            raise InputError(f"{path_mp4}: can't be written as MP4", remedy="check the folder, or cv2's video support")
+        try:
+            with work_labels.open("w", encoding="utf-8") as lines:
+                for k, frame in enumerate(frames):
+                    writer.write(frame.image)
+                    lines.write(json.dumps(_frame_line(k, frame)) + "\n")
+                    counts.add(frame)
+                    if on_frame:
+                        on_frame()
+        finally:
+            writer.release()
+        if work.stat().st_size == 0:
+            raise InputError(f"{path_mp4}: the encoder wrote nothing", remedy="check the free space there")
+    return counts.written(path_mp4)
+
+
+def labels_path(path_mp4: Path) -> Path:
+    """Where a clip's labels lie."""
+    return path_mp4.with_name(path_mp4.name + ".labels.jsonl")
+
+
+@contextmanager
+def _staged(out: Path, *, force: bool, directory: bool) -> Iterator[Path]:
+    """A temporary sibling of `out` to write to, moved there at the end; gone again after an error."""
+    if os.path.lexists(out) and not force:
+        raise InputError(f"{out}: is there already", remedy="choose another name, or replace it with --force")
+    if os.path.lexists(out) and out.is_dir() != directory:
+        found, wanted = ("a directory", "a file") if out.is_dir() else ("a file", "a directory")
+        raise InputError(f"{out}: is {found}, and {wanted} would replace it", remedy="choose another name")
+    holder: Path | None = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        holder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        holder.chmod(0o755)
+        work = holder / out.name
+        if directory:
+            work.mkdir()
+        yield work
+        if os.path.lexists(out):
+            out.rename(holder / "old")
+            try:
+                work.rename(out)
+            except OSError:
+                (holder / "old").rename(out)
+                raise
+        else:
+            work.rename(out)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{out}: can't be written ({reason})", remedy="check free space and permissions") from error
+    finally:
+        if holder:
+            shutil.rmtree(holder, ignore_errors=True)
+
+
+class _Counts:
+    """Adds up what was rendered."""
+
+    def __init__(self) -> None:
+        self.images = self.objects = self.ignored = 0
+        self.per_class = dict.fromkeys(CLASSES, 0)
+
+    def add(self, picture: Rendered) -> None:
+        self.images += 1
+        for item in picture.objects:
+            if item.ignore:
+                self.ignored += 1
+            else:
+                self.objects += 1
+                self.per_class[CLASSES[item.label]] += 1
+
+    def written(self, path: Path) -> Written:
+        return Written(path, self.images, self.objects, self.ignored, self.per_class)
+
+
+def _write_image(work: Path, split: str, k: int, picture: Rendered) -> None:
+    _encode(work / f"images/{split}/{k:06d}.jpg", picture.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    for name, mask in zip(MASKS, (picture.drivable, picture.lanes, picture.classes), strict=True):
+        _encode(work / f"masks/{name}/{split}/{k:06d}.png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+
+
+def _encode(path: Path, array: np.ndarray[Any, np.dtype[np.uint8]], options: list[int]) -> None:
+    """Encode in memory and write as a file, so that a full disk is an OSError."""
+    ok, data = cv2.imencode(path.suffix, array, options)
+    if not ok:
+        raise InputError(f"{path.name}: can't be encoded as {path.suffix}")
+    path.write_bytes(data.tobytes())
+
+
+def _document(domain: str, seed: int, split: str) -> dict[str, Any]:
+    return {
+        "info": {"description": "roadworld: rendered driving scenes", "domain": domain, "seed": seed, "split": split},
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)],
+    }
+
+
+def _annotate(document: dict[str, Any], split: str, k: int, index: int, picture: Rendered) -> None:
+    """Add an image and its objects to a COCO document."""
+    h, w = picture.image.shape[:2]
+    document["images"].append(
+        {
+            "id": k + 1, "file_name": f"images/{split}/{k:06d}.jpg", "width": w, "height": h,
+            "group": picture.scene_id, "domain": picture.domain, "scene_index": index,
+        }
+    )  # fmt: skip
+    for item in picture.objects:
+        x1, y1, x2, y2 = item.box_xyxy
+        a1, b1, a2, b2 = item.amodal_xyxy
+        document["annotations"].append(
+            {
+                "id": len(document["annotations"]) + 1, "image_id": k + 1, "category_id": item.label + 1,
+                "bbox": [x1, y1, x2 - x1, y2 - y1], "area": float(item.pixels), "iscrowd": int(item.ignore),
+                "amodal_bbox": [a1, b1, a2 - a1, b2 - b1], "visible": round(item.visible, 3),
+                "distance_m": round(item.distance_m, 2), "object_id": item.object_id,
+            }
+        )  # fmt: skip
+
+
+def _frame_line(k: int, frame: Rendered) -> dict[str, Any]:
+    """One line of a clip's labels."""
+    return {
+        "frame": k,
+        "time_s": round(frame.time_s, 6),
+        "domain": frame.domain,
+        "camera": {
+            "matrix": [[round(float(v), 4) for v in row] for row in frame.matrix],
+            "height_m": round(frame.height_m, 4),
+            "pitch_rad": round(frame.pitch_rad, 5),
+            "x_m": round(frame.pose.x_m, 4),
+            "y_m": round(frame.pose.y_m, 4),
+            "heading_rad": round(frame.pose.heading_rad, 6),
+        },
+        "objects": [
+            {
+                "object_id": o.object_id,
+                "label": CLASSES[o.label],
+                "class": o.label,
+                "box_xyxy": list(o.box_xyxy),
+                "amodal_xyxy": list(o.amodal_xyxy),
+                "visible": round(o.visible, 3),
+                "distance_m": round(o.distance_m, 2),
+                "ignore": o.ignore,
+            }
+            for o in frame.objects
+        ],
+    }
+
+
+def _readme(images: int, held: int, domain: str, seed: int, size_hw: tuple[int, int]) -> str:
+    table = "\n".join(f"  {k:3d}  {name}" for k, name in enumerate(MASK_NAMES))
+    digits = max(math.ceil(math.log10(images + 1)), 1)
+    return f"""roadworld: rendered driving scenes, made by `edgetl data render`. No photograph is among them.
+
+{images - held:{digits}d} images  images/train   annotations/train.json
+{held:{digits}d} images  images/val     annotations/val.json
+domain {domain}, seed {seed}, {size_hw[1]} x {size_hw[0]} pixels. The same seed renders the same pictures.
+
+annotations: COCO JSON. bbox is the visible part; amodal_bbox the whole object inside the picture; iscrowd 1 marks
+what is too small, too far or too hidden to be asked for; distance_m is measured along the ground.
+masks/drivable, masks/lanes: 1 where the asphalt, or its paint, is to be seen.
+masks/classes: one byte per pixel
+{table}
+"""
