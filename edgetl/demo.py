@@ -33,7 +33,7 @@ from edgetl_runtime.ledger import table
 from edgetl_runtime.loop import Pipeline, Summary, run
 from edgetl_runtime.progress import Progress
 from edgetl_runtime.result import Frame
-from edgetl_runtime.sinks import JsonLinesSink, VideoSink
+from edgetl_runtime.sinks import JsonLinesSink, Sink, VideoSink
 from edgetl_runtime.spec import Manifest
 
 
@@ -173,7 +173,7 @@ def _run_clip(work: Path, config: DemoConfig) -> Summary:
         )
     bundle = open_bundle(work / "bundle")
     camera = open_camera(str(clip))
-    sinks = [
+    sinks: list[Sink] = [
         VideoSink(work / "annotated.mp4", fps=camera.fps),
         JsonLinesSink(work / "results.jsonl", bundle.manifest.labels),
     ]

@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     document: dict[str, object] = {"out": str(args.out), "domain": args.domain, "seed": args.seed}
     done: Written
     if args.clip is not None:
+        if not (0 < args.clip <= 3600 and 0 < args.fps <= 1000):
+            raise InputError(f"can't render {args.clip:g} s at {args.fps:g} frames/s", remedy="use positive numbers")
         frames = max(round(args.clip * args.fps), 1)
         with Progress("render", frames, unit="frame") as bar:
             done = write_clip(

@@ -97,7 +97,7 @@ def _coco(truths: Sequence[Truth], names: Sequence[str], table: Mapping[int, int
         from pycocotools.coco import COCO
     except ImportError as error:
         raise MissingPackage("pycocotools", extra="train") from error
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for image_id, truth in enumerate(truths, start=1):
         for box, label, ignore in zip(truth.boxes.tolist(), truth.labels.tolist(), truth.ignore.tolist(), strict=True):
             if label in table:
@@ -130,7 +130,7 @@ def _evaluator(
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for image_id, found in enumerate(detections, start=1):
         boxes, scores, labels = _scored(found, table)
         for (x1, y1, x2, y2), score, label in zip(boxes.tolist(), scores.tolist(), labels.tolist(), strict=True):

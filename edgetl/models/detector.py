@@ -59,7 +59,7 @@ class Neck(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Features at strides 4 to 32 in, (B, out_channels, H / 4, W / 4) out."""
-        x = self.context(F.relu(self.lateral[-1](features[-1])))
+        x: Tensor = self.context(F.relu(self.lateral[-1](features[-1])))
         for i in range(len(features) - 2, -1, -1):
             x = F.interpolate(self.down[i](x), scale_factor=2.0, mode="nearest")
             x = F.relu(self.lateral[i](features[i]) + x)

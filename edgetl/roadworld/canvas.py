@@ -34,7 +34,7 @@ def _halo() -> F32:
     y, x = np.mgrid[-1:1:65j, -1:1:65j]
     r = np.sqrt(x * x + y * y)
     halo = (np.exp(-((r * 3.2) ** 2)) + 0.25 * np.exp(-((r * 1.9) ** 2))) * np.clip(1.05 - r, 0, 1)
-    return (halo / halo.max()).astype(np.float32)
+    return np.asarray(halo / halo.max(), np.float32)
 
 
 class Canvas:
@@ -198,4 +198,5 @@ def capsule_outlines(a: F64, b: F64, ra: F64, rb: F64) -> F64:
 
 def capsule_outline(a: F64, b: F64, ra: float, rb: float) -> F64:
     """The outline (12, 2) of a limb between two pixels."""
-    return capsule_outlines(np.asarray(a)[None], np.asarray(b)[None], np.array([ra]), np.array([rb]))[0]
+    outline = capsule_outlines(np.asarray(a)[None], np.asarray(b)[None], np.array([ra]), np.array([rb]))
+    return np.asarray(outline[0])

@@ -186,7 +186,7 @@ class Ground:
         self.scene = scene
         camera = scene.camera
         h, w = camera.size_hw
-        rows = np.arange(h) + 0.5
+        rows = np.arange(h, dtype=np.float64) + 0.5
         forward = camera.ground_forward(rows)
         self.top = int(np.argmax(forward < FAR_M)) if (forward < FAR_M).any() else h
         self.forward = forward[self.top :]

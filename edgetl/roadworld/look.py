@@ -18,7 +18,7 @@ def _bgr(values: F64) -> Bgr:
 def sample_look(rng: np.random.Generator, domain: Domain) -> Look:
     """A look of this domain."""
     finish = {
-        "exposure": float(rng.uniform(0.86, 1.14)),
+        "exposure": float(rng.uniform(0.92, 1.22)),
         "contrast": float(rng.uniform(0.92, 1.12)),
         "warmth": float(rng.uniform(-0.05, 0.05)),
         "blur_px": float(rng.uniform(0.35, 0.7)),

@@ -141,7 +141,8 @@ class Builder:
 def turned(points: F64, yaw: float) -> F64:
     """Body axes (l, r, z) turned into ego axes (right, forward, up) by the heading relative to the ego."""
     c, s = np.cos(yaw), np.sin(yaw)
-    return points @ np.array([[s, c, 0.0], [c, -s, 0.0], [0.0, 0.0, 1.0]])
+    axes = np.array([[s, c, 0.0], [c, -s, 0.0], [0.0, 0.0, 1.0]])
+    return np.asarray(points @ axes)
 
 
 def paint_mesh(

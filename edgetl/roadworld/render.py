@@ -23,11 +23,27 @@ from edgetl.roadworld.order import painting_order
 from edgetl.roadworld.people import paint_cyclist, paint_person
 from edgetl.roadworld.sample import clip_scene, still_scene
 from edgetl.roadworld.scene import (
-    BUS, CAR, CLASSES, CYCLIST, DOMAINS, LIGHT, PERSON, SIGN, TRUCK, Actor, Building, Domain, Mast, Scene, Sign,
-    TrafficLight, Tree,
+    BUS,
+    CAR,
+    CLASSES,
+    CYCLIST,
+    DOMAINS,
+    LIGHT,
+    PERSON,
+    SIGN,
+    TRUCK,
+    Actor,
+    Building,
+    Domain,
+    Mast,
+    Scene,
+    Sign,
+    TrafficLight,
+    Tree,
 )  # fmt: skip
+from edgetl.roadworld.signals import paint_light, paint_light_post, paint_sign, paint_sign_post
 from edgetl.roadworld.sky import sky_picture, sky_window
-from edgetl.roadworld.street import paint_light, paint_light_post, paint_mast, paint_sign, paint_sign_post, paint_tree
+from edgetl.roadworld.street import paint_mast, paint_tree
 from edgetl.roadworld.vehicles import body
 from edgetl_runtime.errors import InputError
 

@@ -10,7 +10,8 @@ import numpy as np
 from edgetl.roadworld.buildings import FLOOR_M, STYLES, WALLS
 from edgetl.roadworld.ground import CROSS_HALF_M
 from edgetl.roadworld.scene import Building, Mast, Road, Setting, Sign, TrafficLight, Tree
-from edgetl.roadworld.street import SIGN_KINDS, SPRITES
+from edgetl.roadworld.signals import SIGN_KINDS
+from edgetl.roadworld.street import SPRITES
 
 VISTA_M = 125.0
 """Buildings and trees reach this far beyond the last actor."""

@@ -84,7 +84,10 @@ class _Traffic:
         )
         return True
 
-    def person(self, s: float, d: float, yaw: float, speed: float, walk: float = 0.0, walk_s: tuple[float, float] = (0.0, 0.0)) -> None:  # fmt: skip
+    def person(
+        self, s: float, d: float, yaw: float, speed: float, walk: float = 0.0,
+        walk_s: tuple[float, float] = (0.0, 0.0),
+    ) -> None:  # fmt: skip
         """Add someone on foot."""
         rng = self.rng
         if not self.free(s, d, 0.8, 0.8):
@@ -117,8 +120,8 @@ class _Traffic:
             (60.0, 60.0, 62.0),
         )
         self.actors.append(
-            Actor(self.numbers(), CYCLIST, s, d, yaw, speed, "rider", int(self.rng.integers(60)), (1.75, 0.6, 1.72), tones,
-                  phase=float(self.rng.uniform(0, 6.28)))
+            Actor(self.numbers(), CYCLIST, s, d, yaw, speed, "rider", int(self.rng.integers(60)), (1.75, 0.6, 1.72),
+                  tones, phase=float(self.rng.uniform(0, 6.28)))
         )  # fmt: skip
 
 

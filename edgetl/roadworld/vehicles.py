@@ -100,20 +100,10 @@ def _car(shape: str, size: tuple[float, float, float]) -> Mesh:
     taper = [0.96, 0.98, 0.98, 0.96, 1.0, 1.0, 0.95, 0.92, 0.92, 0.92]
     for side in (-1, 1):
         b.face(tuple((x, side * w, z) for x, z in profile), PAINT, gain=0.94)
-        b.face(
-            ((-end + 0.1, side * w, 0.24), (end - 0.1, side * w, 0.24), (end - 0.1, side * w, 0.44), (-end + 0.1, side * w, 0.44)),
-            PAINT, gain=0.5, level=1,
-        )  # fmt: skip
-        b.face(
-            ((-end + 0.15, side * w, belt * 0.86), (fb, side * w, belt * 0.86), (fb, side * w, belt * 0.9), (-end + 0.15, side * w, belt * 0.9)),
-            PAINT, gain=1.18, level=2,
-        )  # fmt: skip
+        b.face(_side_panel((-end + 0.1, end - 0.1), side * w, (0.24, 0.44)), PAINT, gain=0.5, level=1)
+        b.face(_side_panel((-end + 0.15, fb), side * w, (belt * 0.86, belt * 0.9)), PAINT, gain=1.18, level=2)
         for x in (rb * 0.2 - 0.1, fb * 0.75):
-            b.face(
-                ((x, side * w, 0.4), (x + 0.025, side * w, 0.4), (x + 0.025, side * w, belt), (x, side * w, belt)),
-                BLACK,
-                level=2,
-            )
+            b.face(_side_panel((x, x + 0.025), side * w, (0.4, belt)), BLACK, level=2)
         for x in (-0.3 * length, 0.315 * length):
             b.wheel(x, side * w, radius, side)
     gains = [0.55, 0.96, 1.0, 1.06, 1.0, 1.06, 1.0, 0.9, 0.6]
@@ -147,10 +137,8 @@ def _greenhouse(b: Builder, xs: tuple[float, float, float, float], zs: tuple[flo
     b.patch(front, (0.55, 0.62, 0.1, 0.3), BLACK, level=2)
     for side in (-1, 1):
         x, z = fb - 0.25, belt + 0.04
-        b.face(
-            ((x, side * low, z), (x, side * (low + 0.2), z), (x, side * (low + 0.2), z + 0.15), (x, side * low, z + 0.15)),
-            PAINT, gain=0.7, level=1,
-        )  # fmt: skip
+        near, far = side * low, side * (low + 0.2)
+        b.face(((x, near, z), (x, far, z), (x, far, z + 0.15), (x, near, z + 0.15)), PAINT, gain=0.7, level=1)
 
 
 def _car_rear(b: Builder, quad: Quad, *, tall: bool) -> None:
@@ -176,7 +164,14 @@ def _car_front(b: Builder, quad: Quad) -> None:
     b.patch(quad, (0.36, 0.64, 0.26, 0.4), PLATE)
 
 
-def _box(b: Builder, x: tuple[float, float], w: float, z: tuple[float, float], colour: int, gain: float = 1.0) -> tuple[Quad, Quad, tuple[Quad, Quad]]:  # fmt: skip
+def _side_panel(x: tuple[float, float], r: float, z: tuple[float, float]) -> Quad:
+    """An upright rectangle along the body at distance r from its middle."""
+    return (x[0], r, z[0]), (x[1], r, z[0]), (x[1], r, z[1]), (x[0], r, z[1])
+
+
+def _box(
+    b: Builder, x: tuple[float, float], w: float, z: tuple[float, float], colour: int
+) -> tuple[Quad, Quad, tuple[Quad, Quad]]:
     """Five faces of a box; returns the rear, the front, and the left and right side."""
     (x0, x1), (z0, z1) = x, z
     rear: Quad = ((x0, -w, z0), (x0, w, z0), (x0, w, z1), (x0, -w, z1))
@@ -185,7 +180,7 @@ def _box(b: Builder, x: tuple[float, float], w: float, z: tuple[float, float], c
     right: Quad = ((x0, w, z0), (x1, w, z0), (x1, w, z1), (x0, w, z1))
     top: Quad = ((x0, -w, z1), (x0, w, z1), (x1, w, z1), (x1, -w, z1))
     for quad, k in ((top, 1.05), (left, 0.94), (right, 0.94), (rear, 1.0), (front, 1.0)):
-        b.face(quad, colour, gain=gain * k)
+        b.face(quad, colour, gain=k)
     return rear, front, (left, right)
 
 

@@ -95,7 +95,7 @@ def write_clip(
         _staged(path_mp4, force=force, directory=False) as work,
         _staged(sidecar, force=force, directory=False) as work_labels,
     ):
-        writer = cv2.VideoWriter(str(work), cv2.VideoWriter_fourcc(*"mp4v"), fps, (size_hw[1], size_hw[0]))
+        writer = cv2.VideoWriter(str(work), cv2.VideoWriter.fourcc(*"mp4v"), fps, (size_hw[1], size_hw[0]))
         if not writer.isOpened():
             raise InputError(f"{path_mp4}: can't be written as MP4", remedy="check the folder, or cv2's video support")
         try:

@@ -13,7 +13,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Rate = Annotated[float, msgspec.Meta(gt=0)]
 
 
-class TuneConfig(Frozen, kw_only=True):
+class TuneConfig(Frozen, frozen=True, kw_only=True):
     """Sizes are (height, width) in pixels of the network input.
 
     crop_hw: size of the training crops, smaller than size_hw to train faster. probe_epochs: passes over cached

@@ -46,7 +46,7 @@ def _open_board(directory: Path):  # type: ignore[no-untyped-def]
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(directory / "tensorboard"))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(directory / "tensorboard"))
 
 
 def read_curve(path: Path) -> list[dict[str, float | str]]:

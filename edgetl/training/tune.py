@@ -131,7 +131,7 @@ class _Run:
         self.card = card
         self.transfer = config.weights != "none"
         self.normalise = Normalise(card.preprocess)
-        self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = self.model.to(memory_format=torch.channels_last)
         if self.transfer and config.freeze_stride:
             freeze_up_to(self.model.eval().backbone, config.freeze_stride)
         groups = parameter_groups(self.model, config, transfer=self.transfer)
@@ -260,7 +260,7 @@ class _Run:
             save_checkpoint(self.out / "best.pt", Checkpoint(card, dict(self.average.state)))
         self.model.load_state_dict(live)
         self.at.seconds = time.monotonic() - self.started
-        values = {"phase": phase, "epoch": self.at.epoch, "seconds": self.at.seconds}
+        values: dict[str, float | int | str] = {"phase": phase, "epoch": self.at.epoch, "seconds": self.at.seconds}
         self.log.write(step, {**values, "val_ap50": metric.ap50, "val_ap": metric.ap})
         return metric.ap50
 
