@@ -99,22 +99,22 @@ def _render(work: Path, config: DemoConfig) -> tuple[Dataset, Dataset, Dataset]:
     """Training, validation and held-out images; held-out ones come from another seed and choose nothing."""
     total = config.train_images + config.val_images + config.held_out_images
     with Progress("render", total, unit="images") as progress:
+        seen = config.train_images + config.val_images
         for name, images, val_fraction, seed in (
-            ("data", config.train_images + config.val_images, None, config.seed),
-            ("held-out", config.held_out_images, 1.0, config.seed + 1000),
+            ("data", seen, config.val_images / seen, config.seed),
+            ("held-out", config.held_out_images, 0.0, config.seed + 1000),
         ):
-            fraction = config.val_images / images if val_fraction is None else val_fraction
             write_dataset(
                 work / name,
                 images=images,
                 domain=config.domain,
                 size_hw=config.source_hw,
                 seed=seed,
-                val_fraction=fraction,
+                val_fraction=val_fraction,
                 on_image=progress.step,
             )
     data = work / "data"
-    return read_dataset(data, "train"), read_dataset(data, "val"), read_dataset(work / "held-out", "val")
+    return read_dataset(data, "train"), read_dataset(data, "val"), read_dataset(work / "held-out", "train")
 
 
 def _tune(

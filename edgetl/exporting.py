@@ -10,7 +10,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from edgetl_export.report.page import Section
 
 from edgetl.data import Dataset, read_dataset
 from edgetl.metrics.predict import Frames, Infer, evaluate
@@ -19,6 +18,7 @@ from edgetl.models.detector import STRIDE
 from edgetl.training.checkpoint import ModelCard, load_detector
 from edgetl_export.export import Exported, ExportRequest, export
 from edgetl_export.publish import refuse_existing
+from edgetl_export.report.page import Section
 from edgetl_runtime import __version__
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import Decode, Provenance

@@ -31,12 +31,15 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     import time
 
     from edgetl.exporting import export_checkpoint
+    from edgetl_export.targets import get_target
     from edgetl_runtime.errors import InputError
 
     started = time.monotonic()
     if not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold must be from 0 to 1, found {args.threshold}")
     targets = tuple(t.strip() for t in args.targets.split(",") if t.strip())
+    for target in targets:
+        get_target(target)
     exported = export_checkpoint(
         args.checkpoint,
         args.out,

@@ -11,13 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgetl.roadworld.render import MASK_NAMES, Rendered, RenderedObject, render_clip, render_still
+    from edgetl.roadworld.labels import MASK_NAMES, Rendered, RenderedObject
+    from edgetl.roadworld.render import render_clip, render_still
     from edgetl.roadworld.scene import CLASSES, DOMAINS
     from edgetl.roadworld.write import write_clip, write_dataset
 
 _HOME = {
-    "CLASSES": "scene", "DOMAINS": "scene", "MASK_NAMES": "render", "Rendered": "render",
-    "RenderedObject": "render", "render_clip": "render", "render_still": "render", "write_clip": "write",
+    "CLASSES": "scene", "DOMAINS": "scene", "MASK_NAMES": "labels", "Rendered": "labels",
+    "RenderedObject": "labels", "render_clip": "render", "render_still": "render", "write_clip": "write",
     "write_dataset": "write",
 }  # fmt: skip
 

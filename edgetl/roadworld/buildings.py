@@ -21,6 +21,7 @@ WALLS: tuple[Bgr, ...] = (
     (104, 112, 118), (150, 166, 204), (176, 158, 140),
 )  # fmt: skip
 PX_PER_M = 16
+BAY_M, BAYS, FLOORS = 3.0, 7, 6
 FLOOR_M = 3.1
 NEAR_WALL_M = 0.7
 STYLES = 4
@@ -50,12 +51,12 @@ class Facade:
         return found
 
 
-@lru_cache(maxsize=192)
-def facade(style: int, variant: int, bays: int, floors: int, front: bool) -> Facade:
-    """A façade of about 3 m per bay and floor; variant picks wall tone and windows."""
-    rng = np.random.default_rng([style, variant, bays, floors, int(front)])
+@lru_cache(maxsize=64)
+def facade(style: int, variant: int, front: bool) -> Facade:
+    """A façade of BAYS by FLOORS, of which a building shows the lower left part; variant picks tone and windows."""
+    rng = np.random.default_rng([style, variant, int(front)])
     wall = np.array(WALLS[(3 * variant + 5 * style) % len(WALLS)])
-    w, h = bays * 3 * PX_PER_M, int((floors * FLOOR_M + 0.9) * PX_PER_M)
+    w, h = int(BAYS * BAY_M * PX_PER_M), int(FLOORS * FLOOR_M * PX_PER_M)
     stain = 128 * (1 + 0.16 * cv2.resize(fbm(20 + variant % 3, 256, 256), (w, h)))
     rough = cv2.merge([np.clip(stain, 0, 255).astype(np.uint8)] * 3)
     picture: U8 = cv2.multiply(rough, np.full_like(rough, wall.astype(np.uint8)), scale=1 / 128)
@@ -67,7 +68,6 @@ def facade(style: int, variant: int, bays: int, floors: int, front: bool) -> Fac
         _shop(picture, lit, rng)
     elif front and style != 1:
         _door(picture, rng)
-    cv2.rectangle(picture, (0, 0), (w, PX_PER_M // 3), (wall * 0.7).tolist(), -1)
     picture[-PX_PER_M // 2 :] = (picture[-PX_PER_M // 2 :] * 0.72).astype(np.uint8)
     return Facade(picture, lit)
 
@@ -75,9 +75,8 @@ def facade(style: int, variant: int, bays: int, floors: int, front: bool) -> Fac
 def _windows(style: int, wall: F64, picture: U8, lit: U8, rng: np.random.Generator) -> None:
     h, w = lit.shape
     glassy = style == 1
-    step = PX_PER_M * float(rng.uniform(1.7, 2.0) if glassy else rng.uniform(2.3, 3.1))
-    count = max(int(w / step), 1)
-    pad = (w - count * step) / 2
+    step = PX_PER_M * BAY_M / (2 if glassy else 1)
+    count, pad = int(w / step), 0.0
     wide = step * (0.84 if glassy else float(rng.uniform(0.42, 0.56)))
     high = PX_PER_M * FLOOR_M * (0.74 if glassy else float(rng.uniform(0.46, 0.58)))
     frame = (wall * (0.62 if rng.random() < 0.5 else 1.3)).clip(0, 235).tolist()
@@ -120,7 +119,7 @@ def _shop(picture: U8, lit: U8, rng: np.random.Generator) -> None:
     for x in range(PX_PER_M, w - PX_PER_M, int(PX_PER_M * 0.55)):
         if rng.random() < 0.6:
             cv2.rectangle(picture, (x, y_sign + 3), (x + 4, y_sign + 7), (228, 232, 232), -1)
-    panes = max(int(w / (PX_PER_M * 2.4)), 1)
+    panes = BAYS
     for k in range(panes):
         x0, x1 = int(k * w / panes) + 4, int((k + 1) * w / panes) - 4
         top, bottom = y_sign + PX_PER_M, h - PX_PER_M // 2
@@ -131,8 +130,8 @@ def _shop(picture: U8, lit: U8, rng: np.random.Generator) -> None:
 
 
 def _door(picture: U8, rng: np.random.Generator) -> None:
-    h, w = picture.shape[:2]
-    x = int(rng.uniform(0.15, 0.75) * w)
+    h = picture.shape[0]
+    x = int(rng.uniform(0.3, 1.7) * BAY_M * PX_PER_M)
     tone = rng.uniform(25, 110, 3).tolist()
     cv2.rectangle(picture, (x - 2, int(h - 2.3 * PX_PER_M)), (x + PX_PER_M + 2, h), (188, 190, 190), -1)
     cv2.rectangle(picture, (x, int(h - 2.15 * PX_PER_M)), (x + PX_PER_M, h), tone, -1)
@@ -157,8 +156,9 @@ def paint_building(canvas: Canvas, b: Building, path: Path, pose: Pose, lighting
         ambient, directed = lighting.at(float(middle[0]), max(float(middle[1]), 1.0))
         gain = (ambient + directed * max(float(normal @ lighting.sun[:2]), 0.0)) * b.tint
         canvas.enter(BUILDING, gain, lighting.haze, lighting.clear(distance))
-        bays = max(round((b.s1 - b.s0 if front else b.depth_m) / 3), 1)
-        _hang(canvas, facade(b.style, b.variant, bays, b.floors, front), glow, p, q, b.height_m)
+        bays = min(max(round((b.s1 - b.s0 if front else b.depth_m) / BAY_M), 1), BAYS)
+        share = (bays / BAYS, b.floors / FLOORS)
+        _hang(canvas, facade(b.style, b.variant, front), share, glow, (p, q), b.height_m)
     gain = lighting.flat(float(a[0]), max(float(a[1]), 1.0))
     canvas.enter(BUILDING, gain, lighting.haze, lighting.clear(distance))
     _roof(canvas, b, np.stack([x, y], 1))
@@ -186,8 +186,11 @@ def _roof(canvas: Canvas, b: Building, corners: F64) -> None:
     )
 
 
-def _hang(canvas: Canvas, wall: Facade, glow: float, p: F64, q: F64, height: float) -> None:
-    """A façade on the upright wall from ego point p to q (x, y), cut where it passes the camera."""
+def _hang(
+    canvas: Canvas, wall: Facade, share: tuple[float, float], glow: float, ends: tuple[F64, F64], height: float
+) -> None:
+    """A share (across, up) of a façade on the upright wall between two ego points, cut where it passes the camera."""
+    p, q = ends
     if max(p[1], q[1]) < NEAR_WALL_M:
         return
     u0, u1 = 0.0, 1.0
@@ -201,9 +204,11 @@ def _hang(canvas: Canvas, wall: Facade, glow: float, p: F64, q: F64, height: flo
     x1, y1 = np.minimum(np.ceil(uv.max(axis=0)) + 1, (w, h)).astype(int).tolist()
     if x1 - x0 < 1 or y1 - y0 < 1:
         return
-    picture, lamp = wall.near_size(abs(float(uv[1, 0] - uv[0, 0])) / (u1 - u0), float(np.ptp(uv[:, 1])))
+    wide = abs(float(uv[1, 0] - uv[0, 0])) / (u1 - u0) / share[0]
+    picture, lamp = wall.near_size(wide, float(np.ptp(uv[:, 1])) / share[1])
     th, tw = picture.shape[:2]
-    source = np.array([[u0 * tw, 0], [u1 * tw, 0], [u1 * tw, th], [u0 * tw, th]], np.float32)
+    left, right, upper = u0 * share[0] * tw, u1 * share[0] * tw, (1 - share[1]) * th
+    source = np.array([[left, upper], [right, upper], [right, th], [left, th]], np.float32)
     offset = np.array([x0, y0], np.float64)
     matrix = cv2.getPerspectiveTransform(source, (uv - offset).astype(np.float32))
     size = (x1 - x0, y1 - y0)

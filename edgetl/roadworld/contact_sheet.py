@@ -16,7 +16,7 @@ from edgetl.roadworld.render import render_still
 from edgetl.roadworld.scene import DOMAINS
 
 SEED = 1
-SCENES = (5, 5, 5, 5)
+SCENES = (109, 109, 109, 109)
 TILE_HW = (360, 640)
 LIMIT_BYTES = 250_000
 

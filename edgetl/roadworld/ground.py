@@ -38,12 +38,12 @@ def column_d() -> F64:
 
 
 @lru_cache(maxsize=1)
-def _textures() -> tuple[F32, F32]:
-    """(asphalt, grass) brightness factors around 1, (ROWS, COLS)."""
+def _textures() -> tuple[U8, U8]:
+    """(asphalt, grass) brightness, (ROWS, COLS) uint8; 128 leaves a colour as it is."""
     asphalt = 1 + 0.07 * grain(1, ROWS, COLS) + 0.1 * fbm(2, ROWS, COLS * 4 // 3, 4, 6)[:, :COLS]
     fine = cv2.GaussianBlur(grain(3, ROWS, COLS), (0, 0), 1.2)
     grass = 1 + 0.45 * fine / float(fine.std()) * 0.4 + 0.3 * fbm(4, ROWS, COLS * 4 // 3, 8, 6)[:, :COLS]
-    return asphalt.astype(np.float32), grass.astype(np.float32)
+    return cv2.convertScaleAbs(asphalt, alpha=128.0), cv2.convertScaleAbs(grass, alpha=128.0)
 
 
 @dataclass(frozen=True)
@@ -58,21 +58,22 @@ def make_strip(road: Road, wet: float) -> Strip:
     """Paint the strip of a road; `wet` 0..1 darkens it."""
     rng = np.random.default_rng([road.seed, 3])
     d = column_d()
-    asphalt, grass = (np.roll(t, int(rng.integers(0, ROWS)), axis=0) for t in _textures())
+    asphalt, grass = _textures()
+    turn = int(rng.integers(0, ROWS))
+    texture: U8 = np.concatenate([asphalt[turn:], asphalt[:turn]])
     column, kind = _cross_section(road, d, rng)
     soft = kind == TERRAIN
-    texture = np.where(soft[None], grass, asphalt)
+    texture[:, soft] = grass[:, soft]
     paint, paint_bgr = _markings(road, d, rng)
     _repairs(texture, kind, rng)
     if wet:
         column = column * (1 - 0.42 * wet * ~soft)[:, None]
         paint_bgr = paint_bgr * (1 - 0.42 * wet)
     _slabs(texture, kind)
-    rough = cv2.convertScaleAbs(texture, alpha=128.0)
     wide = np.ascontiguousarray(np.broadcast_to(np.minimum(column, 255).astype(np.uint8), (ROWS, COLS, 3)))
-    strip: U8 = cv2.multiply(cv2.merge([rough, rough, rough]), wide, scale=1 / 128)
+    strip: U8 = cv2.multiply(cv2.merge([texture, texture, texture]), wide, scale=1 / 128)
     striped = np.flatnonzero(paint.any(axis=0))
-    fresh = asphalt[:, striped, None]
+    fresh = texture[:, striped, None].astype(np.float32) / 128
     worn = np.where(fresh < rng.uniform(0.8, 0.98), 0.7, 1.0) * rng.uniform(0.75, 1.0)
     below = strip[:, striped].astype(np.float32)
     below += (paint_bgr[striped] * fresh - below) * paint[:, striped, None] * worn
@@ -82,7 +83,7 @@ def make_strip(road: Road, wet: float) -> Strip:
     levels = [strip]
     for _ in range(LEVELS - 1):
         last = levels[-1]
-        levels.append(cv2.resize(last, (COLS, last.shape[0] // 2), interpolation=cv2.INTER_AREA))
+        levels.append(cv2.addWeighted(last[0::2], 0.5, last[1::2], 0.5, 0.0))
     return Strip(tuple(levels), kinds)
 
 
@@ -151,32 +152,33 @@ def _markings(road: Road, d: F64, rng: np.random.Generator) -> tuple[F32, F64]:
     return paint, bgr
 
 
-def _repairs(texture: F32, kind: NDArray[np.uint8], rng: np.random.Generator) -> None:
+def _repairs(texture: U8, kind: NDArray[np.uint8], rng: np.random.Generator) -> None:
     """Patches of newer asphalt, tar seams, a manhole or two."""
     columns = np.flatnonzero(kind == ROAD)
     low, high = int(columns[0]), int(columns[-1])
     for _ in range(int(rng.integers(1, 5))):
         c, r = int(rng.integers(low, high)), int(rng.integers(0, ROWS - 60))
         w, h = int(rng.integers(15, 60)), int(rng.integers(12, 60))
-        texture[r : r + h, c : min(c + w, high)] *= rng.uniform(0.78, 1.1)
+        part = texture[r : r + h, c : min(c + w, high)]
+        part[:] = part * rng.uniform(0.78, 1.1)
     for _ in range(int(rng.integers(1, 6))):
         steps = np.cumsum(rng.integers([-6, 6], [7, 40], (8, 2)), axis=0)
         points = (steps + (int(rng.integers(low, high)), int(rng.integers(0, ROWS // 2)))).astype(np.int32)
         points[:, 0] = np.clip(points[:, 0], low, high)
-        cv2.polylines(texture, [points], False, 0.66, 1, cv2.LINE_AA)
+        cv2.polylines(texture, [points], False, 84, 1, cv2.LINE_AA)
     for _ in range(int(rng.integers(0, 3))):
         centre = (int(rng.integers(low + 10, high - 10)), int(rng.integers(20, ROWS - 20)))
-        cv2.ellipse(texture, centre, (9, 6), 0, 0, 360, 0.62, -1, cv2.LINE_AA)
+        cv2.ellipse(texture, centre, (9, 6), 0, 0, 360, 80, -1, cv2.LINE_AA)
 
 
-def _slabs(texture: F32, kind: NDArray[np.uint8]) -> None:
+def _slabs(texture: U8, kind: NDArray[np.uint8]) -> None:
     """Joints between the slabs of a sidewalk."""
     walk = kind == SIDEWALK
     if walk.any():
         rows = np.arange(0, ROWS, 16)
-        texture[np.ix_(rows, walk)] *= 0.8
+        texture[np.ix_(rows, walk)] = texture[np.ix_(rows, walk)] * 0.8
         columns = np.flatnonzero(walk)[:: int(1.0 / D_STEP_M)]
-        texture[:, columns] *= np.float32(0.86)
+        texture[:, columns] = texture[:, columns] * 0.86
 
 
 class Ground:
@@ -286,7 +288,7 @@ class Ground:
         beam = self.beam * clear[:, None]
         pools = self._lamp_pools(lighting) * clear[:, None] if len(lighting.lamps) else np.zeros_like(beam)
         base = np.broadcast_to(clear[:, None], beam.shape)
-        parts = zip((1.15 * HEADLIGHT_BGR).tolist(), (0.62 * LAMP_BGR).tolist(), sun.tolist(), strict=True)
+        parts = zip((0.9 * HEADLIGHT_BGR).tolist(), (0.42 * LAMP_BGR).tolist(), sun.tolist(), strict=True)
         light: F32 = cv2.merge(
             [beam * np.float32(h) + pools * np.float32(p) + base * np.float32(a) for h, p, a in parts]
         )

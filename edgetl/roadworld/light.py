@@ -43,10 +43,10 @@ class Lighting:
         if not self.night:
             return self.ambient, self.sunlight
         beam = float(headlight_pool(np.array([x]), np.array([y]))[0])
-        light = self.ambient + 0.75 * beam * HEADLIGHT_BGR
+        light = self.ambient + 0.62 * beam * HEADLIGHT_BGR
         if len(self.lamps):
             away = ((self.lamps - (x, y)) ** 2).sum(axis=1)
-            light = light + 0.5 * float(np.exp(-away / 70.0).sum()) * LAMP_BGR
+            light = light + 0.34 * float(np.exp(-away / 70.0).sum()) * LAMP_BGR
         return light, self.sunlight
 
     def flat(self, x: float, y: float) -> F64:

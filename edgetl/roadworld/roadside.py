@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgetl.roadworld.buildings import FLOOR_M, STYLES, WALLS
+from edgetl.roadworld.buildings import BAY_M, FLOOR_M, STYLES, WALLS
 from edgetl.roadworld.ground import CROSS_HALF_M
 from edgetl.roadworld.scene import Building, Mast, Road, Setting, Sign, TrafficLight, Tree
 from edgetl.roadworld.signals import SIGN_KINDS
@@ -50,7 +50,7 @@ def _building(
     b, g, r = (float(v) for v in rng.uniform(0.78, 1.1) * rng.uniform(0.93, 1.07, 3))
     wall = WALLS[(3 * variant + 5 * style) % len(WALLS)]
     return Building(
-        span[0], span[1], d, floors, floors * FLOOR_M + float(rng.uniform(0.6, 1.4)), float(rng.choice([9.0, 12.0])),
+        span[0], span[1], d, floors, floors * FLOOR_M + float(rng.uniform(0.0, 0.5)), float(rng.choice([9.0, 12.0])),
         style, variant, (b, g, r), (wall[0] * b, wall[1] * g, wall[2] * r), gable, int(rng.integers(1 << 20)),
     )  # fmt: skip
 
@@ -66,7 +66,7 @@ def _buildings(rng: np.random.Generator, setting: Setting, road: Road, end: floa
         s = float(rng.uniform(-14, 0))
         while s < end:
             town = setting == "urban"
-            width = float(rng.uniform(9, 19) if town else rng.uniform(8, 13))
+            width = BAY_M * float(rng.integers(3, 7) if town else rng.integers(3, 5))
             floors = int(rng.integers(2, 7)) if town else int(rng.integers(1, 3))
             style = int(rng.choice(STYLES, p=[0.34, 0.2, 0.32, 0.14])) if town else int(rng.choice([0, 3]))
             if not _in_crossing(road, s, s + width, 3.5):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -47,11 +48,12 @@ def _scene(entropy: list[int], size_hw: tuple[int, int], domain: Domain, *, seco
     speed = CLIP_SPEED_MPS if clip else 0.0
     actors: tuple[Actor, ...] = sample_traffic(world, setting, road, lane, length, seconds, numbers)
     side: Roadside = sample_roadside(world, setting, road, length, numbers)
+    lights = tuple(replace(light, lit="green") for light in side.lights) if clip else side.lights
     return Scene(
         scene_id="-".join(["rw", *(str(e) for e in entropy)]), seed=int(world.integers(1 << 30)), domain=domain,
         setting=setting, camera=_camera(sight, size_hw), path=path, road=road, look=sample_look(look, domain),
         ego_s=0.0, ego_d=ego_d, ego_yaw_rad=float(sight.normal(0, 0.015 if clip else 0.035)), ego_mps=speed,
-        actors=actors, buildings=side.buildings, trees=side.trees, masts=side.masts, lights=side.lights,
+        actors=actors, buildings=side.buildings, trees=side.trees, masts=side.masts, lights=lights,
         signs=side.signs, draw_m=CLIP_REACH_M if clip else 75.0,
     )  # fmt: skip
 

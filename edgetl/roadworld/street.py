@@ -107,7 +107,7 @@ def paint_mast(canvas: Canvas, mast: Mast, place: F64, lighting: Lighting) -> No
     canvas.enter(POLE, gain, lighting.haze, lighting.clear(float(place[1])))
     h = mast.height_m
     bend = mast.arm_m * 0.3
-    _post(
+    paint_post(
         canvas,
         place,
         [(0.0, 0.0), (0.0, h - 0.6), (bend, h - 0.1), (mast.arm_m, h)] if mast.lamp else [(0.0, 0.0), (0.0, h)],

@@ -20,7 +20,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edgetl.roadworld.render import MASK_NAMES, Rendered, check_request, render_clip, render_still
+from edgetl.roadworld.labels import MASK_NAMES, Rendered
+from edgetl.roadworld.render import check_request, render_clip, render_still
 from edgetl.roadworld.scene import CLASSES
 from edgetl_runtime.errors import InputError
 
@@ -108,9 +109,18 @@ def write_clip(
                         on_frame()
         finally:
             writer.release()
-        if work.stat().st_size == 0:
-            raise InputError(f"{path_mp4}: the encoder wrote nothing", remedy="check the free space there")
+        if _frame_count(work) != counts.images:
+            raise InputError(f"{path_mp4}: the video came out incomplete", remedy="check the free space there")
     return counts.written(path_mp4)
+
+
+def _frame_count(path: Path) -> int:
+    """Frames in a video file; the encoder itself reports no failed write."""
+    video = cv2.VideoCapture(str(path))
+    try:
+        return int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    finally:
+        video.release()
 
 
 def labels_path(path_mp4: Path) -> Path:

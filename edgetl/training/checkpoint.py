@@ -76,14 +76,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError("not written by edgetl tune")
         card = msgspec.convert(document["card"], ModelCard)
+        return Checkpoint(card, document["model"], document["training"])
     except Exception as error:
-        raise InputError(f"{path}: not an edgetl checkpoint ({str(error).splitlines()[0][:120]})") from error
-    return Checkpoint(card, document["model"], document["training"])
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        raise InputError(
+            f"{path}: not an edgetl checkpoint ({reason})", remedy="give the best.pt that edgetl tune wrote"
+        ) from error
 
 
 def load_detector(path: Path) -> tuple[Detector, ModelCard]:
     """The detector in a checkpoint, in eval mode."""
     checkpoint = load_checkpoint(path)
     model = Detector(build_backbone(checkpoint.card.backbone, "none"), len(checkpoint.card.classes))
-    model.load_state_dict(checkpoint.model)
+    try:
+        model.load_state_dict(checkpoint.model)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: its weights are not those of {checkpoint.card.backbone} with "
+            f"{len(checkpoint.card.classes)} classes",
+            remedy="give the checkpoint that edgetl tune wrote",
+        ) from error
     return model.eval(), checkpoint.card

@@ -85,7 +85,7 @@ def tune(
     """
     if train.classes != val.classes:
         raise InputError(f"the splits name different classes: {train.classes} and {val.classes}")
-    if not sum(len(s.labels) for s in val.samples):
+    if all(s.ignore.all() for s in val.take(config.val_images).samples):
         raise InputError(f"{val.name}: no labelled object to choose the best checkpoint by")
     run = _Run(train, val, out, config, data_root=data_root, resume=resume)
     with _Interrupt() as interrupt:
@@ -233,14 +233,19 @@ class _Run:
         self, losses: Losses, optimiser: torch.optim.Optimizer, parameters: list[Any], *, names: tuple[str, ...]
     ) -> None:
         if not math.isfinite(losses.total.item()):
-            raise LossNotFinite(
-                f"the loss is {losses.total.item()} at step {self.at.step} on the batch {', '.join(names)}",
-                remedy="the last good checkpoint is kept; look at these images, or lower --backbone-lr and --head-lr",
-            )
+            raise self._not_finite("loss", losses.total.item(), names)
         optimiser.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_LIMIT)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_LIMIT)
+        if not math.isfinite(norm.item()):
+            raise self._not_finite("gradient", norm.item(), names)
         optimiser.step()
+
+    def _not_finite(self, what: str, value: float, names: tuple[str, ...]) -> LossNotFinite:
+        return LossNotFinite(
+            f"the {what} is {value} at step {self.at.step} on the batch {', '.join(names)}",
+            remedy="the last good checkpoint is kept; look at these images, or lower --backbone-lr and --head-lr",
+        )
 
     def _validate(self, phase: str, *, step: int = 0) -> float:
         """AP50 of the averaged weights (of the present ones after the probe); keeps the best."""

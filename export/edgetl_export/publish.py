@@ -38,13 +38,15 @@ def publish_directory(out: Path, *, force: bool = False) -> Iterator[Path]:
             out.rename(old)
         temporary.rename(out)
     except OSError as error:
-        if old.exists() and not out.exists():
-            old.rename(out)
         raise InputError(
-            f"{error.filename or out}: can't be written ({error.strerror})",
+            f"{error.filename or out}: can't be written ({error.strerror or error})",
             remedy="free some space or give another --out",
         ) from error
     finally:
+        if old.exists() and not out.exists():
+            old.rename(out)
         shutil.rmtree(temporary, ignore_errors=True)
-        if out.exists():
+        if old.is_dir():
             shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,17 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper
 
-from edgetl_export.graph import consumers, downstream, load_model, producers, prune, save_model, set_initializer
+from edgetl_export.graph import (
+    attribute,
+    consumers,
+    downstream,
+    initializers,
+    load_model,
+    producers,
+    prune,
+    save_model,
+    set_initializer,
+)
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.imports import onnxruntime as need_onnxruntime
 
@@ -45,19 +56,31 @@ def quantize_u8s8(
     made = producers(model)
     excluded = [n.name for n in downstream(model, keep_float)] + [made[t].name for t in keep_float]
     excluded += [n.name for n in model.graph.node if n.op_type == "Pad"]
-    logging.getLogger().setLevel(logging.ERROR)
-    quantize_static(
-        str(source),
-        str(target),
-        _Frames(model.graph.input[0].name, frames),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        calibrate_method=CalibrationMethod.MinMax,
-        nodes_to_exclude=excluded,
-    )
+    with _quiet_root_logger():
+        quantize_static(
+            str(source),
+            str(target),
+            _Frames(model.graph.input[0].name, frames),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_exclude=excluded,
+        )
     save_model(bytes_as_input(onnx.load(str(target))), target)
+
+
+@contextmanager
+def _quiet_root_logger() -> Iterator[None]:
+    """onnxruntime's quantiser advises on the root logger; the caller's level comes back afterwards."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
 
 
 def bytes_as_input(model: ModelProto) -> ModelProto:
@@ -69,14 +92,16 @@ def bytes_as_input(model: ModelProto) -> ModelProto:
     chain = _frame_chain(model)
     if chain is None:
         return model
-    cast, pad, dequantize = chain
-    frame = cast.input[0]
+    cast, transpose, pad, dequantize = chain
+    frame, perm = cast.input[0], attribute(transpose, "perm")
     names = {"transpose": "frame_bytes", "pad": "frame_bytes_padded"}
-    nodes = [helper.make_node("Transpose", [frame], [names["transpose"]], perm=[0, 3, 1, 2], name="frame_to_nchw")]
+    nodes = [helper.make_node("Transpose", [frame], [names["transpose"]], perm=perm, name="frame_to_nchw")]
     last = names["transpose"]
     if pad is not None:
-        value = next(float(onnx.numpy_helper.to_array(i)) for i in model.graph.initializer if i.name == pad.input[2])
-        set_initializer(model, "frame_pad_byte", np.array(round(value), np.uint8))
+        value = _pad_byte(model, pad)
+        if value is None:
+            return model
+        set_initializer(model, "frame_pad_byte", np.array(value, np.uint8))
         nodes.append(
             helper.make_node("Pad", [last, pad.input[1], "frame_pad_byte"], [names["pad"]], name="frame_pad_u8")
         )
@@ -94,8 +119,17 @@ def bytes_as_input(model: ModelProto) -> ModelProto:
     return model
 
 
-def _frame_chain(model: ModelProto) -> tuple[NodeProto, NodeProto | None, NodeProto] | None:
-    """The Cast, the Pad or None, and the DequantizeLinear that feeds the first convolution."""
+def _pad_byte(model: ModelProto, pad: NodeProto) -> int | None:
+    """The constant that the frame is padded with as a byte; None where there is no such constant."""
+    constants = initializers(model)
+    if attribute(pad, "mode") not in (None, b"constant") or len(pad.input) != 3 or pad.input[2] not in constants:
+        return None
+    value = round(float(constants[pad.input[2]].item()))
+    return value if 0 <= value <= 255 else None
+
+
+def _frame_chain(model: ModelProto) -> tuple[NodeProto, NodeProto, NodeProto | None, NodeProto] | None:
+    """The Cast, the Transpose, the Pad or None, and the DequantizeLinear that feeds the first convolution."""
     readers = consumers(model)
     name = model.graph.input[0].name
     nodes: dict[str, NodeProto] = {}
@@ -106,4 +140,4 @@ def _frame_chain(model: ModelProto) -> tuple[NodeProto, NodeProto | None, NodePr
             name = following[0].output[0]
         elif op != "Pad":
             return None
-    return nodes["Cast"], nodes.get("Pad"), nodes["DequantizeLinear"]
+    return nodes["Cast"], nodes["Transpose"], nodes.get("Pad"), nodes["DequantizeLinear"]

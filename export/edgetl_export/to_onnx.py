@@ -48,7 +48,8 @@ def to_onnx(
                 external_data=False,
             )
         except Exception as error:
-            raise GateFailed(f"torch.export could not write ONNX: {str(error).strip().splitlines()[0]}") from error
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise GateFailed(f"torch.export could not write ONNX: {reason}") from error
     model = load_model(path)
     prune(model)
     specs = tuple(tensor_spec(o) for o in model.graph.output)

@@ -36,7 +36,7 @@ class InputError(EdgetlError):
     code = "input"
 
 
-class MissingPackage(EdgetlError):  # noqa: N818  (reads better at the point of use)
+class MissingPackage(EdgetlError):
     """A package that this command needs is not installed."""
 
     code = "missing-package"
@@ -48,7 +48,7 @@ class MissingPackage(EdgetlError):  # noqa: N818  (reads better at the point of 
         super().__init__(f"the package {package!r} is not installed", remedy=remedy)
 
 
-class NotThereYet(EdgetlError):  # noqa: N818
+class NotThereYet(EdgetlError):
     """A part that is designed but not built yet."""
 
     code = "not-there-yet"
@@ -72,7 +72,7 @@ class EngineError(EdgetlError):
     code = "engine"
 
 
-class GateFailed(EdgetlError):  # noqa: N818
+class GateFailed(EdgetlError):
     """A check on the model itself did not hold, so nothing is shipped."""
 
     code = "gate"

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from edgetl_runtime.imports import cv2 as _cv2
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.imports import cv2 as _cv2
 
 if TYPE_CHECKING:
     import numpy as np

@@ -205,3 +205,9 @@ class FakeCamera:
     def close(self) -> None:
         """Remember that it was closed."""
         self.closed = True
+
+
+if __name__ == "__main__":
+    import sys
+
+    write_test_bundle(Path(sys.argv[1]))

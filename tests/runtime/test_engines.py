@@ -112,8 +112,8 @@ def test_openvino_refuses_what_the_cpu_lacks() -> None:
 
 
 def test_openvino_compares_what_it_compiled_for(model: Path) -> None:
-    from edgetl_runtime.imports import openvino as import_openvino
     from edgetl_runtime.engines.openvino import _check_compiled
+    from edgetl_runtime.imports import openvino as import_openvino
 
     openvino = import_openvino()
     compiled = openvino.Core().compile_model(str(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import edgetl_runtime
-from edgetl_runtime.imports import need, present
 from edgetl_runtime.errors import MissingPackage
+from edgetl_runtime.imports import need, present
 
 
 def test_every_public_name_is_there() -> None:

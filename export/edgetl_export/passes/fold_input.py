@@ -26,6 +26,8 @@ def fold_input(model: ModelProto) -> tuple[ModelProto, str]:
     conv = _first_conv(result, transpose) if transpose is not None else None
     if transpose is None or conv is None:
         return model, "not applied: the frame does not reach one convolution through pointwise steps"
+    if not _plain_conv(result, conv):
+        return model, "not applied: the first convolution is grouped, pads by itself or has no constant weights"
     start = transpose.output[0]
     affine = _affine_between(result, start, conv.input[0])
     if affine is None:
@@ -34,6 +36,8 @@ def fold_input(model: ModelProto) -> tuple[ModelProto, str]:
     pads = [int(p) for p in attribute(conv, "pads") or [0, 0, 0, 0]]  # type: ignore[attr-defined]
     padded = start
     if any(pads):
+        if np.linalg.matrix_rank(matrix) < 3:
+            return model, "not applied: no frame value becomes the zero of the padding in every channel"
         value = np.linalg.solve(matrix, -offset)
         if np.ptp(value) > 1e-3:
             return model, "not applied: channels differ in the value that zero padding stands for"
@@ -71,6 +75,16 @@ def _first_conv(model: ModelProto, transpose: NodeProto) -> NodeProto | None:
     return next(iter(convs.values())) if len(convs) == 1 else None
 
 
+def _plain_conv(model: ModelProto, conv: NodeProto) -> bool:
+    """Whether its constants can be rewritten: one group, its own pads, weights and bias as initializers."""
+    constants = {i.name for i in model.graph.initializer}
+    return (
+        attribute(conv, "group") in (None, 1)
+        and attribute(conv, "auto_pad") in (None, b"NOTSET")
+        and all(name in constants for name in conv.input[1:] if name)
+    )
+
+
 def _affine_between(model: ModelProto, start: str, end: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """(3, 3) matrix and (3,) offset of the steps from `start` to `end`, found by running them; None if not affine."""
     if start == end:
@@ -81,7 +95,10 @@ def _affine_between(model: ModelProto, start: str, end: str) -> tuple[NDArray[np
     def run(x: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.asarray(evaluator.run(None, {start: x})[0], np.float64)
 
-    offset = run(np.zeros(shape, np.float32))[0, :, 0, 0]
+    zero = run(np.zeros(shape, np.float32))
+    if list(zero.shape) != shape or shape[1] != 3:
+        return None
+    offset = zero[0, :, 0, 0]
     columns = []
     for channel in range(3):
         x = np.zeros(shape, np.float32)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from edgetl_runtime.imports import present
 from edgetl_runtime.errors import EngineError, MissingPackage
+from edgetl_runtime.imports import present
 from edgetl_runtime.spec import EngineName
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgetl_runtime.imports import onnxruntime as _onnxruntime
 from edgetl_runtime.engines._tensors import check_inputs, tensor_spec
 from edgetl_runtime.errors import EngineError
+from edgetl_runtime.imports import onnxruntime as _onnxruntime
 from edgetl_runtime.spec import EngineName
 
 if TYPE_CHECKING:
