@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 141
     if as_json and document is not None:
-        sys.stdout.write(json.dumps(document, indent=2, default=_plain) + "\n")
+        sys.stdout.write(json.dumps(_strict(document), indent=2, default=_plain, allow_nan=False) + "\n")
     status = document.get("exit_status", 0) if document else 0
     return status if isinstance(status, int) else 0
 
@@ -102,24 +103,39 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 def _apply_config(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
     """Defaults from --config; a flag on the command line wins. Raises InputError for an unknown name."""
-    early = argparse.ArgumentParser(add_help=False)
+    early = _Parser(prog=parser.prog, add_help=False)
     early.add_argument("--config", type=Path)
     path = early.parse_known_args(arguments)[0].config
     if path is None:
         return
     settings = _read_config(path)
-    actions = {a.dest: a for a in parser._actions if a.option_strings}
+    actions = {a.dest: a for a in parser._actions if a.option_strings and a.dest not in {"help", "json", "config"}}
     for key, value in settings.items():
-        dest = key.replace("-", "_")
+        dest = str(key).replace("-", "_")
         if dest not in actions:
-            names = ", ".join(sorted(a for a in actions if a not in {"help", "json", "config"}))
+            names = ", ".join(sorted(actions)) or "none"
             raise InputError(f"{path}: unknown setting {key!r}", remedy=f"settings are: {names}")
         action = actions[dest]
-        if action.choices is not None and value not in action.choices:
-            raise InputError(f"{path}: {key} is {value!r}, expected one of {', '.join(map(str, action.choices))}")
-        keep = isinstance(value, (bool, list)) or action.type is None
-        parser.set_defaults(**{dest: value if keep else str(value)})
+        parser.set_defaults(**{dest: _setting(action, value, f"{path}: {key}")})
         action.required = False
+        for group in parser._mutually_exclusive_groups:
+            if action in group._group_actions:
+                group.required = False
+
+
+def _setting(action: argparse.Action, value: object, where: str) -> object:
+    """A value of the file as this flag's default: text, which argparse then reads like the flag's own."""
+    if isinstance(action.default, bool):
+        if not isinstance(value, bool):
+            raise InputError(f"{where} is {value!r}, expected true or false")
+        return value
+    if isinstance(action.default, list):
+        return [str(v) for v in (value if isinstance(value, list) else [value])]
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise InputError(f"{where} is {value!r}, expected one value")
+    if action.choices is not None and value not in action.choices:
+        raise InputError(f"{where} is {value!r}, expected one of {', '.join(map(str, action.choices))}")
+    return str(value)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -182,6 +198,15 @@ def _extra_of(error: ModuleNotFoundError) -> MissingPackage | None:
     """The extra that brings a missing module, or None for a module of unknown origin."""
     top = (error.name or "").partition(".")[0]
     return MissingPackage(EXTRAS[top][0], extra=EXTRAS[top][1]) if top in EXTRAS else None
+
+
+def _strict(value: object) -> object:
+    """The same with null for figures that JSON has not: the metric of a class that doesn't occur is NaN."""
+    if isinstance(value, dict):
+        return {k: _strict(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: object) -> object:
