@@ -26,6 +26,15 @@ def read_coco(root: Path, annotation_file: Path, *, name: str) -> Dataset:
     `group` and `domain`. Raises InputError naming the file for bad JSON, unknown ids and missing images.
     """
     document = _load(annotation_file)
+    try:
+        return _dataset(root, annotation_file, document, name=name)
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise InputError(
+            f"{annotation_file}: not in COCO's form ({type(error).__name__}: {error})", remedy="correct the entry"
+        ) from error
+
+
+def _dataset(root: Path, annotation_file: Path, document: dict[str, Any], *, name: str) -> Dataset:
     categories = sorted(document["categories"], key=lambda c: int(c["id"]))
     index_of = {int(c["id"]): i for i, c in enumerate(categories)}
     boxes_of: dict[int, list[dict[str, Any]]] = {int(i["id"]): [] for i in document["images"]}

@@ -104,7 +104,7 @@ class Ledger:
         c, e = int(max(y1 - 2, 0)), int(min(y2 + 3, h))
         if a >= b or c >= e:
             return
-        found = cv2.compare(canvas.owner[c:e, a:b], slot, cv2.CMP_EQ)
+        found = _is(canvas.owner[c:e, a:b], slot)
         entry.full = int(cv2.countNonZero(found))
         if entry.full:
             x, y, bw, bh = cv2.boundingRect(found)
@@ -127,9 +127,14 @@ class Ledger:
         return tuple(objects), cv2.LUT(owner, index), cv2.LUT(owner, upright)
 
 
+def _is(owner: U8, slot: int) -> U8:
+    """1 where the pixel belongs to this slot; cv2.compare can't tell a number from a 4x1 part of a picture."""
+    return (owner == slot).view(np.uint8)
+
+
 def _labelled(entry: _Entry, slot: int, pixels: int, owner: U8) -> RenderedObject:
     a, c, b, e = (int(v) for v in entry.amodal)
-    x, y, bw, bh = cv2.boundingRect(cv2.compare(owner[c:e, a:b], slot, cv2.CMP_EQ))
+    x, y, bw, bh = cv2.boundingRect(_is(owner[c:e, a:b], slot))
     visible = min(pixels / entry.full * entry.inside, 1.0)
     small = bh < IGNORE_HEIGHT * owner.shape[0]
     box = (float(a + x), float(c + y), float(a + x + bw), float(c + y + bh))

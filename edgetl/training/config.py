@@ -19,7 +19,8 @@ class TuneConfig(Frozen, frozen=True, kw_only=True):
     crop_hw: size of the training crops, smaller than size_hw to train faster. probe_epochs: passes over cached
     features of the frozen backbone before fine-tuning. backbone_lr is the rate of the last stage; a stage
     that is a quarter of the depth earlier learns `depth_decay` times slower. freeze_stride: layers up to the
-    features of this stride keep their pretrained weights (0 trains all of them).
+    features of this stride keep their pretrained weights (0 trains all of them). zoom: range of the random
+    scale, relative to the letterbox's.
     """
 
     task: str = "detect"
@@ -35,6 +36,7 @@ class TuneConfig(Frozen, frozen=True, kw_only=True):
     backbone_lr: Rate = 6e-4
     depth_decay: Share = 0.7
     freeze_stride: Literal[0, 4, 8] = 4
+    zoom: tuple[Rate, Rate] = (0.75, 1.6)
     weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.02
     ema_decay: Share = 0.995
     max_detections: Positive = 100

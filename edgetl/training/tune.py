@@ -204,7 +204,7 @@ class _Run:
             seed=config.seed,
             epoch=at.epoch,
             skip=at.batch,
-            config=AugmentConfig(pad_value=self.card.preprocess.pad_value),
+            config=AugmentConfig(zoom=config.zoom, pad_value=self.card.preprocess.pad_value),
         ):
             set_rate(self.optimiser, rate_at(at.step, steps, warmup=min(60, steps // 10 + 1)))
             x = self.normalise(batch.frames).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,110 @@
+"""Torch to ONNX: static shapes, given names, a gate where the graph is not the module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgetl_export.to_onnx import OPSET, to_onnx
+from edgetl_runtime.engines import load_engine
+from edgetl_runtime.errors import GateFailed
+from edgetl_runtime.spec import TensorSpec
+
+FRAME = torch.randint(0, 256, (1, 64, 96, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+
+
+class Maps(nn.Module):
+    """A convolution's map, and the class of its largest channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, ...]:
+        y = self.conv(frame.float().permute(0, 3, 1, 2))
+        return y, y.argmax(1)
+
+
+class OtherWhenExported(nn.Module):
+    """One channel less in the exported graph."""
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, ...]:
+        y = frame.float()
+        return (y[..., :2] if torch.compiler.is_exporting() else y,)
+
+
+class DataDependent(nn.Module):
+    """A shape that depends on the picture."""
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, ...]:
+        return (frame.float().flatten().nonzero(),)
+
+
+class Branching(nn.Module):
+    """A branch on a pixel, which no static graph has."""
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, ...]:
+        y = frame.float()
+        return (y * 2 if float(y.mean()) > 3 else y,)
+
+
+def export(module: nn.Module, path: Path, *names: str) -> tuple[TensorSpec, ...]:
+    return to_onnx(module.eval(), FRAME, path, input_name="frame", output_names=names)
+
+
+def test_names_shapes_and_values(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    module, path = Maps(), tmp_path / "net.onnx"
+    specs = export(module, path, "map", "best")
+    assert specs == (
+        TensorSpec(name="map", dtype="float32", shape=(1, 4, 32, 48)),
+        TensorSpec(name="best", dtype="int64", shape=(1, 32, 48)),
+    )
+    assert capfd.readouterr().out == "", "stdout belongs to --json"
+    model = onnx.load(path)
+    assert [o.version for o in model.opset_import if o.domain == ""] == [OPSET]
+    assert [i.name for i in model.graph.input] == ["frame"]
+    assert not model.metadata_props, "paths of this machine may be in there"
+    engine = load_engine("onnxruntime", path, precision="fp32")
+    found = engine.infer({"frame": FRAME.numpy()})
+    with torch.inference_mode():
+        expected = module(FRAME)
+    np.testing.assert_allclose(found["map"], expected[0].numpy(), rtol=1e-4, atol=1e-3)
+    np.testing.assert_array_equal(found["best"], expected[1].numpy())
+    engine.close()
+
+
+def test_one_module_one_file(tmp_path: Path) -> None:
+    module = Maps()
+    for name in ("a", "b"):
+        export(module, tmp_path / name, "map", "best")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [(OtherWhenExported(), r"output shapes .*2\).* the torch module .*3\)"), (DataDependent(), r"output shapes|could")],
+    ids=["other shape", "dynamic shape"],
+)
+def test_shapes_that_are_not_the_modules_own_fail_the_gate(tmp_path: Path, module: nn.Module, says: str) -> None:
+    with pytest.raises(GateFailed, match=says):
+        export(module, tmp_path / "net.onnx", "y")
+
+
+def test_what_the_exporter_refuses_fails_the_gate_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(GateFailed, match=r"torch\.export could not write ONNX") as caught:
+        export(Branching(), tmp_path / "net.onnx", "y")
+    assert "\n" not in caught.value.message
+
+
+def test_a_refusal_without_words_is_named_by_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    with pytest.raises(GateFailed, match="AssertionError"):
+        export(Maps(), tmp_path / "net.onnx", "map", "best")
