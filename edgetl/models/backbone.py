@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgetl.models.fold import fold_batch_norms
 from edgetl_runtime.errors import InputError, MissingPackage
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ LITE_RANGE = InputRange((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 """EfficientNet-Lite's own (x - 127) / 128, from its reference implementation in TensorFlow's TPU models."""
 
 
-def build_backbone(name: str, weights: str) -> Backbone:
-    """A timm features_only network.
+def build_backbone(name: str, weights: str, *, fold: bool = False) -> Backbone:
+    """A timm features_only network; `fold` folds its batch norms, whose statistics then stay as they are.
 
     weights: `package` (ImageNet weights out of a registry package), `none` (random), or a file with a timm
     state dict of this architecture. Raises InputError for an unknown name, for weights that do not fit, and
@@ -70,6 +71,8 @@ def build_backbone(name: str, weights: str) -> Backbone:
     indices = tuple(by_stride[s] for s in STRIDES)
     module = timm.create_model(name, pretrained=False, features_only=True, out_indices=indices)
     source = _load_weights(module, name, weights)
+    if fold:
+        module = fold_batch_norms(module)
     return Backbone(name, module, tuple(module.feature_info.channels()), _input_range(module, name), source)
 
 

@@ -8,11 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.roadworld.camera import Pose
-from edgetl.roadworld.canvas import BUILDING, Canvas, fixed
+from edgetl.roadworld.canvas import BUILDING, SHIFT, Canvas, fixed
 from edgetl.roadworld.light import Lighting
 from edgetl.roadworld.noise import U8, fbm
-from edgetl.roadworld.scene import Bgr, Building, Path
+from edgetl.roadworld.scene import Bgr, Building
 
 F64 = NDArray[np.float64]
 
@@ -137,12 +136,12 @@ def _door(picture: U8, rng: np.random.Generator) -> None:
     cv2.rectangle(picture, (x, int(h - 2.15 * PX_PER_M)), (x + PX_PER_M, h), tone, -1)
 
 
-def paint_building(canvas: Canvas, b: Building, path: Path, pose: Pose, lighting: Lighting) -> None:
-    """Paint side wall, front and roof at their place; the canvas' air must be set by the caller."""
-    away = b.depth_m if b.d > 0 else -b.depth_m
-    s = np.array([b.s0, b.s1, b.s0, b.s1])
-    x, y = pose.to_ego(*path.to_world(s, np.array([b.d, b.d, b.d + away, b.d + away])))
-    a, front_end, back = (np.array([x[i], y[i]]) for i in (0, 1, 2))
+def paint_building(canvas: Canvas, b: Building, base: F64, lighting: Lighting) -> None:
+    """Paint side wall, front and roof.
+
+    base: ego x, y (4, 2) of the corners, the front's near and far end first, then around the building.
+    """
+    a, front_end, _, back = base
     if max(a[1], front_end[1]) < NEAR_WALL_M:
         return
     distance = float(np.hypot(*((a + front_end) / 2)))
@@ -161,11 +160,11 @@ def paint_building(canvas: Canvas, b: Building, path: Path, pose: Pose, lighting
         _hang(canvas, facade(b.style, b.variant, front), share, glow, (p, q), b.height_m)
     gain = lighting.flat(float(a[0]), max(float(a[1]), 1.0))
     canvas.enter(BUILDING, gain, lighting.haze, lighting.clear(distance))
-    _roof(canvas, b, np.stack([x, y], 1))
+    _roof(canvas, b, base)
 
 
 def _roof(canvas: Canvas, b: Building, corners: F64) -> None:
-    a, e, a2, e2 = corners
+    a, e, e2, a2 = corners
     h = b.height_m
     if not b.gable:
         for lift, k in ((0.35, 0.72), (0.12, 0.55)):
@@ -213,7 +212,8 @@ def _hang(
     matrix = cv2.getPerspectiveTransform(source, (uv - offset).astype(np.float32))
     size = (x1 - x0, y1 - y0)
     mask = np.zeros((size[1], size[0]), np.uint8)
-    cv2.fillConvexPoly(mask, fixed(uv - offset), 255, cv2.LINE_8, 4)
+    corners = fixed(uv)
+    cv2.fillConvexPoly(mask, corners - np.array([x0 << SHIFT, y0 << SHIFT], np.int32), 255, cv2.LINE_8, SHIFT)
     warped = cv2.warpPerspective(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     warped = canvas.lit_picture(warped)
     if glow > 0.1:
@@ -221,4 +221,4 @@ def _hang(
         warm = np.array([0.42, 0.72, 0.9]) * glow * canvas.clear
         cv2.add(warped, cv2.merge([cv2.convertScaleAbs(light, alpha=k) for k in warm.tolist()]), warped)
     cv2.copyTo(warped, mask, canvas.image[y0:y1, x0:x1])
-    cv2.copyTo(np.full_like(mask, BUILDING), mask, canvas.owner[y0:y1, x0:x1])
+    cv2.fillConvexPoly(canvas.owner, corners, BUILDING, cv2.LINE_8, SHIFT)

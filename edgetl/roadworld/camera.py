@@ -7,6 +7,7 @@ Image: u right, v down, pixels; pixel (0, 0) has its centre at (0.5, 0.5).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,8 +31,18 @@ class Pose:
     def to_ego(self, x: F64, y: F64) -> tuple[F64, F64]:
         """World positions in the ego frame (right, forward)."""
         dx, dy = x - self.x_m, y - self.y_m
-        c, s = np.cos(self.heading_rad), np.sin(self.heading_rad)
+        c, s = self._turn
         return dx * c - dy * s, dx * s + dy * c
+
+    def point_to_ego(self, x: float, y: float) -> tuple[float, float]:
+        """One world position in the ego frame (right, forward)."""
+        dx, dy = x - self.x_m, y - self.y_m
+        c, s = self._turn
+        return dx * c - dy * s, dx * s + dy * c
+
+    @cached_property
+    def _turn(self) -> tuple[float, float]:
+        return math.cos(self.heading_rad), math.sin(self.heading_rad)
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,11 @@ class Camera:
         """Ego points (N, 3) as camera coordinates (N, 3): right, down, forward."""
         turn, shift = self._turn
         return points @ turn + shift
+
+    def ground_to_camera(self, xy: F64) -> F64:
+        """Ego points on the ground (N, 2) as camera coordinates (N, 3)."""
+        turn, shift = self._turn
+        return xy @ turn[:2] + shift
 
     @cached_property
     def _turn(self) -> tuple[F64, F64]:

@@ -148,16 +148,10 @@ class Canvas:
         self.polygon(centre + radius * _UNIT, colour, own=own)
 
     def picture(self, bgr: U8, mask: U8, x: int, y: int) -> None:
-        """A picture under a mask (both already scaled), its corner at pixel (x, y); light and air apply."""
-        h, w = mask.shape
-        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, self.owner.shape[1]), min(y + h, self.owner.shape[0])
-        if x0 >= x1 or y0 >= y1:
-            return
-        cut = np.s_[y0 - y : y1 - y, x0 - x : x1 - x]
-        part = self.lit_picture(np.ascontiguousarray(bgr[cut]))
-        where = np.ascontiguousarray(mask[cut])
-        cv2.copyTo(part, where, self.image[y0:y1, x0:x1])
-        cv2.copyTo(np.full_like(where, self._slot), where, self.owner[y0:y1, x0:x1])
+        """A picture under a mask (both scaled, and cut to the canvas), its corner at pixel (x, y); light and air apply."""
+        place = np.s_[y : y + mask.shape[0], x : x + mask.shape[1]]
+        cv2.copyTo(self.lit_picture(bgr), mask, self.image[place])
+        cv2.copyTo(np.full_like(mask, self._slot), mask, self.owner[place])
 
     def lit_picture(self, bgr: U8) -> U8:
         """The same picture under this object's light and air."""
@@ -187,13 +181,16 @@ _UNIT = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 
 def capsule_outlines(a: F64, b: F64, ra: F64, rb: F64) -> F64:
     """The outlines (K, 12, 2) of limbs between pixels a and b, both (K, 2)."""
-    along = (b[:, 0] - a[:, 0]) + 1j * (b[:, 1] - a[:, 1])
+    start = np.ascontiguousarray(a, np.float64).view(np.complex128)
+    end = np.ascontiguousarray(b, np.float64).view(np.complex128)
+    along = end - start
     length = np.abs(along)
-    along = np.where(length > 1e-9, along / np.maximum(length, 1e-9), 1.0)
-    back = along[:, None] * _HALF_TURN
-    ends = np.stack([back * ra[:, None], -back * rb[:, None]], axis=1)
-    outline = np.stack([ends.real, ends.imag], axis=3) + np.stack([a, b], axis=1)[:, :, None]
-    return np.asarray(outline.reshape(len(a), 12, 2))
+    along[length < 1e-9] = 1.0
+    back = along / np.maximum(length, 1e-9) * _HALF_TURN
+    outline = np.empty((len(a), 12), np.complex128)
+    outline[:, :6] = start + back * ra[:, None]
+    outline[:, 6:] = end - back * rb[:, None]
+    return outline.view(np.float64).reshape(len(a), 12, 2)
 
 
 def capsule_outline(a: F64, b: F64, ra: float, rb: float) -> F64:

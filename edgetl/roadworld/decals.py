@@ -14,13 +14,16 @@ from edgetl.roadworld.noise import U8
 from edgetl.roadworld.scene import Scene
 
 F64 = NDArray[np.float64]
+_TURN = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+_CIRCLE, _ROUGH = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1), 5 * _TURN
+_TRUNK = np.array([0.12, 0.0])
 CONTACT = 96
 """How dark (of 255) it is under a vehicle."""
 
 
 def ground_pixels(camera: Camera, xy: F64) -> F64 | None:
     """A ground polygon (N, 2) in the ego frame as pixels, cut at the near plane; None when it is behind."""
-    cam = camera.to_camera(np.concatenate([xy, np.zeros((len(xy), 1))], axis=1))
+    cam = camera.ground_to_camera(xy)
     if cam[:, 2].max() < NEAR_M:
         return None
     cam = clip_near(cam)
@@ -86,13 +89,22 @@ class Shadows:
         """The sun's shadow of a tree's crown and trunk."""
         if self._cast is None:
             return
-        turn = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-        for lift, size, shift in ((0.55, 0.3, 0.1), (0.7, 0.26, -0.12), (0.8, 0.2, 0.05)):
-            centre = place[:2] - self._cast * height * lift + shift * height
-            rough = size * height * (1 + 0.18 * np.sin(5 * turn + place[0]))
-            self._fill(centre + rough[:, None] * np.stack([np.cos(turn), np.sin(turn)], 1), self._tone)
-        trunk = np.array([place[:2] - (0.12, 0), place[:2] + (0.12, 0)])
-        self._fill(np.concatenate([trunk, trunk[::-1] - self._cast * height * 0.5]), self._tone)
+        outline = _CIRCLE * (height * (1 + 0.18 * np.sin(_ROUGH + place[0])))[:, None]
+        foot = place[:2]
+        parts = [
+            foot + (self._cast * (-height * lift) + shift * height) + size * outline
+            for lift, size, shift in ((0.55, 0.3, 0.1), (0.7, 0.26, -0.12), (0.8, 0.2, 0.05))
+        ]
+        top = foot - self._cast * (height * 0.5)
+        parts.append(np.array([foot - _TRUNK, foot + _TRUNK, top + _TRUNK, top - _TRUNK]))
+        cam = self._camera.ground_to_camera(np.concatenate(parts))
+        if cam[:, 2].min() < NEAR_M:
+            for part in parts:
+                self._fill(part, self._tone)
+            return
+        points = fixed(self._camera.to_pixels(cam) - (0, self._top))
+        for k in range(0, len(points), len(_CIRCLE)):
+            cv2.fillPoly(self.mask, [points[k : k + len(_CIRCLE)]], self._tone, cv2.LINE_AA, SHIFT)
 
     def contact(self, base: F64) -> None:
         """The dark right below a body."""

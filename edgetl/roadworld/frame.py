@@ -36,7 +36,7 @@ from edgetl.roadworld.scene import (
     Tree,
 )  # fmt: skip
 from edgetl.roadworld.signals import paint_light, paint_light_post, paint_sign, paint_sign_post
-from edgetl.roadworld.sky import sky_window
+from edgetl.roadworld.sky import Sky
 from edgetl.roadworld.street import paint_mast, paint_tree
 from edgetl.roadworld.vehicles import body
 
@@ -56,7 +56,7 @@ class _Item:
 class Frame:
     """One picture in the making."""
 
-    def __init__(self, scene: Scene, sky: U8, ground: Ground, time_s: float) -> None:
+    def __init__(self, scene: Scene, sky: Sky, ground: Ground, time_s: float) -> None:
         self.scene, self.sky, self.ground = scene, sky, ground
         self.time_s = time_s
         self.ego_s, self.pose = scene.ego_at(time_s)
@@ -79,8 +79,7 @@ class Frame:
     def place(self, s: float, d: float) -> tuple[F64, float]:
         """Ego position (x, y, 0) of road coordinates, and the road's heading there relative to the ego."""
         pose = self.scene.path.pose(s, d)
-        x, y = self.pose.to_ego(np.array([pose.x_m]), np.array([pose.y_m]))
-        return np.array([float(x[0]), float(y[0]), 0.0]), pose.heading_rad - self.pose.heading_rad
+        return np.array([*self.pose.point_to_ego(pose.x_m, pose.y_m), 0.0]), pose.heading_rad - self.pose.heading_rad
 
     def in_view(self, place: F64, radius_m: float) -> bool:
         """Whether something this wide could be in the picture."""
@@ -94,7 +93,7 @@ class Frame:
         h, w = camera.size_hw
         top = self.ground.top
         image = np.empty((h, w, 3), np.uint8)
-        sky = sky_window(self.sky, w, self.pose.heading_rad, camera.focal_px)
+        sky = self.sky.window(self.pose.heading_rad)
         rows = min(len(sky), h)
         image[:rows] = sky[:rows]
         image[rows:] = scene.look.haze_bgr
@@ -111,11 +110,11 @@ class Frame:
         if scene.domain == "rain":
             rain_in_air(image, self.rng, 0.35 + 0.5 * float(np.mean(scene.look.ambient)))
             drops_on_lens(image, np.random.default_rng(scene.seed))
-        classes: U8 = np.where(upright > 0, upright, kind)
+        classes: U8 = np.maximum(upright, kind)  # whatever is upright has the higher number
         return Rendered(
             image=sensor(image, scene.look, self.rng), objects=objects,
-            drivable=((classes == ROAD) | (classes == MARKING)).astype(np.uint8),
-            lanes=(classes == MARKING).astype(np.uint8), classes=classes, owners=owners, matrix=camera.matrix.copy(),
+            drivable=((classes == ROAD) | (classes == MARKING)).view(np.uint8),
+            lanes=(classes == MARKING).view(np.uint8), classes=classes, owners=owners, matrix=camera.matrix.copy(),
             height_m=camera.height_m, pitch_rad=camera.pitch_rad, pose=self.pose, domain=scene.domain,
             scene_id=scene.scene_id, time_s=self.time_s,
         )  # fmt: skip
@@ -155,15 +154,13 @@ class Frame:
 
     def _add_building(self, b: Building) -> None:
         away = b.depth_m if b.d > 0 else -b.depth_m
-        s, d = np.array([b.s0, b.s1, b.s1, b.s0]), np.array([b.d, b.d, b.d + away, b.d + away])
-        base = np.stack(self.pose.to_ego(*self.scene.path.to_world(s, d)), axis=1)
+        corners = ((b.s0, b.d), (b.s1, b.d), (b.s1, b.d + away), (b.s0, b.d + away))
+        base = np.array([self.place(s, d)[0][:2] for s, d in corners])
         self.shadows.prism(base, b.height_m)
         if self.mirror:
             tone = np.array(b.wall) * self.light.flat(float(base[0, 0]), float(base[0, 1])) * 0.6
             self.mirror.silhouette(base, b.height_m, tone)
-        self.items.append(
-            _Item(b.s0, b.s1, b.d, lambda: paint_building(self.canvas, b, self.scene.path, self.pose, self.light))
-        )
+        self.items.append(_Item(b.s0, b.s1, b.d, lambda: paint_building(self.canvas, b, base, self.light)))
 
     def _add_tree(self, tree: Tree) -> None:
         place, _ = self.place(tree.s, tree.d)

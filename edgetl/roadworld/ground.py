@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -22,6 +21,8 @@ D_LIMIT = 330
 """Columns from the middle that map evenly (13.2 m); beyond, a column is worth FAR_RATIO times as much."""
 FAR_RATIO = 8.0
 LEVELS = 8
+BLOCK = 32
+"""Rows of the strip that are coloured at a time."""
 FAR_M = 380.0
 
 ROAD, MARKING, SIDEWALK, TERRAIN = 1, 2, 3, 4
@@ -46,12 +47,45 @@ def _textures() -> tuple[U8, U8]:
     return cv2.convertScaleAbs(asphalt, alpha=128.0), cv2.convertScaleAbs(grass, alpha=128.0)
 
 
-@dataclass(frozen=True)
 class Strip:
-    """The painted strip at falling resolutions along s, and what each cell is (ROAD, MARKING, ...)."""
+    """The road seen from above at falling resolutions along s, and what each cell is (ROAD, MARKING, ...).
 
-    levels: tuple[U8, ...]
-    kind: U8
+    kind (ROWS, COLS) uint8. The surface is kept as brightness without and with paint, and coloured where and at
+    the resolution that a picture asks for: one still shows little of it.
+    """
+
+    def __init__(self, bare: U8, paint: U8, striped: NDArray[np.intp], colours: tuple[F64, F64], kind: U8) -> None:
+        """bare (ROWS, COLS) and paint (ROWS, S): brightness of surface and paint; striped (S,): paint's columns;
+        colours: of the surface (COLS, 3) and of the paint (S, 3), 0..255."""
+        self.kind = kind
+        self._striped = striped
+        self._surface: U8 = np.empty((BLOCK, COLS, 3), np.uint8)
+        self._surface[:] = np.minimum(colours[0], 255).astype(np.uint8)
+        self._paint: F32 = (colours[1] / 128).astype(np.float32)
+        self._planes = [(bare, paint)]
+        for _ in range(LEVELS - 1):
+            self._planes.append(tuple(cv2.addWeighted(p[0::2], 0.5, p[1::2], 0.5, 0.0) for p in self._planes[-1]))
+        self._levels = [np.empty((len(p), COLS, 3), np.uint8) for p, _ in self._planes]
+        self._ready = [np.zeros(max(len(p) // BLOCK, 1), bool) for p, _ in self._planes]
+
+    def level(self, level: int, low: float, high: float) -> U8:
+        """The strip (ROWS >> level, COLS, 3) at this resolution; its rows from low to high, modulo its length, are
+        coloured, others may not be."""
+        ready = self._ready[level]
+        first, last = int(low - 1) // BLOCK, int(high + 2) // BLOCK
+        for k in range(first, min(last + 1, first + len(ready))):
+            if not ready[k % len(ready)]:
+                self._colour(level, k % len(ready))
+                ready[k % len(ready)] = True
+        return self._levels[level]
+
+    def _colour(self, level: int, block: int) -> None:
+        rows = slice(block * BLOCK, (block + 1) * BLOCK)
+        bare, paint = (p[rows] for p in self._planes[level])
+        out = self._levels[level][rows]
+        cv2.multiply(cv2.merge([bare, bare, bare]), self._surface[: len(out)], out, scale=1 / 128)
+        marks = np.minimum(paint[..., None] * self._paint, 255).astype(np.uint8)
+        out[:, self._striped] = cv2.add(np.ascontiguousarray(out[:, self._striped]), marks)
 
 
 def make_strip(road: Road, wet: float) -> Strip:
@@ -62,29 +96,25 @@ def make_strip(road: Road, wet: float) -> Strip:
     turn = int(rng.integers(0, ROWS))
     texture: U8 = np.concatenate([asphalt[turn:], asphalt[:turn]])
     column, kind = _cross_section(road, d, rng)
-    soft = kind == TERRAIN
-    texture[:, soft] = grass[:, soft]
-    paint, paint_bgr = _markings(road, d, rng)
+    hard = np.flatnonzero(kind != TERRAIN)
+    first, end = int(hard[0]), int(hard[-1]) + 1
+    texture[:, :first], texture[:, end:] = grass[:, :first], grass[:, end:]
+    cover, paint_bgr = _markings(road, d, rng)
     _repairs(texture, kind, rng)
     if wet:
-        column = column * (1 - 0.42 * wet * ~soft)[:, None]
+        column[first:end] *= 1 - 0.42 * wet
         paint_bgr = paint_bgr * (1 - 0.42 * wet)
     _slabs(texture, kind)
-    wide = np.ascontiguousarray(np.broadcast_to(np.minimum(column, 255).astype(np.uint8), (ROWS, COLS, 3)))
-    strip: U8 = cv2.multiply(cv2.merge([texture, texture, texture]), wide, scale=1 / 128)
-    striped = np.flatnonzero(paint.any(axis=0))
-    fresh = texture[:, striped, None].astype(np.float32) / 128
-    worn = np.where(fresh < rng.uniform(0.8, 0.98), 0.7, 1.0) * rng.uniform(0.75, 1.0)
-    below = strip[:, striped].astype(np.float32)
-    below += (paint_bgr[striped] * fresh - below) * paint[:, striped, None] * worn
-    strip[:, striped] = np.clip(below, 0, 255).astype(np.uint8)
+    striped = np.flatnonzero(cover.any(axis=0))
+    cover = cover[:, striped]
+    brightness = np.arange(256)
+    worn = np.where(brightness < 128 * rng.uniform(0.8, 0.98), 0.7, 1.0) * rng.uniform(0.75, 1.0)
+    below = texture[:, striped]
+    paint: U8 = cv2.multiply(cv2.LUT(below, (brightness * worn).astype(np.uint8)), cover, scale=1 / 255)
+    texture[:, striped] = below - paint
     kinds = np.repeat(kind[None], ROWS, axis=0)
-    kinds[paint > 0.5] = MARKING
-    levels = [strip]
-    for _ in range(LEVELS - 1):
-        last = levels[-1]
-        levels.append(cv2.addWeighted(last[0::2], 0.5, last[1::2], 0.5, 0.0))
-    return Strip(tuple(levels), kinds)
+    kinds[:, striped] = np.where(cover > 127, np.uint8(MARKING), kind[striped])
+    return Strip(texture, paint, striped, (column, paint_bgr[striped]), kinds)
 
 
 def _cross_section(road: Road, d: F64, rng: np.random.Generator) -> tuple[F64, NDArray[np.uint8]]:
@@ -114,9 +144,9 @@ def _cross_section(road: Road, d: F64, rng: np.random.Generator) -> tuple[F64, N
     return colour, kind
 
 
-def _markings(road: Road, d: F64, rng: np.random.Generator) -> tuple[F32, F64]:
-    """Paint coverage (ROWS, COLS) 0..1 and paint colour (COLS, 3)."""
-    paint = np.zeros((ROWS, COLS), np.float32)
+def _markings(road: Road, d: F64, rng: np.random.Generator) -> tuple[U8, F64]:
+    """Paint coverage (ROWS, COLS) 0..255 and paint colour (COLS, 3)."""
+    paint = np.zeros((ROWS, COLS), np.uint8)
     white = np.array([226.0, 230.0, 232.0]) * rng.uniform(0.9, 1.0)
     bgr = np.tile(white, (COLS, 1))
     on, period = road.dash
@@ -126,7 +156,7 @@ def _markings(road: Road, d: F64, rng: np.random.Generator) -> tuple[F32, F64]:
 
     def line(at: float, rows: NDArray[np.bool_], half: float, colour: F64) -> None:
         columns = np.abs(d - at) < half
-        paint[np.ix_(rows, columns)] = 1.0
+        paint[np.ix_(rows, columns)] = 255
         bgr[columns] = colour
 
     always = np.ones(ROWS, bool)
@@ -148,7 +178,7 @@ def _markings(road: Road, d: F64, rng: np.random.Generator) -> tuple[F32, F64]:
         slots = (s % 16.0) % 5.33 < 0.12
         for a, b in ((road.right_m, road.kerb_right_m), (road.kerb_left_m, road.left_m)):
             columns = (d > a) & (d < b)
-            paint[np.ix_(slots, columns)] = 0.8
+            paint[np.ix_(slots, columns)] = 204
     return paint, bgr
 
 
@@ -200,7 +230,7 @@ class Ground:
         self.strip = make_strip(scene.road, scene.look.wet)
         footprint = np.gradient(-self.forward) if len(self.forward) > 1 else np.ones(1)
         self.level = np.clip(np.round(np.log2(np.maximum(footprint, 1e-6) / S_STEP_M)), 0, LEVELS - 1).astype(int)
-        self._gain: F32 | None = None
+        self._gain: list[F32] | None = None
         self._air: U8 | None = None
         self.beam: F32 | None = None
         if scene.domain == "night":
@@ -216,10 +246,10 @@ class Ground:
         for a, b in zip([0, *edges], [*edges, len(self.level)], strict=True):
             level = int(self.level[a])
             scale = np.float32(1 / (1 << level))
-            out[a:b] = cv2.remap(
-                self.strip.levels[level], col[a:b], row[a:b] * scale + (scale - 1) / 2,
-                cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP,
-            )  # fmt: skip
+            part = row[a:b] * scale + (scale - 1) / 2
+            ends = part[:, [0, -1]]  # rows run straight across the picture
+            strip = self.strip.level(level, float(ends.min()), float(ends.max()))
+            cv2.remap(strip, col[a:b], part, cv2.INTER_LINEAR, out[a:b], cv2.BORDER_WRAP)
         return out, kind
 
     def _coordinates(self, ego_s: float, pose: Pose) -> tuple[F32, F32]:
@@ -265,9 +295,9 @@ class Ground:
         """Ground colour (R, W, 3) under light, shadow (R, W; 255 is none) and air."""
         if self._gain is None or len(lighting.lamps):
             self._gain = self._light_map(lighting)
-        shaded = cv2.multiply(colour, cv2.merge([dark, dark, dark]), scale=1 / 255)
-        lit = cv2.multiply(shaded, self._gain, dtype=cv2.CV_8U)
-        out: U8 = cv2.add(lit, self._veil(lighting))
+        shade = cv2.merge([np.multiply(dark, gain, dtype=np.float32) for gain in self._gain])
+        lit = cv2.multiply(colour, shade, dtype=cv2.CV_8U)
+        out: U8 = cv2.add(lit, self._veil(lighting), lit)
         return out
 
     def _veil(self, lighting: Lighting) -> U8:
@@ -275,24 +305,20 @@ class Ground:
         if self._air is None:
             hazed = 1 - np.exp(-lighting.look.haze_per_m * self.forward)
             rows = np.minimum(hazed[:, None] * lighting.haze, 255).astype(np.uint8)
-            self._air = np.ascontiguousarray(np.broadcast_to(rows[:, None], (*self.x.shape, 3)))
+            self._air = np.repeat(rows[:, None], self.x.shape[1], axis=1)
         return self._air
 
-    def _light_map(self, lighting: Lighting) -> F32:
-        """Light on the ground times what the air lets through, (R, W, 3)."""
-        clear = np.exp(-lighting.look.haze_per_m * self.forward).astype(np.float32)
+    def _light_map(self, lighting: Lighting) -> list[F32]:
+        """Light on the ground times what the air lets through, by channel, each (R, W) or (R, 1), over 255."""
+        clear = np.exp(-lighting.look.haze_per_m * self.forward).astype(np.float32)[:, None] * np.float32(1 / 255)
         sun = (lighting.ambient + lighting.sunlight * max(float(lighting.sun[2]), 0.0)).astype(np.float32)
         if self.beam is None:
-            rows = clear[:, None] * sun
-            return np.ascontiguousarray(np.broadcast_to(rows[:, None], (*self.x.shape, 3)))
-        beam = self.beam * clear[:, None]
-        pools = self._lamp_pools(lighting) * clear[:, None] if len(lighting.lamps) else np.zeros_like(beam)
-        base = np.broadcast_to(clear[:, None], beam.shape)
+            return [clear * k for k in sun]
+        pools = self._lamp_pools(lighting) if len(lighting.lamps) else np.float32(0)
         parts = zip((0.9 * HEADLIGHT_BGR).tolist(), (0.42 * LAMP_BGR).tolist(), sun.tolist(), strict=True)
-        light: F32 = cv2.merge(
-            [beam * np.float32(h) + pools * np.float32(p) + base * np.float32(a) for h, p, a in parts]
-        )
-        return light
+        return [
+            (self.beam * np.float32(h) + pools * np.float32(p) + np.float32(a)) * clear for h, p, a in parts
+        ]
 
     def _lamp_pools(self, lighting: Lighting) -> F32:
         small_x, small_y = self.x[::3, ::4], self.forward[::3, None].astype(np.float32)

@@ -114,27 +114,32 @@ class Ledger:
 
     def finish(self, owner: U8) -> tuple[tuple[RenderedObject, ...], U8, U8]:
         """The objects that can be seen; per pixel 1 + index into them; per pixel the class of what is upright."""
-        counts = cv2.calcHist([owner], [0], None, [256], [0, 256]).ravel()
         index, upright = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
         upright[[BUILDING, PLANT, POLE]] = (5, 6, 7)
         objects: list[RenderedObject] = []
         for slot, entry in enumerate(self._entries[:MAX_OBJECTS], start=1):
-            pixels = int(counts[slot])
-            if not pixels or not entry.full:
+            found = _labelled(entry, slot, owner) if entry.full else None
+            if not found:
                 continue
-            objects.append(_labelled(entry, slot, pixels, owner))
+            objects.append(found)
             index[slot], upright[slot] = len(objects), FIRST_OBJECT + entry.label
         return tuple(objects), cv2.LUT(owner, index), cv2.LUT(owner, upright)
 
 
 def _is(owner: U8, slot: int) -> U8:
     """1 where the pixel belongs to this slot; cv2.compare can't tell a number from a 4x1 part of a picture."""
-    return (owner == slot).view(np.uint8)
+    found: NDArray[np.bool_] = owner == slot
+    return found.view(np.uint8)
 
 
-def _labelled(entry: _Entry, slot: int, pixels: int, owner: U8) -> RenderedObject:
+def _labelled(entry: _Entry, slot: int, owner: U8) -> RenderedObject | None:
+    """The object, or None when all of it is hidden."""
     a, c, b, e = (int(v) for v in entry.amodal)
-    x, y, bw, bh = cv2.boundingRect(_is(owner[c:e, a:b], slot))
+    found = _is(owner[c:e, a:b], slot)
+    pixels = int(cv2.countNonZero(found))
+    if not pixels:
+        return None
+    x, y, bw, bh = cv2.boundingRect(found)
     visible = min(pixels / entry.full * entry.inside, 1.0)
     small = bh < IGNORE_HEIGHT * owner.shape[0]
     box = (float(a + x), float(c + y), float(a + x + bw), float(c + y + bh))

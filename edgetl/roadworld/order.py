@@ -19,14 +19,12 @@ def painting_order(spans: list[tuple[float, float, float]]) -> list[int]:
     beyond = s0[:, None] >= s1[None, :]
     apart = beyond | beyond.T
     behind = beyond | (~apart & (aside[:, None] > aside[None, :]))
-    waiting = behind.sum(axis=0)
-    far = s1 + 1e-3 * aside
+    freed = behind * 1e6
+    turn = freed.sum(axis=0) - s1 - 1e-3 * aside
     order: list[int] = []
-    left = np.ones(n, bool)
     for _ in range(n):
-        ready = left & (waiting == waiting[left].min())
-        pick = int(np.flatnonzero(ready)[np.argmax(far[ready])])
+        pick = int(turn.argmin())
         order.append(pick)
-        left[pick] = False
-        waiting = waiting - behind[pick]
+        turn -= freed[pick]
+        turn[pick] = np.inf
     return order

@@ -10,7 +10,7 @@ from edgetl.roadworld.ground import Ground
 from edgetl.roadworld.labels import Rendered
 from edgetl.roadworld.sample import clip_scene, still_scene
 from edgetl.roadworld.scene import DOMAINS, Domain, Scene
-from edgetl.roadworld.sky import sky_picture
+from edgetl.roadworld.sky import Sky
 from edgetl_runtime.errors import InputError
 
 SIZE_LIMITS = (64, 4096)
@@ -55,7 +55,7 @@ class Renderer:
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        self._sky = sky_picture(scene)
+        self._sky = Sky(scene)
         self._ground = Ground(scene)
 
     def frame(self, time_s: float) -> Rendered:

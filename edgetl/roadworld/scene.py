@@ -5,6 +5,7 @@ Places are road coordinates: s along the centre line in metres, d to the right o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -23,6 +24,8 @@ Lamp = Literal["red", "amber", "green"]
 CLASSES: tuple[str, ...] = ("car", "truck", "bus", "person", "cyclist", "traffic light", "traffic sign")
 DOMAINS: tuple[str, ...] = ("day", "night", "fog", "rain")
 CAR, TRUCK, BUS, PERSON, CYCLIST, LIGHT, SIGN = range(7)
+TABLE_START_M = -60.0
+"""Where the table of a path's centre line begins; it goes by the metre."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,12 @@ class Path:
 
     @cached_property
     def _table(self) -> tuple[F64, F64, F64, F64]:
-        s = np.arange(-60.0, self.length_m + 420.0, 1.0)
+        s = np.arange(TABLE_START_M, self.length_m + 420.0, 1.0)
         w = 2 * np.pi / self.wavelength_m
         heading = self.swing_rad * (np.sin(w * s + self.phase_rad) + 0.3 * np.sin(2.3 * w * s))
         x = np.concatenate([[0.0], np.cumsum(np.sin(heading))[:-1]])
         y = np.concatenate([[0.0], np.cumsum(np.cos(heading))[:-1]])
         return s, x, y, heading
-
-    def heading(self, s: float) -> float:
-        """Heading of the road at s, in radians."""
-        return float(np.interp(s, self._table[0], self._table[3]))
 
     def width_factor(self, s: F64 | float) -> F64:
         """How much wider than nominal the cross-section is at s."""
@@ -61,8 +60,21 @@ class Path:
 
     def pose(self, s: float, d: float, yaw_rad: float = 0.0) -> Pose:
         """The pose of something at (s, d) that points along the road plus yaw."""
-        x, y = self.to_world(np.array([s]), np.array([d]))
-        return Pose(float(x[0]), float(y[0]), self.heading(s) + yaw_rad)
+        table_x, table_y, table_h = self._lists
+        at = min(max(s - TABLE_START_M, 0.0), len(table_x) - 1.0)
+        k = min(int(at), len(table_x) - 2)
+        t = at - k
+        h = table_h[k] + (table_h[k + 1] - table_h[k]) * t
+        wide = d * (1.0 + self.width_swing * math.sin(s / 23.0 + self.phase_rad))
+        x = table_x[k] + (table_x[k + 1] - table_x[k]) * t + wide * math.cos(h)
+        y = table_y[k] + (table_y[k + 1] - table_y[k]) * t - wide * math.sin(h)
+        return Pose(x, y, h + yaw_rad)
+
+    @cached_property
+    def _lists(self) -> tuple[list[float], list[float], list[float]]:
+        """x, y, heading of the table as lists: single places are read faster from them than from arrays."""
+        _, x, y, heading = self._table
+        return x.tolist(), y.tolist(), heading.tolist()
 
     def window(self, s0: float, s1: float) -> tuple[F64, F64, F64, F64]:
         """The centre line's s, x, y, heading between two arc lengths, by the metre."""

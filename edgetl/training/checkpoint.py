@@ -21,7 +21,10 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a checkpoint is: architecture, classes, preprocessing, and where weights and data came from."""
+    """What a checkpoint is: architecture, classes, preprocessing, and where weights and data came from.
+
+    folded: the backbone's batch norms are folded into its convolutions.
+    """
 
     task: str
     backbone: str
@@ -33,6 +36,7 @@ class ModelCard:
     data_sha256: str
     metric: str = "ap50"
     value: float = 0.0
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def load_detector(path: Path) -> tuple[Detector, ModelCard]:
     """The detector in a checkpoint, in eval mode."""
     checkpoint = load_checkpoint(path)
-    model = Detector(build_backbone(checkpoint.card.backbone, "none"), len(checkpoint.card.classes))
+    model = Detector(
+        build_backbone(checkpoint.card.backbone, "none", fold=checkpoint.card.folded), len(checkpoint.card.classes)
+    )
     try:
         model.load_state_dict(checkpoint.model)
     except (RuntimeError, TypeError, AttributeError) as error:

@@ -317,7 +317,8 @@ class _Run:
 
 def _new_model(train: Dataset, config: TuneConfig, data_root: str) -> tuple[ModelCard, Detector]:
     """A detector for these classes, and its card."""
-    backbone = build_backbone(config.backbone, config.weights)
+    transfer = config.weights != "none"
+    backbone = build_backbone(config.backbone, config.weights, fold=transfer)
     preprocess = Preprocess(
         size_hw=config.size_hw, mean=backbone.input_range.mean, std=backbone.input_range.std, channel_order="rgb"
     )
@@ -330,6 +331,7 @@ def _new_model(train: Dataset, config: TuneConfig, data_root: str) -> tuple[Mode
         data=train.name,
         data_root=data_root,
         data_sha256=train.fingerprint(),
+        folded=transfer,
     )
     return card, Detector(backbone, len(train.classes))
 

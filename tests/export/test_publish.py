@@ -44,7 +44,7 @@ def test_published_whole(out: Path) -> None:
 
 
 def test_an_existing_one_is_refused_and_untouched(old: Path) -> None:
-    with pytest.raises(InputError, match="exists and would be replaced.*--force"), publish_directory(old):
+    with pytest.raises(InputError, match=r"exists and would be replaced.*--force"), publish_directory(old):
         pytest.fail("the block ran")
     assert content(old) == {"sub/precious": "old"}
     assert beside(old) == ["x.bundle"]

@@ -1,0 +1,373 @@
+"""Fine-tuning on drawn images: what is written, stopping and going on, refusals, and what learns."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import pickle
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from edgetl.data import Dataset, read_dataset
+from edgetl.models.backbone import build_backbone
+from edgetl.models.detector import Detector
+from edgetl.training import tune as tune_module
+from edgetl.training.batches import Batch, augmented_batches
+from edgetl.training.checkpoint import load_checkpoint, load_detector
+from edgetl.training.config import TuneConfig
+from edgetl.training.logs import read_curve
+from edgetl.training.optimise import Average, freeze_up_to
+from edgetl.training.tune import LossNotFinite, TuneResult, TuneStopped, tune
+from edgetl_runtime.errors import InputError
+
+CONFIG = TuneConfig(
+    size_hw=(64, 96), crop_hw=(64, 96), epochs=2, probe_epochs=1, batch=2, weights="none", val_images=2, val_every=2
+)
+PACKAGE = msgspec.structs.replace(CONFIG, weights="package")
+
+
+@pytest.fixture
+def data(coco_dir: Path) -> tuple[Dataset, Dataset]:
+    return read_dataset(coco_dir, "train"), read_dataset(coco_dir, "val")
+
+
+def start(data: tuple[Dataset, Dataset], out: Path, config: TuneConfig = CONFIG, *, resume: bool = False) -> TuneResult:
+    out.mkdir(exist_ok=True)
+    return tune(*data, out, config, resume=resume)
+
+
+def losses(out: Path) -> list[float]:
+    return [float(row["loss"]) for row in read_curve(out / "metrics.csv") if "loss" in row]
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Ctrl-C from another thread when the batches of this number (of all epochs) is handed out."""
+    wanted: list[int] = []
+    handed = 0
+
+    def interrupting(*args: object, **kwargs: object) -> Iterator[Batch]:
+        nonlocal handed
+        for batch in augmented_batches(*args, **kwargs):  # type: ignore[arg-type]
+            handed += 1
+            if handed in wanted:
+                thread = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
+                thread.start()
+                thread.join()
+            yield batch
+
+    monkeypatch.setattr(tune_module, "augmented_batches", interrupting)
+    yield wanted
+
+
+def test_what_a_run_writes(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = start(data, out, PACKAGE)
+    assert result.best == out / "best.pt"
+    assert (result.epochs, result.steps, result.train_images) == (2, 4, 4)
+    assert {"best.pt", "last.pt", "metrics.csv"} <= {p.name for p in out.iterdir()}
+    assert not [p.name for p in out.iterdir() if p.name.startswith("features") or p.suffix == ".part"]
+    rows = read_curve(out / "metrics.csv")
+    assert [r["phase"] for r in rows] == ["probe", "probe", "fine-tune", "fine-tune", "fine-tune"]
+    assert [r["step"] for r in rows if r["phase"] == "fine-tune"] == [2, 4, 4]
+    assert all(math.isfinite(v) for r in rows for v in r.values() if isinstance(v, float))
+    best, last = load_checkpoint(out / "best.pt"), load_checkpoint(out / "last.pt")
+    assert best.training is None and last.training is not None
+    assert best.card.classes == ("car", "person")
+    assert best.card.value == result.ap50
+    assert best.card.weights.licence == "Apache-2.0"
+    assert best.card.data_sha256 == data[0].fingerprint()
+    model, card = load_detector(out)
+    assert card == best.card and not model.training
+
+
+def test_random_weights_are_not_probed(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    start(data, tmp_path / "run")
+    assert {r["phase"] for r in read_curve(tmp_path / "run" / "metrics.csv")} == {"fine-tune"}
+
+
+def test_no_epochs_keeps_the_probe(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    result = start(data, tmp_path / "run", msgspec.structs.replace(PACKAGE, epochs=0))
+    assert result.steps == 0
+    load_detector(result.best)
+
+
+def test_one_seed_one_result(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    found = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        start(data, tmp_path / name, msgspec.structs.replace(CONFIG, seed=seed))
+        found.append(losses(tmp_path / name))
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_ctrl_c_saves_and_resume_ends_where_an_unbroken_run_does(
+    data: tuple[Dataset, Dataset], tmp_path: Path, stop_at: list[int], batch: int
+) -> None:
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    expected = start(data, unbroken)
+    stop_at.append(4 + batch)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(TuneStopped, match=rf"step {batch}; saved .*last\.pt.*--resume") as caught:
+        start(data, broken)
+    assert caught.value.exit_status == 130
+    assert signal.getsignal(signal.SIGINT) == before
+    training = load_checkpoint(broken / "last.pt").training
+    assert training is not None and training["at"]["step"] == batch
+    result = start(data, broken, resume=True)
+    assert (result.steps, result.epochs) == (expected.steps, expected.epochs)
+    assert losses(broken)[-1] == losses(unbroken)[-1]
+    weights = [load_checkpoint(d / "last.pt").model for d in (unbroken, broken)]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+def test_resuming_a_finished_run_changes_nothing(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    first = start(data, tmp_path / "run")
+    again = start(data, tmp_path / "run", resume=True)
+    assert (again.steps, again.ap50, again.best) == (first.steps, first.ap50, first.best)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Where a finished run is, once a test has made it; made once, copied by those that need one."""
+    return {"": tmp_path_factory.mktemp("finished") / "run"}
+
+
+@pytest.fixture
+def run(data: tuple[Dataset, Dataset], finished: dict[str, Path], tmp_path: Path) -> Path:
+    """A run of one epoch that a test may spoil, on data equal to `data`."""
+    if not finished[""].exists():
+        start(data, finished[""], msgspec.structs.replace(CONFIG, epochs=1))
+    return Path(shutil.copytree(finished[""], tmp_path / "run"))
+
+
+def test_resume_with_other_settings_is_refused(data: tuple[Dataset, Dataset], run: Path) -> None:
+    before = (run / "last.pt").read_bytes()
+    with pytest.raises(InputError, match="other settings: epochs, seed;.*same command"):
+        start(data, run, msgspec.structs.replace(CONFIG, epochs=3, seed=5), resume=True)
+    assert (run / "last.pt").read_bytes() == before
+
+
+def test_resume_with_other_data_is_refused(data: tuple[Dataset, Dataset], run: Path) -> None:
+    fewer = Dataset(data[0].name, data[0].classes, data[0].samples[:3])
+    with pytest.raises(InputError, match="other data"):
+        start((fewer, data[1]), run, msgspec.structs.replace(CONFIG, epochs=1), resume=True)
+
+
+def test_resume_from_a_best_checkpoint_is_refused(data: tuple[Dataset, Dataset], run: Path) -> None:
+    shutil.copy(run / "best.pt", run / "last.pt")
+    with pytest.raises(InputError, match=r"last\.pt"):
+        start(data, run, msgspec.structs.replace(CONFIG, epochs=1), resume=True)
+
+
+def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_the_best(
+    data: tuple[Dataset, Dataset], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    config = msgspec.structs.replace(PACKAGE, head_lr=1e30, backbone_lr=1e30)
+    with pytest.raises(
+        LossNotFinite, match=r"(loss|gradient) is (nan|inf).* on the batch 00\d\.png, 00\d\.png"
+    ) as caught:
+        start(data, out, config)
+    assert caught.value.exit_status == 1
+    best = load_checkpoint(out / "best.pt")
+    assert all(torch.isfinite(v).all() for v in best.model.values())
+
+
+def test_poisoned_weights_are_found_at_the_first_batch(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    state = build_backbone(CONFIG.backbone, "none").module.state_dict()
+    state["blocks.1.0.conv_pw.weight"][0] = math.nan
+    torch.save(state, tmp_path / "poisoned.pt")
+    config = msgspec.structs.replace(CONFIG, weights=str(tmp_path / "poisoned.pt"), probe_epochs=0)
+    with pytest.raises(LossNotFinite, match=r"at step 0 on the batch 00\d\.png"):
+        start(data, tmp_path / "run", config)
+
+
+def test_splits_with_different_classes_are_refused(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    other = dataclasses.replace(data[1], classes=("car", "tram"))
+    with pytest.raises(InputError, match="different classes.*person.*tram"):
+        start((data[0], other), tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("left", ["nothing", "ignored objects only"])
+def test_a_validation_split_without_objects_is_refused(
+    data: tuple[Dataset, Dataset], tmp_path: Path, left: str
+) -> None:
+    samples = []
+    for s in data[1].samples:
+        keep = s.ignore | False if left != "nothing" else s.ignore & False
+        samples.append(dataclasses.replace(s, boxes=s.boxes[keep], labels=s.labels[keep], ignore=s.ignore[keep]))
+    with pytest.raises(InputError, match="no labelled object"):
+        start((data[0], dataclasses.replace(data[1], samples=tuple(samples))), tmp_path / "run")
+
+
+def weights_before_and_after(data: tuple[Dataset, Dataset], out: Path, stride: int) -> dict[str, bool]:
+    """Backbone tensor name -> whether fine-tuning changed it."""
+    config = msgspec.structs.replace(PACKAGE, freeze_stride=stride, epochs=1, val_every=1)
+    start(data, out, config)
+    training = load_checkpoint(out / "last.pt").training
+    assert training is not None
+    before = build_backbone(config.backbone, "package").module.state_dict()
+    live = {k.removeprefix("backbone."): v for k, v in training["live"].items() if k.startswith("backbone.")}
+    return {k: not torch.equal(before[k], live[k]) for k in before if "num_batches" not in k}
+
+
+@pytest.mark.parametrize(("stride", "frozen"), [(0, 0), (4, 2)])
+def test_frozen_layers_keep_their_weights_while_others_learn(
+    data: tuple[Dataset, Dataset], tmp_path: Path, stride: int, frozen: int
+) -> None:
+    changed = weights_before_and_after(data, tmp_path / "run", stride)
+    blocks = [f"blocks.{i}." for i in range(7)]
+    stem = [c for k, c in changed.items() if k.startswith(("conv_stem", "bn1"))]
+    assert any(stem) is (stride == 0)
+    for i, block in enumerate(blocks):
+        inside = [c for k, c in changed.items() if k.startswith(block) and k.endswith("weight")]
+        if inside:
+            assert any(inside) is (i >= frozen), f"{block} with freeze_stride {stride}"
+    statistics = [c for k, c in changed.items() if "running_" in k]
+    assert not any(statistics), "small batches spoil pretrained statistics"
+
+
+def test_freezing_follows_the_stride() -> None:
+    module = build_backbone("resnet18", "none").module
+    freeze_up_to(module, 8)
+    frozen = {n.split(".")[0] for n, p in module.named_parameters() if not p.requires_grad}
+    learning = {n.split(".")[0] for n, p in module.named_parameters() if p.requires_grad}
+    assert frozen == {"conv1", "bn1", "layer1", "layer2"} and learning == {"layer3", "layer4"}
+    assert all(p.grad is None for p in module.parameters())
+
+
+def test_the_average_follows_the_weights() -> None:
+    model = torch.nn.BatchNorm1d(2)
+    average = Average(model, decay=0.9)
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+        model.num_batches_tracked += 5
+    previous = 1.0
+    for update in range(1, 200):
+        average.update(model)
+        now = average.state["weight"][0].item()
+        share = 1 - min(0.9, (1 + update) / (10 + update))
+        assert now == pytest.approx(previous + share * (3 - previous), rel=1e-5)
+        previous = now
+    assert previous == pytest.approx(3.0, abs=1e-3)
+    assert average.state["num_batches_tracked"] == 5
+    assert model.weight[0] == 3, "the model itself was changed"
+
+
+def test_the_average_is_what_is_kept(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    start(data, tmp_path / "run", msgspec.structs.replace(CONFIG, val_every=1))
+    last = load_checkpoint(tmp_path / "run" / "last.pt")
+    assert last.training is not None and last.training["average_updates"] == 4
+    name = "head.heat.weight"
+    assert not torch.equal(last.model[name], last.training["live"][name])
+
+
+def test_a_checkpoint_that_does_not_exist(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none.pt"):
+        with pytest.raises(InputError, match="no such checkpoint.*edgetl tune"):
+            load_checkpoint(path)
+
+
+def write_wrong(path: Path, kind: str) -> None:
+    documents: dict[str, object] = {
+        "a state dict": {"weight": torch.zeros(2)},
+        "a tensor": torch.zeros(2),
+        "another format": {"format": 99, "card": {}, "model": {}, "training": None},
+        "a card with a hole": {"format": 1, "card": {"task": "detect"}, "model": {}, "training": None},
+        "no weights": {"format": 1},
+    }
+    if kind in documents:
+        torch.save(documents[kind], path)
+    else:
+        path.write_bytes({"empty": b"", "noise": b"\x80\x02garbage" * 9, "JSON": json.dumps({"a": 1}).encode()}[kind])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "empty",
+        "noise",
+        "JSON",
+        "a state dict",
+        "a tensor",
+        "another format",
+        "a card with a hole",
+        "no weights",
+    ],
+)
+def test_other_files_are_no_checkpoints(tmp_path: Path, kind: str) -> None:
+    write_wrong(tmp_path / "x.pt", kind)
+    with pytest.raises(InputError, match=r"x\.pt: not an edgetl checkpoint"):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_truncated_checkpoint_is_refused(run: Path, share: float) -> None:
+    data = (run / "best.pt").read_bytes()
+    (run / "best.pt").write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(InputError, match="not an edgetl checkpoint"):
+        load_detector(run)
+
+
+@pytest.mark.parametrize("damage", ["a missing tensor", "another shape", "no weights"])
+def test_weights_that_do_not_fit_the_card_are_refused(run: Path, damage: str) -> None:
+    document = torch.load(run / "best.pt", weights_only=True)
+    if damage == "a missing tensor":
+        del document["model"]["head.heat.bias"]
+    elif damage == "another shape":
+        document["model"]["head.heat.bias"] = torch.zeros(7)
+    else:
+        del document["model"]
+    torch.save(document, run / "best.pt")
+    with pytest.raises(InputError, match=r"best\.pt: (its weights|not an edgetl checkpoint)"):
+        load_detector(run)
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return _write, (str(self.path), "ran")
+
+
+def _write(path: str, text: str) -> None:
+    Path(path).write_text(text)
+
+
+@pytest.mark.parametrize("form", ["torch", "pickle"])
+def test_loading_runs_no_code(tmp_path: Path, form: str) -> None:
+    proof, path = tmp_path / "proof", tmp_path / "evil.pt"
+    document = {"format": 1, "card": Payload(proof), "model": {}, "training": None}
+    if form == "torch":
+        torch.save(document, path)
+    else:
+        path.write_bytes(pickle.dumps(document))
+    with pytest.raises(InputError, match="not an edgetl checkpoint"):
+        load_checkpoint(path)
+    assert not proof.exists()
+    pickle.loads(pickle.dumps(Payload(proof)))
+    assert proof.exists(), "the payload would not have run anyway"
+
+
+def test_the_detector_of_a_checkpoint_gives_what_was_trained(run: Path) -> None:
+    model, card = load_detector(run)
+    assert isinstance(model, Detector)
+    x = torch.zeros(1, 3, *card.preprocess.size_hw)
+    with torch.inference_mode():
+        again, _ = load_detector(run / "best.pt")
+        assert torch.equal(model(x).heat, again(x).heat)

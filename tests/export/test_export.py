@@ -1,0 +1,268 @@
+"""The whole export of a tiny detector: a verified bundle, or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgetl_export.export import Exported, ExportRequest, export
+from edgetl_export.parity import Infer
+from edgetl_export.targets import TARGETS
+from edgetl_runtime.bundle import open_bundle
+from edgetl_runtime.engines import load_bundle_engine
+from edgetl_runtime.errors import BundleError, GateFailed, InputError
+from edgetl_runtime.golden import read_golden, replay_golden
+from edgetl_runtime.spec import Decode, Preprocess, Provenance
+
+SIZE_HW = (64, 96)
+K = 4
+STRIDE = 8
+OUTPUTS, PROBES = ("boxes", "scores", "classes"), ("heat",)
+
+
+class TinyDetector(nn.Module):
+    """Two convolutions to a heatmap of three classes at stride 8; the K brightest cells become boxes."""
+
+    def __init__(self, *, blind: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.second = nn.Conv2d(8, 3, 5, stride=4, padding=2)
+        self.blind = blind
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, ...]:
+        x = frame.to(torch.float32).permute(0, 3, 1, 2)
+        x = torch.cat([x[:, 2:3], x[:, 1:2], x[:, 0:1]], dim=1)
+        x = (x - 127.0) / 128.0
+        if self.blind:
+            x = x * 0.0
+        heat = self.second(torch.relu(self.first(x)))
+        best, label = heat.max(dim=1)
+        score, index = torch.topk(best.flatten(1), K, dim=1)
+        left = (index % (SIZE_HW[1] // STRIDE) * STRIDE).to(torch.float32)
+        top = torch.div(index, SIZE_HW[1] // STRIDE, rounding_mode="floor").to(torch.float32) * STRIDE
+        boxes = torch.stack([left, top, left + STRIDE, top + STRIDE], dim=-1)
+        return boxes, torch.sigmoid(score), torch.gather(label.flatten(1), 1, index), heat
+
+
+def frames(count: int, seed: int) -> list[NDArray[np.uint8]]:
+    """Dark noise with one bright square each."""
+    rng = np.random.default_rng(seed)
+    pictures = [rng.integers(0, 60, (1, *SIZE_HW, 3), np.uint8) for _ in range(count)]
+    for i, picture in enumerate(pictures):
+        picture[0, 10:34, 8 * i : 8 * i + 24] = (250, 40 * i % 256, 200)
+    return pictures
+
+
+def request_of(module: nn.Module, *, targets: tuple[str, ...] = ("cpu",)) -> ExportRequest:
+    """An export request whose metric is the share of frames with a sure box."""
+    module = module.eval()
+
+    def reference(frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.generic]]:
+        with torch.inference_mode():
+            outputs = module(torch.from_numpy(frame))
+        return dict(zip((*OUTPUTS, *PROBES), (o.numpy() for o in outputs), strict=True))
+
+    validation = frames(3, seed=7)
+
+    def metric(infer: Infer) -> float:
+        return float(np.mean([np.asarray(infer(f)["scores"]).max() > 0.5 for f in validation]))
+
+    return ExportRequest(
+        name="tiny",
+        module=module,
+        reference=reference,
+        input_name="frame",
+        outputs=OUTPUTS,
+        probes=PROBES,
+        labels=("car", "person", "light"),
+        preprocess=Preprocess(size_hw=SIZE_HW, mean=(127.0,) * 3, std=(128.0,) * 3),
+        decode=Decode(max_detections=K, score_threshold=0.5, stride=STRIDE),
+        calibration=frames(4, seed=1),
+        frames=frames(3, seed=2),
+        metric=metric,
+        metric_name="hit",
+        max_drop=0.5,
+        targets=targets,
+        provenance=Provenance(
+            edgetl="0",
+            created="2025-01-01T00:00:00Z",
+            architecture="tiny",
+            weights="random",
+            weights_sha256="0" * 64,
+            weights_licence="none",
+            dataset="squares",
+            dataset_sha256="0" * 64,
+            machine="test",
+        ),
+        latency_runs=5,
+    )
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """One export that tests only read."""
+    return export(request_of(TinyDetector()), tmp_path_factory.mktemp("export") / "tiny.bundle", say=lambda text: None)
+
+
+@pytest.fixture
+def bundle(exported: Exported, tmp_path: Path) -> Path:
+    """A copy of it that a test may spoil."""
+    folder = tmp_path / "tiny.bundle"
+    folder.mkdir()
+    for name, data in snapshot(exported.bundle).items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def test_the_bundle_is_whole_and_alone(exported: Exported) -> None:
+    manifest = open_bundle(exported.bundle).manifest
+    assert manifest == exported.manifest
+    assert [p.name for p in exported.bundle.parent.iterdir()] == ["tiny.bundle"]
+    assert set(snapshot(exported.bundle)) == {*manifest.files, "manifest.json"}
+    assert {"model.fp32.onnx", "model.int8.onnx", "labels.txt", "report.html", "golden.npz"} == set(manifest.files)
+    assert (exported.bundle / "labels.txt").read_text().split() == ["car", "person", "light"]
+    assert manifest.targets["cpu"].deployable
+
+
+def test_the_contract_is_the_graphs_own(exported: Exported) -> None:
+    manifest = exported.manifest
+    assert [(t.name, t.dtype, t.shape) for t in manifest.inputs] == [("frame", "uint8", (1, *SIZE_HW, 3))]
+    assert [(t.name, t.dtype, t.shape) for t in manifest.outputs] == [
+        ("boxes", "float32", (1, K, 4)),
+        ("scores", "float32", (1, K)),
+        ("classes", "int64", (1, K)),
+    ]
+
+
+def test_every_hop_is_recorded(exported: Exported) -> None:
+    hops = {h.hop: h for h in exported.manifest.hops}
+    assert list(hops)[:3] == ["torch", "onnx", "fold-input"]
+    assert "onnxruntime/fp32" in hops and "onnxruntime/int8" in hops
+    assert all(h.passed and h.max_rel_error < 1e-4 for h in list(hops.values())[:3])
+    assert "folded" in hops["fold-input"].note
+    assert 0 < hops["onnxruntime/int8"].max_rel_error < 0.2, "INT8 is float, or broken"
+    assert {f"{r.engine}/{r.variant}" for r in exported.manifest.latencies} == set(list(hops)[3:])
+    assert exported.seconds and all(s >= 0 for s in exported.seconds.values())
+
+
+def test_golden_samples_replay(exported: Exported) -> None:
+    bundle = open_bundle(exported.bundle)
+    assert len(read_golden(bundle).frames) == 3
+    engine = load_bundle_engine(bundle)
+    report = replay_golden(bundle, engine)
+    engine.close()
+    assert (report.ok, report.compared) == (True, 3)
+    assert report.worst_rel_error < 1e-6, "the same engine on the same machine"
+
+
+def test_golden_samples_tell_another_network_apart(bundle: Path) -> None:
+    """The gate can fail: outputs of other frames are not accepted."""
+    opened = open_bundle(bundle)
+    golden = dict(np.load(bundle / "golden.npz"))
+    golden["frames"] = golden["frames"][::-1].copy()
+    np.savez_compressed(bundle / "golden.npz", **golden)
+    engine = load_bundle_engine(opened)
+    assert not replay_golden(opened, engine).ok
+    engine.close()
+
+
+FILES = ("model.fp32.onnx", "model.int8.onnx", "labels.txt", "report.html", "golden.npz")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_altered_file_is_refused(bundle: Path, name: str) -> None:
+    data = bytearray((bundle / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (bundle / name).write_bytes(bytes(data))
+    with pytest.raises(BundleError, match=f"{name}.* was altered"):
+        open_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
+def test_a_truncated_or_missing_file_is_refused(bundle: Path, name: str) -> None:
+    data = (bundle / name).read_bytes()
+    (bundle / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(BundleError, match=name):
+        open_bundle(bundle)
+    (bundle / name).unlink()
+    with pytest.raises(BundleError, match=name):
+        open_bundle(bundle)
+
+
+def test_a_second_export_to_the_same_place_loses_nothing(bundle: Path) -> None:
+    before = snapshot(bundle)
+    with pytest.raises(InputError, match="--force"):
+        export(request_of(TinyDetector()), bundle, say=lambda text: None)
+    assert snapshot(bundle) == before
+
+
+def nothing_left(out: Path) -> bool:
+    return not out.exists() and list(out.parent.iterdir()) == []
+
+
+def test_a_network_that_ignores_its_input_is_not_shipped(tmp_path: Path) -> None:
+    out = tmp_path / "place" / "blind.bundle"
+    with pytest.raises(GateFailed, match="same output for different frames"):
+        export(request_of(TinyDetector(blind=True)), out, say=lambda text: None)
+    assert nothing_left(out)
+
+
+@pytest.mark.parametrize("value", [1.0, math.nan], ids=["other weights", "not a number"])
+def test_a_graph_that_is_not_the_reference_is_not_shipped(tmp_path: Path, value: float) -> None:
+    """What was measured in torch is another network than the one that is exported."""
+    other = TinyDetector().eval()
+    with torch.no_grad():
+        other.second.bias += value
+    request = dataclasses.replace(request_of(TinyDetector()), reference=request_of(other).reference)
+    out = tmp_path / "place" / "other.bundle"
+    with pytest.raises(GateFailed, match="'onnx' broke the network: heat differs"):
+        export(request, out, say=lambda text: None)
+    assert nothing_left(out)
+
+
+def test_a_failed_export_with_force_keeps_the_old_bundle(bundle: Path) -> None:
+    before = snapshot(bundle)
+    with pytest.raises(GateFailed):
+        export(request_of(TinyDetector(blind=True)), bundle, force=True, say=lambda text: None)
+    assert snapshot(bundle) == before
+    assert [p.name for p in bundle.parent.iterdir()] == ["tiny.bundle"]
+
+
+def test_no_calibration_frames(tmp_path: Path) -> None:
+    request = dataclasses.replace(request_of(TinyDetector()), calibration=[])
+    out = tmp_path / "place" / "tiny.bundle"
+    with pytest.raises(InputError, match="no calibration frames"):
+        export(request, out, say=lambda text: None)
+    assert nothing_left(out)
+
+
+def test_a_budget_that_nothing_meets(tmp_path: Path) -> None:
+    """The metric of the engines lies under torch's: nothing is chosen, nothing is left."""
+    request = request_of(TinyDetector())
+    torch_itself = request.reference
+    request = dataclasses.replace(request, metric=lambda infer: 0.9 if infer is torch_itself else 0.1)
+    out = tmp_path / "place" / "tiny.bundle"
+    with pytest.raises(GateFailed, match="--max-drop"):
+        export(request, out, say=lambda text: None)
+    assert nothing_left(out)
+
+
+def test_an_unknown_target_is_refused_before_any_work(tmp_path: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(InputError, match="no target 'toaster'") as caught:
+        export(request_of(TinyDetector(), targets=("cpu", "toaster")), tmp_path / "x.bundle", say=said.append)
+    assert all(name in caught.value.remedy for name in TARGETS)
+    assert said == [] and list(tmp_path.iterdir()) == []
