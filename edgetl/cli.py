@@ -143,6 +143,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"--config {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"--config {path}: not a text file", remedy="give YAML or JSON") from error
     try:
         if path.suffix == ".json":
             settings = json.loads(text)

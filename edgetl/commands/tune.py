@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crop", type=size_wxh, metavar="WxH", help="training crop (default: --size)")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--probe-epochs", type=int, default=2, help="passes over cached frozen features first")
-    parser.add_argument("--batch", type=count, default=8)
+    parser.add_argument("--batch", type=count, default=4)
     parser.add_argument("--head-lr", type=float, default=1.5e-3)
     parser.add_argument("--backbone-lr", type=float, default=6e-4)
     parser.add_argument("--freeze-stride", type=int, choices=[0, 4, 8], default=4, help="0 trains every layer")

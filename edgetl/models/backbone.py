@@ -109,9 +109,13 @@ def _package_weights(name: str) -> Path:
 def _read_state(path: Path) -> dict[str, Tensor]:
     import torch
 
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict):
-        raise InputError(f"{path}: not a state dict, found {type(state).__name__}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        raise InputError(f"{path}: not a file of weights ({reason})", remedy="give a torch state dict") from error
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise InputError(f"{path}: not a state dict, found {type(state).__name__}", remedy="give a torch state dict")
     return state
 
 
@@ -139,6 +143,9 @@ def _load_state(module: nn.Module, state: dict[str, Tensor], *, source: str) -> 
             f"{source}: weights of another architecture, {problem} (first: {(missing or shapes)[0]})",
             remedy="give weights of this backbone",
         )
+    spoiled = [k for k in own if k in state and not state[k].isfinite().all()]
+    if spoiled:
+        raise InputError(f"{source}: {spoiled[0]} holds NaN or infinity", remedy="give other weights")
     module.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
 
 

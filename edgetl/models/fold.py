@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
     folded = copy.deepcopy(module)
     for parent in list(folded.modules()):
         children = list(parent.named_children())
-        for (name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
+        for (name, conv), (norm_name, norm) in pairwise(children):
             if isinstance(conv, nn.Conv2d) and _fits(conv, norm):
                 setattr(parent, name, _fused(conv, norm))
                 setattr(parent, norm_name, getattr(norm, "act", None) or nn.Identity())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import cv2
@@ -19,6 +20,7 @@ WALLS: tuple[Bgr, ...] = (
     (92, 108, 156), (74, 92, 132), (150, 176, 190), (186, 200, 206), (140, 150, 154), (120, 152, 186), (168, 180, 168),
     (104, 112, 118), (150, 166, 204), (176, 158, 140),
 )  # fmt: skip
+TILES: tuple[Bgr, ...] = ((52, 62, 128), (74, 76, 82), (48, 70, 104))
 PX_PER_M = 16
 BAY_M, BAYS, FLOORS = 3.0, 7, 6
 FLOOR_M = 3.1
@@ -28,25 +30,28 @@ STYLES = 4
 
 
 class Facade:
-    """A wall picture (H, W, 3) uint8, its lit windows (H, W) uint8, and both at smaller sizes on demand."""
+    """A wall picture with its lit windows as fourth channel, (H, W, 4) uint8, and the same smaller on demand.
+
+    Four channels are warped in half the time of three.
+    """
 
     def __init__(self, picture: U8, lit: U8) -> None:
-        self._sizes: dict[tuple[int, int], tuple[U8, U8]] = {(0, 0): (picture, lit)}
+        self._sizes: dict[tuple[int, int], U8] = {(0, 0): np.dstack([picture, lit])}
         self.size_hw = lit.shape[0], lit.shape[1]
 
-    def near_size(self, wide_px: float, high_px: float) -> tuple[U8, U8]:
-        """Picture and windows, halved as often as keeps them at least this size."""
+    def near_size(self, wide_px: float, high_px: float) -> U8:
+        """The picture, halved as often as keeps it at least this size."""
         h, w = self.size_hw
-        key = tuple(min(max(int(np.log2(have / max(need, 1.0))), 0), 5) for have, need in ((w, wide_px), (h, high_px)))
-        found = self._sizes.get((key[0], key[1]))
+        return self._halved(*(min(max(int(math.log2(a / max(b, 1.0))), 0), 5) for a, b in ((w, wide_px), (h, high_px))))
+
+    def _halved(self, across: int, up: int) -> U8:
+        """The picture halved this often, from the next larger one."""
+        found = self._sizes.get((across, up))
         if found is None:
-            size = (max(w >> key[0], 2), max(h >> key[1], 2))
-            picture, lit = self._sizes[0, 0]
-            found = (
-                np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8),
-                np.asarray(cv2.resize(lit, size, interpolation=cv2.INTER_AREA), np.uint8),
-            )
-            self._sizes[key[0], key[1]] = found
+            larger = self._halved(across - (across >= up), up - (across < up))
+            size = (max(self.size_hw[1] >> across, 2), max(self.size_hw[0] >> up, 2))
+            found = np.asarray(cv2.resize(larger, size, interpolation=cv2.INTER_AREA), np.uint8)
+            self._sizes[across, up] = found
         return found
 
 
@@ -141,25 +146,22 @@ def paint_building(canvas: Canvas, b: Building, base: F64, lighting: Lighting) -
 
     base: ego x, y (4, 2) of the corners, the front's near and far end first, then around the building.
     """
-    a, front_end, _, back = base
-    if max(a[1], front_end[1]) < NEAR_WALL_M:
+    a, end, _, back = base.tolist()
+    if max(a[1], end[1]) < NEAR_WALL_M:
         return
-    distance = float(np.hypot(*((a + front_end) / 2)))
-    glow = lighting.look.glow**2
-    for quad, front in (((a, back), False), ((a, front_end), True)):
-        p, q = quad
-        normal = np.array([q[1] - p[1], p[0] - q[0]])
-        normal = normal / max(float(np.hypot(*normal)), 1e-6)
-        middle = (p + q) / 2
-        normal = -normal if float(normal @ middle) > 0 else normal
-        ambient, directed = lighting.at(float(middle[0]), max(float(middle[1]), 1.0))
-        gain = (ambient + directed * max(float(normal @ lighting.sun[:2]), 0.0)) * b.tint
-        canvas.enter(BUILDING, gain, lighting.haze, lighting.clear(distance))
+    clear = lighting.clear(math.hypot(a[0] + end[0], a[1] + end[1]) / 2)
+    sun_x, sun_y = lighting.sun[:2].tolist()
+    for p, q, front in ((a, back, False), (a, end, True)):
+        across, along = q[1] - p[1], p[0] - q[0]
+        x, y = (p[0] + q[0]) / 2, (p[1] + q[1]) / 2
+        facing = (sun_x * across + sun_y * along) / max(math.hypot(across, along), 1e-6)
+        facing = -facing if across * x + along * y > 0 else facing
+        ambient, directed = lighting.at(x, max(y, 1.0))
+        canvas.enter(BUILDING, (ambient + directed * max(facing, 0.0)) * b.tint, lighting.haze, clear)
         bays = min(max(round((b.s1 - b.s0 if front else b.depth_m) / BAY_M), 1), BAYS)
         share = (bays / BAYS, b.floors / FLOORS)
-        _hang(canvas, facade(b.style, b.variant, front), share, glow, (p, q), b.height_m)
-    gain = lighting.flat(float(a[0]), max(float(a[1]), 1.0))
-    canvas.enter(BUILDING, gain, lighting.haze, lighting.clear(distance))
+        _hang(canvas, facade(b.style, b.variant, front), share, lighting.look.glow**2, (p, q), b.height_m)
+    canvas.enter(BUILDING, lighting.flat(a[0], max(a[1], 1.0)), lighting.haze, clear)
     _roof(canvas, b, base)
 
 
@@ -167,26 +169,25 @@ def _roof(canvas: Canvas, b: Building, corners: F64) -> None:
     a, e, e2, a2 = corners
     h = b.height_m
     if not b.gable:
-        for lift, k in ((0.35, 0.72), (0.12, 0.55)):
-            strip = np.array([[*a, h - 0.1], [*e, h - 0.1], [*e, h + lift], [*a, h + lift]])
-            canvas.polygon3(strip, canvas.tone(b.wall, k))
+        strips = [np.array([[*a, h - 0.1], [*e, h - 0.1], [*e, h + lift], [*a, h + lift]]) for lift in (0.35, 0.12)]
+        canvas.polygons3(strips, [canvas.tone(b.wall, 0.72), canvas.tone(b.wall, 0.55)])
         return
     ridge = h + min(b.depth_m * 0.32, 3.2)
     ma, me = (a + a2) / 2, (e + e2) / 2
-    rng = np.random.default_rng(b.seed)
-    tile = tuple(
-        float(v) for v in np.array([[52, 62, 128], [74, 76, 82], [48, 70, 104]][b.seed % 3]) * rng.uniform(0.8, 1.15)
-    )
-    over = (a - a2) / max(float(np.hypot(*(a - a2))), 1e-6) * 0.4
-    canvas.polygon3(np.array([[*a, h], [*a2, h], [*ma, ridge]]), canvas.tone(b.wall, 0.85))
-    canvas.polygon3(
-        np.array([[*(a + over), h - 0.2], [*(e + over), h - 0.2], [*me, ridge], [*ma, ridge]]),
-        canvas.tone((tile[0], tile[1], tile[2])),
-    )
+    bright = np.random.default_rng(b.seed).uniform(0.8, 1.15)
+    over = (a - a2) / max(math.hypot(*(a - a2)), 1e-6) * 0.4
+    gable = np.array([[*a, h], [*a2, h], [*ma, ridge]])
+    slope = np.array([[*(a + over), h - 0.2], [*(e + over), h - 0.2], [*me, ridge], [*ma, ridge]])
+    canvas.polygons3([gable, slope], [canvas.tone(b.wall, 0.85), canvas.tone(TILES[b.seed % 3], bright)])
 
 
 def _hang(
-    canvas: Canvas, wall: Facade, share: tuple[float, float], glow: float, ends: tuple[F64, F64], height: float
+    canvas: Canvas,
+    wall: Facade,
+    share: tuple[float, float],
+    glow: float,
+    ends: tuple[list[float], list[float]],
+    height: float,
 ) -> None:
     """A share (across, up) of a façade on the upright wall between two ego points, cut where it passes the camera."""
     p, q = ends
@@ -194,31 +195,30 @@ def _hang(
         return
     u0, u1 = 0.0, 1.0
     if min(p[1], q[1]) < NEAR_WALL_M:
-        cut = float((NEAR_WALL_M - p[1]) / (q[1] - p[1]))
+        cut = (NEAR_WALL_M - p[1]) / (q[1] - p[1])
         u0, u1 = (cut, 1.0) if p[1] < q[1] else (0.0, cut)
-    a, e = p + (q - p) * u0, p + (q - p) * u1
+    a, e = ([p[i] + (q[i] - p[i]) * u for i in (0, 1)] for u in (u0, u1))
     uv, _ = canvas.camera.project(np.array([[*a, height], [*e, height], [*e, 0.0], [*a, 0.0]]))
     h, w = canvas.owner.shape
-    x0, y0 = np.maximum(np.floor(uv.min(axis=0)), 0).astype(int).tolist()
-    x1, y1 = np.minimum(np.ceil(uv.max(axis=0)) + 1, (w, h)).astype(int).tolist()
-    if x1 - x0 < 1 or y1 - y0 < 1:
+    us, vs = uv[:, 0].tolist(), uv[:, 1].tolist()
+    x0, y0 = max(math.floor(min(us)), 0), max(math.floor(min(vs)), 0)
+    x1, y1 = min(math.ceil(max(us)) + 1, w), min(math.ceil(max(vs)) + 1, h)
+    if x1 <= x0 or y1 <= y0:
         return
-    wide = abs(float(uv[1, 0] - uv[0, 0])) / (u1 - u0) / share[0]
-    picture, lamp = wall.near_size(wide, float(np.ptp(uv[:, 1])) / share[1])
+    picture = wall.near_size(abs(us[1] - us[0]) / (u1 - u0) / share[0], (max(vs) - min(vs)) / share[1])
     th, tw = picture.shape[:2]
     left, right, upper = u0 * share[0] * tw, u1 * share[0] * tw, (1 - share[1]) * th
     source = np.array([[left, upper], [right, upper], [right, th], [left, th]], np.float32)
-    offset = np.array([x0, y0], np.float64)
-    matrix = cv2.getPerspectiveTransform(source, (uv - offset).astype(np.float32))
+    matrix = cv2.getPerspectiveTransform(source, (uv - (x0, y0)).astype(np.float32))
     size = (x1 - x0, y1 - y0)
     mask = np.zeros((size[1], size[0]), np.uint8)
     corners = fixed(uv)
     cv2.fillConvexPoly(mask, corners - np.array([x0 << SHIFT, y0 << SHIFT], np.int32), 255, cv2.LINE_8, SHIFT)
     warped = cv2.warpPerspective(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    warped = canvas.lit_picture(warped)
+    lit = canvas.lit_picture(cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR))
     if glow > 0.1:
-        light = cv2.warpPerspective(lamp, matrix, size, flags=cv2.INTER_LINEAR)
-        warm = np.array([0.42, 0.72, 0.9]) * glow * canvas.clear
-        cv2.add(warped, cv2.merge([cv2.convertScaleAbs(light, alpha=k) for k in warm.tolist()]), warped)
-    cv2.copyTo(warped, mask, canvas.image[y0:y1, x0:x1])
+        lamp = cv2.extractChannel(warped, 3)
+        warm = [k * glow * canvas.clear for k in (0.42, 0.72, 0.9)]
+        cv2.add(lit, cv2.merge([cv2.convertScaleAbs(lamp, alpha=k) for k in warm]), lit)
+    cv2.copyTo(lit, mask, canvas.image[y0:y1, x0:x1])
     cv2.fillConvexPoly(canvas.owner, corners, BUILDING, cv2.LINE_8, SHIFT)

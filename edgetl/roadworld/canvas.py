@@ -124,6 +124,23 @@ class Canvas:
         if len(cam) >= 3:
             self.polygon(self.camera.to_pixels(cam), colour, own=own)
 
+    def polygons3(self, shapes: list[F64], colours: list[tuple[float, ...]], *, owning: int | None = None) -> None:
+        """Polygons (N, 3) in the ego frame, painted in this order; only the first `owning` take their pixels."""
+        owning = len(shapes) if owning is None else owning
+        cam = self.camera.to_camera(np.concatenate(shapes))
+        if cam[:, 2].min() < NEAR_M:
+            for k, (shape, colour) in enumerate(zip(shapes, colours, strict=True)):
+                self.polygon3(shape, colour, own=k < owning)
+            return
+        uv = self.camera.to_pixels(cam)
+        if owning:
+            self.grow(uv[: sum(len(s) for s in shapes[:owning])])
+        points = fixed(uv)
+        start = 0
+        for k, (shape, colour) in enumerate(zip(shapes, colours, strict=True)):
+            self.fill(points[start : start + len(shape)], colour, own=k < owning)
+            start += len(shape)
+
     def capsule(self, a: F64, b: F64, ra: float, rb: float, colour: tuple[float, ...], *, own: bool = True) -> None:
         """A limb from pixel a to pixel b with end radii in pixels."""
         self.polygon(capsule_outline(a, b, ra, rb), colour, own=own)

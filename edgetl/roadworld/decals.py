@@ -146,17 +146,22 @@ class Mirror:
         cv2.fillConvexPoly(self._cover, fixed(box - (0, self._top)), 230, cv2.LINE_AA, SHIFT)
 
     def lay(self, ground: U8, hard: U8, sky_bgr: F64, wet: float) -> None:
-        """Mix the mirror image and the sky's shine into the lit ground (R, W, 3); hard (R, W) is 0..255."""
-        rows = ground.shape[0]
-        size = (max(ground.shape[1] // 2, 1), max(rows // 2, 1))
-        small = cv2.blur(cv2.resize(self._picture, size, interpolation=cv2.INTER_AREA), (3, 13))
+        """Mix the mirror image and the sky's shine into the lit ground (R, W, 3); hard (R, W) is 0..255.
+
+        What is added, and what it leaves of the ground, is worked out at half the size: reflections are soft.
+        """
+        rows, columns = hard.shape
+        size = (max(columns // 2, 1), max(rows // 2, 1))
+        picture = cv2.blur(cv2.resize(self._picture, size, interpolation=cv2.INTER_AREA), (3, 13))
         cover = cv2.blur(cv2.resize(self._cover, size, interpolation=cv2.INTER_AREA), (3, 13))
-        full = (ground.shape[1], rows)
-        picture = cv2.resize(small, full).astype(np.float32)
-        alpha = cv2.resize(cover, full).astype(np.float32) * np.float32(0.5 * wet / 255)
-        slope = np.linspace(0.42, 0.1, rows, dtype=np.float32)[:, None] * np.float32(wet)
-        weight = hard.astype(np.float32) * np.float32(1 / 255)
-        mixed = ground + (np.asarray(sky_bgr, np.float32) - ground) * (slope * weight)[..., None]
-        mixed *= (1 - 0.6 * alpha * weight)[..., None]
-        mixed += picture * (alpha * weight)[..., None]
-        ground[:] = np.clip(mixed, 0, 255).astype(np.uint8)
+        weight = cv2.resize(hard, size, interpolation=cv2.INTER_AREA).astype(np.float32) * np.float32(1 / 255)
+        mirrored = cover.astype(np.float32) * weight
+        mirrored *= np.float32(0.5 * wet / 255)
+        sheen = np.linspace(0.42, 0.1, size[1], dtype=np.float32)[:, None] * np.float32(wet) * weight
+        left = 1 - np.float32(0.6) * mirrored
+        shine = cv2.multiply(picture, cv2.merge([mirrored] * 3), dtype=cv2.CV_8U)
+        sky = sheen * left
+        cv2.add(shine, cv2.merge([cv2.convertScaleAbs(sky, alpha=k) for k in sky_bgr.tolist()]), shine)
+        kept = cv2.resize(cv2.convertScaleAbs((1 - sheen) * left, alpha=255), (columns, rows))
+        cv2.multiply(ground, cv2.merge([kept] * 3), ground, scale=1 / 255)
+        cv2.add(ground, cv2.resize(shine, (columns, rows)), ground)

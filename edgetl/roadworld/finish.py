@@ -7,7 +7,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from edgetl.roadworld.noise import F32, U8, sensor_tile
+from edgetl.roadworld.noise import U8, sensor_tile
 from edgetl.roadworld.scene import Look
 
 
@@ -29,10 +29,10 @@ def _streaks(h: int, w: int) -> U8:
 
 
 @lru_cache(maxsize=8)
-def _vignette(h: int, w: int, strength: float) -> F32:
+def _vignette(h: int, w: int, strength: float) -> U8:
     y, x = np.ogrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
     fall = 1 - strength * ((x * x + y * y) / 2) ** 1.2
-    return np.repeat(fall[..., None], 3, axis=2).astype(np.float32)
+    return np.repeat((255 * fall[..., None]).round().astype(np.uint8), 3, axis=2)
 
 
 def rain_in_air(image: U8, rng: np.random.Generator, light: float) -> None:
@@ -72,7 +72,7 @@ def sensor(image: U8, look: Look, rng: np.random.Generator) -> U8:
     """Lens blur, vignette, tone curve and noise."""
     h, w = image.shape[:2]
     soft = cv2.GaussianBlur(image, (0, 0), look.blur_px * h / 360)
-    soft = cv2.multiply(soft, _vignette(h, w, round(look.vignette, 2)), dtype=cv2.CV_8U)
+    soft = cv2.multiply(soft, _vignette(h, w, round(look.vignette, 2)), scale=1 / 255)
     soft = cv2.LUT(soft, tone_table(look))
     tile = sensor_tile()
     if h > tile.shape[0] - 64 or w > tile.shape[1] - 64:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,6 +42,11 @@ from edgetl.roadworld.street import paint_mast, paint_tree
 from edgetl.roadworld.vehicles import body
 
 F64 = NDArray[np.float64]
+
+
+_HARD = np.full(256, 255, np.uint8)
+"""How well a kind of ground mirrors when wet."""
+_HARD[[TERRAIN, SIDEWALK]] = 0, 150
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class Frame:
         sky = self.sky.window(self.pose.heading_rad)
         rows = min(len(sky), h)
         image[:rows] = sky[:rows]
-        image[rows:] = scene.look.haze_bgr
+        image[rows:top] = scene.look.haze_bgr
         self.canvas = Canvas(image, camera)
         self.shadows = Shadows(camera, self.light, top)
         self.mirror = Mirror(camera, top) if scene.look.wet else None
@@ -126,8 +132,7 @@ class Frame:
         kind[:] = kinds
         out[:] = self.ground.shine(colour, self.shadows.finish(), self.light)
         if self.mirror:
-            hard = np.where(kinds == TERRAIN, 0, np.where(kinds == SIDEWALK, 150, 255)).astype(np.uint8)
-            self.mirror.lay(out, hard, np.array(scene.look.sky_low) * 0.9, scene.look.wet)
+            self.mirror.lay(out, cv2.LUT(kinds, _HARD), np.array(scene.look.sky_low) * 0.9, scene.look.wet)
 
     def _collect(self) -> None:
         """Gather what is in reach, with its shadows and mirror images."""

@@ -51,7 +51,8 @@ class Strip:
     """The road seen from above at falling resolutions along s, and what each cell is (ROAD, MARKING, ...).
 
     kind (ROWS, COLS) uint8. The surface is kept as brightness without and with paint, and coloured where and at
-    the resolution that a picture asks for: one still shows little of it.
+    the resolution that a picture asks for: one still shows little of it. Four channels, the last unused, are looked
+    up in half the time of three.
     """
 
     def __init__(self, bare: U8, paint: U8, striped: NDArray[np.intp], colours: tuple[F64, F64], kind: U8) -> None:
@@ -59,17 +60,15 @@ class Strip:
         colours: of the surface (COLS, 3) and of the paint (S, 3), 0..255."""
         self.kind = kind
         self._striped = striped
-        self._surface: U8 = np.empty((BLOCK, COLS, 3), np.uint8)
-        self._surface[:] = np.minimum(colours[0], 255).astype(np.uint8)
-        self._paint: F32 = (colours[1] / 128).astype(np.float32)
+        self._surface, self._paint = (_rows_of(c) for c in colours)
         self._planes = [(bare, paint)]
         for _ in range(LEVELS - 1):
             self._planes.append(tuple(cv2.addWeighted(p[0::2], 0.5, p[1::2], 0.5, 0.0) for p in self._planes[-1]))
-        self._levels = [np.empty((len(p), COLS, 3), np.uint8) for p, _ in self._planes]
+        self._levels = [np.empty((len(p), COLS, 4), np.uint8) for p, _ in self._planes]
         self._ready = [np.zeros(max(len(p) // BLOCK, 1), bool) for p, _ in self._planes]
 
     def level(self, level: int, low: float, high: float) -> U8:
-        """The strip (ROWS >> level, COLS, 3) at this resolution; its rows from low to high, modulo its length, are
+        """The strip (ROWS >> level, COLS, 4) at this resolution; its rows from low to high, modulo its length, are
         coloured, others may not be."""
         ready = self._ready[level]
         first, last = int(low - 1) // BLOCK, int(high + 2) // BLOCK
@@ -83,9 +82,17 @@ class Strip:
         rows = slice(block * BLOCK, (block + 1) * BLOCK)
         bare, paint = (p[rows] for p in self._planes[level])
         out = self._levels[level][rows]
-        cv2.multiply(cv2.merge([bare, bare, bare]), self._surface[: len(out)], out, scale=1 / 128)
-        marks = np.minimum(paint[..., None] * self._paint, 255).astype(np.uint8)
-        out[:, self._striped] = cv2.add(np.ascontiguousarray(out[:, self._striped]), marks)
+        cv2.multiply(cv2.merge([bare] * 4), self._surface[: len(out)], out, scale=1 / 128)
+        if len(self._striped):
+            marks = cv2.multiply(cv2.merge([paint] * 4), self._paint[: len(out)], scale=1 / 128)
+            out[:, self._striped] = cv2.add(out[:, self._striped], marks)
+
+
+def _rows_of(colours: F64) -> U8:
+    """BLOCK rows (BLOCK, N, 4) of the same colours (N, 3)."""
+    row = np.zeros((1, len(colours), 4), np.uint8)
+    row[0, :, :3] = np.minimum(colours, 255)
+    return np.repeat(row, BLOCK, axis=0)
 
 
 def make_strip(road: Road, wet: float) -> Strip:
@@ -241,7 +248,7 @@ class Ground:
         """Colour (R, W, 3) and kind (R, W) of the ground from the first ground row down."""
         col, row = self._coordinates(ego_s, pose)
         kind: U8 = cv2.remap(self.strip.kind, col, row, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP)
-        out = np.empty((*col.shape, 3), np.uint8)
+        out = np.empty((*col.shape, 4), np.uint8)
         edges = np.flatnonzero(np.diff(self.level)) + 1
         for a, b in zip([0, *edges], [*edges, len(self.level)], strict=True):
             level = int(self.level[a])
@@ -250,7 +257,7 @@ class Ground:
             ends = part[:, [0, -1]]  # rows run straight across the picture
             strip = self.strip.level(level, float(ends.min()), float(ends.max()))
             cv2.remap(strip, col[a:b], part, cv2.INTER_LINEAR, out[a:b], cv2.BORDER_WRAP)
-        return out, kind
+        return np.asarray(cv2.cvtColor(out, cv2.COLOR_BGRA2BGR), np.uint8), kind
 
     def _coordinates(self, ego_s: float, pose: Pose) -> tuple[F32, F32]:
         """Column and row of the strip for every ground pixel."""
@@ -295,7 +302,8 @@ class Ground:
         """Ground colour (R, W, 3) under light, shadow (R, W; 255 is none) and air."""
         if self._gain is None or len(lighting.lamps):
             self._gain = self._light_map(lighting)
-        shade = cv2.merge([np.multiply(dark, gain, dtype=np.float32) for gain in self._gain])
+        dimmed = dark.astype(np.float32)
+        shade = cv2.merge([dimmed * gain for gain in self._gain])
         lit = cv2.multiply(colour, shade, dtype=cv2.CV_8U)
         out: U8 = cv2.add(lit, self._veil(lighting), lit)
         return out
@@ -305,7 +313,7 @@ class Ground:
         if self._air is None:
             hazed = 1 - np.exp(-lighting.look.haze_per_m * self.forward)
             rows = np.minimum(hazed[:, None] * lighting.haze, 255).astype(np.uint8)
-            self._air = np.repeat(rows[:, None], self.x.shape[1], axis=1)
+            self._air = cv2.resize(rows[:, None], self.x.shape[::-1], interpolation=cv2.INTER_NEAREST)
         return self._air
 
     def _light_map(self, lighting: Lighting) -> list[F32]:
@@ -316,9 +324,7 @@ class Ground:
             return [clear * k for k in sun]
         pools = self._lamp_pools(lighting) if len(lighting.lamps) else np.float32(0)
         parts = zip((0.9 * HEADLIGHT_BGR).tolist(), (0.42 * LAMP_BGR).tolist(), sun.tolist(), strict=True)
-        return [
-            (self.beam * np.float32(h) + pools * np.float32(p) + np.float32(a)) * clear for h, p, a in parts
-        ]
+        return [(self.beam * np.float32(h) + pools * np.float32(p) + np.float32(a)) * clear for h, p, a in parts]
 
     def _lamp_pools(self, lighting: Lighting) -> F32:
         small_x, small_y = self.x[::3, ::4], self.forward[::3, None].astype(np.float32)

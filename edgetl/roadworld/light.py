@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,13 @@ def headlight_pool(x: F64 | F32, y: F64 | F32) -> F64 | F32:
     return np.asarray(spread * reach, dtype=np.asarray(x).dtype)
 
 
+def _headlight(x: float, y: float) -> float:
+    """headlight_pool at one place."""
+    forward = max(y, 0.5)
+    spread = math.exp(-((x / (1.6 + 0.2 * forward)) ** 2))
+    return spread * (1 - math.exp(-forward / 4.0)) / (1.0 + (forward / 19.0) ** 2.2)
+
+
 class Lighting:
     """The light of one frame; lamps (N, 2) are the ego positions below the street lamps that burn."""
 
@@ -29,6 +38,7 @@ class Lighting:
         self.look = look
         self.sun = sun_ego
         self.lamps = lamps
+        self._lamps: list[list[float]] = lamps.tolist()
         self.ambient = np.array(look.ambient)
         self.sunlight = np.array(look.sunlight)
         self.haze = np.array(look.haze_bgr)
@@ -36,17 +46,16 @@ class Lighting:
 
     def clear(self, distance_m: float) -> float:
         """What the air lets through over this distance, 0..1."""
-        return float(np.exp(-self.look.haze_per_m * max(distance_m, 0.0)))
+        return math.exp(-self.look.haze_per_m * max(distance_m, 0.0))
 
     def at(self, x: float, y: float) -> tuple[F64, F64]:
         """(ambient, directed) light, each (3,) BGR, at ego (x, y)."""
         if not self.night:
             return self.ambient, self.sunlight
-        beam = float(headlight_pool(np.array([x]), np.array([y]))[0])
-        light = self.ambient + 0.62 * beam * HEADLIGHT_BGR
-        if len(self.lamps):
-            away = ((self.lamps - (x, y)) ** 2).sum(axis=1)
-            light = light + 0.34 * float(np.exp(-away / 70.0).sum()) * LAMP_BGR
+        light = self.ambient + 0.62 * _headlight(x, y) * HEADLIGHT_BGR
+        if self._lamps:
+            pools = sum(math.exp(-((a - x) ** 2 + (b - y) ** 2) / 70.0) for a, b in self._lamps)
+            light += 0.34 * pools * LAMP_BGR
         return light, self.sunlight
 
     def flat(self, x: float, y: float) -> F64:

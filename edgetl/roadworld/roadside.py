@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgetl.roadworld.buildings import BAY_M, FLOOR_M, STYLES, WALLS
+from edgetl.roadworld.buildings import BAY_M, FLOOR_M, WALLS
 from edgetl.roadworld.ground import CROSS_HALF_M
+from edgetl.roadworld.lots import between, draw
 from edgetl.roadworld.scene import Building, Mast, Road, Setting, Sign, TrafficLight, Tree
 from edgetl.roadworld.signals import SIGN_KINDS
 from edgetl.roadworld.street import SPRITES
@@ -47,10 +48,11 @@ def _building(
     rng: np.random.Generator, span: tuple[float, float], d: float, floors: int, style: int, *, gable: bool
 ) -> Building:
     variant = int(rng.integers(6))
-    b, g, r = (float(v) for v in rng.uniform(0.78, 1.1) * rng.uniform(0.93, 1.07, 3))
+    shade = between(rng, 0.78, 1.1)
+    b, g, r = (shade * between(rng, 0.93, 1.07) for _ in range(3))
     wall = WALLS[(3 * variant + 5 * style) % len(WALLS)]
     return Building(
-        span[0], span[1], d, floors, floors * FLOOR_M + float(rng.uniform(0.0, 0.5)), float(rng.choice([9.0, 12.0])),
+        span[0], span[1], d, floors, floors * FLOOR_M + between(rng, 0.0, 0.5), float(rng.choice([9.0, 12.0])),
         style, variant, (b, g, r), (wall[0] * b, wall[1] * g, wall[2] * r), gable, int(rng.integers(1 << 20)),
     )  # fmt: skip
 
@@ -68,7 +70,7 @@ def _buildings(rng: np.random.Generator, setting: Setting, road: Road, end: floa
             town = setting == "urban"
             width = BAY_M * float(rng.integers(3, 7) if town else rng.integers(3, 5))
             floors = int(rng.integers(2, 7)) if town else int(rng.integers(1, 3))
-            style = int(rng.choice(STYLES, p=[0.34, 0.2, 0.32, 0.14])) if town else int(rng.choice([0, 3]))
+            style = draw(rng, (0.34, 0.2, 0.32, 0.14)) if town else int(rng.choice([0, 3]))
             if not _in_crossing(road, s, s + width, 3.5):
                 d = sign * (line + float(rng.uniform(0, 0.8 if town else 5.0)))
                 out.append(_building(rng, (s, s + width), d, floors, style, gable=not town))
@@ -86,6 +88,7 @@ def _trees(
     spacing = {"urban": float(rng.uniform(14, 40)), "suburban": 11.0, "rural": 8.0}[setting]
     for sign in (1, -1):
         kerb = road.kerb_right_m if sign > 0 else -road.kerb_left_m
+        walled = [(b.s0 - 1, b.s1 + 1, abs(b.d) - 1.2) for b in buildings if b.d * sign > 0]
         s = float(rng.uniform(4, 12))
         while s < end:
             bush = setting != "urban" and rng.random() < 0.3
@@ -96,15 +99,16 @@ def _trees(
             else:
                 away = 2.5 + float(rng.exponential(6.0))
             d = sign * (kerb + away)
-            inside = any(b.s0 - 1 < s < b.s1 + 1 and abs(d) > abs(b.d) - 1.2 and d * b.d > 0 for b in buildings)
+            inside = any([s0 < s < s1 and abs(d) > line for s0, s1, line in walled])
             if not inside and not _in_crossing(road, s, s, 3.0):
-                autumn = np.array([0.7, 0.95, 1.5]) if season and rng.random() < 0.6 else np.ones(3)
-                t = autumn * rng.uniform(0.75, 1.25) * rng.uniform(0.92, 1.08, 3)
-                height = float(rng.uniform(1.0, 2.0)) if bush else float(rng.uniform(4.5, 9.0))
+                autumn = (0.7, 0.95, 1.5) if season and rng.random() < 0.6 else (1.0, 1.0, 1.0)
+                shade = between(rng, 0.75, 1.25)
+                b, g, r = (k * shade * between(rng, 0.92, 1.08) for k in autumn)
+                height = between(rng, 1.0, 2.0) if bush else between(rng, 4.5, 9.0)
                 sprite = int(rng.integers(SPRITES))
                 sprite -= 1 if setting == "urban" and sprite % 5 == 4 else 0
-                out.append(Tree(s, d, height, sprite, (float(t[0]), float(t[1]), float(t[2])), bush))
-            s += spacing * float(rng.uniform(0.4, 1.6))
+                out.append(Tree(s, d, height, sprite, (b, g, r), bush))
+            s += spacing * between(rng, 0.4, 1.6)
     return tuple(out)
 
 
@@ -132,7 +136,7 @@ def _lights(rng: np.random.Generator, road: Road, numbers: Callable[[], int]) ->
     for s_x in road.crossings:
         if rng.random() < 0.12:
             continue
-        lit = ("red", "amber", "green")[int(rng.choice(3, p=[0.4, 0.15, 0.45]))]
+        lit = ("red", "amber", "green")[draw(rng, (0.4, 0.15, 0.45))]
         height = float(rng.uniform(1.15, 1.4))
         s = s_x - CROSS_HALF_M - 1.2
         right, left = road.kerb_right_m + 0.6, road.kerb_left_m - 0.6
@@ -155,7 +159,7 @@ def _signs(
         right = rng.random() < 0.72
         d = road.kerb_right_m + 0.7 if right else road.kerb_left_m - 0.7
         if not _in_crossing(road, s, s, 3.0):
-            kind = SIGN_KINDS[int(rng.choice(len(SIGN_KINDS), p=[0.22, 0.1, 0.1, 0.14, 0.1, 0.09, 0.1, 0.08, 0.07]))]
+            kind = SIGN_KINDS[draw(rng, (0.22, 0.1, 0.1, 0.14, 0.1, 0.09, 0.1, 0.08, 0.07))]
             size = float(rng.uniform(0.78, 1.05))
             yaw = float(rng.normal(0.0, 0.14))
             out.append(Sign(numbers(), s, d, float(rng.uniform(2.15, 2.7)), size, kind, yaw))

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgetl.roadworld.camera import Camera
 from edgetl.roadworld.look import sample_look
+from edgetl.roadworld.lots import draw
 from edgetl.roadworld.roadside import Roadside, sample_roadside
 from edgetl.roadworld.scene import Actor, Domain, Path, Road, Scene, Setting
 from edgetl.roadworld.traffic import sample_traffic
@@ -32,7 +33,7 @@ def _scene(entropy: list[int], size_hw: tuple[int, int], domain: Domain, *, seco
     world, sight, look = (np.random.default_rng(s) for s in np.random.SeedSequence(entropy).spawn(3))
     clip = seconds > 0
     length = STILL_REACH_M + (CLIP_SPEED_MPS * seconds + 40.0 if clip else 0.0)
-    setting: Setting = ("urban", "suburban", "rural")[int(world.choice(3, p=[0.5, 0.35, 0.15]))]
+    setting: Setting = ("urban", "suburban", "rural")[draw(world, (0.5, 0.35, 0.15))]
     path = Path(
         swing_rad=float(world.uniform(0.0, 0.3)) * (0.75 if setting == "urban" else 1.0),
         wavelength_m=float(world.uniform(170, 320)),
@@ -91,7 +92,7 @@ def _crossings(rng: np.random.Generator, setting: Setting, length: float) -> tup
 
 def _road(rng: np.random.Generator, setting: Setting, crossings: tuple[float, ...]) -> Road:
     town = setting != "rural"
-    lanes = int(rng.choice([1, 2], p=[0.62, 0.38]))
+    lanes = 1 + draw(rng, (0.62, 0.38))
     parking = (
         float(rng.choice([0.0, 2.3], p=[0.45, 0.55]))
         if setting == "urban"

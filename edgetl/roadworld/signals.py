@@ -137,12 +137,9 @@ def paint_sign(canvas: Canvas, sign: Sign, place: F64, yaw: float) -> None:
     outline = _outline(sign.kind)
     rings, bars = _FACE[sign.kind]
     r = sign.size_m / 2
-    for i, (scale, tone) in enumerate(rings):
-        points = _plane(place, sign.z_m, yaw, outline[:, 0] * r * scale, outline[:, 1] * r * scale)
-        canvas.polygon3(points, canvas.tone(tone), own=i == 0)
-    if canvas.camera.pixels_per_metre(float(place[1])) * r < 5:
-        return
-    for x, y, half_w, half_h, tone in bars:
-        across = np.array([x - half_w, x + half_w, x + half_w, x - half_w]) * r
-        up = np.array([y - half_h, y - half_h, y + half_h, y + half_h]) * r
-        canvas.polygon3(_plane(place, sign.z_m, yaw, across, up), canvas.tone(tone), own=False)
+    shapes = [outline * scale for scale, _ in rings]
+    tones = [canvas.tone(tone) for _, tone in rings]
+    if canvas.camera.pixels_per_metre(float(place[1])) * r >= 5:
+        shapes += [np.array([[x - w, y - h], [x + w, y - h], [x + w, y + h], [x - w, y + h]]) for x, y, w, h, _ in bars]
+        tones += [canvas.tone(bar[4]) for bar in bars]
+    canvas.polygons3([_plane(place, sign.z_m, yaw, p[:, 0] * r, p[:, 1] * r) for p in shapes], tones, owning=1)

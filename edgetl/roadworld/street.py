@@ -61,22 +61,15 @@ def plant_picture(index: int, bush: bool) -> tuple[U8, U8]:
     return picture, mask
 
 
-def _lit_from(picture: U8, *, right: bool) -> U8:
-    return np.asarray(cv2.flip(picture, 1) if right else picture, np.uint8)
-
-
 @lru_cache(maxsize=160)
-def plant_size(index: int, bush: bool, halved: int, right: bool) -> tuple[U8, U8]:
-    """The plant's picture and mask halved this often, lit from the left or from the right."""
-    if not halved:
-        picture, mask = plant_picture(index, bush)
-        return _lit_from(picture, right=right), _lit_from(mask, right=right)
-    picture, mask = plant_size(index, bush, halved - 1, right)
-    half = (mask.shape[1] // 2, mask.shape[0] // 2)
-    return (
-        np.asarray(cv2.resize(picture, half, interpolation=cv2.INTER_AREA), np.uint8),
-        np.asarray(cv2.resize(mask, half, interpolation=cv2.INTER_AREA), np.uint8),
-    )
+def plant_size(index: int, bush: bool, halved: int, right: bool) -> U8:
+    """The plant with its mask as fourth channel, halved this often, lit from the left or from the right."""
+    if halved:
+        larger = plant_size(index, bush, halved - 1, right)
+        size = (larger.shape[1] // 2, larger.shape[0] // 2)
+        return np.asarray(cv2.resize(larger, size, interpolation=cv2.INTER_AREA), np.uint8)
+    both = np.dstack(plant_picture(index, bush))
+    return np.asarray(cv2.flip(both, 1) if right else both, np.uint8)
 
 
 def paint_tree(canvas: Canvas, tree: Tree, place: F64, lighting: Lighting) -> None:
@@ -90,21 +83,19 @@ def paint_tree(canvas: Canvas, tree: Tree, place: F64, lighting: Lighting) -> No
     if high < 3 or high > 4 * h or uv[0, 0] + wide / 2 < 0 or uv[0, 0] - wide / 2 > w:
         return
     halved = min(max(int(np.log2(192 / high)), 0), 5)
-    picture, mask = plant_size(tree.sprite % SPRITES, tree.bush, halved, bool(lighting.sun[0] > 0))
+    picture = plant_size(tree.sprite % SPRITES, tree.bush, halved, bool(lighting.sun[0] > 0))
     x, y, across, up = round(uv[0, 0] - wide / 2), round(uv[1, 1]), max(round(wide), 2), max(round(high), 2)
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + across, w), min(y + up, h)
     if x0 >= x1 or y0 >= y1:
         return
-    scale_x, scale_y = mask.shape[1] / across, mask.shape[0] / up
-    source = np.array(
-        [[scale_x, 0, (x0 - x + 0.5) * scale_x - 0.5], [0, scale_y, (y0 - y + 0.5) * scale_y - 0.5]]
-    )
+    scale_x, scale_y = picture.shape[1] / across, picture.shape[0] / up
+    source = np.array([[scale_x, 0, (x0 - x + 0.5) * scale_x - 0.5], [0, scale_y, (y0 - y + 0.5) * scale_y - 0.5]])
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    small = cv2.warpAffine(picture, source, (x1 - x0, y1 - y0), flags=how, borderMode=cv2.BORDER_REPLICATE)
-    cover = cv2.warpAffine(mask, source, (x1 - x0, y1 - y0), flags=how, borderMode=cv2.BORDER_REPLICATE)
+    part = cv2.warpAffine(picture, source, (x1 - x0, y1 - y0), flags=how, borderMode=cv2.BORDER_REPLICATE)
+    solid = (cv2.extractChannel(part, 3) > 110).view(np.uint8)
     gain = lighting.flat(float(place[0]), float(place[1])) * np.array(tree.tint)
     canvas.enter(PLANT, gain, lighting.haze, lighting.clear(float(place[1])))
-    canvas.picture(small, (cover > 110).view(np.uint8), x0, y0)
+    canvas.picture(cv2.cvtColor(part, cv2.COLOR_BGRA2BGR), solid, x0, y0)
 
 
 def paint_post(canvas: Canvas, place: F64, points: list[tuple[float, float]], radius_m: float) -> None:

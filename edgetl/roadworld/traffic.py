@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgetl.roadworld.ground import CROSS_HALF_M
+from edgetl.roadworld.lots import between, draw
 from edgetl.roadworld.scene import BUS, CAR, CYCLIST, PERSON, TRUCK, Actor, Bgr, Road, Setting
 from edgetl.roadworld.vehicles import CAR_SHAPES, VARIANTS, body_size
 
@@ -36,10 +37,8 @@ class _Traffic:
 
     def pick(self, tones: tuple[Bgr, ...]) -> Bgr:
         """One of these colours, varied a little."""
-        k = self.rng.uniform(0.82, 1.12)
-        b, g, r = (
-            float(min(c * k * self.rng.uniform(0.95, 1.05), 240)) for c in tones[int(self.rng.integers(len(tones)))]
-        )
+        k = between(self.rng, 0.82, 1.12)
+        b, g, r = (min(c * k * between(self.rng, 0.95, 1.05), 240.0) for c in tones[self.rng.integers(len(tones))])
         return b, g, r
 
     def free(self, s: float, d: float, length: float, width: float) -> bool:
@@ -54,11 +53,11 @@ class _Traffic:
         """Add a vehicle, if there is room."""
         rng = self.rng
         if label == CAR:
-            shape = CAR_SHAPES[int(rng.choice(6, p=[0.27, 0.24, 0.25, 0.1, 0.09, 0.05]))]
+            shape = CAR_SHAPES[draw(rng, (0.27, 0.24, 0.25, 0.1, 0.09, 0.05))]
         elif label == TRUCK:
-            shape = ("box", "flatbed", "tanker")[int(rng.choice(3, p=[0.7, 0.18, 0.12]))]
+            shape = ("box", "flatbed", "tanker")[draw(rng, (0.7, 0.18, 0.12))]
         else:
-            shape = ("city", "minibus")[int(rng.choice(2, p=[0.75, 0.25]))]
+            shape = ("city", "minibus")[draw(rng, (0.75, 0.25))]
         variant = int(rng.integers(VARIANTS))
         size = body_size(shape, variant)
         across = abs(np.sin(yaw)) > 0.7
@@ -153,7 +152,7 @@ def _lanes(t: _Traffic, road: Road, ego_lane: int, length: float, seconds: float
         gone = abs(speed) * seconds if not onward else 0.0
         s = float(rng.uniform(11, 34) if ego else rng.uniform(7, 30)) - (8.0 if seconds and not ego else 0)
         while s < length + gone:
-            label = int(rng.choice([CAR, TRUCK, BUS], p=[0.58, 0.21, 0.21]))
+            label = (CAR, TRUCK, BUS)[draw(rng, (0.58, 0.21, 0.21))]
             room = 4.0 if label == CAR else 8.0
             yaw = (0.0 if onward else np.pi) + float(rng.normal(0, 0.03))
             t.vehicle(s + room / 2, d + float(rng.normal(0, 0.15)), yaw, speed, label, gap=3.0)
@@ -204,7 +203,7 @@ def _crossing(t: _Traffic, road: Road, *, clip: bool) -> None:
         if rng.random() < 0.5:
             left = rng.random() < 0.5
             away = float(rng.uniform(3.5, 9.0))
-            label = int(rng.choice([CAR, TRUCK, BUS], p=[0.6, 0.2, 0.2]))
+            label = (CAR, TRUCK, BUS)[draw(rng, (0.6, 0.2, 0.2))]
             s = s_x + (-2.0 if left else 2.0)
             d = road.kerb_left_m - away if left else road.kerb_right_m + away
             if not clip and rng.random() < 0.4:

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
-from edgetl.roadworld.labels import MASK_NAMES, Rendered
-from edgetl.roadworld.render import check_request, render_clip, render_still
+from edgetl.roadworld.labels import MASK_NAMES, Rendered, RenderedObject
+from edgetl.roadworld.render import check_request, render_clip
 from edgetl.roadworld.scene import CLASSES
+from edgetl.roadworld.stills import MASKS, Still, StillLabels, rendered_stills
 from edgetl_runtime.errors import InputError
 
-JPEG_QUALITY = 92
-MASKS = ("drivable", "lanes", "classes")
+FEW_IMAGES = 32
+"""Fewer are rendered before a worker process has started."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,25 @@ class Written:
 
 
 def write_dataset(
-    out: Path, *, images: int, domain: str, size_hw: tuple[int, int] = (360, 640), seed: int = 0, force: bool = False,
-    val_fraction: float = 0.2, on_image: Callable[[], None] | None = None,
-) -> Written:  # fmt: skip
+    out: Path,
+    *,
+    images: int,
+    domain: str,
+    size_hw: tuple[int, int] = (360, 640),
+    seed: int = 0,
+    force: bool = False,
+    val_fraction: float = 0.2,
+    workers: int = 0,
+    on_image: Callable[[], None] | None = None,
+) -> Written:
     """Render a data set of stills.
 
     OUT/images/{train,val}/000000.jpg, OUT/annotations/{train,val}.json (COCO), OUT/masks/{drivable,lanes,classes}/
     {train,val}/000000.png, OUT/README.txt. The last `val_fraction` of the images are the validation split; every
-    image is a scene, and so a group, of its own. Raises InputError for wrong values, for an existing `out`
-    without force, and when the disk refuses.
+    image is a scene, and so a group, of its own. `workers` processes render (0: as many as there are cores, at most
+    8; fewer than 32 images are rendered in this process); the bytes are the same for any number. As with every use
+    of multiprocessing, a script that calls this needs `if __name__ == "__main__":`. Raises InputError for wrong
+    values, for an existing `out` without force, and when the disk refuses.
     """
     check_request(size_hw, domain)
     if images < 1 or seed < 0 or not 0 <= val_fraction < 1:
@@ -57,31 +67,41 @@ def write_dataset(
             f"can't write {images} images from seed {seed} with {val_fraction:g} of them for validation",
             remedy="use at least 1 image, a seed from 0 up, and a share from 0 to below 1",
         )
+    if workers < 0:
+        raise InputError(f"can't render with {workers} workers", remedy="use 1 or more, or 0 for as many as cores")
     held = min(round(images * val_fraction), images - 1)
     splits = {"train": range(images - held), "val": range(images - held, images)}
     counts = _Counts()
     with _staged(out, force=force, directory=True) as work:
-        for split, indices in splits.items():
-            document = _document(domain, seed, split)
-            for folder in (f"images/{split}", *(f"masks/{m}/{split}" for m in MASKS)):
-                (work / folder).mkdir(parents=True)
-            for k, index in enumerate(indices):
-                picture = render_still(seed, index, size_hw=size_hw, domain=domain)
-                _write_image(work, split, k, picture)
-                _annotate(document, split, k, index, picture)
-                counts.add(picture)
+        for folder in ("images", *(f"masks/{m}" for m in MASKS)):
+            for split in splits:
+                (work / folder / split).mkdir(parents=True)
+        (work / "annotations").mkdir()
+        stills = [Still(work, split, k, index) for split, part in splits.items() for k, index in enumerate(part)]
+        documents = {split: _document(domain, seed, split) for split in splits}
+        with rendered_stills(stills, seed, size_hw, domain, workers if images >= FEW_IMAGES else 1) as labels:
+            for still, found in zip(stills, labels, strict=True):
+                _annotate(documents[still.split], still, size_hw, found)
+                counts.add(found.objects)
                 if on_image:
                     on_image()
-            (work / "annotations").mkdir(exist_ok=True)
+        for split, document in documents.items():
             (work / "annotations" / f"{split}.json").write_text(json.dumps(document), encoding="utf-8")
         (work / "README.txt").write_text(_readme(images, held, domain, seed, size_hw), encoding="utf-8")
     return counts.written(out)
 
 
 def write_clip(
-    path_mp4: Path, *, seconds: float, fps: float = 30.0, size_hw: tuple[int, int] = (360, 640), domain: str = "day",
-    seed: int = 0, force: bool = False, on_frame: Callable[[], None] | None = None,
-) -> Written:  # fmt: skip
+    path_mp4: Path,
+    *,
+    seconds: float,
+    fps: float = 30.0,
+    size_hw: tuple[int, int] = (360, 640),
+    domain: str = "day",
+    seed: int = 0,
+    force: bool = False,
+    on_frame: Callable[[], None] | None = None,
+) -> Written:
     """Render a drive as MP4 (mpeg4), and its labels as PATH.labels.jsonl: one frame a line.
 
     Raises InputError for wrong values, a name that does not end in .mp4, an existing file without force, and
@@ -104,7 +124,7 @@ def write_clip(
                 for k, frame in enumerate(frames):
                     writer.write(frame.image)
                     lines.write(json.dumps(_frame_line(k, frame)) + "\n")
-                    counts.add(frame)
+                    counts.add(frame.objects)
                     if on_frame:
                         on_frame()
         finally:
@@ -169,9 +189,9 @@ class _Counts:
         self.images = self.objects = self.ignored = 0
         self.per_class = dict.fromkeys(CLASSES, 0)
 
-    def add(self, picture: Rendered) -> None:
+    def add(self, objects: tuple[RenderedObject, ...]) -> None:
         self.images += 1
-        for item in picture.objects:
+        for item in objects:
             if item.ignore:
                 self.ignored += 1
             else:
@@ -180,20 +200,6 @@ class _Counts:
 
     def written(self, path: Path) -> Written:
         return Written(path, self.images, self.objects, self.ignored, self.per_class)
-
-
-def _write_image(work: Path, split: str, k: int, picture: Rendered) -> None:
-    _encode(work / f"images/{split}/{k:06d}.jpg", picture.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    for name, mask in zip(MASKS, (picture.drivable, picture.lanes, picture.classes), strict=True):
-        _encode(work / f"masks/{name}/{split}/{k:06d}.png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 3])
-
-
-def _encode(path: Path, array: np.ndarray[Any, np.dtype[np.uint8]], options: list[int]) -> None:
-    """Encode in memory and write as a file, so that a full disk is an OSError."""
-    ok, data = cv2.imencode(path.suffix, array, options)
-    if not ok:
-        raise InputError(f"{path.name}: can't be encoded as {path.suffix}")
-    path.write_bytes(data.tobytes())
 
 
 def _document(domain: str, seed: int, split: str) -> dict[str, Any]:
@@ -205,21 +211,20 @@ def _document(domain: str, seed: int, split: str) -> dict[str, Any]:
     }
 
 
-def _annotate(document: dict[str, Any], split: str, k: int, index: int, picture: Rendered) -> None:
+def _annotate(document: dict[str, Any], still: Still, size_hw: tuple[int, int], found: StillLabels) -> None:
     """Add an image and its objects to a COCO document."""
-    h, w = picture.image.shape[:2]
     document["images"].append(
         {
-            "id": k + 1, "file_name": f"images/{split}/{k:06d}.jpg", "width": w, "height": h,
-            "group": picture.scene_id, "domain": picture.domain, "scene_index": index,
+            "id": still.number + 1, "file_name": f"images/{still.split}/{still.number:06d}.jpg", "width": size_hw[1],
+            "height": size_hw[0], "group": found.scene_id, "domain": found.domain, "scene_index": still.index,
         }
     )  # fmt: skip
-    for item in picture.objects:
+    for item in found.objects:
         x1, y1, x2, y2 = item.box_xyxy
         a1, b1, a2, b2 = item.amodal_xyxy
         document["annotations"].append(
             {
-                "id": len(document["annotations"]) + 1, "image_id": k + 1, "category_id": item.label + 1,
+                "id": len(document["annotations"]) + 1, "image_id": still.number + 1, "category_id": item.label + 1,
                 "bbox": [x1, y1, x2 - x1, y2 - y1], "area": float(item.pixels), "iscrowd": int(item.ignore),
                 "amodal_bbox": [a1, b1, a2 - a1, b2 - b1], "visible": round(item.visible, 3),
                 "distance_m": round(item.distance_m, 2), "object_id": item.object_id,

@@ -29,8 +29,8 @@ class TuneConfig(Frozen, frozen=True, kw_only=True):
     size_hw: tuple[Positive, Positive] = (352, 640)
     crop_hw: tuple[Positive, Positive] = (352, 640)
     epochs: Annotated[int, msgspec.Meta(ge=0)] = 12
-    probe_epochs: Annotated[int, msgspec.Meta(ge=0)] = 3
-    batch: Positive = 8
+    probe_epochs: Annotated[int, msgspec.Meta(ge=0)] = 2
+    batch: Positive = 4
     probe_lr: Rate = 3e-3
     head_lr: Rate = 1.5e-3
     backbone_lr: Rate = 6e-4
