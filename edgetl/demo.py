@@ -41,12 +41,12 @@ class DemoConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How much of everything: images, (height, width) of the network's input, epochs, seconds of clip."""
 
     domain: str = "day"
-    train_images: int = 320
+    train_images: int = 640
     val_images: int = 64
     held_out_images: int = 120
     size_hw: tuple[int, int] = (192, 320)
     source_hw: tuple[int, int] = (360, 640)
-    epochs: int = 9
+    epochs: int = 4
     probe_epochs: int = 3
     clip_seconds: float = 8.0
     seed: int = 0
@@ -130,6 +130,8 @@ def _tune(
         probe_epochs=config.probe_epochs if transfer else 0,
         freeze_stride=4 if transfer else 0,
         head_lr=2e-3,
+        backbone_lr=1e-3,
+        zoom=(0.8, 1.4),
         val_images=config.val_images,
         seed=config.seed,
     )

@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--val", type=float, default=0.2, metavar="SHARE", help="share of the stills for validation (default 0.2)"
     )
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes that render stills (default: one for each core)"
+    )
     parser.add_argument("--force", action="store_true", help="replace OUT once the new one is whole")
 
 
@@ -42,16 +45,29 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         frames = max(round(args.clip * args.fps), 1)
         with Progress("render", frames, unit="frame") as bar:
             done = write_clip(
-                args.out, seconds=args.clip, fps=args.fps, size_hw=size_hw, domain=args.domain, seed=args.seed,
-                force=args.force, on_frame=bar.step,
-            )  # fmt: skip
+                args.out,
+                seconds=args.clip,
+                fps=args.fps,
+                size_hw=size_hw,
+                domain=args.domain,
+                seed=args.seed,
+                force=args.force,
+                on_frame=bar.step,
+            )
         document |= {"kind": "clip", "frames": done.images, "fps": args.fps, "labels": str(labels_path(args.out))}
     else:
         with Progress("render", args.images, unit="image") as bar:
             done = write_dataset(
-                args.out, images=args.images, domain=args.domain, size_hw=size_hw, seed=args.seed, force=args.force,
-                val_fraction=args.val, on_image=bar.step,
-            )  # fmt: skip
+                args.out,
+                images=args.images,
+                domain=args.domain,
+                size_hw=size_hw,
+                seed=args.seed,
+                force=args.force,
+                val_fraction=args.val,
+                workers=args.workers,
+                on_image=bar.step,
+            )
         document |= {"kind": "dataset", "images": done.images}
     counted = ", ".join(f"{n} {name}" for name, n in done.per_class.items() if n)
     sys.stderr.write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
@@ -124,7 +125,7 @@ class Canvas:
         if len(cam) >= 3:
             self.polygon(self.camera.to_pixels(cam), colour, own=own)
 
-    def polygons3(self, shapes: list[F64], colours: list[tuple[float, ...]], *, owning: int | None = None) -> None:
+    def polygons3(self, shapes: list[F64], colours: Sequence[tuple[float, ...]], *, owning: int | None = None) -> None:
         """Polygons (N, 3) in the ego frame, painted in this order; only the first `owning` take their pixels."""
         owning = len(shapes) if owning is None else owning
         cam = self.camera.to_camera(np.concatenate(shapes))
@@ -165,7 +166,7 @@ class Canvas:
         self.polygon(centre + radius * _UNIT, colour, own=own)
 
     def picture(self, bgr: U8, mask: U8, x: int, y: int) -> None:
-        """A picture under a mask (both scaled, and cut to the canvas), its corner at pixel (x, y); light and air apply."""
+        """A picture under a mask, both inside the canvas, its corner at pixel (x, y); light and air apply."""
         place = np.s_[y : y + mask.shape[0], x : x + mask.shape[1]]
         cv2.copyTo(self.lit_picture(bgr), mask, self.image[place])
         cv2.copyTo(np.full_like(mask, self._slot), mask, self.owner[place])

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from edgetl.roadworld.camera import NEAR_M, Camera, Pose, clip_near
 from edgetl.roadworld.canvas import SHIFT, fixed
-from edgetl.roadworld.ground import CROSS_HALF_M, MARKING
 from edgetl.roadworld.light import Lighting
 from edgetl.roadworld.noise import U8
 from edgetl.roadworld.scene import Scene
+from edgetl.roadworld.strip import CROSS_HALF_M, MARKING
 
 F64 = NDArray[np.float64]
 _TURN = np.linspace(0, 2 * np.pi, 16, endpoint=False)

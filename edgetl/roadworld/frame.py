@@ -13,7 +13,7 @@ from edgetl.roadworld.buildings import paint_building
 from edgetl.roadworld.canvas import Canvas
 from edgetl.roadworld.decals import Mirror, Shadows, footprint, paint_crosswalks
 from edgetl.roadworld.finish import drops_on_lens, rain_in_air, sensor
-from edgetl.roadworld.ground import MARKING, ROAD, SIDEWALK, TERRAIN, Ground
+from edgetl.roadworld.ground import Ground
 from edgetl.roadworld.labels import Ledger, Rendered
 from edgetl.roadworld.light import Lighting
 from edgetl.roadworld.mesh import HEAD, INDICATOR, TAIL, paint_mesh, palette
@@ -39,6 +39,7 @@ from edgetl.roadworld.scene import (
 from edgetl.roadworld.signals import paint_light, paint_light_post, paint_sign, paint_sign_post
 from edgetl.roadworld.sky import Sky
 from edgetl.roadworld.street import paint_mast, paint_tree
+from edgetl.roadworld.strip import MARKING, ROAD, SIDEWALK, TERRAIN
 from edgetl.roadworld.vehicles import body
 
 F64 = NDArray[np.float64]

@@ -27,8 +27,8 @@ def headlight_pool(x: F64 | F32, y: F64 | F32) -> F64 | F32:
 def _headlight(x: float, y: float) -> float:
     """headlight_pool at one place."""
     forward = max(y, 0.5)
-    spread = math.exp(-((x / (1.6 + 0.2 * forward)) ** 2))
-    return spread * (1 - math.exp(-forward / 4.0)) / (1.0 + (forward / 19.0) ** 2.2)
+    spread = math.exp(-math.pow(x / (1.6 + 0.2 * forward), 2))
+    return spread * (1 - math.exp(-forward / 4.0)) / (1.0 + math.pow(forward / 19.0, 2.2))
 
 
 class Lighting:

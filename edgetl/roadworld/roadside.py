@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgetl.roadworld.buildings import BAY_M, FLOOR_M, WALLS
-from edgetl.roadworld.ground import CROSS_HALF_M
 from edgetl.roadworld.lots import between, draw
 from edgetl.roadworld.scene import Building, Mast, Road, Setting, Sign, TrafficLight, Tree
 from edgetl.roadworld.signals import SIGN_KINDS
 from edgetl.roadworld.street import SPRITES
+from edgetl.roadworld.strip import CROSS_HALF_M
 
 VISTA_M = 125.0
 """Buildings and trees reach this far beyond the last actor."""
@@ -99,7 +99,7 @@ def _trees(
             else:
                 away = 2.5 + float(rng.exponential(6.0))
             d = sign * (kerb + away)
-            inside = any([s0 < s < s1 and abs(d) > line for s0, s1, line in walled])
+            inside = any(s0 < s < s1 and abs(d) > line for s0, s1, line in walled)
             if not inside and not _in_crossing(road, s, s, 3.0):
                 autumn = (0.7, 0.95, 1.5) if season and rng.random() < 0.6 else (1.0, 1.0, 1.0)
                 shade = between(rng, 0.75, 1.25)

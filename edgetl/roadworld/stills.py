@@ -58,7 +58,7 @@ def rendered_stills(
     """
     render = partial(_render, seed=seed, size_hw=size_hw, domain=domain)
     count = min(workers or min(_cores(), MAX_WORKERS), -(-len(stills) // CHUNK))
-    if count == 1:
+    if count == 1 or multiprocessing.current_process().daemon:  # a daemon may have no children
         yield map(render, stills)
         return
     # A fresh interpreter each: a fork would copy the caller's threads' locks, and torch or CUDA with them.

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgetl.roadworld.ground import CROSS_HALF_M
 from edgetl.roadworld.lots import between, draw
 from edgetl.roadworld.scene import BUS, CAR, CYCLIST, PERSON, TRUCK, Actor, Bgr, Road, Setting
+from edgetl.roadworld.strip import CROSS_HALF_M
 from edgetl.roadworld.vehicles import CAR_SHAPES, VARIANTS, body_size
 
 _PAINTS: tuple[Bgr, ...] = (

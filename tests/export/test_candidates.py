@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +156,28 @@ def test_every_candidate_is_timed_as_often(files: dict[Precision, Path]) -> None
     times = time_candidates(candidates, files, frames()[0], runs=6)
     assert [f"{t.engine}/{t.variant}" for t in times] == [c.key for c in candidates]
     assert all(t.runs == 6 and 0 < t.p50_ms <= t.p95_ms <= t.p99_ms for t in times)
+
+
+CTRL_C = """
+import signal, sys
+import numpy as np
+from pathlib import Path
+from edgetl_export.candidates import Candidate, time_candidates
+signal.signal(signal.SIGINT, lambda number, frame: print("handled"))
+pair = Candidate("fp32", "openvino", "fp32", None)
+twice = [pair, Candidate("again", "openvino", "fp32", None)]
+time_candidates(twice, {"fp32": Path(sys.argv[1])}, np.zeros((1, 64, 96, 3), np.uint8), runs=2)
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+@pytest.mark.skipif("openvino" not in available_engines(), reason="needs openvino")
+def test_ctrl_c_after_timing_is_handled(files: dict[Precision, Path]) -> None:
+    """OpenVINO sets the thread's signal stack: engines freed in the wrong order made the next signal a crash."""
+    ended = subprocess.run(
+        [sys.executable, "-c", CTRL_C, str(files["fp32"])], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout.strip()) == (0, "handled"), ended.stderr
 
 
 def test_an_engine_as_a_function(files: dict[Precision, Path]) -> None:

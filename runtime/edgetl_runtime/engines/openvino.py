@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ class OpenVinoEngine:
         if not Path(model_path).is_file():
             raise EngineError(f"no model at {model_path}")
         self._ov = _openvino()
-        core = self._ov.Core()
+        core = _core(self._ov)
         _check_capability(core, precision)
         config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINT[precision]}
         if threads:
@@ -76,6 +77,16 @@ class OpenVinoEngine:
         """Free the infer request and with it the compiled model."""
         self._request = None
         self._bound = {}
+
+
+@cache
+def _core(ov: Any) -> Any:
+    """One Core for the whole process, never freed.
+
+    Its CPU plugin sets the thread's signal stack and puts the former one back when it goes; with several
+    Cores freed in the order of their making that one is freed memory, and the next Ctrl-C is a crash.
+    """
+    return ov.Core()
 
 
 def _check_capability(core: Any, precision: Precision) -> None:

@@ -13,8 +13,9 @@ from edgetl.roadworld.camera import Camera
 from edgetl.roadworld.labels import FIRST_OBJECT, IGNORE_HEIGHT
 from edgetl.roadworld.order import painting_order
 from edgetl.roadworld.render import Renderer
-from edgetl.roadworld.sample import still_scene
-from edgetl.roadworld.scene import CAR, PERSON, Actor, Path, Scene
+from edgetl.roadworld.sample import clip_scene, still_scene
+from edgetl.roadworld.scene import CAR, PERSON, Actor, Domain, Path, Scene
+from edgetl.roadworld.sky import Sky
 from edgetl.roadworld.vehicles import body_size
 from edgetl_runtime.errors import InputError
 
@@ -167,6 +168,26 @@ def test_clips_keep_their_ids() -> None:
             assert labels.setdefault(o.object_id, o.label) == o.label
             assert abs(o.distance_m - before[o.object_id].distance_m) < 4.0
     assert not np.array_equal(frames[0].image, frames[1].image)
+
+
+@pytest.mark.parametrize("domain", ["day", "night", "fog", "rain"])
+def test_a_frame_does_not_depend_on_those_before_it(domain: Domain) -> None:
+    """The road is coloured where it is looked at: what was looked at before must not show."""
+    scene = clip_scene(3, SMALL, domain, 4.0)
+    alone, after = Renderer(scene).frame(3.0), Renderer(scene)
+    for time_s in (0.0, 0.5, 2.0):
+        after.frame(time_s)
+    assert np.array_equal(alone.image, after.frame(3.0).image)
+
+
+def test_a_still_shows_its_part_of_the_whole_sky() -> None:
+    """A standing camera's sky is painted no wider than it sees; a moving one's holds the same."""
+    scene = still_scene(0, 5, SMALL, "day")
+    heading = scene.ego_at(0.0)[1].heading_rad
+    part = Sky(scene).window(heading).astype(int)
+    whole = Sky(dataclasses.replace(scene, ego_mps=1.0)).window(heading).astype(int)
+    assert part.shape == whole.shape
+    assert np.abs(part - whole)[:, 2:-2].max() <= 2
 
 
 def test_labelled_objects_are_of_every_class() -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import errno
 import json
+import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,6 +16,7 @@ import pytest
 
 from edgetl.commands import data_render
 from edgetl.roadworld import CLASSES, write, write_clip, write_dataset
+from edgetl.roadworld.write import FEW_IMAGES
 from edgetl_runtime.errors import InputError
 
 SMALL = (96, 160)
@@ -35,6 +40,7 @@ def test_the_layout_is_complete(dataset: Path) -> None:
     assert files == sorted(wanted)
     assert [p.name for p in dataset.parent.iterdir()] == ["night"]
     mask = cv2.imread(str(dataset / "masks/classes/val/000000.png"), cv2.IMREAD_UNCHANGED)
+    assert mask is not None
     assert mask.shape == SMALL
     assert "traffic sign" in (dataset / "README.txt").read_text()
 
@@ -45,7 +51,9 @@ def test_pycocotools_reads_the_annotations(dataset: Path) -> None:
     assert [c["name"] for c in api.loadCats(api.getCatIds())] == list(CLASSES)
     assert api.dataset["info"]["domain"] == "night"
     for image in api.loadImgs(api.getImgIds()):
-        assert cv2.imread(str(dataset / image["file_name"])).shape == (*SMALL, 3)
+        picture = cv2.imread(str(dataset / image["file_name"]))
+        assert picture is not None
+        assert picture.shape == (*SMALL, 3)
         for a in api.loadAnns(api.getAnnIds(image["id"])):
             x, y, w, h = a["bbox"]
             assert 0 <= x < x + w <= SMALL[1]
@@ -58,7 +66,15 @@ def test_pycocotools_reads_the_annotations(dataset: Path) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"images": -1}, {"images": 0}, {"val_fraction": 1.5}, {"domain": "snow"}, {"size_hw": (2, 2)}, {"seed": -3}],
+    [
+        {"images": -1},
+        {"images": 0},
+        {"val_fraction": 1.5},
+        {"domain": "snow"},
+        {"size_hw": (2, 2)},
+        {"seed": -3},
+        {"workers": -1},
+    ],
 )
 def test_wrong_values_write_nothing(tmp_path: Path, values: dict[str, object]) -> None:
     arguments: dict[str, object] = {"images": 2, "domain": "day", "size_hw": SMALL} | values
@@ -93,6 +109,75 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         write_dataset(out, images=2, domain="day", size_hw=SMALL, force=True)
     assert (out / "mine.txt").read_text() == "keep"
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path) -> None:
+    calls: list[int] = []
+    done = [
+        write_dataset(
+            tmp_path / str(n), images=FEW_IMAGES, domain="rain", size_hw=(64, 64), workers=n,
+            on_image=lambda: calls.append(1),
+        )
+        for n in (1, 2)
+    ]  # fmt: skip
+    assert len(calls) == 2 * FEW_IMAGES
+    assert dataclasses.replace(done[0], path=tmp_path) == dataclasses.replace(done[1], path=tmp_path)
+    one, two = contents(tmp_path / "1"), contents(tmp_path / "2")
+    assert len(one) == 4 * FEW_IMAGES + 3
+    assert one == two
+
+
+def test_an_interrupt_ends_the_workers(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(
+            tmp_path / "set", images=FEW_IMAGES, domain="day", size_hw=(64, 64), workers=2, on_image=interrupt
+        )
+    assert not multiprocessing.active_children()
+    assert not list(tmp_path.iterdir())
+
+
+FULL_DISK = """
+import pathlib, resource, sys
+from edgetl.roadworld import write_dataset
+from edgetl_runtime.errors import InputError
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+    try:
+        write_dataset(pathlib.Path(sys.argv[1]), images=40, domain="day", size_hw=(64, 64), workers=2)
+    except InputError as error:
+        sys.exit(str(error))
+"""
+"""No file may grow beyond 200 bytes, here and in the workers: to them the disk is full."""
+
+
+def test_a_full_disk_in_a_worker_is_one_error(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FULL_DISK)
+    ended = subprocess.run(
+        [sys.executable, "-B", str(script), str(tmp_path / "set")], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "set: can't be written (File too large)" in ended.stderr.splitlines()[-1]
+    assert [p.name for p in tmp_path.iterdir()] == ["script.py"]
+
+
+def test_a_worker_that_dies_is_one_error(tmp_path: Path) -> None:
+    def kill() -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with pytest.raises(InputError, match="ended early"):
+        write_dataset(tmp_path / "set", images=400, domain="day", size_hw=(64, 64), workers=2, on_image=kill)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_clip_has_its_labels_beside_it(tmp_path: Path) -> None:
