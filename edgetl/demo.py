@@ -117,9 +117,7 @@ def _render(work: Path, config: DemoConfig) -> tuple[Dataset, Dataset, Dataset]:
     return read_dataset(data, "train"), read_dataset(data, "val"), read_dataset(work / "held-out", "train")
 
 
-def _tune(
-    work: Path, train: Dataset, val: Dataset, held_out: Dataset, config: DemoConfig, *, weights: str
-) -> Learned:
+def _tune(work: Path, train: Dataset, val: Dataset, held_out: Dataset, config: DemoConfig, *, weights: str) -> Learned:
     """Tune with the same images and epochs; random weights spend the probe's epochs on training everything."""
     transfer = weights != "none"
     tuning = TuneConfig(

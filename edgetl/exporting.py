@@ -57,6 +57,8 @@ def export_checkpoint(
                 f"{', '.join(card.classes)}",
                 remedy="give the dataset that it was tuned on with --data",
             )
+    if not any((~s.ignore).any() for s in val.take(val_images).samples):
+        raise InputError(f"{val.name}: no labelled object to measure accuracy on", remedy="give another --val split")
     frames = Frames(val.take(val_images), card.preprocess, title="val images")
     calibration_frames = Frames(spread(train, calibration), card.preprocess, title="calibration").images
     module = Deployed(model, card.preprocess, MAX_DETECTIONS).eval()

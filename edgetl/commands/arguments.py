@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -33,6 +34,16 @@ def points(text: str) -> float:
     if not 0 <= value <= 100:
         raise argparse.ArgumentTypeError(f"expected points from 0 to 100, found {text!r}")
     return value
+
+
+def share_cores() -> None:
+    """Let torch's worker threads spin only briefly while they wait; to be called before torch is imported.
+
+    By default they spin for long and steal the cores from whatever else runs: two trainings on two cores take
+    1.5 to 1.9 times as long as with this, and one alone is as fast. Settings of the user's own are kept.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def say(text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgetl.commands.arguments import say
+from edgetl.commands.arguments import say, share_cores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, object]:
     """Run the demo, and say what lies where."""
+    share_cores()
     from edgetl.demo import DemoConfig, demo
     from edgetl_export.publish import refuse_existing
 

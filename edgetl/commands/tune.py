@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgetl.commands.arguments import count, prepare_run_directory, say, size_wxh
+from edgetl.commands.arguments import count, prepare_run_directory, say, share_cores, size_wxh
 from edgetl_runtime.errors import InputError
 
 
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, object]:
     """Tune, and say where the best checkpoint is."""
+    share_cores()
     import msgspec
 
     from edgetl.data import read_dataset

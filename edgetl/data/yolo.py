@@ -32,7 +32,10 @@ def read_yolo(description: Path, image_dir: Path, *, name: str) -> Dataset:
     """
     document = _load(description)
     classes = _classes(description, document)
-    pattern = re.compile(str(document.get("group_pattern", ".*")))
+    try:
+        pattern = re.compile(str(document.get("group_pattern", ".*")))
+    except re.error as error:
+        raise InputError(f"{description}: group_pattern is not a regular expression ({error})") from error
     if not image_dir.is_dir():
         raise InputError(f"{description}: split {name!r} points to {image_dir}, which is not a directory")
     images = sorted(p for p in image_dir.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)

@@ -43,6 +43,7 @@ class Backbone:
     channels: tuple[int, ...]
     input_range: InputRange
     weights: WeightSource
+    folded: bool = False
 
 
 LITE_RANGE = InputRange((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
@@ -71,9 +72,11 @@ def build_backbone(name: str, weights: str, *, fold: bool = False) -> Backbone:
     indices = tuple(by_stride[s] for s in STRIDES)
     module = timm.create_model(name, pretrained=False, features_only=True, out_indices=indices)
     source = _load_weights(module, name, weights)
+    channels, input_range = tuple(module.feature_info.channels()), _input_range(module, name)
+    kept = module
     if fold:
         module = fold_batch_norms(module)
-    return Backbone(name, module, tuple(module.feature_info.channels()), _input_range(module, name), source)
+    return Backbone(name, module, channels, input_range, source, folded=module is not kept)
 
 
 def _load_weights(module: nn.Module, name: str, weights: str) -> WeightSource:

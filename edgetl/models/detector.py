@@ -67,12 +67,13 @@ class Neck(nn.Module):
 
 
 class Head(nn.Module):
-    """Two light towers on the stride-4 map: class heatmap, and box."""
+    """A shared layer on the stride-4 map, then one for the class heatmap and one for the box."""
 
     def __init__(self, channels: int, classes: int, width: int = 64) -> None:
         super().__init__()
-        self.heat_tower = nn.Sequential(SeparableConv(channels, width, kernel=5), SeparableConv(width, width))
-        self.box_tower = nn.Sequential(SeparableConv(channels, width, kernel=5), SeparableConv(width, width))
+        self.shared = SeparableConv(channels, width)
+        self.heat_tower = SeparableConv(width, width)
+        self.box_tower = SeparableConv(width, width)
         self.heat = nn.Conv2d(width, classes, 1)
         self.box = nn.Conv2d(width, 4, 1)
         nn.init.normal_(self.heat.weight, std=0.01)
@@ -82,6 +83,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Maps:
         """(B, channels, H, W) in, Maps of the same H and W out."""
+        x = self.shared(x)
         return Maps(self.heat(self.heat_tower(x)), self.box(self.box_tower(x)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,10 @@ class FeatureCache:
     def __len__(self) -> int:
         return len(self._targets)
 
-    def fill(self, backbone: nn.Module, dataset: Dataset, preprocess: Preprocess) -> None:
-        """Run the backbone over the dataset."""
+    def fill(
+        self, backbone: nn.Module, dataset: Dataset, preprocess: Preprocess, *, after_each: Callable[[], None]
+    ) -> None:
+        """Run the backbone over the dataset, calling `after_each` after every image."""
         normalise = Normalise(preprocess)
         with torch.inference_mode(), Progress("features", len(dataset), unit="images") as progress:
             for index in range(len(dataset)):
@@ -62,6 +65,7 @@ class FeatureCache:
                     )
                 )
                 progress.step()
+                after_each()
 
     def batch(self, indices: list[int]) -> tuple[list[Tensor], BatchTargets]:
         """Features and targets of these images."""

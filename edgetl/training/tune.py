@@ -149,7 +149,7 @@ class _Run:
         """Probe, then fine-tune."""
         config = self.config
         if config.probe_epochs and self.transfer and not self.at.probed:
-            self._probe()
+            self._probe(interrupt)
         self.at.probed = True
         steps = config.epochs * self.batches_an_epoch
         with Progress("fine-tune", steps, unit="steps") as progress:
@@ -161,8 +161,8 @@ class _Run:
         seconds = time.monotonic() - self.started
         return TuneResult(self.out / "best.pt", self.at.best, config.epochs, self.at.step, seconds, len(self.train_set))
 
-    def _probe(self) -> None:
-        """Train neck and head on cached features of the frozen backbone."""
+    def _probe(self, interrupt: _Interrupt) -> None:
+        """Train neck and head on cached features of the frozen backbone; after Ctrl-C it starts anew."""
         config, model = self.config, self.model
         model.eval()
         head = [*model.neck.parameters(), *model.head.parameters()]
@@ -170,7 +170,9 @@ class _Run:
         for group in optimiser.param_groups:
             group["base_lr"] = config.probe_lr
         with FeatureCache(self.out) as cache:
-            cache.fill(model.backbone, self.train_set, self.card.preprocess)
+            cache.fill(
+                model.backbone, self.train_set, self.card.preprocess, after_each=lambda: self._stop_if_asked(interrupt)
+            )
             model.neck.train()
             model.head.train()
             steps = config.probe_epochs * self.batches_an_epoch
@@ -186,6 +188,7 @@ class _Run:
                         self._learn(losses, optimiser, head, names=("cached features",))
                         step += 1
                         progress.step(note=f"loss {losses.total.item():.3f}")
+                        self._stop_if_asked(interrupt)
                     self._row("probe", epoch, step - steps, losses, optimiser)
         self._validate("probe", step=0)
 
@@ -214,12 +217,7 @@ class _Run:
             at.step += 1
             at.batch += 1
             progress.step(note=f"epoch {at.epoch + 1}/{config.epochs}  loss {losses.total.item():.3f}")
-            if interrupt.asked:
-                self._save_last()
-                raise TuneStopped(
-                    f"stopped at epoch {at.epoch + 1}, step {at.step}; saved {self.out / 'last.pt'}",
-                    remedy="go on with the same command and --resume",
-                )
+            self._stop_if_asked(interrupt)
         at.epoch += 1
         at.batch = 0
         if losses is not None:
@@ -228,6 +226,15 @@ class _Run:
             ap50 = self._validate("fine-tune", step=at.step)
             progress.note = f"val AP50 {ap50:.3f}"
         self._save_last()
+
+    def _stop_if_asked(self, interrupt: _Interrupt) -> None:
+        """After Ctrl-C: save, and raise TuneStopped."""
+        if interrupt.asked:
+            self._save_last()
+            where = f"epoch {self.at.epoch + 1}, step {self.at.step}" if self.at.probed else "the probe"
+            raise TuneStopped(
+                f"stopped at {where}; saved {self.out / 'last.pt'}", remedy="go on with the same command and --resume"
+            )
 
     def _learn(
         self, losses: Losses, optimiser: torch.optim.Optimizer, parameters: list[Any], *, names: tuple[str, ...]
@@ -308,6 +315,8 @@ class _Run:
             raise InputError(
                 f"{path}: the run has other settings: {', '.join(changed)}", remedy="resume with the same command"
             )
+        if not training["at"]["probed"]:
+            return  # the probe starts anew, from the same seed
         self.model.load_state_dict(training["live"])
         self.optimiser.load_state_dict(training["optimiser"])
         self.average.state = saved.model
@@ -331,7 +340,7 @@ def _new_model(train: Dataset, config: TuneConfig, data_root: str) -> tuple[Mode
         data=train.name,
         data_root=data_root,
         data_sha256=train.fingerprint(),
-        folded=transfer,
+        folded=backbone.folded,
     )
     return card, Detector(backbone, len(train.classes))
 

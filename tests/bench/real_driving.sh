@@ -7,7 +7,7 @@ edgetl=${EDGETL:-.venv/bin/edgetl}
 vehicles=(--merge vehicle=car,bus,truck --min-height 16)
 mkdir -p "$out"
 
-"$edgetl" tune "$data/bdd" --task detect --crop 448x320 --epochs 12 --val-every 2 --out "$out/run" --json >"$out/tune.json"
+"$edgetl" tune "$data/bdd" --task detect --crop 448x320 --epochs 8 --val-every 2 --out "$out/run" --json >"$out/tune.json"
 "$edgetl" export "$out/run" --out "$out/bundle" --json >"$out/export.json"
 "$edgetl" verify "$out/bundle" --json >"$out/verify.json"
 for split in val night_val; do

@@ -54,13 +54,19 @@ def test_no_boxes() -> None:
 @settings(max_examples=80, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.floats(0, 90, width=32), st.floats(0, 58, width=32), st.floats(1, 96), st.floats(1, 64)),
+        st.tuples(
+            st.floats(0, 90, width=32),
+            st.floats(0, 58, width=32),
+            st.floats(1, 96, width=32),
+            st.floats(1, 64, width=32),
+        ),
         min_size=1,
         max_size=5,
     )
 )
 def test_every_object_keeps_a_peak_inside_the_map(rows: list[tuple[float, float, float, float]]) -> None:
-    boxes = [[x, y, min(x + w, 96.0), min(y + h, 64.0)] for x, y, w, h in rows]
+    corners = [[x, y, min(x + w, 96.0), min(y + h, 64.0)] for x, y, w, h in rows]
+    boxes = np.array(corners, np.float32).tolist()
     t = _make(boxes, [0] * len(boxes))
     peaks = t.heat[0] == 1
     assert 1 <= peaks.sum() <= len(boxes)

@@ -21,7 +21,7 @@ from edgetl.data import Dataset, read_dataset
 from edgetl.models.backbone import build_backbone
 from edgetl.models.detector import Detector
 from edgetl.training import tune as tune_module
-from edgetl.training.batches import Batch, augmented_batches
+from edgetl.training.batches import Batch, augmented_batches, epoch_order
 from edgetl.training.checkpoint import load_checkpoint, load_detector
 from edgetl.training.config import TuneConfig
 from edgetl.training.logs import read_curve
@@ -139,6 +139,23 @@ def test_ctrl_c_saves_and_resume_ends_where_an_unbroken_run_does(
     assert losses(broken)[-1] == losses(unbroken)[-1]
     weights = [load_checkpoint(d / "last.pt").model for d in (unbroken, broken)]
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+def test_ctrl_c_while_probing_starts_the_probe_anew(
+    data: tuple[Dataset, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(count: int, *, seed: int, epoch: int) -> list[int]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return epoch_order(count, seed=seed, epoch=epoch)
+
+    expected = start(data, tmp_path / "unbroken")
+    with monkeypatch.context() as patch:
+        patch.setattr(tune_module, "epoch_order", interrupted)
+        with pytest.raises(TuneStopped, match=r"stopped at the probe; saved .*last\.pt"):
+            start(data, tmp_path / "broken")
+    result = start(data, tmp_path / "broken", resume=True)
+    assert result.steps == expected.steps
+    assert losses(tmp_path / "broken")[-1] == losses(tmp_path / "unbroken")[-1]
 
 
 def test_resuming_a_finished_run_changes_nothing(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
