@@ -23,6 +23,7 @@ from edgetl_export.publish import publish_directory
 from edgetl_export.report.blocks import Gallery, KeyFigure, KeyFigures, LineChart, Note, Picture, Series, Table
 from edgetl_export.report.bundle import bundle_report
 from edgetl_export.report.page import Section
+from edgetl_export.summary import speedup, summary_text
 from edgetl_runtime.annotate import Annotator
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.cameras import open_camera
@@ -84,6 +85,7 @@ def demo(out: Path, config: DemoConfig, *, compare: bool, force: bool) -> dict[s
             name="roadworld-detector",
             force=False,
         )
+        sys.stderr.write(summary_text(exported.manifest) + "\n")
         compiled = _verify(work / "bundle", held_out)
         summary = _run_clip(work, config)
         seconds = time.monotonic() - started
@@ -191,8 +193,6 @@ def _document(
     *,
     seconds: float,
 ) -> dict[str, object]:
-    from edgetl.commands.export import speedup
-
     return {
         "seconds": round(seconds, 1),
         "transfer": {name: one.metric.ap50 for name, one in learned.items()},

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import os
 import platform
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from edgetl.data import Dataset, read_dataset
 from edgetl.metrics.predict import Frames, Infer, evaluate
@@ -95,7 +98,7 @@ def spread(dataset: Dataset, number: int) -> Dataset:
 
 
 def _reference(module: Deployed) -> Infer:
-    def infer(frame):  # type: ignore[no-untyped-def]
+    def infer(frame: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
         with torch.inference_mode():
             return dict(zip((*OUTPUTS, *PROBES), (o.numpy() for o in module(torch.from_numpy(frame))), strict=True))
 
@@ -133,6 +136,4 @@ def machine() -> str:
                 break
     except OSError:
         pass
-    import os
-
     return f"{model}, {os.cpu_count()} cores, {platform.system()}"

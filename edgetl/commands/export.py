@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     import time
 
     from edgetl.exporting import export_checkpoint
+    from edgetl_export.summary import summary_json, summary_text
     from edgetl_export.targets import get_target
     from edgetl_runtime.errors import InputError
 
@@ -54,43 +55,9 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         name=args.name or args.out.name,
         force=args.force,
     )
-    document = summary(exported.manifest, args.out)
+    say(summary_text(exported.manifest))
+    document: dict[str, object] = {"bundle": str(args.out), **summary_json(exported.manifest)}
     document["seconds"] = round(time.monotonic() - started, 1)
     document["parts"] = exported.seconds
     say(f"bundle       {args.out} in {document['seconds']} s")
     return document
-
-
-def summary(manifest: object, bundle: Path) -> dict[str, object]:
-    """The JSON of an export, and its tables on stderr."""
-    import msgspec
-
-    from edgetl_runtime.spec import Manifest
-
-    assert isinstance(manifest, Manifest)
-    times = {f"{r.engine}/{r.variant}": r.p50_ms for r in manifest.latencies}
-    say(f"{'hop':<22}{'AP50':>8}{'max rel error':>16}{'cosine':>10}{'p50 ms':>9}")
-    for h in manifest.hops:
-        ms = f"{times[h.hop]:9.2f}" if h.hop in times else " " * 9
-        mark = "" if h.passed else "  over the budget"
-        say(f"{h.hop:<22}{h.value:8.4f}{h.max_rel_error:16.2e}{h.cosine:10.6f}{ms}{mark}")
-    say(f"chosen       {manifest.chosen.engine}/{manifest.chosen.variant}: {manifest.chosen.reason}")
-    return {
-        "bundle": str(bundle),
-        "targets": msgspec.to_builtins(manifest.targets),
-        "hops": msgspec.to_builtins(manifest.hops),
-        "latencies": msgspec.to_builtins(manifest.latencies),
-        "chosen": msgspec.to_builtins(manifest.chosen),
-        "speedup": speedup(manifest),
-    }
-
-
-def speedup(manifest: object) -> float | None:
-    """p50 of ONNX Runtime at fp32 over p50 of the chosen pair, from the export's own interleaved run."""
-    from edgetl_runtime.spec import Manifest
-
-    assert isinstance(manifest, Manifest)
-    times = {f"{r.engine}/{r.variant}": r.p50_ms for r in manifest.latencies}
-    base = times.get("onnxruntime/fp32")
-    chosen = times[f"{manifest.chosen.engine}/{manifest.chosen.variant}"]
-    return round(base / chosen, 3) if base else None

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ def to_onnx(
 
 
 @contextlib.contextmanager
-def _quiet(*names: str):  # type: ignore[no-untyped-def]
+def _quiet(*names: str) -> Iterator[None]:
     loggers = [logging.getLogger(n) for n in names]
     before = [g.level for g in loggers]
     for logger in loggers:

@@ -66,15 +66,6 @@ class Decode(Frozen, frozen=True, kw_only=True):
     stride: Positive
 
 
-class Metric(Frozen, frozen=True, kw_only=True):
-    """One measured figure on a named set of images."""
-
-    name: str
-    value: float
-    images: int
-    per_class: dict[str, float] = msgspec.field(default_factory=dict)
-
-
 class Hop(Frozen, frozen=True, kw_only=True):
     """One step of the chain, compared with the step before it, by tensor and by the task's metric.
 
