@@ -116,11 +116,18 @@ def _apply_config(parser: argparse.ArgumentParser, arguments: list[str]) -> None
             names = ", ".join(sorted(actions)) or "none"
             raise InputError(f"{path}: unknown setting {key!r}", remedy=f"settings are: {names}")
         action = actions[dest]
+        if _is_given(action, arguments):
+            continue
         parser.set_defaults(**{dest: _setting(action, value, f"{path}: {key}")})
         action.required = False
         for group in parser._mutually_exclusive_groups:
             if action in group._group_actions:
                 group.required = False
+
+
+def _is_given(action: argparse.Action, arguments: list[str]) -> bool:
+    """Whether the flag stands on the command line; one that may be repeated would add to its default."""
+    return any(a == o or a.startswith(o + "=") for o in action.option_strings for a in arguments)
 
 
 def _setting(action: argparse.Action, value: object, where: str) -> object:

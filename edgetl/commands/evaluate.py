@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="COCO or YOLO directory")
     parser.add_argument("--split", default="val")
     parser.add_argument("--metric", choices=["ap50", "ap"], default="ap50")
-    parser.add_argument("--merge", action="append", metavar="NAME=CLASS,CLASS", help="score several classes as one")
+    parser.add_argument(
+        "--merge", action="append", default=[], metavar="NAME=CLASS,CLASS", help="score several classes as one"
+    )
     parser.add_argument("--min-height", type=float, default=0.0, metavar="PX", help="ignore lower boxes (source px)")
     parser.add_argument("--engine", help="engine of the bundle (default: the chosen one)")
     parser.add_argument("--variant", help="variant of the bundle (default: the chosen one)")
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     dataset = read_dataset(args.data, args.split)
     if args.limit:
         dataset = dataset.take(args.limit)
-    scoring = Scoring(merge=parse_merge(args.merge or [], dataset.classes), min_height_px=args.min_height)
+    scoring = Scoring(merge=parse_merge(args.merge, dataset.classes), min_height_px=args.min_height)
     with open_subject(args.model, engine=args.engine, variant=args.variant) as subject:
         frames = Frames(subject.align(dataset), subject.preprocess)
         found = predict(subject.infer, frames, max_detections=subject.max_detections, title="evaluating")

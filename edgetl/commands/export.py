@@ -62,4 +62,5 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     say(f"bundle       {args.out} in {document['seconds']} s")
     return document
 
+
 from edgetl_export.summary import speedup as speedup  # noqa: E402 TEMPORARY

@@ -332,6 +332,12 @@ def test_config_lists(call: Call, tmp_path: Path, seen: Seen, text: str) -> None
     assert seen.args is not None and seen.args.merge == ["vehicle=car,bus"]
 
 
+def test_a_repeated_flag_replaces_the_config(call: Call, tmp_path: Path, seen: Seen) -> None:
+    (tmp_path / "run.yaml").write_text("merge: vehicle=car,bus")
+    assert call("evaluate", "m", "d", "--config", tmp_path / "run.yaml", "--merge", "two=bike,motor").status == 0
+    assert seen.args is not None and seen.args.merge == ["two=bike,motor"]
+
+
 WRONG_CONFIGS = {
     "epoch: 3": "unknown setting 'epoch'; settings are: backbone, ",
     "data: x": "unknown setting 'data'",
