@@ -7,6 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# CI must give the same answer twice; elsewhere hypothesis goes on looking for new examples.
+settings.register_profile("edgetl", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("edgetl")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -46,7 +46,7 @@ def plain(outputs: dict[str, np.ndarray], spec: Decode, place: Geometry) -> list
 
 
 @settings(deadline=None, max_examples=300)
-@given(data=rows, source_hw=sizes, threshold=st.floats(0, 1), limit=st.integers(1, 12))
+@given(data=rows, source_hw=sizes, threshold=st.floats(0, 1, width=32), limit=st.integers(1, 12))
 def test_equals_the_loop(
     data: list[tuple[tuple[float, ...], float, int]],
     source_hw: tuple[int, int],

@@ -148,12 +148,12 @@ def test_ctrl_c_while_probing_starts_the_probe_anew(
         os.kill(os.getpid(), signal.SIGINT)
         return epoch_order(count, seed=seed, epoch=epoch)
 
-    expected = start(data, tmp_path / "unbroken")
+    expected = start(data, tmp_path / "unbroken", PACKAGE)
     with monkeypatch.context() as patch:
         patch.setattr(tune_module, "epoch_order", interrupted)
         with pytest.raises(TuneStopped, match=r"stopped at the probe; saved .*last\.pt"):
-            start(data, tmp_path / "broken")
-    result = start(data, tmp_path / "broken", resume=True)
+            start(data, tmp_path / "broken", PACKAGE)
+    result = start(data, tmp_path / "broken", PACKAGE, resume=True)
     assert result.steps == expected.steps
     assert losses(tmp_path / "broken")[-1] == losses(tmp_path / "unbroken")[-1]
 
