@@ -61,6 +61,3 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     document["parts"] = exported.seconds
     say(f"bundle       {args.out} in {document['seconds']} s")
     return document
-
-
-from edgetl_export.summary import speedup as speedup  # noqa: E402 TEMPORARY
