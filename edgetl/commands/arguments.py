@@ -39,8 +39,8 @@ def points(text: str) -> float:
 def share_cores() -> None:
     """Let torch's worker threads spin only briefly while they wait; to be called before torch is imported.
 
-    By default they spin for long and steal the cores from whatever else runs: two trainings on two cores take
-    1.5 to 1.9 times as long as with this, and one alone is as fast. Settings of the user's own are kept.
+    By default they spin for long and steal the cores from whatever else runs: the median step of two trainings
+    on two cores took 1.5 to 1.7 times as long as with this; one alone is as fast. The user's own settings are kept.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -1,4 +1,4 @@
-"""Fold frozen batch norms into the convolutions before them: the same function, a third less to compute."""
+"""Fold frozen batch norms into the convolutions before them: the same function, less to compute."""
 
 from __future__ import annotations
 
