@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -92,7 +91,6 @@ def demo(out: Path, config: DemoConfig, *, compare: bool, force: bool) -> dict[s
         document = _document(learned, exported.manifest, compiled, summary, seconds=seconds)
         page = _report(work, exported.manifest, learned, compiled, held_out, summary, seconds=seconds)
         (work / "report.html").write_text(page, encoding="utf-8")
-        shutil.rmtree(work / "data" / "masks", ignore_errors=True)
     places = {"bundle": out / "bundle", "report": out / "report.html", "clip": out / "annotated.mp4"}
     return document | {name: str(path) for name, path in places.items()}
 
