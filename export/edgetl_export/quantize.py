@@ -115,8 +115,28 @@ def bytes_as_input(model: ModelProto) -> ModelProto:
     kept = [n for n in model.graph.node if n is not dequantize]
     del model.graph.node[:]
     model.graph.node.extend([*nodes, *kept])
+    _rescale_biases(model, result)
     prune(model)
     return model
+
+
+def _rescale_biases(model: ModelProto, activation: str) -> None:
+    """Quantise anew the biases of convolutions that read `activation`, whose scale is one now.
+
+    A bias is an int32 in units of input scale times weight scale, and some engines take those units for
+    granted instead of reading the bias's own scale.
+    """
+    made, constants = producers(model), initializers(model)
+    for conv in consumers(model).get(activation, []):
+        if conv.op_type != "Conv" or len(conv.input) < 3:
+            continue
+        weight, bias = made.get(conv.input[1]), made.get(conv.input[2])
+        if weight is None or bias is None or bias.op_type != "DequantizeLinear":
+            continue
+        scale = np.asarray(constants[weight.input[1]], np.float32)
+        value = np.asarray(constants[bias.input[0]], np.float64) * np.asarray(constants[bias.input[1]], np.float64)
+        set_initializer(model, bias.input[0], np.round(value / scale).astype(np.int32))
+        set_initializer(model, bias.input[1], scale)
 
 
 def _pad_byte(model: ModelProto, pad: NodeProto) -> int | None:

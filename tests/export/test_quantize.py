@@ -114,6 +114,18 @@ def test_kept_tensors_stay_float_and_the_rest_is_int8(pair: tuple[Path, Path, bo
         assert not constants[weights.input[2]].any(), "not symmetric"
 
 
+def test_the_bias_is_in_units_of_input_and_weight_scale(pair: tuple[Path, Path, bool]) -> None:
+    """The calibration frames end at 199, so the calibrated scale of the frame was not one."""
+    model, source = onnx.load(pair[1]), onnx.load(pair[0])
+    made, constants = producers(model), initializers(model)
+    conv = next(n for n in model.graph.node if n.name == "conv0")
+    weight, bias = made[conv.input[1]], made[conv.input[2]]
+    np.testing.assert_array_equal(constants[bias.input[1]], constants[weight.input[1]])
+    real = constants[bias.input[0]] * constants[bias.input[1]]
+    expected = initializers(source)[next(n for n in source.graph.node if n.name == "conv0").input[2]]
+    np.testing.assert_allclose(real, expected, atol=float(constants[weight.input[1]].max()))
+
+
 def test_int8_stays_near_float(pair: tuple[Path, Path, bool]) -> None:
     found = []
     for path, precision in ((pair[0], "fp32"), (pair[1], "int8")):
