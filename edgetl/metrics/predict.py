@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +14,6 @@ from edgetl_runtime.letterbox import Geometry, Letterbox
 from edgetl_runtime.progress import Progress
 from edgetl_runtime.result import Detections
 from edgetl_runtime.spec import Decode, Preprocess
-
-if TYPE_CHECKING:
-    from edgetl_runtime.engines import Engine
 
 Infer = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.generic]]]
 """(1, H, W, 3) uint8 BGR at network size to the outputs boxes, scores and classes of spec.Decode."""
@@ -67,9 +63,3 @@ def evaluate(
     """Average precision of `infer` on frames."""
     found = predict(infer, frames, max_detections=max_detections, title=title)
     return average_precision(frames.truths, found, frames.dataset.classes, scoring)
-
-
-def engine_infer(engine: Engine) -> Infer:
-    """An engine as a function of one frame."""
-    name = engine.inputs[0].name
-    return lambda frame: engine.infer({name: frame})

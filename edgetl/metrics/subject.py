@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from edgetl.data import Dataset, Sample
-from edgetl.metrics.predict import Infer, engine_infer
+from edgetl.metrics.predict import Infer
+from edgetl_export.candidates import infer_of
 from edgetl_runtime.bundle import MANIFEST_NAME, open_bundle
 from edgetl_runtime.engines import choose, load_bundle_engine
 from edgetl_runtime.errors import InputError
@@ -53,7 +54,7 @@ def open_subject(path: Path, *, engine: str | None = None, variant: str | None =
         manifest = bundle.manifest
         try:
             yield Subject(
-                engine_infer(loaded),
+                infer_of(loaded),
                 manifest.labels,
                 manifest.preprocess,
                 manifest.decode.max_detections,

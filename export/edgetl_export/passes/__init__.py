@@ -1,0 +1,3 @@
+"""Graph passes: each says what it requires and what it ensures."""
+
+from __future__ import annotations
