@@ -94,7 +94,7 @@ def spread(dataset: Dataset, number: int) -> Dataset:
         return dataset
     edges = [round(i * len(dataset) / number) for i in range(number + 1)]
     chosen = [max(range(a, b), key=lambda i: len(dataset.samples[i].labels)) for a, b in pairwise(edges)]
-    return Dataset(dataset.name, dataset.classes, tuple(dataset.samples[i] for i in chosen))
+    return dataset.only(chosen)
 
 
 def _reference(module: Deployed) -> Infer:

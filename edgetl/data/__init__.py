@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgetl.data.dataset import Dataset, Sample, read_image
+from edgetl.data.dataset import VOID, Dataset, MaskLayer, Sample, read_image, read_mask
 from edgetl.data.read import read_dataset
 
-__all__ = ["Dataset", "Sample", "read_dataset", "read_image"]
+__all__ = ["VOID", "Dataset", "MaskLayer", "Sample", "read_dataset", "read_image", "read_mask"]

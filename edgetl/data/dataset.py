@@ -1,7 +1,8 @@
-"""The one form in which every dataset is held: samples with boxes, classes, groups and a domain."""
+"""The one form in which every dataset is held: samples with boxes, masks or a category, groups and a domain."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+VOID = 255
+"""The class index of a mask's pixels that mean nothing: neither learnt nor scored."""
 OUTSIDE_TOLERANCE = 0.01
 """How far a box may stand out of its image, as a share of the image's side, before it is an error."""
 
@@ -27,6 +30,8 @@ class Sample:
     boxes: (N, 4) float32, x1, y1, x2, y2 as shares of the image's width and height (0..1).
     labels: (N,) int64 index into the dataset's classes. ignore: (N,) bool, neither right nor wrong to find.
     group: what must stay on one side of a split (a drive, a camera, a physical object).
+    category: index into the dataset's categories, -1 where the image as a whole has none.
+    masks: one file for each of the dataset's layers, None where this image has none.
     """
 
     image: Path
@@ -35,15 +40,38 @@ class Sample:
     ignore: NDArray[np.bool_]
     group: str
     domain: str = ""
+    category: int = -1
+    masks: tuple[Path | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MaskLayer:
+    """One layer of masks: a pixel of `values[i]` is of `classes[i]`, any other value is void.
+
+    name: a lower-case word, later the name of the network's head. values: 0 to C-1 where empty.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    values: tuple[int, ...] = ()
+
+    def table(self) -> NDArray[np.uint8]:
+        """(256,) uint8: pixel value to class index, VOID for values that mean none."""
+        table = np.full(256, VOID, np.uint8)
+        for index, value in enumerate(self.values or range(len(self.classes))):
+            table[value] = index
+        return table
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Labelled images of one split, with the names of their classes."""
+    """Labelled images of one split: names of the classes of boxes, of whole images, and the layers of masks."""
 
     name: str
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
+    categories: tuple[str, ...] = ()
+    layers: tuple[MaskLayer, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -51,10 +79,15 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 over class names, file names, file sizes and labels: equal for equal content."""
         digest = hashlib.sha256("\n".join(self.classes).encode())
+        digest.update(repr((self.categories, self.layers)).encode() if self.categories or self.layers else b"")
         for s in self.samples:
             digest.update(f"{s.image.name}:{s.image.stat().st_size}".encode())
             digest.update(s.boxes.tobytes())
             digest.update(s.labels.tobytes())
+            if s.category >= 0:
+                digest.update(str(s.category).encode())
+            for mask in s.masks:
+                digest.update(f"{mask.name}:{mask.stat().st_size}".encode() if mask else b"-")
         return digest.hexdigest()
 
     def take(self, count: int) -> Dataset:
@@ -62,7 +95,11 @@ class Dataset:
         if count >= len(self.samples):
             return self
         chosen = np.linspace(0, len(self.samples) - 1, count).round().astype(int)
-        return Dataset(self.name, self.classes, tuple(self.samples[i] for i in chosen))
+        return self.only(chosen.tolist())
+
+    def only(self, indices: Iterable[int]) -> Dataset:
+        """The same dataset with these samples, in this order."""
+        return dataclasses.replace(self, samples=tuple(self.samples[i] for i in indices))
 
 
 def make_sample(
@@ -119,3 +156,18 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             remedy="replace or remove the file",
         )
     return np.asarray(image, dtype=np.uint8)
+
+
+def read_mask(path: Path, layer: MaskLayer) -> NDArray[np.uint8]:
+    """A mask file as (H, W) uint8 class indices, VOID where it means none. Raises InputError for any other file."""
+    import cv2
+
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror})", remedy="restore or unlist it") from error
+    mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
+        found = "nothing that can be decoded" if mask is None else f"{mask.dtype} of shape {mask.shape}"
+        raise InputError(f"{path}: expected a mask with one 8-bit channel, found {found}", remedy="convert the mask")
+    return np.asarray(cv2.LUT(mask, layer.table()), dtype=np.uint8)

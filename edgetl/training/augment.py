@@ -32,12 +32,18 @@ class AugmentConfig:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """An image (H, W, 3) uint8 BGR with boxes (N, 4) in its pixels, labels (N,) and ignore (N,)."""
+    """An image (H, W, 3) uint8 BGR with boxes (N, 4) in its pixels, labels (N,) and ignore (N,).
+
+    category: of the whole image, -1 for none. masks: (H, W) uint8 for each of the dataset's layers, VOID where
+    the image has none.
+    """
 
     image: NDArray[np.uint8]
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     ignore: NDArray[np.bool_]
+    category: int = -1
+    masks: tuple[NDArray[np.uint8], ...] = ()
 
 
 def sided_classes(classes: tuple[str, ...]) -> frozenset[int]:

@@ -10,12 +10,15 @@ from typing import Annotated, Literal
 
 import msgspec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 RelativePath = Annotated[str, msgspec.Meta(pattern=r"^(?!/)(?!.*\.\.)[A-Za-z0-9_.\-/]+$")]
-Task = Literal["detect"]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Above0 = Annotated[float, msgspec.Meta(gt=0)]
+Labels = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+HeadName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]*$")]
 DType = Literal["uint8", "float32", "int64", "int32"]
 Precision = Literal["fp32", "bf16", "int8"]
 EngineName = Literal["onnxruntime", "openvino"]
@@ -53,24 +56,88 @@ class TensorSpec(Frozen, frozen=True, kw_only=True):
     shape: tuple[Positive, ...]
 
 
-class Decode(Frozen, frozen=True, kw_only=True):
-    """What the graph's outputs mean.
+class DetectHead(Frozen, frozen=True, kw_only=True, tag_field="task", tag="detect"):
+    """Boxes. Outputs: boxes (1, K, 4) float32 as x1, y1, x2, y2 in pixels of the network input; scores (1, K)
+    float32 in 0..1, falling; classes (1, K) int64 index into `labels`.
 
-    `boxes_scores_classes`: boxes (1, K, 4) float32 as x1, y1, x2, y2 in pixels of the network input;
-    scores (1, K) float32 in 0..1, falling; classes (1, K) int64 index into `labels`.
+    thresholds: the lowest score that counts, one for each label. temperature: what the logits were divided by
+    in the graph, so that a score says how often such a box is right; 1 where nothing was fitted.
     """
 
-    kind: Literal["boxes_scores_classes"] = "boxes_scores_classes"
+    name: HeadName = "detect"
+    labels: Labels
     max_detections: Positive
-    score_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    thresholds: tuple[Share, ...]
     stride: Positive
+    temperature: Above0 = 1.0
+
+    def __post_init__(self) -> None:
+        _one_each("DetectHead.thresholds", self.thresholds, self.labels)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the graph's outputs."""
+        return ("boxes", "scores", "classes")
+
+
+class SegmentHead(Frozen, frozen=True, kw_only=True, tag_field="task", tag="segment"):
+    """A class for every pixel. Output: mask_NAME (1, H / stride, W / stride) uint8 index into `labels`."""
+
+    name: HeadName
+    labels: Labels
+    stride: Positive
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the graph's outputs."""
+        return (f"mask_{self.name}",)
+
+
+class ClassifyHead(Frozen, frozen=True, kw_only=True, tag_field="task", tag="classify"):
+    """One class for the whole frame. Output: probabilities (1, C) float32 that add up to 1.
+
+    thresholds: the lowest probability at which a class is stated at all, one for each label.
+    """
+
+    name: HeadName = "classify"
+    labels: Labels
+    thresholds: tuple[Share, ...]
+    temperature: Above0 = 1.0
+
+    def __post_init__(self) -> None:
+        _one_each("ClassifyHead.thresholds", self.thresholds, self.labels)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the graph's outputs."""
+        return ("probabilities",)
+
+
+Head = DetectHead | SegmentHead | ClassifyHead
+
+
+def _one_each(name: str, values: tuple[float, ...], labels: tuple[str, ...]) -> None:
+    if len(values) != len(labels):
+        raise ValueError(f"{name} must hold one value for each of {len(labels)} labels, found {len(values)}")
+
+
+class DomainStatistics(Frozen, frozen=True, kw_only=True):
+    """What frames of the training domain look like to the network, for the vehicle to compare with.
+
+    file: .npz in the bundle (see edgetl_runtime.domain). output: the graph's output (1, D) float32 that it is about.
+    """
+
+    file: RelativePath
+    output: str
+    images: Positive
 
 
 class Hop(Frozen, frozen=True, kw_only=True):
     """One step of the chain, compared with the step before it, by tensor and by the task's metric.
 
     `max_rel_error` is the largest absolute difference over the largest absolute reference value, the
-    worst tensor of all compared frames; `cosine` is the lowest cosine similarity.
+    worst tensor of all compared frames; `cosine` is the lowest cosine similarity. `heads` holds the metric of
+    every head where there are several; `value` is then their mean.
     """
 
     hop: str
@@ -80,6 +147,7 @@ class Hop(Frozen, frozen=True, kw_only=True):
     cosine: float
     passed: bool
     note: str = ""
+    heads: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 class Latency(Frozen, frozen=True, kw_only=True):
@@ -157,12 +225,10 @@ class Manifest(Frozen, frozen=True, kw_only=True):
 
     schema_version: Annotated[int, msgspec.Meta(ge=1)]
     name: str
-    task: Task
-    labels: tuple[str, ...]
+    heads: Annotated[tuple[Head, ...], msgspec.Meta(min_length=1)]
     preprocess: Preprocess
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    decode: Decode
     variants: tuple[Variant, ...]
     chosen: Chosen
     targets: dict[str, TargetResult]
@@ -171,18 +237,26 @@ class Manifest(Frozen, frozen=True, kw_only=True):
     golden: RelativePath
     files: dict[RelativePath, FileEntry]
     provenance: Provenance
+    domain: DomainStatistics | None = None
 
     def __post_init__(self) -> None:
-        if not self.labels:
-            raise ValueError("Manifest.labels must name at least one class")
+        heads = [h.name for h in self.heads]
+        if len(set(heads)) != len(heads):
+            raise ValueError(f"Manifest.heads must have different names, found {heads}")
         names = [v.name for v in self.variants]
         if self.chosen.variant not in names:
             raise ValueError(f"chosen variant {self.chosen.variant!r} is not one of {names}")
         missing = [v.file for v in self.variants if v.file not in self.files]
-        if self.golden not in self.files:
-            missing.append(self.golden)
+        missing += [f for f in (self.golden, self.domain.file if self.domain else None) if f and f not in self.files]
         if missing:
             raise ValueError(f"Manifest.files does not list {missing}")
+
+    def head(self, name: str) -> Head:
+        """The head of this name. Raises KeyError that lists the names there are."""
+        for h in self.heads:
+            if h.name == name:
+                return h
+        raise KeyError(f"no head {name!r}; there are {[h.name for h in self.heads]}")
 
     def variant(self, name: str) -> Variant:
         """The variant of this name. Raises KeyError that lists the names there are."""

@@ -1,0 +1,47 @@
+"""A cache of computed arrays on disk: what was computed once for the same network and data is read back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+def cache_directory() -> Path:
+    """Where arrays are kept: $EDGETL_CACHE, or `edgetl` in the user's cache directory."""
+    own = os.environ.get("EDGETL_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgetl"
+
+
+def cached(key: Mapping[str, object], compute: Callable[[], Arrays]) -> dict[str, NDArray[np.generic]]:
+    """The arrays of `key`, computed where they are not on disk yet.
+
+    key: all that the arrays depend on, in plain JSON values. A file that can't be read is computed anew; a disk that
+    takes no more costs the cache, not the result.
+    """
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    path = cache_directory() / "features" / f"{name}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {k: archive[k] for k in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        pass
+    arrays = {k: np.asarray(v) for k, v in compute().items()}
+    temporary = path.with_name(f".{name}.{os.getpid()}.npz")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+    return arrays
