@@ -11,9 +11,9 @@ import msgspec
 
 from edgetl.data import Dataset, read_dataset, read_image
 from edgetl.exporting import export_checkpoint
-from edgetl.metrics.detection import DetectionMetric
+from edgetl.heads import HeadMetric
 from edgetl.metrics.predict import Frames, evaluate
-from edgetl.metrics.subject import open_subject
+from edgetl.metrics.subject import Subject, open_subject
 from edgetl.roadworld import write_clip, write_dataset
 from edgetl.training.config import TuneConfig
 from edgetl.training.logs import read_curve
@@ -59,7 +59,7 @@ class Learned:
 
     run: Path
     curve: list[dict[str, float | str]]
-    metric: DetectionMetric
+    metric: HeadMetric
 
 
 def demo(out: Path, config: DemoConfig, *, compare: bool, force: bool) -> dict[str, object]:
@@ -79,7 +79,7 @@ def demo(out: Path, config: DemoConfig, *, compare: bool, force: bool) -> dict[s
             max_drop=0.005,
             calibration=64,
             val_images=config.val_images,
-            threshold=0.3,
+            threshold=None,
             targets=config.targets,
             name="roadworld-detector",
             force=False,
@@ -88,7 +88,9 @@ def demo(out: Path, config: DemoConfig, *, compare: bool, force: bool) -> dict[s
         compiled = _verify(work / "bundle", held_out)
         summary = _run_clip(work, config)
         seconds = time.monotonic() - started
-        document = _document(learned, exported.manifest, compiled, summary, seconds=seconds)
+        document = _document(
+            learned, exported.manifest, compiled, summary, held_out_images=len(held_out), seconds=seconds
+        )
         page = _report(work, exported.manifest, learned, compiled, held_out, summary, seconds=seconds)
         (work / "report.html").write_text(page, encoding="utf-8")
     places = {"bundle": out / "bundle", "report": out / "report.html", "clip": out / "annotated.mp4"}
@@ -137,12 +139,17 @@ def _tune(work: Path, train: Dataset, val: Dataset, held_out: Dataset, config: D
     run_directory.mkdir()
     result = tune(train, val, run_directory, tuning, data_root=str(work / "data"))
     with open_subject(result.best) as subject:
-        frames = Frames(held_out, subject.preprocess)
-        metric = evaluate(subject.infer, frames, max_detections=subject.max_detections)
+        metric = _metric(subject, held_out)
     return Learned(run_directory, read_curve(run_directory / "metrics.csv"), metric)
 
 
-def _verify(bundle_path: Path, held_out: Dataset) -> DetectionMetric:
+def _metric(subject: Subject, held_out: Dataset) -> HeadMetric:
+    """Average precision of the boxes."""
+    frames = Frames(held_out, subject.preprocess)
+    return evaluate(subject.infer, frames, subject.kinds(held_out)).heads["detect"]
+
+
+def _verify(bundle_path: Path, held_out: Dataset) -> HeadMetric:
     """Golden samples replayed, and the metric of the compiled network on held-out images."""
     bundle = open_bundle(bundle_path)
     engine = load_bundle_engine(bundle)
@@ -153,8 +160,7 @@ def _verify(bundle_path: Path, held_out: Dataset) -> DetectionMetric:
     if not golden.ok:
         raise GateFailed(f"golden samples differ by {golden.worst_rel_error:.2g}, allowed {golden.tolerance:.0e}")
     with open_subject(bundle_path) as subject:
-        frames = Frames(held_out, subject.preprocess)
-        return evaluate(subject.infer, frames, max_detections=subject.max_detections)
+        return _metric(subject, held_out)
 
 
 def _run_clip(work: Path, config: DemoConfig) -> Summary:
@@ -175,7 +181,7 @@ def _run_clip(work: Path, config: DemoConfig) -> Summary:
     camera = open_camera(str(clip))
     sinks: list[Sink] = [
         VideoSink(work / "annotated.mp4", fps=camera.fps),
-        JsonLinesSink(work / "results.jsonl", bundle.manifest.labels),
+        JsonLinesSink(work / "results.jsonl", bundle.manifest.heads),
     ]
     with Progress("run", frames, unit="frames") as progress:
         summary = run(bundle, camera, sinks=sinks, on_result=lambda _: progress.step())
@@ -186,15 +192,16 @@ def _run_clip(work: Path, config: DemoConfig) -> Summary:
 def _document(
     learned: dict[str, Learned],
     manifest: Manifest,
-    compiled: DetectionMetric,
+    compiled: HeadMetric,
     summary: Summary,
     *,
+    held_out_images: int,
     seconds: float,
 ) -> dict[str, object]:
     return {
         "seconds": round(seconds, 1),
-        "transfer": {name: one.metric.ap50 for name, one in learned.items()},
-        "held_out": {"images": compiled.images, "compiled_ap50": compiled.ap50, "per_class": compiled.per_class},
+        "transfer": {name: one.metric.value for name, one in learned.items()},
+        "held_out": {"images": held_out_images, "compiled_ap50": compiled.value, "per_class": compiled.per_class},
         "hops": [
             {"hop": h.hop, "metric": h.metric, "value": h.value, "max_rel_error": h.max_rel_error}
             for h in manifest.hops
@@ -209,7 +216,7 @@ def _report(
     work: Path,
     manifest: Manifest,
     learned: dict[str, Learned],
-    compiled: DetectionMetric,
+    compiled: HeadMetric,
     held_out: Dataset,
     summary: Summary,
     *,
@@ -218,18 +225,18 @@ def _report(
     """The bundle's page with what was learned and how the clip ran before it."""
     best = learned["pretrained"].metric
     figures = [
-        KeyFigure(f"{100 * compiled.ap50:.1f}", "AP50 of the compiled network", f"{compiled.images} held-out images"),
-        KeyFigure(f"{100 * best.ap50:.1f}", "AP50 in torch", "before compiling"),
+        KeyFigure(f"{100 * compiled.value:.1f}", "AP50 of the compiled network", f"{len(held_out)} held-out images"),
+        KeyFigure(f"{100 * best.value:.1f}", "AP50 in torch", "before compiling"),
         KeyFigure(f"{seconds:.0f} s", "from nothing to here", "render, tune, export, verify, run"),
     ]
     if "random" in learned:
-        gain = 100 * (best.ap50 - learned["random"].metric.ap50)
+        gain = 100 * (best.value - learned["random"].metric.value)
         figures.append(KeyFigure(f"{gain:+.1f}", "points by transfer", "against random weights, same budget"))
     curves = [
         Series(
             "ImageNet weights" if name == "pretrained" else "random weights",
-            [float(r["seconds"]) for r in one.curve if "val_ap50" in r],
-            [100 * float(r["val_ap50"]) for r in one.curve if "val_ap50" in r],
+            [float(r["seconds"]) for r in one.curve if "val" in r],
+            [100 * float(r["val"]) for r in one.curve if "val" in r],
         )
         for name, one in learned.items()
     ]
@@ -273,7 +280,7 @@ def _pictures(bundle_path: Path, held_out: Dataset, number: int = 6) -> list[Pic
     bundle = open_bundle(bundle_path)
     engine = load_bundle_engine(bundle)
     try:
-        pipeline, annotate = Pipeline(bundle, engine), Annotator(bundle.manifest.labels)
+        pipeline, annotate = Pipeline(bundle, engine), Annotator(bundle.manifest.heads)
         for i, sample in enumerate(held_out.take(number).samples):
             frame = Frame(read_image(sample.image), i, "held-out", time.monotonic_ns(), name=sample.image.name)
             _, data = cv2.imencode(".jpg", annotate(frame, pipeline.process(frame)), [cv2.IMWRITE_JPEG_QUALITY, 85])

@@ -10,24 +10,29 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from edgetl.data import Dataset, read_dataset
-from edgetl.metrics.predict import Frames, Infer, evaluate
-from edgetl.models.deploy import INPUT, OUTPUTS, PROBES, Deployed
-from edgetl.models.detector import STRIDE
-from edgetl.training.checkpoint import ModelCard, load_detector
-from edgetl_export.export import Exported, ExportRequest, export
+from edgetl.features.pooled import pooled_features
+from edgetl.heads import kinds_of
+from edgetl.metrics.predict import Frames, Infer, evaluate, scored_kinds
+from edgetl.models.deploy import EMBEDDING, INPUT, Deployed
+from edgetl.models.network import Network
+from edgetl.shift.statistics import fit_statistics, save_statistics
+from edgetl.training.checkpoint import ModelCard, load_network
+from edgetl_export.export import Domain, Exported, ExportRequest, export
 from edgetl_export.publish import refuse_existing
 from edgetl_export.report.page import Section
 from edgetl_runtime import __version__
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.spec import Decode, Provenance
+from edgetl_runtime.spec import Head, Provenance, SegmentHead
 
-MAX_DETECTIONS = 100
 PARITY_FRAMES = 8
+DOMAIN_IMAGES = 500
+FEWEST_DOMAIN_IMAGES = 20
 PACKAGES = ("torch", "timm", "onnx", "onnxruntime", "openvino", "numpy", "opencv-python", "tensorrt-rtx-cu13-libs")
 
 
@@ -41,51 +46,75 @@ def export_checkpoint(
     max_drop: float,
     calibration: int,
     val_images: int,
-    threshold: float,
+    threshold: float | None,
     targets: Sequence[str],
     name: str,
     force: bool,
     latency_runs: int = 60,
     sections: Sequence[Section] = (),
 ) -> Exported:
-    """Export a checkpoint with calibration frames and metric from its dataset. max_drop: 0..1."""
+    """Export a checkpoint with calibration frames and metric from its dataset.
+
+    max_drop: 0..1, of each head's metric. threshold: replaces every threshold that the checkpoint has.
+    """
     refuse_existing(out, force=force)
-    model, card = load_detector(checkpoint)
+    model, card = load_network(checkpoint)
+    heads = card.heads if threshold is None else tuple(_at_threshold(h, threshold) for h in card.heads)
     root = data or Path(card.data_root)
     train, val = (read_dataset(root, split) for split in (train_split, val_split))
-    for dataset in (train, val):
-        if dataset.classes != card.classes:
-            raise InputError(
-                f"{dataset.name} has the classes {', '.join(dataset.classes)}; the checkpoint was trained on "
-                f"{', '.join(card.classes)}",
-                remedy="give the dataset that it was tuned on with --data",
-            )
-    if not any((~s.ignore).any() for s in val.take(val_images).samples):
-        raise InputError(f"{val.name}: no labelled object to measure accuracy on", remedy="give another --val split")
+    kinds = kinds_of(heads, val)
+    missing = [k.head for k in kinds if not k.labelled(val)]
+    if missing:
+        raise InputError(
+            f"{val.name} has no labels for the head {missing[0].name} with the classes {', '.join(missing[0].labels)}",
+            remedy="give the dataset that it was tuned on with --data",
+        )
     frames = Frames(val.take(val_images), card.preprocess, title="val images")
+    scored = scored_kinds(kinds, frames.dataset)
     calibration_frames = Frames(spread(train, calibration), card.preprocess, title="calibration").images
-    module = Deployed(model, card.preprocess, MAX_DETECTIONS).eval()
+    module = Deployed(model, kinds, card.preprocess).eval()
     request = ExportRequest(
         name=name,
         module=module,
         reference=_reference(module),
         input_name=INPUT,
-        outputs=OUTPUTS,
-        probes=PROBES,
-        labels=card.classes,
+        outputs=module.outputs,
+        probes=module.probes,
+        heads=heads,
         preprocess=card.preprocess,
-        decode=Decode(max_detections=MAX_DETECTIONS, score_threshold=threshold, stride=STRIDE),
         calibration=calibration_frames,
         frames=frames.images[:: max(len(frames) // PARITY_FRAMES, 1)][:PARITY_FRAMES],
-        metric=lambda infer: evaluate(infer, frames, max_detections=MAX_DETECTIONS).ap50,
-        metric_name="ap50",
+        metric=lambda infer: evaluate(infer, frames, scored).values,
+        metric_name=card.metric or "mean",
         max_drop=max_drop,
         targets=targets,
         provenance=_provenance(card),
         latency_runs=latency_runs,
         sections=sections,
+        domain=_domain(card, model, train, frames),
+        reliability=card.reliability,
     )
     return export(request, out, force=force)
+
+
+def _at_threshold(head: Head, threshold: float) -> Head:
+    if isinstance(head, SegmentHead):
+        return head
+    return msgspec.structs.replace(head, thresholds=(threshold,) * len(head.labels))
+
+
+def _domain(card: ModelCard, model: Network, train: Dataset, frames: Frames) -> Domain | None:
+    """Statistics of the training images, and how far the validation images lie from them on the chosen engine."""
+    images = train.take(DOMAIN_IMAGES)
+    if min(len(images), len(frames)) < FEWEST_DOMAIN_IMAGES:
+        return None
+    pooled = pooled_features(model.backbone, card.preprocess, images, title="training domain")
+
+    def write(path: Path, infer: Infer) -> None:
+        seen = np.concatenate([np.array(infer(f)[EMBEDDING], np.float64) for f in frames.images])
+        save_statistics(path, fit_statistics(pooled.embedding, held_out=seen))
+
+    return Domain(EMBEDDING, len(images), write)
 
 
 def spread(dataset: Dataset, number: int) -> Dataset:
@@ -100,7 +129,8 @@ def spread(dataset: Dataset, number: int) -> Dataset:
 def _reference(module: Deployed) -> Infer:
     def infer(frame: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
         with torch.inference_mode():
-            return dict(zip((*OUTPUTS, *PROBES), (o.numpy() for o in module(torch.from_numpy(frame))), strict=True))
+            names = (*module.outputs, *module.probes)
+            return dict(zip(names, (o.numpy() for o in module(torch.from_numpy(frame))), strict=True))
 
     return infer
 
@@ -115,7 +145,7 @@ def _provenance(card: ModelCard) -> Provenance:
     return Provenance(
         edgetl=__version__,
         created=datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0).isoformat(),
-        architecture=f"{card.backbone} + centre detector, stride {STRIDE}",
+        architecture=f"{card.backbone} with " + ", ".join(h.name for h in card.heads),
         weights=card.weights.source,
         weights_sha256=card.weights.sha256,
         weights_licence=card.weights.licence,

@@ -16,6 +16,12 @@ settings.load_profile("edgetl")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Computed features go into a folder of this run, not into the user's cache."""
+    os.environ["EDGETL_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real driving data; the test is skipped where it is absent."""

@@ -25,6 +25,23 @@ def count(text: str) -> int:
     return int(text)
 
 
+def names(text: str) -> tuple[str, ...]:
+    """`detect,segment` to its parts."""
+    parts = tuple(p.strip() for p in text.split(",") if p.strip())
+    if not parts:
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, found {text!r}")
+    return parts
+
+
+def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
+    """DATA, and how it is to be read."""
+    parser.add_argument("data", type=Path, metavar="DATA", help="dataset directory, in any format that is known")
+    parser.add_argument("--format", metavar="NAME", help="its format (default: found out)")
+    parser.add_argument(
+        "--group-pattern", metavar="REGEX", help="what in a file's name must stay on one side of a split"
+    )
+
+
 def points(text: str) -> float:
     """Metric points, 0 to 100."""
     try:

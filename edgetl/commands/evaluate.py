@@ -1,19 +1,19 @@
-"""The task's metric of a checkpoint or of a bundle, on a labelled split."""
+"""The tasks' metrics of a checkpoint or of a bundle, on a labelled split."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from edgetl.commands.arguments import count, say
+from edgetl.commands.arguments import add_dataset_arguments, count, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `edgetl evaluate`."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="a bundle, a run directory or a checkpoint file")
-    parser.add_argument("data", type=Path, metavar="DATA", help="COCO or YOLO directory")
+    add_dataset_arguments(parser)
     parser.add_argument("--split", default="val")
-    parser.add_argument("--metric", choices=["ap50", "ap"], default="ap50")
+    parser.add_argument("--metric", choices=["ap50", "ap"], default="ap50", help="of boxes")
     parser.add_argument(
         "--merge", action="append", default=[], metavar="NAME=CLASS,CLASS", help="score several classes as one"
     )
@@ -24,33 +24,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
-    """Evaluate, and print the metric by class."""
+    """Evaluate, and print the metrics by class."""
     from edgetl.data import read_dataset
-    from edgetl.metrics.detection import Scoring, average_precision, parse_merge
-    from edgetl.metrics.predict import Frames, predict
+    from edgetl.metrics.detection import Scoring, parse_merge
+    from edgetl.metrics.predict import Frames, evaluate
     from edgetl.metrics.subject import open_subject
+    from edgetl_runtime.spec import task_of
 
-    dataset = read_dataset(args.data, args.split)
+    dataset = read_dataset(args.data, args.split, group_pattern=args.group_pattern, format=args.format)
     if args.limit:
         dataset = dataset.take(args.limit)
     scoring = Scoring(merge=parse_merge(args.merge, dataset.classes), min_height_px=args.min_height)
     with open_subject(args.model, engine=args.engine, variant=args.variant) as subject:
-        frames = Frames(subject.align(dataset), subject.preprocess)
-        found = predict(subject.infer, frames, max_detections=subject.max_detections, title="evaluating")
-    metric = average_precision(frames.truths, found, subject.labels, scoring)
-    value = metric.ap50 if args.metric == "ap50" else metric.ap
-    width = max(len(n) for n in metric.per_class)
-    say(f"{args.metric} {value:.4f}  ({subject.engine}/{subject.variant}, {metric.images} images of {dataset.name})")
-    for name, ap50 in metric.per_class.items():
-        say(f"  {name:<{width}}  AP50 {ap50:.4f}")
-    return {
-        "task": "detect",
-        "metric": args.metric,
-        "value": value,
-        "ap50": metric.ap50,
-        "ap": metric.ap,
-        "per_class": metric.per_class,
-        "images": metric.images,
-        "engine": subject.engine,
-        "variant": subject.variant,
-    }
+        aligned = subject.align(dataset)
+        frames = Frames(aligned, subject.preprocess)
+        found = evaluate(subject.infer, frames, subject.kinds(aligned), scoring=scoring, title="evaluating")
+    document: dict[str, object] = {"images": found.images, "engine": subject.engine, "variant": subject.variant}
+    heads = {}
+    tasks = {h.name: task_of(h) for h in subject.heads}
+    for name, metric in found.heads.items():
+        shown, value = (
+            (args.metric, metric.more["ap"])
+            if args.metric == "ap" and "ap" in metric.more
+            else (metric.metric, metric.value)
+        )
+        say(
+            f"{name}: {shown} {value:.4f}  "
+            f"({subject.engine}/{subject.variant}, {found.images} images of {dataset.name})"
+        )
+        width = max(len(n) for n in metric.per_class)
+        for label, each in metric.per_class.items():
+            say(f"  {label:<{width}}  {each:.4f}")
+        heads[name] = {"task": tasks[name], "metric": shown, "value": value, metric.metric: metric.value}
+        heads[name] |= {**metric.more, "per_class": metric.per_class}
+    if len(heads) == 1:
+        return document | next(iter(heads.values()))
+    return document | {"task": "several", "metric": found.metric, "value": found.value, "heads": heads}

@@ -17,10 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="dataset for calibration and metric (default: the one tuned on)")
     parser.add_argument("--train", default="train", metavar="SPLIT", help="split that calibration frames come from")
     parser.add_argument("--val", default="val", metavar="SPLIT", help="split that the metric is measured on")
-    parser.add_argument("--max-drop", type=points, default=0.5, help="AP50 points that INT8 or bf16 may lose")
+    parser.add_argument("--max-drop", type=points, default=0.5, help="points that INT8 or bf16 may lose of each metric")
     parser.add_argument("--calibration", type=count, default=64, metavar="N", help="calibration frames")
     parser.add_argument("--val-images", type=count, default=250, metavar="N", help="images for the metric")
-    parser.add_argument("--threshold", type=float, default=0.3, help="score from which the runtime shows a box")
+    parser.add_argument(
+        "--threshold", type=float, help="score from which a box or class is shown (default: the fitted ones)"
+    )
     parser.add_argument("--targets", default=",".join(TARGETS), metavar="NAME,NAME", help="targets to compile for")
     parser.add_argument("--name", help="the bundle's name (default: the name of --out)")
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl_runtime.errors import InputError
 
     started = time.monotonic()
-    if not 0 <= args.threshold <= 1:
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold must be from 0 to 1, found {args.threshold}")
     targets = tuple(t.strip() for t in args.targets.split(",") if t.strip())
     for target in targets:

@@ -6,9 +6,10 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from edgetl_runtime.spec import DetectHead, Head, Manifest, SegmentHead, task_of
+
 if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
-    from edgetl_runtime.spec import Manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +37,11 @@ def _size(manifest: Manifest) -> int:
 def _text(bundle: Bundle) -> str:
     m = bundle.manifest
     sections = [
-        [f"{m.name}: {m.task} {', '.join(m.labels)}", f"  {len(m.files)} files, {_size(m) / 1e6:.1f} MB, verified"],
+        [
+            m.name,
+            *(_row(f"{task_of(h)} {h.name}", ", ".join(h.labels)) for h in m.heads),
+            f"  {len(m.files)} files, {_size(m) / 1e6:.1f} MB, verified",
+        ],
         _contract(m),
         _variants(m),
         [
@@ -70,7 +75,7 @@ def _row(first: str, *rest: str) -> str:
 
 
 def _contract(m: Manifest) -> list[str]:
-    p, d = m.preprocess, m.decode
+    p = m.preprocess
     tensors = [
         _row(f"{kind} {t.name}", f"{t.dtype} {list(t.shape)}")
         for kind, group in (("input", m.inputs), ("output", m.outputs))
@@ -81,8 +86,17 @@ def _contract(m: Manifest) -> list[str]:
         _row("host", f"{p.resize} to {p.size_hw[1]}x{p.size_hw[0]}, {p.interpolation}, pad {p.pad_value}, uint8 BGR"),
         _row("in the graph", f"{p.channel_order}, mean {list(p.mean)}, std {list(p.std)}"),
         *tensors,
-        _row("decode", f"score from {d.score_threshold:g}, at most {d.max_detections}, stride {d.stride}"),
+        *(_row(f"head {h.name}", _meaning(h)) for h in m.heads),
     ]
+
+
+def _meaning(head: Head) -> str:
+    if isinstance(head, SegmentHead):
+        return f"one class for {head.stride}x{head.stride} network pixels"
+    low, high = min(head.thresholds), max(head.thresholds)
+    scores = f"scores from {low:g}" + (f" to {high:g} by class" if high > low else "")
+    limit = f", at most {head.max_detections} boxes" if isinstance(head, DetectHead) else ""
+    return f"{scores}{limit}, temperature {head.temperature:g}"
 
 
 def _variants(m: Manifest) -> list[str]:

@@ -141,7 +141,7 @@ def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack:
     if args.view:
         sinks.append(WindowSink(bundle.manifest.name))
     if args.jsonl:
-        sinks.append(JsonLinesSink(args.jsonl, bundle.manifest.labels, force=args.force))
+        sinks.append(JsonLinesSink(args.jsonl, bundle.manifest.heads, force=args.force))
     for sink in sinks:
         stack.callback(sink.close)
     return sinks

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from edgetl.data.dataset import VOID, Dataset, MaskLayer, Sample, read_image, read_mask
-from edgetl.data.read import read_dataset
+from edgetl.data.read import read_dataset, same_classes, splits_of
 
-__all__ = ["VOID", "Dataset", "MaskLayer", "Sample", "read_dataset", "read_image", "read_mask"]
+__all__ = [
+    "VOID",
+    "Dataset",
+    "MaskLayer",
+    "Sample",
+    "read_dataset",
+    "read_image",
+    "read_mask",
+    "same_classes",
+    "splits_of",
+]

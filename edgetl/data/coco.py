@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from edgetl_runtime.errors import InputError
 
 
 def coco_splits(root: Path) -> dict[str, Path]:
-    """Split name -> annotation file; `instances_train2017.json` counts as `train`."""
+    """Split name -> annotation file; `instances_train2017.json` counts as `train`, unless there is another year's."""
     splits: dict[str, Path] = {}
     for file in sorted((root / "annotations").glob("*.json")):
-        name = file.stem.removeprefix("instances_").rstrip("0123456789")
-        splits[name.rstrip("_-") or file.stem] = file
+        name = file.stem.removeprefix("instances_")
+        short = re.sub(r"(?<=.)[_-]?(19|20)\d\d$", "", name)
+        splits[name if short in splits else short] = file
     return splits
 
 

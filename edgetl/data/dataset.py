@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetl.data.header import read_header
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+MAX_PIXELS = 200_000_000
+"""Larger pictures are refused before they are decoded: a small file may claim any size."""
 VOID = 255
 """The class index of a mask's pixels that mean nothing: neither learnt nor scored."""
 OUTSIDE_TOLERANCE = 0.01
@@ -46,20 +49,20 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class MaskLayer:
-    """One layer of masks: a pixel of `values[i]` is of `classes[i]`, any other value is void.
+    """One layer of masks: a pixel of `values[i]`, or of one of them, is of `classes[i]`; any other value is void.
 
     name: a lower-case word, later the name of the network's head. values: 0 to C-1 where empty.
     """
 
     name: str
     classes: tuple[str, ...]
-    values: tuple[int, ...] = ()
+    values: tuple[int | tuple[int, ...], ...] = ()
 
     def table(self) -> NDArray[np.uint8]:
         """(256,) uint8: pixel value to class index, VOID for values that mean none."""
         table = np.full(256, VOID, np.uint8)
         for index, value in enumerate(self.values or range(len(self.classes))):
-            table[value] = index
+            table[list(value) if isinstance(value, tuple) else value] = index
         return table
 
 
@@ -84,6 +87,7 @@ class Dataset:
             digest.update(f"{s.image.name}:{s.image.stat().st_size}".encode())
             digest.update(s.boxes.tobytes())
             digest.update(s.labels.tobytes())
+            digest.update(s.ignore.tobytes())
             if s.category >= 0:
                 digest.update(str(s.category).encode())
             for mask in s.masks:
@@ -141,31 +145,64 @@ def make_sample(
     return Sample(image, box_array[keep], label_array[keep], ignore_array[keep], group or image.stem, domain)
 
 
+def image_files(folder: Path) -> list[Path]:
+    """The images below a folder, sorted; hidden files are left out."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+
+
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file as (H, W, 3) uint8 BGR. Raises InputError that names a file that can't be read."""
+    """An image file as (H, W, 3) uint8 BGR, as a person sees it: a JPEG's Exif orientation is applied.
+
+    Grey becomes three equal channels, alpha is dropped, of 16 bits the upper 8 are kept as a camera would, CMYK is
+    converted as OpenCV does. Raises InputError that names a file that can't be read, or claims over 200 megapixels.
+    """
     import cv2
 
-    try:
-        data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise InputError(f"{path}: can't be read ({error.strerror})", remedy="restore or unlist it") from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    header = read_header(path)
+    if header.width * header.height > MAX_PIXELS:
+        raise InputError(
+            f"{path}: {header.width} x {header.height} pixels, at most {MAX_PIXELS // 1_000_000} million are read",
+            remedy="cut or shrink the image",
+        )
+    data = _bytes(path)
+    # OpenCV knows orientations of other formats too, by version; the size that boxes refer to must not depend on it.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(data, flags) if data.size else None
+    if image is not None and image.dtype == np.uint16:  # OpenCV's own way differs from one format to the next
+        image = image >> 8
+    elif image is not None and image.dtype != np.uint8:
+        raise InputError(f"{path}: pixels of type {image.dtype}, expected 8 or 16 bits", remedy="convert the image")
     if image is None:
         raise InputError(
             f"{path}: not an image that can be decoded ({data.size} bytes)",
             remedy="replace or remove the file",
         )
-    return np.asarray(image, dtype=np.uint8)
+    return _upright(np.asarray(image, dtype=np.uint8), header.orientation)
+
+
+def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """The image turned and mirrored as its Exif orientation (1 to 8) says."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    if orientation in {3, 4, 7, 8}:
+        image = image[::-1]
+    if orientation in {2, 3, 6, 7}:
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def _bytes(path: Path) -> NDArray[np.uint8]:
+    try:
+        return np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror})", remedy="restore or unlist it") from error
 
 
 def read_mask(path: Path, layer: MaskLayer) -> NDArray[np.uint8]:
     """A mask file as (H, W) uint8 class indices, VOID where it means none. Raises InputError for any other file."""
     import cv2
 
-    try:
-        data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise InputError(f"{path}: can't be read ({error.strerror})", remedy="restore or unlist it") from error
+    data = _bytes(path)
     mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
         found = "nothing that can be decoded" if mask is None else f"{mask.dtype} of shape {mask.shape}"

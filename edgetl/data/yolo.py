@@ -6,42 +6,54 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edgetl.data.dataset import IMAGE_SUFFIXES, Dataset, Sample, make_sample
+from edgetl.data.dataset import IMAGE_SUFFIXES, Dataset, Sample, image_files, make_sample
+from edgetl.data.listed import group_of
 from edgetl_runtime.errors import InputError
 
 NOT_SPLITS = frozenset({"path", "names", "nc", "download", "group_pattern", "domain"})
 
 
-def yolo_splits(description: Path) -> dict[str, Path]:
+def is_yolo(root: Path) -> bool:
+    """Whether this is a data.yaml, or a directory that holds one."""
+    return _description(root).is_file()
+
+
+def yolo_splits(root: Path) -> dict[str, Path]:
     """Split name -> image directory, as data.yaml names them."""
+    description = _description(root)
     document = _load(description)
-    root = description.parent / str(document.get("path") or ".")
+    base = description.parent / str(document.get("path") or ".")
     return {
-        str(key): root / str(value)
+        str(key): base / str(value)
         for key, value in document.items()
         if key not in NOT_SPLITS and isinstance(value, str) and value
     }
 
 
-def read_yolo(description: Path, image_dir: Path, *, name: str) -> Dataset:
+def read_yolo(root: Path, image_dir: Path, *, name: str) -> Dataset:
     """One split of a YOLO directory as a Dataset.
 
     An image without a label file has no objects, as the format says. `group_pattern` in data.yaml is a
-    regular expression on the file stem: what it matches is the sample's group. Raises InputError naming
+    regular expression searched in the file stem: see listed.group_of. Raises InputError naming
     the file and line for anything malformed.
     """
+    description = _description(root)
     document = _load(description)
     classes = _classes(description, document)
     try:
-        pattern = re.compile(str(document.get("group_pattern", ".*")))
+        pattern = re.compile(str(document.get("group_pattern") or ".*"))
     except re.error as error:
         raise InputError(f"{description}: group_pattern is not a regular expression ({error})") from error
     if not image_dir.is_dir():
         raise InputError(f"{description}: split {name!r} points to {image_dir}, which is not a directory")
-    images = sorted(p for p in image_dir.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    images = image_files(image_dir)
     if not images:
         raise InputError(f"{image_dir}: no images found, expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}")
     return Dataset(name, classes, tuple(_sample(image, len(classes), pattern) for image in images))
+
+
+def _description(root: Path) -> Path:
+    return root if root.suffix in {".yaml", ".yml"} else root / "data.yaml"
 
 
 def _load(description: Path) -> dict[str, Any]:
@@ -93,7 +105,6 @@ def _sample(image: Path, classes: int, pattern: re.Pattern[str]) -> Sample:
             ) from None
         boxes.append((cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2))
         labels.append(label)
-    match = pattern.match(image.stem)
     return make_sample(
         image,
         boxes,
@@ -101,5 +112,5 @@ def _sample(image: Path, classes: int, pattern: re.Pattern[str]) -> Sample:
         [False] * len(labels),
         classes=classes,
         label_file=label_file,
-        group=match.group(0) if match else image.stem,
+        group=group_of(image, pattern),
     )

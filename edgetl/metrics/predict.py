@@ -2,64 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.data import Dataset, read_image
-from edgetl.metrics.detection import DetectionMetric, Scoring, Truth, average_precision
-from edgetl_runtime.decode import decode
+from edgetl.heads import HeadMetric, Kind, Scoring
+from edgetl_runtime.errors import InputError
 from edgetl_runtime.letterbox import Geometry, Letterbox
 from edgetl_runtime.progress import Progress
-from edgetl_runtime.result import Detections
-from edgetl_runtime.spec import Decode, Preprocess
+from edgetl_runtime.spec import Preprocess
 
 Infer = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.generic]]]
-"""(1, H, W, 3) uint8 BGR at network size to the outputs boxes, scores and classes of spec.Decode."""
+"""(1, H, W, 3) uint8 BGR at network size to the network's outputs by name."""
 
-EVALUATION_THRESHOLD = 0.01
-"""Scores below this do not change average precision and cost time."""
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The metric of every head by name, over `images` frames."""
+
+    heads: dict[str, HeadMetric]
+    images: int
+
+    @property
+    def metric(self) -> str:
+        """The one head's metric, or `mean` over several."""
+        return next(iter(self.heads.values())).metric if len(self.heads) == 1 else "mean"
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The metric's value by head, in 0..1, NaN where nothing was labelled."""
+        return {name: m.value for name, m in self.heads.items()}
+
+    @property
+    def value(self) -> float:
+        """The mean over the heads that have a value."""
+        known = [v for v in self.values.values() if math.isfinite(v)]
+        return sum(known) / len(known) if known else float("nan")
 
 
 class Frames:
-    """A dataset letterboxed once, in memory, with the truth in source pixels."""
+    """A dataset letterboxed once, in memory: images (1, H, W, 3) uint8 BGR and where each lies in its frame."""
 
     def __init__(self, dataset: Dataset, preprocess: Preprocess, *, title: str = "reading") -> None:
         self.dataset = dataset
         self.images: list[NDArray[np.uint8]] = []
         self.shapes: list[Geometry] = []
-        self.truths: list[Truth] = []
         letterbox = Letterbox(preprocess)
         with Progress(title, len(dataset), unit="images", enabled=len(dataset) > 200) as progress:
             for sample in dataset.samples:
-                image = read_image(sample.image)
-                height, width = image.shape[:2]
-                tensor, shape = letterbox(image)
+                tensor, shape = letterbox(read_image(sample.image))
                 self.shapes.append(shape)
                 self.images.append(tensor.copy())
-                boxes = sample.boxes * np.array([width, height, width, height], np.float32)
-                self.truths.append(Truth(boxes, sample.labels, sample.ignore))
                 progress.step()
 
     def __len__(self) -> int:
         return len(self.images)
 
 
-def predict(infer: Infer, frames: Frames, *, max_detections: int, stride: int = 4, title: str = "") -> list[Detections]:
-    """Detections in source pixels for every frame, at the evaluation's low threshold."""
-    rule = Decode(max_detections=max_detections, score_threshold=EVALUATION_THRESHOLD, stride=stride)
-    found = []
-    with Progress(title or "evaluating", len(frames), unit="images", enabled=bool(title)) as progress:
-        for image, shape in zip(frames.images, frames.shapes, strict=True):
-            found.append(decode(infer(image), rule, shape))
-            progress.step()
-    return found
+def scored_kinds(kinds: Sequence[Kind], dataset: Dataset) -> tuple[Kind, ...]:
+    """The heads that this dataset has labels for. Raises InputError where there are none."""
+    scored = tuple(k for k in kinds if k.labelled(dataset))
+    if not scored:
+        wanted = "; ".join(f"{k.head.name} ({', '.join(k.head.labels)})" for k in kinds)
+        raise InputError(
+            f"{dataset.name}: no labelled object, mask or category to score by",
+            remedy=f"give data with labels for: {wanted}",
+        )
+    return scored
 
 
 def evaluate(
-    infer: Infer, frames: Frames, *, max_detections: int, scoring: Scoring | None = None, title: str = ""
-) -> DetectionMetric:
-    """Average precision of `infer` on frames."""
-    found = predict(infer, frames, max_detections=max_detections, title=title)
-    return average_precision(frames.truths, found, frames.dataset.classes, scoring)
+    infer: Infer, frames: Frames, kinds: Sequence[Kind], *, scoring: Scoring | None = None, title: str = ""
+) -> Evaluation:
+    """The metric of every head that the frames have labels for."""
+    meters = {k.head.name: k.meter(frames.dataset, scoring or Scoring()) for k in scored_kinds(kinds, frames.dataset)}
+    with Progress(title or "evaluating", len(frames), unit="images", enabled=bool(title)) as progress:
+        for index, (image, shape) in enumerate(zip(frames.images, frames.shapes, strict=True)):
+            outputs = infer(image)
+            for meter in meters.values():
+                meter.add(outputs, shape, index)
+            progress.step()
+    return Evaluation({name: meter.result() for name, meter in meters.items()}, len(frames))

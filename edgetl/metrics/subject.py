@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,39 +10,47 @@ from pathlib import Path
 
 import numpy as np
 
-from edgetl.data import Dataset, Sample
+from edgetl.data import Dataset
+from edgetl.heads import Kind, kinds_of
 from edgetl.metrics.predict import Infer
 from edgetl_export.candidates import infer_of
 from edgetl_runtime.bundle import MANIFEST_NAME, open_bundle
 from edgetl_runtime.engines import choose, load_bundle_engine
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.spec import Preprocess
+from edgetl_runtime.spec import DetectHead, Head, Preprocess
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A network as a function of one frame, with its labels and preprocessing."""
+    """A network as a function of one frame, with its heads and preprocessing."""
 
     infer: Infer
-    labels: tuple[str, ...]
+    heads: tuple[Head, ...]
     preprocess: Preprocess
-    max_detections: int
     engine: str
     variant: str
 
+    def kinds(self, dataset: Dataset) -> tuple[Kind, ...]:
+        """How to score each head on this dataset."""
+        return kinds_of(self.heads, dataset)
+
     def align(self, dataset: Dataset) -> Dataset:
-        """The dataset with its classes in the network's order. Raises InputError for classes it doesn't know."""
-        if dataset.classes == self.labels:
+        """The dataset with its classes of boxes in the network's order.
+
+        Raises InputError for classes that the network doesn't know.
+        """
+        detect = next((h for h in self.heads if isinstance(h, DetectHead)), None)
+        if detect is None or not dataset.classes or dataset.classes == detect.labels:
             return dataset
-        unknown = [c for c in dataset.classes if c not in self.labels]
+        unknown = [c for c in dataset.classes if c not in detect.labels]
         if unknown:
             raise InputError(
                 f"{dataset.name} has classes that the network doesn't know: {', '.join(unknown)}",
-                remedy=f"the network's classes are: {', '.join(self.labels)}",
+                remedy=f"the network's classes are: {', '.join(detect.labels)}",
             )
-        table = np.array([self.labels.index(c) for c in dataset.classes], np.int64)
-        samples = tuple(Sample(s.image, s.boxes, table[s.labels], s.ignore, s.group, s.domain) for s in dataset.samples)
-        return Dataset(dataset.name, self.labels, samples)
+        table = np.array([detect.labels.index(c) for c in dataset.classes], np.int64)
+        samples = tuple(dataclasses.replace(s, labels=table[s.labels]) for s in dataset.samples)
+        return dataclasses.replace(dataset, classes=detect.labels, samples=samples)
 
 
 @contextmanager
@@ -53,20 +62,13 @@ def open_subject(path: Path, *, engine: str | None = None, variant: str | None =
         loaded = load_bundle_engine(bundle, variant=variant, engine=engine)
         manifest = bundle.manifest
         try:
-            yield Subject(
-                infer_of(loaded),
-                manifest.labels,
-                manifest.preprocess,
-                manifest.decode.max_detections,
-                name,
-                picked.name,
-            )
+            yield Subject(infer_of(loaded), manifest.heads, manifest.preprocess, name, picked.name)
         finally:
             loaded.close()
         return
-    from edgetl.training.checkpoint import load_detector
-    from edgetl.training.tune import torch_infer
+    from edgetl.models.infer import TorchInfer
+    from edgetl.training.checkpoint import load_network
 
-    model, card = load_detector(path)
-    infer = torch_infer(model, card.preprocess, 100)
-    yield Subject(infer, card.classes, card.preprocess, 100, "torch", "fp32")
+    network, card = load_network(path)
+    infer = TorchInfer(network, kinds_of(card.heads), card.preprocess)
+    yield Subject(infer, card.heads, card.preprocess, "torch", "fp32")

@@ -7,14 +7,13 @@ local maximum over 3x3 cells and over all classes; a static TopK picks the best 
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgetl.models.backbone import Backbone
+from edgetl.models.neck import SeparableConv
 
 STRIDE = 4
 SIZE_UNIT_PX = 32.0
@@ -31,42 +30,7 @@ class Maps(NamedTuple):
     box: Tensor
 
 
-class SeparableConv(nn.Sequential):
-    """Depthwise k x k, then pointwise, each with batch norm; ReLU at the end."""
-
-    def __init__(self, channels_in: int, channels_out: int, *, kernel: int = 3) -> None:
-        super().__init__(
-            nn.Conv2d(channels_in, channels_in, kernel, padding=kernel // 2, groups=channels_in, bias=False),
-            nn.BatchNorm2d(channels_in),
-            nn.Conv2d(channels_in, channels_out, 1, bias=False),
-            nn.BatchNorm2d(channels_out),
-            nn.ReLU(inplace=True),
-        )
-
-
-class Neck(nn.Module):
-    """Top-down pyramid: strides 32 to 4 summed into one map at stride 4."""
-
-    def __init__(self, channels: tuple[int, ...], widths: tuple[int, ...] = (64, 96, 128, 128)) -> None:
-        super().__init__()
-        self.lateral = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, w, 1, bias=False), nn.BatchNorm2d(w))
-            for c, w in zip(channels, widths, strict=True)
-        )
-        self.context = SeparableConv(widths[-1], widths[-1], kernel=5)
-        self.down = nn.ModuleList(SeparableConv(upper, lower, kernel=5) for lower, upper in pairwise(widths))
-        self.out_channels = widths[0]
-
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Features at strides 4 to 32 in, (B, out_channels, H / 4, W / 4) out."""
-        x: Tensor = self.context(F.relu(self.lateral[-1](features[-1])))
-        for i in range(len(features) - 2, -1, -1):
-            x = F.interpolate(self.down[i](x), scale_factor=2.0, mode="nearest")
-            x = F.relu(self.lateral[i](features[i]) + x)
-        return x
-
-
-class Head(nn.Module):
+class BoxHead(nn.Module):
     """A shared layer on the stride-4 map, then one for the class heatmap and one for the box."""
 
     def __init__(self, channels: int, classes: int, width: int = 64) -> None:
@@ -81,28 +45,10 @@ class Head(nn.Module):
         nn.init.normal_(self.box.weight, std=0.01)
         nn.init.zeros_(self.box.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor) -> Maps:
+    def forward(self, pyramid: Tensor) -> Maps:
         """(B, channels, H, W) in, Maps of the same H and W out."""
-        x = self.shared(x)
+        x = self.shared(pyramid)
         return Maps(self.heat(self.heat_tower(x)), self.box(self.box_tower(x)))
-
-
-class Detector(nn.Module):
-    """Backbone, neck and head: normalised RGB (B, 3, H, W) in, Maps at stride 4 out."""
-
-    def __init__(self, backbone: Backbone, classes: int) -> None:
-        super().__init__()
-        self.backbone = backbone.module
-        self.neck = Neck(backbone.channels)
-        self.head = Head(self.neck.out_channels, classes)
-
-    def forward(self, x: Tensor) -> Maps:
-        return self.head_on(self.backbone(x))
-
-    def head_on(self, features: list[Tensor]) -> Maps:
-        """Maps from backbone features, for training on cached features."""
-        maps: Maps = self.head(self.neck(features))
-        return maps
 
 
 def box_map_to_xyxy(box: Tensor) -> Tensor:

@@ -25,6 +25,12 @@ from edgetl.roadworld.scene import CLASSES
 from edgetl.roadworld.stills import MASKS, Still, StillLabels, rendered_stills
 from edgetl_runtime.errors import InputError
 
+MASK_CLASSES = {
+    "drivable": ("background", "drivable"),
+    "lanes": ("background", "lane"),
+    "classes": MASK_NAMES,
+}
+"""What the values of each mask mean, from 0 up."""
 FEW_IMAGES = 32
 """Fewer are rendered before a worker process has started."""
 
@@ -55,11 +61,12 @@ def write_dataset(
     """Render a data set of stills.
 
     OUT/images/{train,val}/000000.jpg, OUT/annotations/{train,val}.json (COCO), OUT/masks/{drivable,lanes,classes}/
-    {train,val}/000000.png, OUT/README.txt. The last `val_fraction` of the images are the validation split; every
-    image is a scene, and so a group, of its own. `workers` processes render (0: as many as there are cores, at most
-    8; fewer than 32 images are rendered in this process); the bytes are the same for any number. As with every use
-    of multiprocessing, a script that calls this needs `if __name__ == "__main__":`. Raises InputError for wrong
-    values, for an existing `out` without force, and when the disk refuses.
+    {train,val}/000000.png with the names of their values in classes.txt, OUT/README.txt. The last `val_fraction` of
+    the images are the validation split; every image is a scene, and so a group, of its own. `workers` processes
+    render (0: as many as there are cores, at most 8; fewer than 32 images are rendered in this process); the bytes
+    are the same for any number. As with every use of multiprocessing, a script that calls this needs
+    `if __name__ == "__main__":`. Raises InputError for wrong values, for an existing `out` without force, and when
+    the disk refuses.
     """
     check_request(size_hw, domain)
     if images < 1 or seed < 0 or not 0 <= val_fraction < 1:
@@ -76,6 +83,8 @@ def write_dataset(
         for folder in ("images", *(f"masks/{m}" for m in MASKS)):
             for split in splits:
                 (work / folder / split).mkdir(parents=True)
+        for layer, names in MASK_CLASSES.items():
+            (work / "masks" / layer / "classes.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
         (work / "annotations").mkdir()
         stills = [Still(work, split, k, index) for split, part in splits.items() for k, index in enumerate(part)]
         documents = {split: _document(domain, seed, split) for split in splits}

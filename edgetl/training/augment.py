@@ -1,32 +1,66 @@
-"""Augmentation for driving: one affine resampling (zoom, shift, mirror), then light as a camera sees it."""
+"""Augmentation for driving by torchvision's v2 functions: where the camera looks (framing.py), how it sees (light.py).
+
+A frame is cut and resized on uint8 pixels, now and then warped as another mount of the camera would see it, mirrored
+where nothing shows that a mirror makes wrong, then lit. All chance comes from the generator that is passed in, none
+from torch's global one: one seed, one view, in any thread. Boxes follow in numpy: v2's boxes are clamped to the
+picture, and how much of an object was cut off can't be told after that.
+"""
 
 from __future__ import annotations
 
+import functools
+import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms.v2 import functional as v2
 
-from edgetl.data import Sample, read_image
+from edgetl.data import VOID, MaskLayer, Sample, read_image, read_mask
+from edgetl.training import framing
+from edgetl.training.framing import Cut
+from edgetl.training.light import Stage, apply_look, draw_look
+from edgetl_runtime.letterbox import geometry
 
-SIDED_WORDS = ("sign", "left", "right", "arrow")
-"""Classes that mean something else in a mirror; a crop that shows one is not mirrored."""
-MIN_VISIBLE = 0.4
-"""An object with a smaller share of its area left in the crop is ignored."""
-MIN_SIDE_PX = 3.0
+READABLE_PX = 24
+"""From this height on a sign can be read, so that its mirror image would teach what no road shows."""
+_TURNED = re.compile(r"left|arrow|(?<!b)(?<!up)right")
+_WRITTEN = re.compile(r"sign(?!al)|plate")
 
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
-    """Ranges of the augmentation; zoom is relative to the scale at which the network sees the frame."""
+    """Ranges and chances of the augmentation.
+
+    zoom: relative to the scale at which the network sees the frame. aim: chance that a crop looks at an object.
+    mirror, mount, blur, motion, noise, night, fog, jpeg: chances. pitch_deg, roll_deg, stretch: ranges about 0 of
+    another mount. brightness, contrast, saturation, balance: ranges about 1. turn_deg, shift, size: ranges about 0
+    for a whole frame, shift and size as shares of it.
+    """
 
     zoom: tuple[float, float] = (0.75, 1.6)
-    mirror: float = 0.5
     aim: float = 0.6
+    mirror: float = 0.5
+    mount: float = 0.2
+    pitch_deg: float = 3.0
+    roll_deg: float = 2.0
+    stretch: float = 0.06
     brightness: float = 0.3
     contrast: float = 0.3
-    blur: float = 0.1
-    noise: float = 0.2
+    saturation: float = 0.4
+    balance: float = 0.08
+    blur: float = 0.07
+    motion: float = 0.05
+    noise: float = 0.15
+    night: float = 0.08
+    fog: float = 0.05
+    jpeg: float = 0.12
+    turn_deg: float = 8.0
+    shift: float = 0.08
+    size: float = 0.12
     pad_value: int = 114
 
 
@@ -46,9 +80,40 @@ class View:
     masks: tuple[NDArray[np.uint8], ...] = ()
 
 
-def sided_classes(classes: tuple[str, ...]) -> frozenset[int]:
-    """Indices of the classes that must not be mirrored."""
-    return frozenset(i for i, name in enumerate(classes) if any(w in name.lower() for w in SIDED_WORDS))
+class Sides(NamedTuple):
+    """Indices of classes that have sides.
+
+    turned: left becomes right, so a mirror makes the label wrong. written: the label stays right, but no real sign
+    looks like its mirror image.
+    """
+
+    turned: frozenset[int] = frozenset()
+    written: frozenset[int] = frozenset()
+
+
+NO_SIDES = Sides()
+
+
+@functools.lru_cache(maxsize=64)
+def sided_classes(names: tuple[str, ...]) -> Sides:
+    """Which of these classes a mirror would turn or make unreadable, by their names."""
+    lower = [n.lower() for n in names]
+    turned = frozenset(i for i, n in enumerate(lower) if _TURNED.search(n))
+    return Sides(turned, frozenset(i for i, n in enumerate(lower) if _WRITTEN.search(n)) - turned)
+
+
+@dataclass(slots=True)
+class _Shot:
+    """A view in the making, without padding: pixels (3, h, w) RGB, masks (1, h, w), `matrix` from source pixels."""
+
+    pixels: Tensor
+    masks: list[Tensor]
+    matrix: framing.Matrix
+    stage: Stage | None
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.pixels.shape[1], self.pixels.shape[2]
 
 
 def augmented_view(
@@ -56,87 +121,181 @@ def augmented_view(
     *,
     crop_hw: tuple[int, int],
     network_hw: tuple[int, int],
-    sided: frozenset[int],
+    sided: Sides,
     config: AugmentConfig,
     rng: np.random.Generator,
+    layers: tuple[MaskLayer, ...] = (),
+    sided_categories: Sides = NO_SIDES,
 ) -> View:
-    """A random crop of the sample at `crop_hw`, at about the scale of a letterbox to `network_hw`."""
-    import cv2
+    """A random crop of the sample at `crop_hw`, at about the scale of a letterbox to `network_hw`.
 
+    sided: of the classes of boxes; sided_categories: of whole images; those of masks come from the names in `layers`.
+    The padding is `pad_value` in the image, whatever the light, as in the vehicle, and VOID in the masks.
+    Raises InputError for a file that can't be read.
+    """
     image = read_image(sample.image)
     height, width = image.shape[:2]
     base = min(network_hw[0] / height, network_hw[1] / width)
     scale = base * float(np.exp(rng.uniform(*np.log(config.zoom))))
-    boxes = sample.boxes * np.array([width, height, width, height], np.float32) * scale
-    left = _offset(rng, boxes[:, [0, 2]], scale * width, crop_hw[1], config.aim)
-    top = _offset(rng, boxes[:, [1, 3]], scale * height, crop_hw[0], config.aim)
-    boxes = boxes - np.array([left, top, left, top], np.float32)
-    matrix = np.array([[scale, 0, -left], [0, scale, -top]], np.float64)
-    mirror = rng.random() < config.mirror and not _shows(boxes, sample.labels, sided, crop_hw)
-    if mirror:
-        matrix[0] = [-scale, 0, crop_hw[1] - 1 + left]
-        boxes = np.stack([crop_hw[1] - boxes[:, 2], boxes[:, 1], crop_hw[1] - boxes[:, 0], boxes[:, 3]], axis=1)
-    pad = (config.pad_value,) * 3
-    warped = cv2.warpAffine(
-        image,
-        matrix,
-        (crop_hw[1], crop_hw[0]),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=pad,
+    x, y = _target(sample, config.aim, rng)
+    rows = framing.random_cut(height, scale, crop_hw[0], y and y * height, rng)
+    columns = framing.random_cut(width, scale, crop_hw[1], x and x * width, rng)
+    shot = _shot(image, sample, layers, rows, columns)
+    if rng.random() < config.mount:
+        _mount(shot, config, rng)
+    boxes, labels, ignore = _labels(shot, sample, (height, width))
+    mirror = rng.random() < config.mirror
+    if mirror and not (
+        _boxes_have_sides(boxes, labels, sided)
+        or any(_mask_has_sides(m, sided_classes(k.classes)) for m, k in zip(shot.masks, layers, strict=True))
+        or sample.category in sided_categories.turned | sided_categories.written
+    ):
+        boxes = _mirror(shot, boxes)
+    return _finished(shot, boxes, labels, ignore, sample.category, (rows, columns, crop_hw), config, rng)
+
+
+def whole_view(
+    sample: Sample,
+    *,
+    network_hw: tuple[int, int],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    layers: tuple[MaskLayer, ...] = (),
+) -> View:
+    """The whole frame as letterboxed to `network_hw`, a little turned, shifted and resized, lit, and never mirrored.
+
+    For categories of whole images (which sign, what weather). The frame's edge goes on where the frame moved away.
+    """
+    image = read_image(sample.image)
+    height, width = image.shape[:2]
+    place = geometry((height, width), network_hw)
+    rows, columns = Cut(0, height, place.new_hw[0], place.pad_top), Cut(0, width, place.new_hw[1], place.pad_left)
+    shot = _shot(image, sample, layers, rows, columns)
+    shot.stage = None
+    turn, *rest = rng.uniform(-1, 1, 5)
+    warp = framing.moved(
+        place.new_hw,
+        turn_deg=config.turn_deg * turn,
+        shift_xy=(config.shift * rest[0], config.shift * rest[1]),
+        # Near and far together, and a little of each axis alone, as a box drawn by another hand.
+        zoom=(1 + config.size * (0.8 * rest[2] + 0.2 * rest[3]), 1 + config.size * (0.8 * rest[2] - 0.2 * rest[3])),
     )
-    clipped, keep, cut = _clip(boxes, crop_hw)
-    lit = _light(np.asarray(warped, np.uint8), config, rng)
-    return View(lit, clipped[keep], sample.labels[keep], (sample.ignore | cut)[keep])
+    reach = config.shift + config.size + float(np.sin(np.radians(config.turn_deg)))
+    _warp(shot, warp, margin=int(reach * max(place.new_hw) * 0.75) + 2)
+    boxes, labels, ignore = _labels(shot, sample, (height, width))
+    return _finished(shot, boxes, labels, ignore, sample.category, (rows, columns, network_hw), config, rng)
 
 
-def _offset(rng: np.random.Generator, spans: NDArray[np.float32], extent: float, crop: int, aim: float) -> float:
-    """Where the crop begins along one axis; with chance `aim` so that one object's centre lies inside."""
-    if extent <= crop:
-        return float(rng.uniform(extent - crop, 0))
-    low, high = 0.0, extent - crop
-    pick, chance = rng.random(), rng.random()
-    if len(spans) and chance < aim:
-        centre = float(spans[int(pick * len(spans))].mean())
-        low, high = max(low, centre - 0.9 * crop), min(high, centre - 0.1 * crop)
-        low, high = min(low, high), max(low, high)
-    return float(rng.uniform(low, high))
+def _target(sample: Sample, aim: float, rng: np.random.Generator) -> tuple[float | None, float | None]:
+    """The middle of one object as shares of the frame, or None twice: a class that shows first, then one of it.
+
+    Were objects drawn alike, the many cars would leave the few riders without crops of their own.
+    """
+    known = np.flatnonzero(~sample.ignore)
+    chance, first, second = rng.random(3)
+    if chance >= aim or not len(known):
+        return None, None
+    classes = np.unique(sample.labels[known])
+    same = known[sample.labels[known] == classes[int(first * len(classes))]]
+    x1, y1, x2, y2 = sample.boxes[same[int(second * len(same))]].tolist()
+    return (x1 + x2) / 2, (y1 + y2) / 2
 
 
-def _shows(
-    boxes: NDArray[np.float32], labels: NDArray[np.int64], sided: frozenset[int], crop_hw: tuple[int, int]
-) -> bool:
-    """Whether a sided object large enough to be read stands in the crop."""
-    inside = (boxes[:, 2] > 0) & (boxes[:, 3] > 0) & (boxes[:, 0] < crop_hw[1]) & (boxes[:, 1] < crop_hw[0])
-    large = (boxes[:, 3] - boxes[:, 1]) > 24
-    return bool(np.isin(labels[inside & large], list(sided)).any())
+def _shot(image: NDArray[np.uint8], sample: Sample, layers: tuple[MaskLayer, ...], rows: Cut, columns: Cut) -> _Shot:
+    height, width = image.shape[:2]
+    planes = torch.from_numpy(image).permute(2, 0, 1)
+    pixels = framing.cut_out(planes, rows, columns).flip(0)
+    masks = []
+    for i, layer in enumerate(layers):
+        path = sample.masks[i] if i < len(sample.masks) else None
+        if path is None:
+            masks.append(torch.full((1, rows.size, columns.size), VOID, dtype=torch.uint8))
+            continue
+        mask = torch.from_numpy(read_mask(path, layer))[None]
+        if mask.shape[1:] != (height, width):
+            everything = (Cut(0, mask.shape[1], height, 0), Cut(0, mask.shape[2], width, 0))
+            mask = framing.cut_out(mask, *everything, classes=True)
+        masks.append(framing.cut_out(mask, rows, columns, classes=True))
+    matrix = framing.cut_matrix(rows, columns)
+    return _Shot(pixels, masks, matrix, framing.frame_stage((height, width), matrix))
 
 
-def _clip(
-    boxes: NDArray[np.float32], crop_hw: tuple[int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Boxes cut to the crop, which of them are left, and which of those are too little to learn from."""
-    limit = np.array([crop_hw[1], crop_hw[0], crop_hw[1], crop_hw[0]], np.float32)
-    clipped = np.minimum(boxes.clip(min=0), limit)
-    sides, whole = clipped[:, 2:] - clipped[:, :2], boxes[:, 2:] - boxes[:, :2]
-    visible = sides.prod(axis=1) / np.maximum(whole.prod(axis=1), 1e-6)
-    keep = (sides > 0.5).all(axis=1)
-    return clipped, keep, (visible < MIN_VISIBLE) | (sides < MIN_SIDE_PX).any(axis=1)
+def _mount(shot: _Shot, config: AugmentConfig, rng: np.random.Generator) -> None:
+    assert shot.stage is not None
+    pitch, roll, stretch = rng.uniform(-1, 1, 3)
+    warp = framing.other_mount(
+        shot.size_hw,
+        shot.stage,
+        pitch_deg=pitch * config.pitch_deg,
+        roll_deg=roll * config.roll_deg,
+        stretch=stretch * config.stretch,
+    )
+    _warp(shot, warp)
 
 
-def _light(image: NDArray[np.uint8], config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Brightness, contrast and colour balance in one table look-up; now and then blur or noise."""
+def _warp(shot: _Shot, warp: framing.Matrix, margin: int = 0) -> None:
+    shot.pixels = framing.warped(shot.pixels, warp, margin=margin)
+    shot.masks = [framing.warped(m, warp, classes=True) for m in shot.masks]
+    shot.matrix = warp @ shot.matrix
+
+
+def _labels(
+    shot: _Shot, sample: Sample, source_hw: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]:
+    """Boxes in the shot's pixels, labels and ignore of what it shows."""
+    boxes = sample.boxes * np.array([source_hw[1], source_hw[0]] * 2, np.float32)
+    clipped, keep, cut = framing.clip_boxes(framing.boxes_through(shot.matrix, boxes), shot.size_hw)
+    return clipped[keep], sample.labels[keep], (sample.ignore | cut)[keep]
+
+
+def _boxes_have_sides(boxes: NDArray[np.float32], labels: NDArray[np.int64], sided: Sides) -> bool:
+    large = boxes[:, 3] - boxes[:, 1] > READABLE_PX
+    return bool(np.isin(labels, list(sided.turned)).any() or np.isin(labels[large], list(sided.written)).any())
+
+
+def _mask_has_sides(mask: Tensor, sided: Sides) -> bool:
+    if not (sided.turned or sided.written):
+        return False
+    count = np.bincount(mask.numpy().ravel(), minlength=256)
+    return any(count[i] for i in sided.turned) or any(count[i] > READABLE_PX**2 for i in sided.written)
+
+
+def _mirror(shot: _Shot, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mirrors the shot in place; returns its boxes mirrored."""
+    width = shot.size_hw[1]
+    shot.pixels, shot.masks = v2.horizontal_flip(shot.pixels), [v2.horizontal_flip(m) for m in shot.masks]
+    if shot.stage is not None:
+        left, top, wide, high = shot.stage.left, shot.stage.top, shot.stage.width, shot.stage.height
+        shot.stage = Stage(width - left - wide, top, wide, high)
+    return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
+
+
+def _finished(
+    shot: _Shot,
+    boxes: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    ignore: NDArray[np.bool_],
+    category: int,
+    place: tuple[Cut, Cut, tuple[int, int]],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> View:
+    """The shot lit, padded to its place's size, as arrays."""
     import cv2
 
-    levels = np.arange(256, dtype=np.float32)
-    gain = 1 + rng.uniform(-config.contrast, config.contrast)
-    shift = rng.uniform(-config.brightness, config.brightness) * 80
-    balance = 1 + rng.uniform(-0.08, 0.08, size=3)
-    table = np.stack([((levels - 114) * gain + 114 + shift) * b for b in balance], axis=1)
-    image = np.asarray(cv2.LUT(image, table.clip(0, 255).astype(np.uint8).reshape(1, 256, 3)), np.uint8)
-    if rng.random() < config.blur:
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.2))), np.uint8)
-    if rng.random() < config.noise:
-        grain = rng.integers(-12, 13, size=image.shape, dtype=np.int16)
-        image = (image + grain).clip(0, 255).astype(np.uint8)
-    return image
+    rows, columns, (height, width) = place
+    mean = float(shot.pixels[:, ::8, ::8].float().mean())
+    look = draw_look(config, rng, mean=mean, height=rows.size)
+    pixels = apply_look(shot.pixels, look, rng, shot.stage)
+    image = np.full((height, width, 3), config.pad_value, np.uint8)
+    inside = np.s_[rows.before : rows.before + rows.size, columns.before : columns.before + columns.size]
+    red, green, blue = (p.numpy() for p in pixels)
+    # An eighth of the time of a permuted copy.
+    image[inside] = cv2.merge([blue, green, red])
+    masks = []
+    for mask in shot.masks:
+        padded = np.full((height, width), VOID, np.uint8)
+        padded[inside] = mask[0].numpy()
+        masks.append(padded)
+    boxes = boxes + np.array([columns.before, rows.before] * 2, np.float32)
+    return View(image, boxes, labels, ignore, category, tuple(masks))

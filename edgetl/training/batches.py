@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from edgetl.data import Dataset, read_image
-from edgetl.training.augment import AugmentConfig, View, augmented_view, sided_classes
-from edgetl.training.loss import BatchTargets
-from edgetl.training.targets import Targets, make_targets
-from edgetl_runtime.letterbox import Letterbox
+from edgetl.data import VOID, Dataset, read_image, read_mask
+from edgetl.heads import Kind
+from edgetl.training.augment import AugmentConfig, View, augmented_view, sided_classes, whole_view
+from edgetl_runtime.letterbox import Letterbox, geometry
 from edgetl_runtime.spec import Preprocess
+
+Targets = dict[str, tuple[Tensor, ...]]
 
 
 class Batch(NamedTuple):
-    """frames (B, H, W, 3) uint8 BGR, their targets, and the file names for messages."""
+    """frames (B, H, W, 3) uint8 BGR, targets by head, and the file names for messages."""
 
     frames: Tensor
-    targets: BatchTargets
+    targets: Targets
     names: tuple[str, ...]
 
 
@@ -32,69 +34,118 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> list[int]:
     return list(np.random.default_rng([seed, epoch]).permutation(count))
 
 
+def balanced_order(dataset: Dataset, share: float, *, seed: int, epoch: int) -> list[int]:
+    """An epoch's order in which images of rare classes return (repeat-factor sampling, arXiv:1908.03195).
+
+    An image is repeated sqrt(share / f) times, f being the share of images that show its rarest class; fractions by
+    lot. The epoch keeps its length. With share 0 every image comes once.
+    """
+    order = epoch_order(len(dataset), seed=seed, epoch=epoch)
+    if share <= 0:
+        return order
+    shown = [_shown(dataset, i) for i in range(len(dataset))]
+    counts: dict[int, int] = {}
+    for classes in shown:
+        for c in classes:
+            counts[c] = counts.get(c, 0) + 1
+    factor = {c: max(1.0, float(np.sqrt(share * len(dataset) / n))) for c, n in counts.items()}
+    repeats = np.array([max((factor[c] for c in classes), default=1.0) for classes in shown])
+    rng = np.random.default_rng([seed, epoch, 1])
+    return list(rng.choice(len(dataset), size=len(dataset), p=repeats / repeats.sum()))
+
+
+def _shown(dataset: Dataset, index: int) -> set[int]:
+    sample = dataset.samples[index]
+    found = {int(c) for c in sample.labels[~sample.ignore]}
+    return found | ({-1 - sample.category} if sample.category >= 0 else set())
+
+
 def augmented_batches(
     dataset: Dataset,
+    kinds: Sequence[Kind],
     *,
     crop_hw: tuple[int, int],
     network_hw: tuple[int, int],
     batch: int,
     seed: int,
     epoch: int,
-    skip: int = 0,
     config: AugmentConfig,
+    skip: int = 0,
+    balance: float = 0.0,
 ) -> Iterator[Batch]:
-    """One epoch of augmented crops from batch number `skip` on; the last, smaller batch is left out."""
-    order = epoch_order(len(dataset), seed=seed, epoch=epoch)
-    sided = sided_classes(dataset.classes)
-    count = max(len(order) // batch, 1)
-    chunks = [order[i * batch : (i + 1) * batch] for i in range(skip, count)]
+    """One epoch of augmented crops from batch number `skip` on; the last, smaller batch is left out.
 
-    def prepare(indices: list[int]) -> Batch:
-        views = [
-            augmented_view(
-                dataset.samples[i],
-                crop_hw=crop_hw,
-                network_hw=network_hw,
-                sided=sided,
-                config=config,
-                rng=np.random.default_rng([seed, epoch, i]),
-            )
-            for i in indices
-        ]
-        return collate(views, len(dataset.classes), tuple(dataset.samples[i].image.name for i in indices))
+    Where all heads speak of the whole frame, views are of the whole frame.
+    """
+    order = balanced_order(dataset, balance, seed=seed, epoch=epoch)
+    whole = all(k.place == "whole" for k in kinds)
+    count = max(len(order) // batch, 1)
+    chunks = [range(i * batch, min((i + 1) * batch, len(order))) for i in range(skip, count)]
+
+    def view(place: int) -> View:
+        sample, rng = dataset.samples[order[place]], np.random.default_rng([seed, epoch, place])
+        if whole:
+            return whole_view(sample, network_hw=network_hw, config=config, rng=rng, layers=dataset.layers)
+        return augmented_view(
+            sample,
+            crop_hw=crop_hw,
+            network_hw=network_hw,
+            sided=sided_classes(dataset.classes),
+            sided_categories=sided_classes(dataset.categories),
+            config=config,
+            rng=rng,
+            layers=dataset.layers,
+        )
+
+    def prepare(places: Sequence[int]) -> Batch:
+        views = [view(place) for place in places]
+        return collate(views, kinds, tuple(dataset.samples[order[place]].image.name for place in places))
 
     yield from _ahead(prepare, chunks)
 
 
 def letterboxed_view(dataset: Dataset, index: int, preprocess: Preprocess) -> View:
-    """A whole frame as the vehicle's network sees it, with its boxes in network pixels."""
+    """A whole frame as the vehicle's network sees it, with its labels in network pixels."""
     sample = dataset.samples[index]
     image = read_image(sample.image)
     tensor, shape = Letterbox(preprocess)(image)
     height, width = image.shape[:2]
     boxes = shape.to_network(sample.boxes * np.array([width, height, width, height], np.float32))
-    return View(tensor[0], boxes, sample.labels, sample.ignore)
+    masks = tuple(_letterboxed_mask(dataset, index, i, preprocess) for i in range(len(dataset.layers)))
+    return View(tensor[0], boxes, sample.labels, sample.ignore, sample.category, masks)
 
 
-def collate(views: list[View], classes: int, names: tuple[str, ...]) -> Batch:
+def _letterboxed_mask(dataset: Dataset, index: int, layer: int, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """A mask at network size: nearest pixel, VOID in the padding and where the image has no mask."""
+    height, width = preprocess.size_hw
+    path = dataset.samples[index].masks[layer]
+    if path is None:
+        return np.full((height, width), VOID, np.uint8)
+    mask = read_mask(path, dataset.layers[layer])
+    place = geometry((mask.shape[0], mask.shape[1]), preprocess.size_hw)
+    new_h, new_w = place.new_hw
+    rows = ((np.arange(new_h) + 0.5) * mask.shape[0] / new_h).astype(int)
+    columns = ((np.arange(new_w) + 0.5) * mask.shape[1] / new_w).astype(int)
+    out = np.full((height, width), VOID, np.uint8)
+    out[place.pad_top : place.pad_top + new_h, place.pad_left : place.pad_left + new_w] = mask[rows[:, None], columns]
+    return out
+
+
+def collate(views: Sequence[View], kinds: Sequence[Kind], names: tuple[str, ...]) -> Batch:
     """Views of one size as a batch."""
     frames = np.stack([v.image for v in views])
-    size_hw = (frames.shape[1], frames.shape[2])
-    targets = [make_targets(v.boxes, v.labels, v.ignore, classes=classes, size_hw=size_hw) for v in views]
-    return Batch(torch.from_numpy(frames), stack_targets(targets), names)
+    targets = {k.head.name: stack_targets([k.targets(v) for v in views]) for k in kinds}
+    return Batch(torch.from_numpy(frames), targets, names)
 
 
-def stack_targets(targets: list[Targets]) -> BatchTargets:
-    """Targets of single images as tensors of a batch."""
-    return BatchTargets(
-        torch.from_numpy(np.stack([t.heat for t in targets])),
-        torch.from_numpy(np.stack([t.box for t in targets])),
-        torch.from_numpy(np.stack([t.weight for t in targets])),
-        torch.from_numpy(np.stack([t.quiet for t in targets])),
-    )
+def stack_targets(rows: Sequence[tuple[NDArray[Any], ...]]) -> tuple[Tensor, ...]:
+    """One head's targets of single images as tensors of a batch."""
+    return tuple(torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
 
 
-def _ahead(prepare: Callable[[list[int]], Batch], chunks: list[list[int]], depth: int = 2) -> Iterator[Batch]:
+def _ahead(
+    prepare: Callable[[Sequence[int]], Batch], chunks: Sequence[Sequence[int]], depth: int = 2
+) -> Iterator[Batch]:
     """Results of prepare(chunk) in order, prepared by one thread a few batches ahead."""
     waiting: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:

@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from edgetl.heads import kinds_of, network_of
 from edgetl.models.backbone import WeightSource, build_backbone
-from edgetl.models.detector import Detector
+from edgetl.models.network import Network
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.spec import Preprocess
+from edgetl_runtime.spec import Head, Preprocess, Reliability
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a checkpoint is: architecture, classes, preprocessing, and where weights and data came from.
+    """What a checkpoint is: architecture, heads, preprocessing, and where weights and data came from.
 
-    folded: the backbone's batch norms are folded into its convolutions.
+    folded: the backbone's batch norms are folded into its convolutions. metric, value: on the validation images that
+    it was chosen by. history: what was done to the weights since, a line each. reliability: of the heads that have
+    scores.
     """
 
-    task: str
+    heads: tuple[Head, ...]
     backbone: str
-    classes: tuple[str, ...]
     preprocess: Preprocess
     weights: WeightSource
     data: str
     data_root: str
     data_sha256: str
-    metric: str = "ap50"
+    metric: str = ""
     value: float = 0.0
     folded: bool = False
+    history: tuple[str, ...] = ()
+    reliability: dict[str, Reliability] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise InputError(f"{path}: no such checkpoint", remedy="make one with: edgetl tune DATA --out DIR")
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(document, dict) or document.get("format") != FORMAT:
+        if not isinstance(document, dict) or "format" not in document:
             raise ValueError("not written by edgetl tune")
+        if document["format"] != FORMAT:
+            raise ValueError(f"its format is {document['format']}, this edgetl reads {FORMAT}: tune again")
         card = msgspec.convert(document["card"], ModelCard)
         return Checkpoint(card, document["model"], document["training"])
     except Exception as error:
@@ -88,18 +94,23 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from error
 
 
-def load_detector(path: Path) -> tuple[Detector, ModelCard]:
-    """The detector in a checkpoint, in eval mode."""
+def load_network(path: Path) -> tuple[Network, ModelCard]:
+    """The network in a checkpoint, in eval mode."""
     checkpoint = load_checkpoint(path)
-    model = Detector(
-        build_backbone(checkpoint.card.backbone, "none", fold=checkpoint.card.folded), len(checkpoint.card.classes)
-    )
+    return network_from(checkpoint, path), checkpoint.card
+
+
+def network_from(checkpoint: Checkpoint, path: Path) -> Network:
+    """A network with a checkpoint's weights, in eval mode; `path` is for messages."""
+    card = checkpoint.card
+    backbone = build_backbone(card.backbone, "none", fold=card.folded)
+    model = network_of(backbone, kinds_of(card.heads))
     try:
         model.load_state_dict(checkpoint.model)
     except (RuntimeError, TypeError, AttributeError) as error:
+        heads = ", ".join(f"{h.name} ({len(h.labels)} classes)" for h in card.heads)
         raise InputError(
-            f"{path}: its weights are not those of {checkpoint.card.backbone} with "
-            f"{len(checkpoint.card.classes)} classes",
+            f"{path}: its weights are not those of {card.backbone} with the heads {heads}",
             remedy="give the checkpoint that edgetl tune wrote",
         ) from error
-    return model.eval(), checkpoint.card
+    return model.eval()

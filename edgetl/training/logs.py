@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-COLUMNS = ("phase", "epoch", "step", "seconds", "loss", "heat_loss", "box_loss", "lr", "val_ap50", "val_ap")
+COLUMNS = ("phase", "epoch", "step", "seconds", "loss", "lr", "val")
+"""Of every run; the losses and metrics of its heads follow."""
 
 
 class CurveLog:
-    """Appends rows to metrics.csv and, where tensorboard is installed, to an events file."""
+    """Appends rows to metrics.csv and, where tensorboard is installed, to an events file.
 
-    def __init__(self, directory: Path, *, resume: bool) -> None:
+    columns: names beside COLUMNS that rows of this run may have.
+    """
+
+    def __init__(self, directory: Path, columns: Sequence[str], *, resume: bool) -> None:
         self.path = directory / "metrics.csv"
         fresh = not (resume and self.path.is_file())
         self._file = self.path.open("w" if fresh else "a", newline="", encoding="utf-8")
-        self._rows = csv.DictWriter(self._file, COLUMNS)
+        self._rows = csv.DictWriter(self._file, (*COLUMNS, *columns))
         if fresh:
             self._rows.writeheader()
         self._board = _open_board(directory)

@@ -22,19 +22,11 @@ class BatchTargets(NamedTuple):
     quiet: Tensor
 
 
-class Losses(NamedTuple):
-    """Scalar losses: their weighted sum, and its parts."""
-
-    total: Tensor
-    heat: Tensor
-    box: Tensor
-
-
-def detection_loss(maps: Maps, targets: BatchTargets) -> Losses:
-    """Losses of one batch, normalised by the number of centres and by the box weights."""
+def detection_loss(maps: Maps, targets: BatchTargets) -> dict[str, Tensor]:
+    """Weighted losses of one batch, normalised by the number of centres and by the box weights."""
     heat = centre_focal_loss(maps.heat.float(), targets.heat, targets.quiet)
     box = giou_loss(box_map_to_xyxy(maps.box.float()), targets.box, targets.weight)
-    return Losses(heat + BOX_WEIGHT * box, heat, box)
+    return {"heat": heat, "box": BOX_WEIGHT * box}
 
 
 def centre_focal_loss(logits: Tensor, target: Tensor, quiet: Tensor) -> Tensor:

@@ -9,23 +9,25 @@ import torch
 from torch import Tensor, nn
 
 from edgetl.models.backbone import STRIDES
-from edgetl.models.detector import Detector
+from edgetl.models.network import Network
 from edgetl.training.config import TuneConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+PROBE_SIDE = 128
+"""Side of the blank image that shows which parameters lead to which features; Inception needs more than 75."""
 LEVELS = 8
 """Learning rates fall towards the input in this many equal shares of the backbone's depth."""
 
 
-def parameter_groups(model: Detector, config: TuneConfig, *, transfer: bool) -> list[dict[str, Any]]:
+def parameter_groups(model: Network, config: TuneConfig, *, transfer: bool) -> list[dict[str, Any]]:
     """Parameter groups with a `base_lr`: the head's rate, and rates falling towards the input for a
     pretrained backbone. Without transfer every parameter learns at the head's rate. Biases and norms are
     not decayed.
     """
-    rated = [(p, config.head_lr) for m in (model.neck, model.head) for p in m.parameters()]
+    rated = [(p, config.head_lr) for m in model.new_parts() for p in m.parameters()]
     backbone = list(model.backbone.parameters())
     for i, parameter in enumerate(backbone):
         quarters_earlier = 4 * (1 - (i * LEVELS // len(backbone) + 1) / LEVELS)
@@ -76,14 +78,31 @@ class Average:
                     self.state[key].copy_(value)
 
 
-def freeze_up_to(backbone: nn.Module, stride: int) -> None:
-    """Stop every parameter from learning that the features of this stride depend on."""
-    features = backbone(torch.zeros(1, 3, 64, 64))
-    features[STRIDES.index(stride)].sum().backward()
-    for parameter in backbone.parameters():
-        if parameter.grad is not None:
-            parameter.requires_grad_(False)
-            parameter.grad = None
+def blocks_of(backbone: nn.Module) -> dict[int, list[nn.Parameter]]:
+    """The backbone's parameters by the stride of the first features that depend on them."""
+    parameters = list(backbone.parameters())
+    asked = [p.requires_grad for p in parameters]
+    for p in parameters:
+        p.requires_grad_(True)
+    blocks: dict[int, list[nn.Parameter]] = {}
+    known: set[int] = set()
+    features = backbone(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE))
+    for stride, feature in zip(STRIDES, features, strict=True):
+        grads = torch.autograd.grad(feature.sum(), parameters, retain_graph=True, allow_unused=True)
+        found = [i for i, g in enumerate(grads) if g is not None and i not in known]
+        blocks[stride] = [parameters[i] for i in found]
+        known.update(found)
+    for p, was in zip(parameters, asked, strict=True):
+        p.requires_grad_(was)
+    return blocks
+
+
+def train_only(backbone: nn.Module, strides: Iterable[int]) -> None:
+    """Let only those parameters of the backbone learn that first lead to the features of these strides."""
+    wanted = set(strides)
+    for stride, parameters in blocks_of(backbone).items():
+        for parameter in parameters:
+            parameter.requires_grad_(stride in wanted)
 
 
 def freeze_statistics(modules: Iterable[nn.Module]) -> None:

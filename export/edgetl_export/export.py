@@ -6,14 +6,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl_export.candidates import Candidate, Metric, choose, infer_of, judge, time_candidates
+from edgetl_export.candidates import Candidate, Metric, choose, infer_of, judge, mean_metric, time_candidates
 from edgetl_export.graph import load_model, save_model, without_outputs
 from edgetl_export.parity import Infer, compare, other_input_other_output, record
 from edgetl_export.passes.fold_input import fold_input
@@ -31,13 +31,15 @@ from edgetl_runtime.golden import Golden, write_golden
 from edgetl_runtime.spec import (
     SCHEMA_VERSION,
     Chosen,
-    Decode,
+    DomainStatistics,
+    Head,
     Hop,
     Latency,
     Manifest,
     Precision,
     Preprocess,
     Provenance,
+    Reliability,
     TargetResult,
     TensorSpec,
     Variant,
@@ -56,8 +58,9 @@ class ExportRequest:
 
     module: torch module in eval mode, frame (1, H, W, 3) uint8 to the outputs named in `outputs`, then the
     inner tensors named in `probes`. reference: the same as a function. calibration, frames: uint8 frames at
-    network size, for INT8 ranges and for parity. metric: the task's metric of any such function, 0..1.
-    max_drop: how much of it INT8 or bf16 may lose, 0..1.
+    network size, for INT8 ranges and for parity. metric: the heads' metrics of any such function, 0..1.
+    max_drop: how much of each INT8 or bf16 may lose, 0..1. domain: the training domain's statistics.
+    reliability: of the heads' scores, by head.
     """
 
     name: str
@@ -66,9 +69,8 @@ class ExportRequest:
     input_name: str
     outputs: Sequence[str]
     probes: Sequence[str]
-    labels: tuple[str, ...]
+    heads: tuple[Head, ...]
     preprocess: Preprocess
-    decode: Decode
     calibration: Sequence[NDArray[np.uint8]]
     frames: Sequence[NDArray[np.uint8]]
     metric: Metric
@@ -78,6 +80,20 @@ class ExportRequest:
     provenance: Provenance
     latency_runs: int = 60
     sections: Sequence[Section] = ()
+    domain: Domain | None = None
+    reliability: Mapping[str, Reliability] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """Statistics of the training domain: about which output, of how many images, and a function that writes them.
+
+    write is given the chosen engine as a function of a frame, so that its rounding is in the statistics.
+    """
+
+    output: str
+    images: int
+    write: Callable[[Path, Infer], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +149,7 @@ def export(
             probe_files=graphs.probe_files,
             probes=request.probes,
             reference=graphs.reference,
-            reference_value=graphs.hops[0].value,
+            reference_values=graphs.reference_values,
             metric=request.metric,
             metric_name=request.metric_name,
             max_drop=request.max_drop,
@@ -161,6 +177,7 @@ class _Graphs:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     reference: list[dict[str, NDArray[np.float32]]]
+    reference_values: dict[str, float]
     hops: list[Hop]
 
 
@@ -172,10 +189,12 @@ def _compile(request: ExportRequest, work: Path, new: Path, clock: _Clock) -> _G
     reference = record(request.reference, request.frames, request.probes)
     if not other_input_other_output(reference):
         raise GateFailed("the network gives the same output for different frames")
+    values = dict(request.metric(request.reference))
     base = Hop(
         hop="torch",
         metric=request.metric_name,
-        value=request.metric(request.reference),
+        value=mean_metric(values),
+        heads=values if len(values) > 1 else {},
         max_rel_error=0.0,
         cosine=1.0,
         passed=True,
@@ -203,7 +222,7 @@ def _compile(request: ExportRequest, work: Path, new: Path, clock: _Clock) -> _G
         save_model(without_outputs(load_model(source), request.probes), files[precision])
     inputs = tuple(tensor_spec(i) for i in load_model(folded).graph.input)
     outputs = tuple(s for s in specs if s.name in request.outputs)
-    return _Graphs(files, probe_files, inputs, outputs, reference, hops)
+    return _Graphs(files, probe_files, inputs, outputs, reference, values, hops)
 
 
 def _hop(
@@ -225,13 +244,14 @@ def _hop(
                 f"the step {name!r} broke the network: {parity.tensor} differs by {parity.max_rel_error:.2g} "
                 f"on frame {parity.frame}, more than {limit:.0e}; nothing is shipped"
             )
-        value = request.metric(infer)
+        values = request.metric(infer)
     finally:
         engine.close()
     return Hop(
         hop=name,
         metric=request.metric_name,
-        value=value,
+        value=mean_metric(values),
+        heads=dict(values) if len(values) > 1 else {},
         max_rel_error=parity.max_rel_error,
         cosine=parity.cosine,
         passed=True,
@@ -246,25 +266,19 @@ def _golden(
     chosen: Chosen,
     new: Path,
 ) -> None:
-    """Frames with what the chosen pair gives for them."""
+    """Frames with what the chosen pair gives for them, and the training domain as it sees it."""
     pair = next(c for c in candidates if (c.variant, c.engine) == (chosen.variant, chosen.engine))
     engine = load_engine(pair.engine, files["int8" if pair.precision == "int8" else "fp32"], precision=pair.precision)
     frames = [np.ascontiguousarray(f) for f in request.frames[:GOLDEN_FRAMES]]
     try:
         infer = infer_of(engine)
         rows = [{k: np.array(v) for k, v in infer(f).items()} for f in frames]
+        if request.domain is not None:
+            request.domain.write(new / "domain.npz", infer)
     finally:
         engine.close()
-    boxes, scores, classes = (np.concatenate([r[n] for r in rows]) for n in request.outputs)
-    write_golden(
-        new / "golden.npz",
-        Golden(
-            frames=np.concatenate(frames),
-            boxes=boxes.astype(np.float32),
-            scores=scores.astype(np.float32),
-            classes=classes.astype(np.int64),
-        ),
-    )
+    outputs = {n: np.concatenate([r[n] for r in rows]) for h in request.heads for n in h.outputs}
+    write_golden(new / "golden.npz", Golden(frames=np.concatenate(frames), outputs=outputs))
 
 
 def _variants(candidates: Sequence[Candidate]) -> tuple[Variant, ...]:
@@ -286,18 +300,20 @@ def _write(
     left_out: Sequence[str],
     new: Path,
 ) -> Manifest:
-    (new / "labels.txt").write_text("\n".join(request.labels) + "\n", encoding="utf-8")
+    for head in request.heads:
+        (new / f"labels.{head.name}.txt").write_text("\n".join(head.labels) + "\n", encoding="utf-8")
+    domain = None
+    if request.domain is not None:
+        domain = DomainStatistics(file="domain.npz", output=request.domain.output, images=request.domain.images)
 
     def manifest_of(paths: Sequence[Path]) -> Manifest:
         return Manifest(
             schema_version=SCHEMA_VERSION,
             name=request.name,
-            task="detect",
-            labels=request.labels,
+            heads=request.heads,
             preprocess=request.preprocess,
             inputs=graphs.inputs,
             outputs=graphs.outputs,
-            decode=request.decode,
             variants=_variants(candidates),
             chosen=chosen,
             targets=targets,
@@ -306,6 +322,8 @@ def _write(
             golden="golden.npz",
             files={p.relative_to(new).as_posix(): file_entry(p) for p in sorted(paths)},
             provenance=request.provenance,
+            domain=domain,
+            reliability=dict(request.reliability),
         )
 
     draft = manifest_of([p for p in new.rglob("*") if p.is_file()])

@@ -1,13 +1,14 @@
-"""Network outputs to detections in the source image: threshold, map back, clip, drop what is degenerate."""
+"""Network outputs to what they say of the source image: boxes, a mask, a category."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from edgetl_runtime.errors import EngineError
-from edgetl_runtime.result import Detections
+from edgetl_runtime.result import Detections, Mask, Scores
+from edgetl_runtime.spec import ClassifyHead, DetectHead, SegmentHead
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,27 +16,51 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgetl_runtime.letterbox import Geometry
-    from edgetl_runtime.spec import Decode
+    from edgetl_runtime.result import Output
+    from edgetl_runtime.spec import Head
+
+    Outputs = Mapping[str, NDArray[np.generic]]
 
 
-def decode(outputs: Mapping[str, NDArray[np.generic]], spec: Decode, geometry: Geometry) -> Detections:
-    """Detections of one frame, best score first, in source pixels; new arrays, the outputs may be reused.
+@overload
+def decode(outputs: Outputs, head: DetectHead, geometry: Geometry) -> Detections: ...
+@overload
+def decode(outputs: Outputs, head: SegmentHead, geometry: Geometry) -> Mask: ...
+@overload
+def decode(outputs: Outputs, head: ClassifyHead, geometry: Geometry) -> Scores: ...
+@overload
+def decode(outputs: Outputs, head: Head, geometry: Geometry) -> Output: ...
+def decode(outputs: Outputs, head: Head, geometry: Geometry) -> Output:
+    """What one head says of one frame, in source coordinates; new arrays, the outputs may be reused.
 
-    outputs: boxes (1, K, 4) float32 in network pixels, scores (1, K) float32, classes (1, K) int64.
-    A row counts where its score is finite and not below `spec.score_threshold`, its box is finite, and the
-    box has an area inside the source image. NaN is never a detection. Raises EngineError for a missing
-    output or a shape that does not fit.
+    outputs: the network's, by name, of one frame as the head's docstring in edgetl_runtime.spec gives them.
+    Raises EngineError for a missing output, a shape or class that does not fit, or probabilities that are no numbers.
     """
-    boxes, scores, classes = _rows(outputs)
+    if isinstance(head, DetectHead):
+        return _detections(outputs, head, geometry)
+    if isinstance(head, SegmentHead):
+        return _mask(outputs, head, geometry)
+    return _scores(outputs, head)
+
+
+def _detections(outputs: Outputs, head: DetectHead, geometry: Geometry) -> Detections:
+    """Best score first. A row counts where its score is finite and not below its label's threshold, its box is
+    finite, and the box has an area inside the source image. NaN is never a detection.
+    """
+    boxes, scores, classes = _rows(outputs, head)
     with np.errstate(invalid="ignore"):
-        keep = np.flatnonzero((scores >= spec.score_threshold) & np.isfinite(scores))
+        keep = np.flatnonzero((scores >= min(head.thresholds)) & np.isfinite(scores))
+    found = classes[keep]
+    if len(found):
+        _check_classes(int(found.min()), int(found.max()), head)
+    keep = keep[scores[keep] >= np.array(head.thresholds, np.float32)[found]]
     kept = boxes[keep]
     finite = np.isfinite(kept).all(axis=1)
     keep, kept = keep[finite], kept[finite]
     source = geometry.to_source(kept)
     area = (source[:, 2] > source[:, 0]) & (source[:, 3] > source[:, 1])
     keep, source = keep[area], source[area]
-    order = np.argsort(-scores[keep], kind="stable")[: spec.max_detections]
+    order = np.argsort(-scores[keep], kind="stable")[: head.max_detections]
     rows = keep[order]
     return Detections(
         boxes_xyxy=source[order],
@@ -44,13 +69,8 @@ def decode(outputs: Mapping[str, NDArray[np.generic]], spec: Decode, geometry: G
     )
 
 
-def _rows(
-    outputs: Mapping[str, NDArray[np.generic]],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-    try:
-        boxes, scores, classes = outputs["boxes"], outputs["scores"], outputs["classes"]
-    except KeyError as error:
-        raise EngineError(f"the engine gave no output {error}; it gave {sorted(outputs)}") from error
+def _rows(outputs: Outputs, head: DetectHead) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    boxes, scores, classes = (_output(outputs, name) for name in head.outputs)
     k = scores.shape[-1] if scores.ndim else 0
     if boxes.shape != (1, k, 4) or scores.shape != (1, k) or classes.shape != (1, k):
         raise EngineError(
@@ -58,3 +78,52 @@ def _rows(
             f"{boxes.shape}, {scores.shape} and {classes.shape}"
         )
     return boxes[0], scores[0], classes[0]
+
+
+def _mask(outputs: Outputs, head: SegmentHead, geometry: Geometry) -> Mask:
+    """The cells that the source image touches; the padding is cut off."""
+    (name,) = head.outputs
+    cells = _output(outputs, name)
+    (height, width), step = geometry.size_hw, head.stride
+    expected = (1, height // step, width // step)
+    if cells.shape != expected or cells.dtype != np.uint8 or height % step or width % step:
+        raise EngineError(
+            f"expected {name} {expected} uint8 for stride {step} of {height}x{width} pixels, "
+            f"found {cells.shape} {cells.dtype}"
+        )
+    (new_h, new_w), top, left = geometry.new_hw, geometry.pad_top, geometry.pad_left
+    rows = slice(top // step, -(-(top + new_h) // step))
+    columns = slice(left // step, -(-(left + new_w) // step))
+    classes = np.array(cells[0, rows, columns], np.uint8, order="C")
+    _check_classes(0, int(classes.max()), head)
+    return Mask(
+        classes=classes,
+        size_hw=geometry.source_hw,
+        cell=step,
+        window=(top % step, left % step, new_h, new_w),
+    )
+
+
+def _scores(outputs: Outputs, head: ClassifyHead) -> Scores:
+    (name,) = head.outputs
+    row = _output(outputs, name)
+    if row.shape != (1, len(head.labels)):
+        raise EngineError(f"expected {name} (1, {len(head.labels)}), found {row.shape}")
+    probabilities = np.array(row[0], np.float32)
+    if not np.isfinite(probabilities).all():
+        raise EngineError(f"{name} of the head {head.name!r} are not all finite")
+    best = int(probabilities.argmax())
+    sure = probabilities[best] >= np.float32(head.thresholds[best])
+    return Scores(probabilities=probabilities, label=best if sure else -1)
+
+
+def _output(outputs: Outputs, name: str) -> NDArray[np.generic]:
+    if name not in outputs:
+        raise EngineError(f"the engine gave no output {name!r}; it gave {sorted(outputs)}")
+    return outputs[name]
+
+
+def _check_classes(lowest: int, highest: int, head: Head) -> None:
+    if lowest < 0 or highest >= len(head.labels):
+        wrong = lowest if lowest < 0 else highest
+        raise EngineError(f"the head {head.name!r} gave the class {wrong}, it has {len(head.labels)} labels")

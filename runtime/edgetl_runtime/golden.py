@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgetl_runtime.errors import BundleError
+from edgetl_runtime.spec import DetectHead, Head, SegmentHead
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,17 +27,13 @@ TOLERANCE_REDUCED = 2e-2
 TOLERANCE_OTHER = 1e-1
 """For any other engine or precision: catches a wrong model or colour order; the metric judges the rest."""
 
-_DTYPES = {"frames": "uint8", "boxes": "float32", "scores": "float32", "classes": "int64"}
-
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """frames: (N, H, W, 3) uint8 BGR at network size. boxes (N, K, 4), scores (N, K), classes (N, K)."""
+    """frames: (N, H, W, 3) uint8 BGR at network size. outputs: every head's outputs by name, each (N, ...)."""
 
     frames: NDArray[np.uint8]
-    boxes: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    classes: NDArray[np.int64]
+    outputs: dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,34 +48,39 @@ class GoldenReport:
 
 def write_golden(path: str | os.PathLike[str], golden: Golden) -> None:
     """Write golden samples as a compressed .npz at `path`."""
-    np.savez_compressed(path, frames=golden.frames, boxes=golden.boxes, scores=golden.scores, classes=golden.classes)
+    named: dict[str, NDArray[np.generic]] = {f"out_{name}": value for name, value in golden.outputs.items()}
+    np.savez_compressed(path, frames=golden.frames, **named)  # type: ignore[arg-type]
 
 
 def read_golden(bundle: Bundle) -> Golden:
     """The golden samples of a bundle. Raises BundleError where they don't fit the manifest."""
     name, manifest = bundle.manifest.golden, bundle.manifest
+    wanted = [output for head in manifest.heads for output in head.outputs]
     try:
         with np.load(bundle.file(name), allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in _DTYPES}
+            frames = archive["frames"]
+            outputs = {output: archive[f"out_{output}"] for output in wanted}
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(
             f"the golden samples {name} are unreadable: {error}", remedy="export the bundle again"
         ) from error
-    n, k = len(arrays["frames"]), manifest.decode.max_detections
-    shapes = {
-        "frames": (n, *manifest.preprocess.size_hw, 3),
-        "boxes": (n, k, 4),
-        "scores": (n, k),
-        "classes": (n, k),
-    }
-    for key, shape in shapes.items():
-        if n == 0 or arrays[key].shape != shape or arrays[key].dtype.name != _DTYPES[key]:
-            raise BundleError(
-                f"the golden samples {name} hold {key} {arrays[key].dtype}{list(arrays[key].shape)}, "
-                f"expected {_DTYPES[key]}{list(shape)} and at least one",
-                remedy="export the bundle again",
-            )
-    return Golden(**arrays)
+    specs = {s.name: s for s in manifest.outputs}
+    _fits(name, "frames", frames, (*manifest.preprocess.size_hw, 3), "uint8", len(frames))
+    for output, value in outputs.items():
+        if output not in specs:
+            raise BundleError(f"the manifest has no output {output!r}", remedy="export the bundle again")
+        _fits(name, output, value, specs[output].shape[1:], specs[output].dtype, len(frames))
+    return Golden(frames, outputs)
+
+
+def _fits(file: str, key: str, array: NDArray[np.generic], shape: tuple[int, ...], dtype: str, count: int) -> None:
+    """Raise BundleError unless `array` holds `count` (at least one) of this shape and dtype."""
+    if count == 0 or array.shape != (count, *shape) or array.dtype.name != dtype:
+        raise BundleError(
+            f"the golden samples {file} hold {key} {array.dtype}{list(array.shape)}, "
+            f"expected {dtype}{[count, *shape]} and at least one",
+            remedy="export the bundle again",
+        )
 
 
 def tolerance_of(bundle: Bundle, engine: Engine) -> float:
@@ -90,47 +92,63 @@ def tolerance_of(bundle: Bundle, engine: Engine) -> float:
 
 
 def replay_golden(bundle: Bundle, engine: Engine, *, tolerance: float | None = None) -> GoldenReport:
-    """Run every golden frame through `engine` and compare with the outputs in the bundle.
-
-    Scores are compared in falling order, relative to the largest one. Boxes at or above the bundle's score
-    threshold are compared with the nearest box of their class, relative to the network's longer side: engines
-    may order near-equal scores differently. A missing box or a NaN counts as 1.
-    """
+    """Run every golden frame through `engine` and compare with the outputs in the bundle, head by head."""
     golden = read_golden(bundle)
     limit = tolerance_of(bundle, engine) if tolerance is None else tolerance
-    threshold = bundle.manifest.decode.score_threshold
     side = max(bundle.manifest.preprocess.size_hw)
     name = engine.inputs[0].name
     worst = 0.0
     for i in range(len(golden.frames)):
-        outputs = engine.infer({name: golden.frames[i : i + 1]})
-        expected: dict[str, NDArray[np.generic]] = {
-            "boxes": golden.boxes[i : i + 1],
-            "scores": golden.scores[i : i + 1],
-            "classes": golden.classes[i : i + 1],
-        }
-        worst = max(worst, frame_error(expected, outputs, threshold=threshold, side=side))
+        found = engine.infer({name: golden.frames[i : i + 1]})
+        expected = {output: value[i : i + 1] for output, value in golden.outputs.items()}
+        for head in bundle.manifest.heads:
+            worst = max(worst, head_error(head, expected, found, side=side))
     return GoldenReport(compared=len(golden.frames), worst_rel_error=worst, tolerance=limit, ok=worst <= limit)
 
 
-def frame_error(
+def head_error(
+    head: Head, expected: Mapping[str, NDArray[np.generic]], found: Mapping[str, NDArray[np.generic]], *, side: int
+) -> float:
+    """The relative error of one head's outputs for one frame, 0 to 1.
+
+    Boxes: see box_error. Masks: the share of cells that differ. Categories: the largest difference of a probability.
+    """
+    if isinstance(head, DetectHead):
+        return box_error(expected, found, thresholds=head.thresholds, side=side)
+    name = head.outputs[0]
+    was, now = np.asarray(expected[name]), np.asarray(found[name])
+    if was.shape != now.shape:
+        return 1.0
+    if isinstance(head, SegmentHead):
+        return float(np.mean(was != now))
+    difference = np.abs(was.astype(np.float64) - now.astype(np.float64))
+    return min(float(difference.max(initial=0.0)), 1.0) if np.isfinite(difference).all() else 1.0
+
+
+def box_error(
     expected: Mapping[str, NDArray[np.generic]],
     found: Mapping[str, NDArray[np.generic]],
     *,
-    threshold: float,
+    thresholds: Sequence[float],
     side: int,
 ) -> float:
-    """The relative error of one frame's outputs, 0 to 1; see `replay_golden`."""
+    """The relative error of one frame's boxes, 0 to 1.
+
+    Scores are compared in falling order, relative to the largest one. Boxes at or above their label's threshold are
+    compared with the nearest box of their class, relative to the network's longer side: engines may order near-equal
+    scores differently. A missing box or a NaN counts as 1.
+    """
     scores, other = _scores(expected), _scores(found)
     if scores.shape != other.shape or not np.isfinite(other).all():
         return 1.0
     largest = max(float(np.abs(scores).max(initial=0.0)), 1e-6)
     error = float(np.abs(np.sort(scores) - np.sort(other)).max(initial=0.0)) / largest
-    sure = np.flatnonzero(scores >= threshold)
+    classes = np.asarray(expected["classes"])[0].astype(np.intp)
+    sure = np.flatnonzero(scores >= np.asarray(thresholds)[classes])
     if len(sure):
         boxes = np.asarray(expected["boxes"], np.float64)[0, sure]
         far = np.abs(boxes[:, None] - np.asarray(found["boxes"], np.float64)[0][None]).max(axis=2) / side
-        same = np.asarray(expected["classes"])[0, sure][:, None] == np.asarray(found["classes"])[0][None]
+        same = classes[sure][:, None] == np.asarray(found["classes"])[0][None]
         nearest = np.where(same & np.isfinite(far), far, 1.0).min(axis=1)
         error = max(error, float(nearest.max()))
     return min(error, 1.0)

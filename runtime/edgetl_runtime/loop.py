@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from edgetl_runtime.annotate import Annotator
 from edgetl_runtime.capture import Capture
 from edgetl_runtime.decode import decode
 from edgetl_runtime.engines import load_bundle_engine
-from edgetl_runtime.errors import EngineError, InputError
+from edgetl_runtime.errors import InputError
 from edgetl_runtime.ledger import Ledger
 from edgetl_runtime.letterbox import Letterbox
 from edgetl_runtime.result import Result
+from edgetl_runtime.spec import SegmentHead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.engines import Engine
     from edgetl_runtime.result import Frame, ResultState
     from edgetl_runtime.sinks import Sink
+    from edgetl_runtime.spec import Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Summary:
 class Pipeline:
     """One frame to one result: letterbox, infer, decode. Buffers are allocated here, once.
 
-    threshold replaces the bundle's. deadline_ms marks results that are older at publish as late; 0 is none.
+    threshold replaces all of the bundle's. deadline_ms marks results that are older at publish as late; 0 is none.
     """
 
     def __init__(
@@ -69,10 +72,10 @@ class Pipeline:
         manifest = bundle.manifest
         self.engine = engine
         self.deadline_ms = deadline_ms
-        self._classes = len(manifest.labels)
-        self._decode = manifest.decode
+        self._heads = manifest.heads
         if threshold is not None:
-            self._decode = msgspec.structs.replace(manifest.decode, score_threshold=threshold)
+            self._heads = tuple(_at_threshold(h, threshold) for h in manifest.heads)
+        self._embedding = manifest.domain.output if manifest.domain else ""
         self._letterbox = Letterbox(manifest.preprocess)
         self._inputs = {manifest.inputs[0].name: self._letterbox.tensor}
         engine.infer(self._inputs)  # the first run of an engine is slow, and none of a frame's business
@@ -84,9 +87,8 @@ class Pipeline:
         t1 = time.perf_counter()
         outputs = self.engine.infer(self._inputs)
         t2 = time.perf_counter()
-        found = decode(outputs, self._decode, place)
-        if len(found) and not 0 <= found.classes.min() <= found.classes.max() < self._classes:
-            raise EngineError(f"the network gave a class outside its {self._classes} labels")
+        found = {head.name: decode(outputs, head, place) for head in self._heads}
+        embedding = np.array(outputs[self._embedding][0], np.float32) if self._embedding else None
         t3 = time.perf_counter()
         now_ns = time.monotonic_ns()
         return Result(
@@ -94,17 +96,25 @@ class Pipeline:
             camera_id=frame.camera_id,
             t_capture_ns=frame.t_capture_ns,
             t_publish_ns=now_ns,
-            detections=found,
+            outputs=found,
             size_hw=place.source_hw,
             stages_ms={"letterbox": (t1 - t0) * 1e3, "infer": (t2 - t1) * 1e3, "decode": (t3 - t2) * 1e3},
             dropped_before=dropped_before,
             media_time_s=frame.media_time_s,
             name=frame.name,
             state=self._state(now_ns - frame.t_capture_ns),
+            embedding=embedding,
         )
 
     def _state(self, age_ns: int) -> ResultState:
         return "late" if self.deadline_ms and age_ns > self.deadline_ms * 1e6 else "fresh"
+
+
+def _at_threshold(head: Head, threshold: float) -> Head:
+    """The head with this threshold for every label; masks have none."""
+    if isinstance(head, SegmentHead):
+        return head
+    return msgspec.structs.replace(head, thresholds=(threshold,) * len(head.labels))
 
 
 class Session:
@@ -259,7 +269,7 @@ class _Publisher:
     ) -> None:
         self._plain = [s for s in sinks if not s.needs_image]
         self._pictured = [s for s in sinks if s.needs_image]
-        self._annotator = Annotator(bundle.manifest.labels) if self._pictured else None
+        self._annotator = Annotator(bundle.manifest.heads) if self._pictured else None
         self._on_result, self._ledger = on_result, ledger
 
     def publish(self, frame: Frame, result: Result) -> None:

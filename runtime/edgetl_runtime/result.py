@@ -1,4 +1,4 @@
-"""What travels through the runtime: frames in, detections and results out.
+"""What travels through the runtime: frames in, what the heads found and results out.
 
 Arrays belong to whoever received the object; the runtime never writes to one it has handed out.
 """
@@ -8,15 +8,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from edgetl_runtime.imports import cv2 as _cv2
+
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+    from edgetl_runtime.spec import Head
 
 CLOCK = "CLOCK_MONOTONIC"
 """The clock of every `_ns` stamp in this package (time.monotonic_ns on Linux)."""
 
 ResultState = Literal["fresh", "late"]
 """late: older at publish than the deadline that the run was given. Never acted on as if it were fresh."""
+
+LEAST_SHOWN = 0.01
+"""Probabilities below this are left out of a line of JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,35 +75,125 @@ class Detections:
 
 
 @dataclass(frozen=True, slots=True)
+class Mask:
+    """A class for every pixel of one frame, at a reduced resolution.
+
+    classes: (h, w) uint8 index into labels, cells of `cell` x `cell` network pixels. size_hw: of the source image.
+    window: where the source image lies on them, as top, left, height, width in network pixels; None: it covers all
+    of them. With padding that is no whole number of cells, the first and last cells lie partly outside it.
+    """
+
+    classes: NDArray[np.uint8]
+    size_hw: tuple[int, int]
+    cell: int = 1
+    window: tuple[int, int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes.ndim != 2 or self.classes.dtype != np.uint8 or not self.classes.size:
+            raise ValueError(f"Mask.classes must be (h, w) uint8, found {self.classes.shape} {self.classes.dtype}")
+
+    def at_source(self, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """(H, W) uint8, the class of every source pixel: that of the cell under its centre. Written to `out` if given."""
+        axes = zip(self.size_hw, self.classes.shape, self._spans(), strict=True)
+        rows, columns = (_cells_under(source, cells, span, self.cell) for source, cells, span in axes)
+        wide = self.classes.take(columns, axis=1)
+        found: NDArray[np.uint8] = np.take(wide, rows, axis=0, out=out, mode="clip")
+        return found
+
+    def shares(self, labels: int) -> NDArray[np.float64]:
+        """(labels,) share of the image's area by class, adding up to 1."""
+        rows, columns = (
+            _overlaps(cells, span, self.cell) for cells, span in zip(self.classes.shape, self._spans(), strict=True)
+        )
+        counts = np.bincount(self.classes.ravel(), weights=np.outer(rows, columns).ravel(), minlength=labels)
+        shares: NDArray[np.float64] = counts / counts.sum()
+        return shares
+
+    def _spans(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Start and length of the source image on each axis, in network pixels."""
+        h, w = self.classes.shape
+        top, left, height, width = self.window or (0, 0, h * self.cell, w * self.cell)
+        return (top, height), (left, width)
+
+
+def _cells_under(source: int, cells: int, span: tuple[int, int], cell: int) -> NDArray[np.intp]:
+    """Index of the cell under the centre of each source pixel; in whole numbers, so that no edge is rounded."""
+    start, length = span
+    centres = 2 * source * start + (2 * np.arange(source) + 1) * length
+    return np.minimum(centres // (2 * source * cell), cells - 1)
+
+
+def _overlaps(cells: int, span: tuple[int, int], cell: int) -> NDArray[np.int64]:
+    """How many pixels of the span lie in each cell."""
+    edges = np.clip(np.arange(cells + 1) * cell, span[0], span[0] + span[1])
+    return np.diff(edges)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One class for the whole frame.
+
+    probabilities: (C,) float32, adding up to 1. label: index of the largest, -1 where it is below its threshold.
+    """
+
+    probabilities: NDArray[np.float32]
+    label: int
+
+    def __post_init__(self) -> None:
+        if self.probabilities.ndim != 1 or not -1 <= self.label < len(self.probabilities):
+            raise ValueError(
+                f"Scores must hold (C,) probabilities and a label below C, found {self.probabilities.shape} "
+                f"and {self.label}"
+            )
+
+
+Output = Detections | Mask | Scores
+"""What one head says of one frame."""
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What one frame gave, with its age.
 
-    t_capture_ns and t_publish_ns are on CLOCK; stages_ms maps stage name to milliseconds;
-    dropped_before counts frames of this camera that were captured but never processed since the last result.
+    outputs: by the name of the head. t_capture_ns and t_publish_ns are on CLOCK; stages_ms maps stage name to
+    milliseconds; dropped_before counts frames of this camera that were captured but never processed since the
+    last result. embedding: (D,) float32, what the network's backbone made of the whole frame, None where the
+    bundle gives none.
     """
 
     frame_id: int
     camera_id: str
     t_capture_ns: int
     t_publish_ns: int
-    detections: Detections
+    outputs: dict[str, Output]
     size_hw: tuple[int, int]
     stages_ms: dict[str, float] = field(default_factory=dict)
     dropped_before: int = 0
     media_time_s: float | None = None
     name: str = ""
     state: ResultState = "fresh"
+    embedding: NDArray[np.float32] | None = None
 
     @property
     def age_ms(self) -> float:
         """Time from capture to publish, in milliseconds."""
         return (self.t_publish_ns - self.t_capture_ns) / 1e6
 
-    def as_json(self, labels: tuple[str, ...]) -> dict[str, Any]:
-        """Plain values for one line of JSON; boxes rounded to a hundredth of a pixel."""
-        d = self.detections
-        rows = zip(d.boxes_xyxy.tolist(), d.scores.tolist(), d.classes.tolist(), strict=True)
-        return {
+    @property
+    def detections(self) -> Detections:
+        """The boxes. Raises KeyError that names the heads where none of them gives boxes."""
+        for output in self.outputs.values():
+            if isinstance(output, Detections):
+                return output
+        raise KeyError(f"no head of this bundle gives boxes; there are {list(self.outputs)}")
+
+    def as_json(self, heads: tuple[Head, ...]) -> dict[str, Any]:
+        """Plain values for one line of JSON; heads: the manifest's.
+
+        detections: boxes rounded to a hundredth of a pixel. masks: by head, the share of the image by label.
+        categories: by head, the label (null where none is sure enough), the largest probability, and all from 0.01.
+        """
+        document: dict[str, Any] = {
             "frame_id": self.frame_id,
             "camera_id": self.camera_id,
             "name": self.name,
@@ -106,13 +206,30 @@ class Result:
             "size_hw": list(self.size_hw),
             "dropped_before": self.dropped_before,
             "stages_ms": {k: round(v, 3) for k, v in self.stages_ms.items()},
-            "detections": [
-                {
-                    "label": labels[c],
-                    "class": c,
-                    "score": round(s, 4),
-                    "box_xyxy": [round(v, 2) for v in b],
-                }
-                for b, s, c in rows
-            ],
         }
+        for head in heads:
+            output = self.outputs[head.name]
+            if isinstance(output, Detections):
+                document["detections"] = _boxes_json(output, head.labels)
+            elif isinstance(output, Mask):
+                shares = output.shares(len(head.labels)).round(4).tolist()
+                document.setdefault("masks", {})[head.name] = dict(zip(head.labels, shares, strict=True))
+            else:
+                document.setdefault("categories", {})[head.name] = _scores_json(output, head.labels)
+        return document
+
+
+def _boxes_json(found: Detections, labels: tuple[str, ...]) -> list[dict[str, Any]]:
+    rows = zip(found.boxes_xyxy.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
+    return [
+        {"label": labels[c], "class": c, "score": round(s, 4), "box_xyxy": [round(v, 2) for v in b]} for b, s, c in rows
+    ]
+
+
+def _scores_json(found: Scores, labels: tuple[str, ...]) -> dict[str, Any]:
+    shares = found.probabilities.tolist()
+    return {
+        "label": labels[found.label] if found.label >= 0 else None,
+        "probability": round(max(shares), 4),
+        "probabilities": {name: round(p, 4) for name, p in zip(labels, shares, strict=True) if p >= LEAST_SHOWN},
+    }

@@ -12,10 +12,13 @@ from edgetl_runtime.errors import InputError
 from edgetl_runtime.imports import cv2 as _cv2
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
     from edgetl_runtime.result import Result
+    from edgetl_runtime.spec import Head
 
 
 class Sink(Protocol):
@@ -46,15 +49,15 @@ class JsonLinesSink:
     needs_image = False
     stop = False
 
-    def __init__(self, path: Path, labels: tuple[str, ...], *, force: bool = False) -> None:
+    def __init__(self, path: Path, heads: Sequence[Head], *, force: bool = False) -> None:
         refuse_existing(path, force=force)
-        self._labels = labels
+        self._heads = tuple(heads)
         self._stream: IO[str] = path.open("w", encoding="utf-8", buffering=1)
 
     def write(self, result: Result, image: NDArray[np.uint8] | None) -> None:
         """Write one line. Raises InputError where the disk takes no more."""
         try:
-            self._stream.write(json.dumps(result.as_json(self._labels), separators=(",", ":")) + "\n")
+            self._stream.write(json.dumps(result.as_json(self._heads), separators=(",", ":")) + "\n")
         except OSError as error:
             raise InputError(f"can't write {self._stream.name}: {error.strerror}") from error
 

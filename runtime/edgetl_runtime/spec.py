@@ -116,6 +116,24 @@ class ClassifyHead(Frozen, frozen=True, kw_only=True, tag_field="task", tag="cla
 Head = DetectHead | SegmentHead | ClassifyHead
 
 
+def task_of(head: Head) -> str:
+    """`detect`, `segment` or `classify`, as the manifest's `task` says."""
+    return str(head.__struct_config__.tag)
+
+
+class Reliability(Frozen, frozen=True, kw_only=True):
+    """How often an answer with a score is right, on validation images, before and after the temperature.
+
+    Every bin: mean score, share that is right, how many. error: expected calibration error, 0..1.
+    """
+
+    before: tuple[tuple[float, float, int], ...]
+    after: tuple[tuple[float, float, int], ...]
+    error_before: float
+    error_after: float
+    answers: Annotated[int, msgspec.Meta(ge=0)]
+
+
 def _one_each(name: str, values: tuple[float, ...], labels: tuple[str, ...]) -> None:
     if len(values) != len(labels):
         raise ValueError(f"{name} must hold one value for each of {len(labels)} labels, found {len(values)}")
@@ -238,6 +256,7 @@ class Manifest(Frozen, frozen=True, kw_only=True):
     files: dict[RelativePath, FileEntry]
     provenance: Provenance
     domain: DomainStatistics | None = None
+    reliability: dict[str, Reliability] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         heads = [h.name for h in self.heads]

@@ -13,8 +13,10 @@ from edgetl_export.report.blocks import (
     Facts,
     KeyFigure,
     KeyFigures,
+    LineChart,
     Note,
     Num,
+    Series,
     Table,
     Text,
     significant,
@@ -23,7 +25,7 @@ from edgetl_export.report.page import Report, Section, render
 from edgetl_export.targets import TARGETS
 from edgetl_export.tensorrt.check import CANNOT_TELL
 from edgetl_runtime.bench import BASELINE
-from edgetl_runtime.spec import Check, Hop, Latency, Manifest, TargetResult
+from edgetl_runtime.spec import Check, Head, Hop, Latency, Manifest, SegmentHead, TargetResult, task_of
 
 HASH_CHARS = 12
 REMARKS = frozenset({"opset-above-ceiling"})
@@ -35,7 +37,7 @@ def bundle_report(manifest: Manifest, *, before: Sequence[Section] = (), left_ou
     summary, *rest = sections_from_manifest(manifest, left_out=left_out)
     report = Report(
         title=manifest.name,
-        subtitle=f"{manifest.provenance.architecture}, {_size(manifest)}, {len(manifest.labels)} classes",
+        subtitle=f"{manifest.provenance.architecture}, {_size(manifest)}, {_heads_line(manifest)}",
         sections=(summary, *before, *rest),
         status=_status(manifest),
         footer=f"edgetl {manifest.provenance.edgetl} · {manifest.provenance.created} · {manifest.provenance.machine}",
@@ -49,6 +51,7 @@ def sections_from_manifest(manifest: Manifest, *, left_out: Sequence[str] = ()) 
         _summary(manifest),
         _hops(manifest),
         _latency(manifest, left_out),
+        *_reliability(manifest),
         _targets(manifest),
         _contract(manifest),
         _provenance(manifest),
@@ -83,7 +86,7 @@ def _hops(manifest: Manifest) -> Section:
         verdict = Badge("passed", "good") if hop.passed else refused
         error = Num(f"{hop.max_rel_error:.1e}" if hop.max_rel_error else "0")
         numbers: list[Cell] = [Num(f"{100 * hop.value:.2f}"), error, Num(f"{hop.cosine:.6f}")]
-        rows.append([hop.hop, hop.metric, *numbers, verdict, hop.note])
+        rows.append([hop.hop, hop.metric, *numbers, verdict, _per_head(hop) + hop.note])
     columns = ["hop", "metric", "value", "max rel. error", "cosine", "gate", "note"]
     marked = frozenset(i for i, hop in enumerate(manifest.hops) if hop.hop == _chosen_key(manifest))
     lead = "Every step from the trained network to a running engine, compared with the first by tensor and by metric."
@@ -172,15 +175,58 @@ def _contract(manifest: Manifest) -> Section:
             f"uint8 BGR, {p.resize} to {height} × {width} (height × width), pad {p.pad_value}, {p.interpolation}",
         ),
         ("inside the graph", f"(x − mean) / std in {p.channel_order}: mean {_triple(p.mean)}, std {_triple(p.std)}"),
-        (
-            "decode",
-            f"{manifest.decode.kind}, at most {manifest.decode.max_detections}, stride {manifest.decode.stride}",
-        ),
-        ("score threshold", f"{manifest.decode.score_threshold:g}"),
-        ("labels", ", ".join(manifest.labels)),
     ]
+    if manifest.domain is not None:
+        d = manifest.domain
+        facts.append(("training domain", f"{d.file}: {d.images} images as {d.output} shows them"))
+    heads: list[list[Cell]] = [
+        [h.name, task_of(h), ", ".join(h.labels), _thresholds(h), getattr(h, "temperature", None)]
+        for h in manifest.heads
+    ]
+    meanings = Table(columns=["head", "task", "labels", "score from", "temperature"], rows=heads)
     table = Table(columns=["tensor", "", "type", "shape"], rows=tensors)
-    return Section("Contract", [table, Facts(facts)], "Stated once, here; training, checks and the vehicle follow it.")
+    return Section(
+        "Contract", [meanings, table, Facts(facts)], "Stated once, here; training, checks and the vehicle follow it."
+    )
+
+
+def _per_head(hop: Hop) -> str:
+    """What each head reached, where there are several."""
+    return "".join(f"{name} {100 * value:.1f}, " for name, value in hop.heads.items())
+
+
+def _heads_line(manifest: Manifest) -> str:
+    if len(manifest.heads) == 1:
+        return f"{len(manifest.heads[0].labels)} classes"
+    return "heads: " + ", ".join(h.name for h in manifest.heads)
+
+
+def _thresholds(head: Head) -> str | None:
+    if isinstance(head, SegmentHead):
+        return None
+    low, high = min(head.thresholds), max(head.thresholds)
+    return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f} by class"
+
+
+def _reliability(manifest: Manifest) -> list[Section]:
+    """How often a score is right, before and after the temperature, head by head."""
+    blocks: list[LineChart] = []
+    for name, found in manifest.reliability.items():
+        series = [Series("a score that means what it says", [0.0, 1.0], [0.0, 1.0])]
+        for label, bins in (("as trained", found.before), ("as shipped", found.after)):
+            if bins and not (label == "as shipped" and found.after == found.before):
+                series.append(Series(label, [b[0] for b in bins], [b[1] for b in bins]))
+        caption = (
+            f"{found.answers} answers on validation images; expected calibration error "
+            f"{found.error_before:.3f} as trained, {found.error_after:.3f} as shipped"
+        )
+        blocks.append(
+            LineChart(
+                title=f"Reliability of {name}", x_label="score", y_label="share right", series=series, caption=caption
+            )
+        )
+    lead = "Of the answers with a score of 0.8, eight in ten should be right."
+    return [Section("Trust in scores", blocks, lead)] if blocks else []
 
 
 def _provenance(manifest: Manifest) -> Section:
@@ -228,7 +274,13 @@ def _hop_of(manifest: Manifest, key: str) -> Hop | None:
 
 
 def _metric_name(hop: Hop) -> str:
-    return {"ap50": "AP50, per cent", "ap": "AP, per cent", "miou": "mIoU, per cent"}.get(hop.metric, hop.metric)
+    return {
+        "ap50": "AP50, per cent",
+        "ap": "AP, per cent",
+        "miou": "mIoU, per cent",
+        "accuracy": "accuracy, per cent",
+        "mean": "mean over heads, per cent",
+    }.get(hop.metric, hop.metric)
 
 
 def _codes(result: TargetResult) -> str:

@@ -30,6 +30,7 @@ from edgetl_export.report.blocks import (
     number,
 )
 from edgetl_export.report.charts import bar_chart, line_chart
+from edgetl_export.report.scatter import ScatterChart, scatter_chart
 from edgetl_runtime.errors import InputError
 
 MARKS: dict[Tone, str] = {"neutral": "", "good": "✓", "warn": "!", "bad": "✕"}
@@ -41,7 +42,7 @@ class Section:
     """A heading, a sentence under it, and blocks."""
 
     title: str
-    blocks: Sequence[Block]
+    blocks: Sequence[Block | ScatterChart]
     lead: str = ""
 
 
@@ -97,7 +98,7 @@ def _section(section: Section, index: int) -> str:
     return f'<section id="s{index}"><h2>{escape(section.title)}</h2>{lead}{blocks}</section>\n'
 
 
-def _block(block: Block) -> str:
+def _block(block: Block | ScatterChart) -> str:
     return RENDERERS[type(block)](block)
 
 
@@ -175,6 +176,13 @@ def _bar_chart(chart: BarChart) -> str:
     )
 
 
+def _scatter_chart(chart: ScatterChart) -> str:
+    rows: list[list[Cell]] = [[p.label, p.x, p.y] for p in chart.points]
+    marked = frozenset(i for i, point in enumerate(chart.points) if point.highlight)
+    data = Table(columns=["", chart.x_label, chart.y_label], rows=rows, highlight=marked)
+    return _figure(chart.title, scatter_chart(chart), chart.caption, data)
+
+
 def _gallery(gallery: Gallery) -> str:
     items = []
     for picture in gallery.pictures:
@@ -213,6 +221,7 @@ RENDERERS: dict[type, Callable[[Any], str]] = {
     Table: _table,
     LineChart: _line_chart,
     BarChart: _bar_chart,
+    ScatterChart: _scatter_chart,
     Gallery: _gallery,
     Text: _text,
     Note: _note,

@@ -105,7 +105,7 @@ def test_unknown_places_say_what_was_looked_for(tmp_path: Path, coco_dir: Path) 
     with pytest.raises(InputError, match="is empty"):
         read_dataset(empty, "train")
     (empty / "notes.txt").write_text("x")
-    with pytest.raises(InputError, match=r"COCO.*YOLO"):
+    with pytest.raises(InputError, match=r"\(coco\).*\(yolo\)"):
         read_dataset(empty, "train")
     with pytest.raises(InputError, match="there are train, val"):
         read_dataset(coco_dir, "test")

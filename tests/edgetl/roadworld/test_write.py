@@ -37,6 +37,7 @@ def test_the_layout_is_complete(dataset: Path) -> None:
     wanted = ["README.txt", "annotations/train.json", "annotations/val.json"]
     wanted += [f"images/{p}.jpg" for p in pictures]
     wanted += [f"masks/{m}/{p}.png" for m in ("classes", "drivable", "lanes") for p in pictures]
+    wanted += [f"masks/{m}/classes.txt" for m in ("classes", "drivable", "lanes")]
     assert files == sorted(wanted)
     assert [p.name for p in dataset.parent.iterdir()] == ["night"]
     mask = cv2.imread(str(dataset / "masks/classes/val/000000.png"), cv2.IMREAD_UNCHANGED)
@@ -128,7 +129,7 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path) -> None:
     assert len(calls) == 2 * FEW_IMAGES
     assert dataclasses.replace(done[0], path=tmp_path) == dataclasses.replace(done[1], path=tmp_path)
     one, two = contents(tmp_path / "1"), contents(tmp_path / "2")
-    assert len(one) == 4 * FEW_IMAGES + 3
+    assert len(one) == 4 * FEW_IMAGES + 6
     assert one == two
 
 

@@ -19,14 +19,15 @@ import torch
 
 from edgetl.data import Dataset, read_dataset
 from edgetl.models.backbone import build_backbone
-from edgetl.models.detector import Detector
+from edgetl.models.network import Network
+from edgetl.training import probe as probe_module
 from edgetl.training import tune as tune_module
 from edgetl.training.batches import Batch, augmented_batches, epoch_order
-from edgetl.training.checkpoint import load_checkpoint, load_detector
+from edgetl.training.checkpoint import load_checkpoint, load_network
 from edgetl.training.config import TuneConfig
+from edgetl.training.learn import head_losses
 from edgetl.training.logs import read_curve
-from edgetl.training.loss import Losses, detection_loss
-from edgetl.training.optimise import Average, freeze_up_to
+from edgetl.training.optimise import Average, blocks_of, train_only
 from edgetl.training.tune import LossNotFinite, TuneResult, TuneStopped, tune
 from edgetl_runtime.errors import InputError
 
@@ -92,11 +93,11 @@ def test_what_a_run_writes(data: tuple[Dataset, Dataset], tmp_path: Path) -> Non
     assert all(math.isfinite(v) for r in rows for v in r.values() if isinstance(v, float))
     best, last = load_checkpoint(out / "best.pt"), load_checkpoint(out / "last.pt")
     assert best.training is None and last.training is not None
-    assert best.card.classes == ("car", "person")
-    assert best.card.value == result.ap50
+    assert best.card.heads[0].labels == ("car", "person")
+    assert best.card.value == result.value
     assert best.card.weights.licence == "Apache-2.0"
     assert best.card.data_sha256 == data[0].fingerprint()
-    model, card = load_detector(out)
+    model, card = load_network(out)
     assert card == best.card and not model.training
 
 
@@ -108,7 +109,7 @@ def test_random_weights_are_not_probed(data: tuple[Dataset, Dataset], tmp_path: 
 def test_no_epochs_keeps_the_probe(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
     result = start(data, tmp_path / "run", msgspec.structs.replace(PACKAGE, epochs=0))
     assert result.steps == 0
-    load_detector(result.best)
+    load_network(result.best)
 
 
 def test_one_seed_one_result(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_ctrl_c_while_probing_starts_the_probe_anew(
 
     expected = start(data, tmp_path / "unbroken", PACKAGE)
     with monkeypatch.context() as patch:
-        patch.setattr(tune_module, "epoch_order", interrupted)
+        patch.setattr(probe_module, "epoch_order", interrupted)
         with pytest.raises(TuneStopped, match=r"stopped at the probe; saved .*last\.pt"):
             start(data, tmp_path / "broken", PACKAGE)
     result = start(data, tmp_path / "broken", PACKAGE, resume=True)
@@ -161,7 +162,7 @@ def test_ctrl_c_while_probing_starts_the_probe_anew(
 def test_resuming_a_finished_run_changes_nothing(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
     first = start(data, tmp_path / "run")
     again = start(data, tmp_path / "run", resume=True)
-    assert (again.steps, again.ap50, again.best) == (first.steps, first.ap50, first.best)
+    assert (again.steps, again.value, again.best) == (first.steps, first.value, first.best)
 
 
 @pytest.fixture(scope="module")
@@ -233,14 +234,14 @@ def test_a_spoiled_step_changes_no_weights(
 ) -> None:
     """A gradient that is not finite under a finite loss is found before the optimiser's step."""
 
-    def spoiled(*args: object) -> Losses:
-        real = detection_loss(*args)  # type: ignore[arg-type]
-        real.total.register_hook(lambda gradient: gradient * math.nan)
-        return real
+    def spoiled(*args: object, **kwargs: object) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        real, figures = head_losses(*args, **kwargs)  # type: ignore[arg-type]
+        real["detect"].register_hook(lambda gradient: gradient * math.nan)
+        return real, figures
 
     steps: list[int] = []
     step = torch.optim.AdamW.step
-    monkeypatch.setattr(tune_module, "detection_loss", spoiled)
+    monkeypatch.setattr(tune_module, "head_losses", spoiled)
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *a, **k: (steps.append(1), step(*a, **k)))
     with pytest.raises(LossNotFinite, match=r"the gradient is nan at step 0 on the batch 00\d\.png"):
         start(data, tmp_path / "run")
@@ -287,7 +288,7 @@ def test_frozen_layers_keep_their_weights_while_others_learn(
 
 def test_freezing_follows_the_stride() -> None:
     module = build_backbone("resnet18", "none").module
-    freeze_up_to(module, 8)
+    train_only(module.eval(), [s for s in blocks_of(module) if s > 8])
     frozen = {n.split(".")[0] for n, p in module.named_parameters() if not p.requires_grad}
     learning = {n.split(".")[0] for n, p in module.named_parameters() if p.requires_grad}
     assert frozen == {"conv1", "bn1", "layer1", "layer2"} and learning == {"layer3", "layer4"}
@@ -316,7 +317,7 @@ def test_the_average_is_what_is_kept(data: tuple[Dataset, Dataset], tmp_path: Pa
     start(data, tmp_path / "run", msgspec.structs.replace(CONFIG, val_every=1))
     last = load_checkpoint(tmp_path / "run" / "last.pt")
     assert last.training is not None and last.training["average_updates"] == 4
-    name = "head.heat.weight"
+    name = "dense.detect.heat.weight"
     assert not torch.equal(last.model[name], last.training["live"][name])
 
 
@@ -331,8 +332,8 @@ def write_wrong(path: Path, kind: str) -> None:
         "a state dict": {"weight": torch.zeros(2)},
         "a tensor": torch.zeros(2),
         "another format": {"format": 99, "card": {}, "model": {}, "training": None},
-        "a card with a hole": {"format": 1, "card": {"task": "detect"}, "model": {}, "training": None},
-        "no weights": {"format": 1},
+        "a card with a hole": {"format": 2, "card": {"task": "detect"}, "model": {}, "training": None},
+        "no weights": {"format": 2},
     }
     if kind in documents:
         torch.save(documents[kind], path)
@@ -364,21 +365,21 @@ def test_a_truncated_checkpoint_is_refused(run: Path, share: float) -> None:
     data = (run / "best.pt").read_bytes()
     (run / "best.pt").write_bytes(data[: int(len(data) * share)])
     with pytest.raises(InputError, match="not an edgetl checkpoint"):
-        load_detector(run)
+        load_network(run)
 
 
 @pytest.mark.parametrize("damage", ["a missing tensor", "another shape", "no weights"])
 def test_weights_that_do_not_fit_the_card_are_refused(run: Path, damage: str) -> None:
     document = torch.load(run / "best.pt", weights_only=True)
     if damage == "a missing tensor":
-        del document["model"]["head.heat.bias"]
+        del document["model"]["dense.detect.heat.bias"]
     elif damage == "another shape":
-        document["model"]["head.heat.bias"] = torch.zeros(7)
+        document["model"]["dense.detect.heat.bias"] = torch.zeros(7)
     else:
         del document["model"]
     torch.save(document, run / "best.pt")
     with pytest.raises(InputError, match=r"run.*: (its weights|not an edgetl checkpoint)"):
-        load_detector(run)
+        load_network(run)
 
 
 class Payload:
@@ -398,7 +399,7 @@ def _write(path: str, text: str) -> None:
 @pytest.mark.parametrize("form", ["torch", "pickle"])
 def test_loading_runs_no_code(tmp_path: Path, form: str) -> None:
     proof, path = tmp_path / "proof", tmp_path / "evil.pt"
-    document = {"format": 1, "card": Payload(proof), "model": {}, "training": None}
+    document = {"format": 2, "card": Payload(proof), "model": {}, "training": None}
     if form == "torch":
         torch.save(document, path)
     else:
@@ -411,9 +412,9 @@ def test_loading_runs_no_code(tmp_path: Path, form: str) -> None:
 
 
 def test_the_detector_of_a_checkpoint_gives_what_was_trained(run: Path) -> None:
-    model, card = load_detector(run)
-    assert isinstance(model, Detector)
+    model, card = load_network(run)
+    assert isinstance(model, Network)
     x = torch.zeros(1, 3, *card.preprocess.size_hw)
     with torch.inference_mode():
-        again, _ = load_detector(run / "best.pt")
-        assert torch.equal(model(x).heat, again(x).heat)
+        again, _ = load_network(run / "best.pt")
+        assert torch.equal(model(x).heads["detect"].heat, again(x).heads["detect"].heat)

@@ -1,0 +1,258 @@
+"""A checkpoint and unlabelled frames of a new domain to an adapted checkpoint, or to the reason why not.
+
+First the frames are labelled by the network with its statistics re-estimated on them, where that finds more; then a
+student learns from those labels (its own moving average labels the later rounds), from the original labels, and from
+the original images in the new domain's light. The gate decides; the old checkpoint is never touched.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgetl.adapt.gate import Evidence, Verdict, judge
+from edgetl.adapt.pseudo import pseudo_labelled
+from edgetl.adapt.renormalise import output_moments, renormalise
+from edgetl.adapt.restyle import restyled
+from edgetl.data import Dataset, read_image
+from edgetl.heads import Kind, kinds_of
+from edgetl.metrics.predict import Evaluation, Frames, evaluate, scored_kinds
+from edgetl.metrics.subject import Subject
+from edgetl.models.infer import TorchInfer
+from edgetl.models.network import Network
+from edgetl.models.normalise import Normalise
+from edgetl.shift.accuracy import AccuracyEstimate, confidences, estimate_accuracy
+from edgetl.training.augment import AugmentConfig
+from edgetl.training.batches import augmented_batches
+from edgetl.training.checkpoint import Checkpoint, ModelCard, load_network, save_checkpoint
+from edgetl.training.config import TuneConfig
+from edgetl.training.learn import Balance, apply_step, head_losses
+from edgetl.training.optimise import Average, freeze_statistics, parameter_groups, rate_at, set_rate
+from edgetl_runtime.errors import InputError
+from edgetl_runtime.letterbox import Letterbox
+from edgetl_runtime.progress import Progress
+from edgetl_runtime.spec import Above0, Frozen, Positive, Share
+
+MOMENT_IMAGES = 128
+MOMENT_BATCH = 8
+
+
+class AdaptConfig(Frozen, frozen=True, kw_only=True):
+    """rounds of self-training; each sees every unlabelled frame once, and `labelled` times as many labelled ones,
+    half of them restyled. new_share: how much the new domain's statistics count in the first labelling."""
+
+    rounds: Annotated[int, msgspec.Meta(ge=0)] = 4
+    labelled: Above0 = 2.0
+    new_share: Share = 0.7
+    batch: Positive = 4
+    crop_hw: tuple[Positive, Positive] | None = None
+    head_lr: Above0 = 5e-4
+    backbone_lr: Above0 = 3e-4
+    ema_decay: Share = 0.995
+    max_loss: Share = 0.005
+    val_images: Positive = 250
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One thing that was tried: what it is, the evidence of the network after it, and the verdict on it."""
+
+    name: str
+    evidence: Evidence
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """checkpoint: the adapted one, None where the gate refused all. stages in order, the first is the old network."""
+
+    checkpoint: Path | None
+    metric: str
+    stages: tuple[Stage, ...]
+
+
+def adapt(
+    checkpoint: Path, unlabelled: Dataset, train: Dataset, val: Dataset, out: Path, config: AdaptConfig
+) -> Adapted:
+    """Adapt to the unlabelled images. train, val: the labelled data that the checkpoint was made with.
+
+    Writes out/best.pt where the gate accepts. Raises InputError where the labelled data don't fit the checkpoint.
+    """
+    network, card = load_network(checkpoint)
+    kinds = kinds_of(card.heads, train)
+    missing = [k.head.name for k in kinds if not k.labelled(train)]
+    if missing:
+        raise InputError(
+            f"{train.name} has no labels for the head {missing[0]}", remedy="give the data it was tuned on"
+        )
+    torch.manual_seed(config.seed)
+    judge_ = _Judge(card, val.take(config.val_images), unlabelled, config)
+    stages = [judge_.stage("as it was", network)]
+    before = stages[0].evidence
+    labeller = _renormalised(network, card, train, unlabelled, config)
+    stages.append(judge_.stage("statistics re-estimated", labeller, before))
+    teacher = labeller if _finds_more(stages[1].evidence, before) else network
+    best: tuple[Stage, dict[str, Tensor]] | None = None
+    if stages[1].verdict.accepted and _finds_more(stages[1].evidence, before):
+        best = stages[1], _state(labeller)
+    with tempfile.TemporaryDirectory(prefix="adapt-", dir=out) as scratch:
+        for number, student in enumerate(
+            _rounds(network, teacher, card, kinds, unlabelled, train, Path(scratch), config), start=1
+        ):
+            stage = judge_.stage(f"self-training, round {number}", student, before)
+            stages.append(stage)
+            if stage.verdict.accepted and (best is None or not _worse(stage.evidence, best[0].evidence)):
+                best = stage, _state(student)
+    if best is None:
+        return Adapted(None, judge_.metric, tuple(stages))
+    note = f"adapted to {unlabelled.name} ({len(unlabelled)} images): {best[0].name}"
+    kept = dataclasses.replace(card, value=best[0].evidence.value, history=(*card.history, note))
+    save_checkpoint(out / "best.pt", Checkpoint(kept, best[1]))
+    return Adapted(out / "best.pt", judge_.metric, tuple(stages))
+
+
+def _finds_more(after: Evidence, before: Evidence) -> bool:
+    return after.estimate is not None and before.estimate is not None and after.estimate > before.estimate
+
+
+def _worse(one: Evidence, other: Evidence) -> bool:
+    return one.estimate is not None and other.estimate is not None and one.estimate < other.estimate
+
+
+def _state(network: Network) -> dict[str, Tensor]:
+    return {k: v.detach().clone() for k, v in network.state_dict().items()}
+
+
+class _Judge:
+    """Gathers evidence of a network: the original validation metric, and the label-free estimate."""
+
+    def __init__(self, card: ModelCard, val: Dataset, unlabelled: Dataset, config: AdaptConfig) -> None:
+        self._card, self._val, self._unlabelled, self._config = card, val, unlabelled, config
+        self._frames = Frames(val, card.preprocess, title="val images")
+        self._kinds = scored_kinds(kinds_of(card.heads, val), val)
+        self.metric = ""
+
+    def stage(self, name: str, network: Network, before: Evidence | None = None) -> Stage:
+        """What this network is worth, and against `before` whether it may replace it."""
+        infer = TorchInfer(network.eval(), kinds_of(self._card.heads), self._card.preprocess)
+        found: Evaluation = evaluate(infer, self._frames, self._kinds, title=f"judging: {name}")
+        self.metric = found.metric
+        subject = Subject(infer, self._card.heads, self._card.preprocess, "torch", "fp32")
+        evidence = Evidence(found.value, _estimate(subject, self._val, self._unlabelled))
+        if before is None:
+            return Stage(name, evidence, Verdict(True, "the network as it was"))
+        return Stage(name, evidence, judge(before, evidence, metric=found.metric, max_loss=self._config.max_loss))
+
+
+def _estimate(subject: Subject, val: Dataset, unlabelled: Dataset) -> float | None:
+    """Right boxes an image, or accuracy, on the new domain; the mean over heads that can be judged; None for none."""
+    reference, _ = confidences(subject, val)
+    new, _ = confidences(subject, unlabelled)
+    values = []
+    for name, known in reference.items():
+        if known.correct is None or min(len(known.scores), len(new[name].scores)) < 20:
+            continue
+        found: AccuracyEstimate = estimate_accuracy(known, new[name], bootstraps=1)
+        values.append(found.estimate.value if found.right_per_image is None else found.right_per_image)
+    return float(np.mean(values)) if values else None
+
+
+def _renormalised(
+    network: Network, card: ModelCard, train: Dataset, unlabelled: Dataset, config: AdaptConfig
+) -> Network:
+    """A copy with its statistics re-estimated on the new domain."""
+    old = output_moments(network, _frames_of(train.take(MOMENT_IMAGES), card, "old statistics"))
+    new = output_moments(network, _frames_of(unlabelled.take(MOMENT_IMAGES), card, "new statistics"), old)
+    changed = copy.deepcopy(network)
+    renormalise(changed, old, new, config.new_share)
+    return changed
+
+
+def _frames_of(dataset: Dataset, card: ModelCard, title: str) -> Iterator[Tensor]:
+    letterbox, normalise = Letterbox(card.preprocess), Normalise(card.preprocess)
+    with Progress(title, len(dataset), unit="images") as progress:
+        for start in range(0, len(dataset), MOMENT_BATCH):
+            part = dataset.samples[start : start + MOMENT_BATCH]
+            frames = np.concatenate([letterbox(read_image(s.image))[0].copy() for s in part])
+            yield normalise(torch.from_numpy(frames))
+            progress.step(len(part))
+
+
+def _rounds(
+    network: Network,
+    teacher: Network,
+    card: ModelCard,
+    kinds: Sequence[Kind],
+    unlabelled: Dataset,
+    train: Dataset,
+    scratch: Path,
+    config: AdaptConfig,
+) -> Iterator[Network]:
+    """The averaged student after every round."""
+    student, averaged = copy.deepcopy(network), copy.deepcopy(teacher)
+    tuning = TuneConfig(head_lr=config.head_lr, backbone_lr=config.backbone_lr)
+    optimiser = torch.optim.AdamW(parameter_groups(student, tuning, transfer=True), foreach=True)
+    average, balance = Average(student, config.ema_decay), Balance()
+    normalise = Normalise(card.preprocess)
+    own = max(round(config.labelled * len(unlabelled)), 1)
+    steps = config.rounds * max((len(unlabelled) + min(own, len(train))) // config.batch, 1)
+    step = 0
+    rng = np.random.default_rng(config.seed)
+    for number in range(config.rounds):
+        folder = scratch / str(number)
+        folder.mkdir()
+        data = _round_data(averaged, kinds, card, unlabelled, train, own, folder, rng)
+        student.train()
+        freeze_statistics(student.backbone.modules())
+        parameters = [p for p in student.parameters() if p.requires_grad]
+        with Progress(f"round {number + 1}/{config.rounds}", len(data) // config.batch, unit="steps") as progress:
+            for batch in augmented_batches(
+                data,
+                kinds,
+                crop_hw=config.crop_hw or card.preprocess.size_hw,
+                network_hw=card.preprocess.size_hw,
+                batch=config.batch,
+                seed=config.seed,
+                epoch=number,
+                config=AugmentConfig(pad_value=card.preprocess.pad_value),
+            ):
+                set_rate(optimiser, rate_at(step, steps, warmup=min(60, steps // 10 + 1)))
+                losses, _ = head_losses(student(normalise(batch.frames)), batch.targets, kinds)
+                total = balance(losses)
+                apply_step(total, optimiser, parameters, step=step, names=batch.names)
+                average.update(student)
+                step += 1
+                progress.step(note=f"loss {total.item():.3f}")
+        averaged = copy.deepcopy(student)
+        averaged.load_state_dict(average.state)
+        yield averaged.eval()
+
+
+def _round_data(
+    labeller: Network,
+    kinds: Sequence[Kind],
+    card: ModelCard,
+    unlabelled: Dataset,
+    train: Dataset,
+    own: int,
+    folder: Path,
+    rng: np.random.Generator,
+) -> Dataset:
+    """The unlabelled frames with fresh labels, and labelled ones of which every other is restyled."""
+    pseudo = pseudo_labelled(labeller.eval(), kinds, card.preprocess, unlabelled, train, folder)
+    picked = train.only(rng.permutation(len(train))[:own].tolist())
+    seed = int(rng.integers(1 << 31))
+    dark = restyled(picked.only(range(0, len(picked), 2)), unlabelled, folder, seed=seed)
+    plain = picked.only(range(1, len(picked), 2))
+    return dataclasses.replace(train, samples=(*pseudo.samples, *dark.samples, *plain.samples))

@@ -1,0 +1,159 @@
+"""An image file's size and orientation, from its header alone: nothing is decoded.
+
+JPEG (ITU-T T.81, Exif 2.3), PNG (ISO 15948), BMP, WebP (RFC 9649), TIFF 6.0 and binary PNM.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from edgetl_runtime.errors import InputError
+
+ORIENTATION_TAG, WIDTH_TAG, HEIGHT_TAG = 0x0112, 0x0100, 0x0101
+NOT_FRAMES = frozenset({0xC4, 0xC8, 0xCC})
+"""JPEG markers among the start-of-frame numbers that are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header says: the size as stored, and the Exif orientation (1 to 8; read from JPEG only, else 1)."""
+
+    width: int
+    height: int
+    orientation: int = 1
+
+    @property
+    def shown_wh(self) -> tuple[int, int]:
+        """(width, height) as a person sees the picture and as read_image gives it."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) in pixels of the picture that read_image gives, without decoding it."""
+    return read_header(path).shown_wh
+
+
+def read_header(path: Path) -> Header:
+    """The header of an image file. Raises InputError that names a file that is none, or can't be read."""
+    try:
+        with path.open("rb") as file:
+            header = _parse(file)
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror})", remedy="restore or unlist it") from error
+    except (struct.error, ValueError, IndexError):
+        header = None
+    if header is None or header.width < 1 or header.height < 1:
+        raise InputError(
+            f"{path}: not an image that can be decoded ({path.stat().st_size} bytes)",
+            remedy="replace or remove the file",
+        )
+    return header
+
+
+def _parse(file: BinaryIO) -> Header | None:
+    start = file.read(32)
+    header: Header | None = None
+    if start[:2] == b"\xff\xd8":
+        header = _jpeg(file)
+    elif start[:8] == b"\x89PNG\r\n\x1a\n":
+        header = Header(*struct.unpack(">II", start[16:24]))
+    elif start[:2] == b"BM":
+        header = _bmp(start)
+    elif start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        header = _webp(start)
+    elif start[:4] in {b"II*\0", b"MM\0*"}:
+        header = _tiff(file, start)
+    elif start[:2] in {b"P5", b"P6"}:
+        file.seek(2)
+        header = Header(_number(file), _number(file))
+    return header
+
+
+def _bmp(start: bytes) -> Header:
+    core = struct.unpack("<I", start[14:18])[0] == 12
+    width, height = struct.unpack("<HH", start[18:22]) if core else struct.unpack("<ii", start[18:26])
+    return Header(width, abs(height))  # below zero: stored from the top down
+
+
+def _jpeg(file: BinaryIO) -> Header | None:
+    file.seek(2)
+    orientation = 1
+    while (byte := file.read(1)) == b"\xff":
+        while byte == b"\xff":  # any number of them may fill up
+            byte = file.read(1)
+        marker = byte[0]
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            continue
+        length = struct.unpack(">H", file.read(2))[0] - 2
+        if 0xC0 <= marker <= 0xCF and marker not in NOT_FRAMES:
+            height, width = struct.unpack(">xHH", file.read(5))
+            return Header(width, height, orientation)
+        if marker == 0xE1:
+            orientation = _exif_orientation(file.read(length)) or orientation
+        else:
+            file.seek(length, 1)
+    return None
+
+
+def _exif_orientation(segment: bytes) -> int:
+    """1 to 8, or 0 where the segment states none."""
+    if segment[:6] != b"Exif\0\0":
+        return 0
+    try:
+        value = _ifd(segment[6:], 0).get(ORIENTATION_TAG, 0)
+    except (struct.error, IndexError):  # damaged Exif data; the picture itself may be whole
+        return 0
+    return value if 1 <= value <= 8 else 0
+
+
+def _ifd(data: bytes, base: int) -> dict[int, int]:
+    """Tag -> value of the first directory's whole numbers, of TIFF data whose directory starts at its offset - base."""
+    order = "<" if data[:2] == b"II" else ">"
+    offset = struct.unpack(order + "I", data[4:8])[0] - base
+    count = struct.unpack(order + "H", data[offset : offset + 2])[0]
+    values: dict[int, int] = {}
+    for i in range(count):
+        tag, kind, _ = struct.unpack(order + "HHI", data[offset + 2 + 12 * i : offset + 10 + 12 * i])
+        field = data[offset + 10 + 12 * i : offset + 14 + 12 * i]
+        if kind in {3, 4}:
+            values[tag] = struct.unpack(order + ("H" if kind == 3 else "I"), field[: 2 if kind == 3 else 4])[0]
+    return values
+
+
+def _tiff(file: BinaryIO, start: bytes) -> Header | None:
+    order = "<" if start[:2] == b"II" else ">"
+    offset = struct.unpack(order + "I", start[4:8])[0]
+    file.seek(offset)
+    values = _ifd(start[:8] + file.read(2 + 12 * 200), offset - 8)
+    return Header(values.get(WIDTH_TAG, 0), values.get(HEIGHT_TAG, 0))
+
+
+def _webp(start: bytes) -> Header | None:
+    kind = start[12:16]
+    if kind == b"VP8X":
+        return Header(int.from_bytes(start[24:27], "little") + 1, int.from_bytes(start[27:30], "little") + 1)
+    if kind == b"VP8L":
+        bits = int.from_bytes(start[21:25], "little")
+        return Header((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+    if kind == b"VP8 ":
+        width, height = struct.unpack("<HH", start[26:30])
+        return Header(width & 0x3FFF, height & 0x3FFF)
+    return None
+
+
+def _number(file: BinaryIO) -> int:
+    """The next number of a PNM header; a comment runs from # to the end of its line."""
+    digits = b""
+    while byte := file.read(1):
+        if byte == b"#":
+            file.readline(1000)
+        elif byte.isdigit():
+            digits += byte
+        elif digits:
+            break
+        if len(digits) > 9:
+            raise ValueError("not a size")
+    return int(digits)

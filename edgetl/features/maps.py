@@ -1,0 +1,133 @@
+"""Features of a frozen backbone over a whole dataset, kept on disk for the probe and for whoever asks again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgetl.data import Dataset, read_image
+from edgetl.features.pooled import images_sha256, state_sha256
+from edgetl.features.store import cache_directory
+from edgetl.models.normalise import Normalise
+from edgetl_runtime.errors import InputError
+from edgetl_runtime.letterbox import Letterbox
+from edgetl_runtime.progress import Progress
+from edgetl_runtime.spec import Preprocess
+
+LIMIT_BYTES = 8 * 1024**3
+"""How much the cache of maps may hold; the longest unused are deleted first."""
+
+
+class FeatureMaps:
+    """Half-precision features of whole letterboxed frames, one memory map a level: levels[l] is (N, C, h, w)."""
+
+    def __init__(self, folder: Path, shapes: list[tuple[int, ...]]) -> None:
+        self._levels = [np.memmap(folder / f"{i}.f16", np.float16, "r", shape=tuple(s)) for i, s in enumerate(shapes)]
+
+    def __len__(self) -> int:
+        return len(self._levels[0])
+
+    def batch(self, indices: list[int]) -> list[Tensor]:
+        """Features of these images, float32, in this order."""
+        return [torch.from_numpy(level[indices].astype(np.float32)) for level in self._levels]
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._levels.clear()
+
+    def __enter__(self) -> FeatureMaps:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def feature_maps(
+    backbone: nn.Module, dataset: Dataset, preprocess: Preprocess, *, after_each: Callable[[], None]
+) -> FeatureMaps:
+    """Features of every image, from the cache where the same backbone saw the same images before.
+
+    backbone: in eval mode. after_each is called after every image that is computed; what it raises ends the work, and
+    leaves nothing behind. Raises InputError when the disk is full.
+    """
+    key = {
+        "kind": "maps",
+        "weights": state_sha256(backbone),
+        "preprocess": msgspec.to_builtins(preprocess),
+        "images": images_sha256(dataset),
+    }
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    folder = cache_directory() / "maps" / name
+    try:
+        shapes = json.loads((folder / "shapes.json").read_text(encoding="utf-8"))
+        os.utime(folder)
+        return FeatureMaps(folder, shapes)
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
+        try:
+            _compute(backbone, dataset, preprocess, work, after_each)
+            shutil.rmtree(folder, ignore_errors=True)
+            work.rename(folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder.parent}: no space for cached features ({error.strerror})",
+            remedy="free some space, set EDGETL_CACHE to another place, or use --recipe full",
+        ) from error
+    _forget(folder.parent, keep=folder)
+    return FeatureMaps(folder, json.loads((folder / "shapes.json").read_text(encoding="utf-8")))
+
+
+def _compute(
+    backbone: nn.Module, dataset: Dataset, preprocess: Preprocess, folder: Path, after_each: Callable[[], None]
+) -> None:
+    normalise, letterbox = Normalise(preprocess), Letterbox(preprocess)
+    levels: list[NDArray[np.float16]] = []
+    with torch.inference_mode(), Progress("features", len(dataset), unit="images") as progress:
+        for index, sample in enumerate(dataset.samples):
+            tensor, _ = letterbox(read_image(sample.image))
+            features = backbone(normalise(torch.from_numpy(tensor)).contiguous())
+            if not levels:
+                shapes = [(len(dataset), *f.shape[1:]) for f in features]
+                _need(folder, 2 * sum(int(np.prod(s)) for s in shapes))
+                levels = [np.memmap(folder / f"{i}.f16", np.float16, "w+", shape=s) for i, s in enumerate(shapes)]
+            for level, feature in zip(levels, features, strict=True):
+                level[index] = feature[0].to(torch.float16).numpy()
+            progress.step()
+            after_each()
+    (folder / "shapes.json").write_text(json.dumps([list(level.shape) for level in levels]), encoding="utf-8")
+
+
+def _need(folder: Path, size: int) -> None:
+    """Raise OSError where the disk can't take this many bytes: a full disk under a memory map kills the process."""
+    free = shutil.disk_usage(folder).free
+    if free < size * 1.05:
+        raise OSError(28, f"{size / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
+
+
+def _forget(parent: Path, *, keep: Path) -> None:
+    """Delete the longest unused maps beyond the limit."""
+    folders = sorted((f for f in parent.iterdir() if f.is_dir()), key=lambda f: f.stat().st_mtime, reverse=True)
+    held = 0
+    for folder in folders:
+        held += sum(f.stat().st_size for f in folder.iterdir() if f.is_file())
+        if held > LIMIT_BYTES and folder != keep and not folder.name.startswith("."):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Which pretrained network for this data on this target: scores, how sure they are, short trials, measured time."""

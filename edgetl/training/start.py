@@ -1,0 +1,111 @@
+"""Where a fine-tuning run starts: pretrained weights with new heads, or an earlier checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+import torch
+
+from edgetl.data import Dataset
+from edgetl.heads import Kind, heads_for, kinds_of, network_of
+from edgetl.models.backbone import build_backbone
+from edgetl.models.network import Network
+from edgetl.training.checkpoint import ModelCard, load_checkpoint, network_from
+from edgetl.training.config import TuneConfig
+from edgetl_runtime.errors import InputError
+from edgetl_runtime.spec import Head, Preprocess
+
+
+def first_model(train: Dataset, config: TuneConfig, data_root: str) -> tuple[ModelCard, Network, tuple[Kind, ...]]:
+    """The network that a run starts from, in eval mode, its card, and what its heads are."""
+    heads = heads_for(
+        train,
+        config.tasks,
+        layers=config.layers,
+        max_detections=config.max_detections,
+        mask_stride=config.mask_stride,
+    )
+    kinds = kinds_of(heads, train)
+    if config.start:
+        card, model = _from_checkpoint(Path(config.start), heads, config)
+    else:
+        card, model = _from_weights(heads, kinds, config)
+    card = dataclasses.replace(card, data=train.name, data_root=data_root, data_sha256=train.fingerprint())
+    _try_size(model, config)
+    return card, model, kinds
+
+
+def load_teacher(path: Path, heads: tuple[Head, ...], preprocess: Preprocess) -> Network:
+    """A network to imitate, frozen. Raises InputError where it speaks of other things or sees frames otherwise."""
+    checkpoint = load_checkpoint(path)
+    theirs = checkpoint.card
+    if _meanings(theirs.heads) != _meanings(heads):
+        raise InputError(
+            f"the teacher {path} has the heads {_named(theirs.heads)}, the student {_named(heads)}",
+            remedy="give a teacher of the same tasks and classes",
+        )
+    if (theirs.preprocess.mean, theirs.preprocess.std) != (preprocess.mean, preprocess.std):
+        raise InputError(
+            f"the teacher {path} wants frames normalised by mean {theirs.preprocess.mean} and std "
+            f"{theirs.preprocess.std}, the student by {preprocess.mean} and {preprocess.std}",
+            remedy="give a teacher whose weights were pretrained with the same normalisation",
+        )
+    return network_from(checkpoint, path).requires_grad_(False)
+
+
+def _from_checkpoint(path: Path, heads: tuple[Head, ...], config: TuneConfig) -> tuple[ModelCard, Network]:
+    checkpoint = load_checkpoint(path)
+    card = checkpoint.card
+    if _meanings(card.heads) != _meanings(heads):
+        raise InputError(
+            f"--start {path} has the heads {_named(card.heads)}, this data and task want {_named(heads)}",
+            remedy="start from a checkpoint of the same task and classes, or from weights",
+        )
+    preprocess = msgspec.structs.replace(card.preprocess, size_hw=config.size_hw)
+    card = dataclasses.replace(card, heads=heads, preprocess=preprocess, history=(*card.history, f"from {card.data}"))
+    return card, network_from(checkpoint, path)
+
+
+def _from_weights(heads: tuple[Head, ...], kinds: tuple[Kind, ...], config: TuneConfig) -> tuple[ModelCard, Network]:
+    backbone = build_backbone(
+        config.backbone,
+        config.weights,
+        fold=config.weights != "none",
+    )
+    preprocess = Preprocess(
+        size_hw=config.size_hw, mean=backbone.input_range.mean, std=backbone.input_range.std, channel_order="rgb"
+    )
+    card = ModelCard(
+        heads=heads,
+        backbone=config.backbone,
+        preprocess=preprocess,
+        weights=backbone.weights,
+        data="",
+        data_root="",
+        data_sha256="",
+        folded=backbone.folded,
+    )
+    return card, network_of(backbone, kinds).eval()
+
+
+def _meanings(heads: tuple[Head, ...]) -> list[tuple[type, str, tuple[str, ...]]]:
+    return [(type(h), h.name, h.labels) for h in heads]
+
+
+def _named(heads: tuple[Head, ...]) -> str:
+    return "; ".join(f"{h.name}: {', '.join(h.labels)}" for h in heads)
+
+
+def _try_size(model: Network, config: TuneConfig) -> None:
+    """Raise InputError where the network can't take frames of the size asked for."""
+    for name, (height, width) in (("--size", config.size_hw), ("--crop", config.crop_hw)):
+        try:
+            with torch.inference_mode():
+                model(torch.zeros(1, 3, height, width))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0][:100]
+            raise InputError(
+                f"{config.backbone} can't take frames of {width}x{height} ({reason})", remedy=f"give a larger {name}"
+            ) from error

@@ -1,0 +1,72 @@
+"""From numbers to plain advice."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgetl.shift.accuracy import AccuracyEstimate
+from edgetl.shift.advice import FEW_IMAGES, Level, advise, amount_of, label_count, origin_of
+from edgetl.shift.distances import Interval, KernelDistance
+
+
+def level(kid: float = 0.0, p: float = 0.5, ratio: float = 1.0, null: float = 0.01) -> Level:
+    return Level("x", KernelDistance(Interval(kid, kid, kid), null, p), Interval(ratio, ratio, ratio))
+
+
+@pytest.mark.parametrize(
+    ("levels", "amount"),
+    [
+        ([level(), level(ratio=1.4)], "none"),
+        ([level(p=0.006), level()], "none"),  # 2 levels: 0.012
+        ([level(p=0.001), level()], "slight"),
+        ([level(p=0.001), level(ratio=1.1)], "clear"),
+        ([level(p=0.001, ratio=1.3)], "large"),
+    ],
+)
+def test_amount(levels: list[Level], amount: str) -> None:
+    assert amount_of(levels) == amount
+
+
+@pytest.mark.parametrize(
+    ("kids", "origin"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], "early"),
+        ([2.0, 1.0, 0.5, 0.1], "early"),
+        ([0.1, 0.1, 1.0, 1.0], "late"),
+        ([0.0, -0.1, 0.3, 0.2], "late"),
+        ([1.0, 0.7], "early"),
+        ([0.5, 9.0, 1.0], "late"),  # the middle of three belongs to neither half
+        ([1.0], "unknown"),
+        ([], "unknown"),
+        ([0.0, 0.0], "unknown"),
+    ],
+)
+def test_origin(kids: list[float], origin: str) -> None:
+    assert origin_of([level(k) for k in kids]) == origin
+
+
+def estimate(value: float, high: float, by_mean: float = 0.6) -> AccuracyEstimate:
+    return AccuracyEstimate("detect", "precision", 0.4, Interval(value, value - 0.02, high), by_mean, 0.8, None)
+
+
+def kinds(*args: object, **kwargs: object) -> list[str]:
+    return [a.kind for a in advise(*args, **kwargs)]  # type: ignore[arg-type]
+
+
+def test_what_is_advised() -> None:
+    assert kinds("none", "unknown", images=200) == ["none"]
+    assert kinds("slight", "late", images=200) == ["none"]
+    assert kinds("large", "early", images=200) == ["label", "adapt", "tune-early"]
+    assert kinds("clear", "late", images=200) == ["label", "tune-late"]
+    assert kinds("large", "unknown", images=200) == ["label", "adapt"]
+    assert kinds("none", "unknown", images=FEW_IMAGES - 1) == ["none", "collect"]
+    assert kinds("none", "unknown", images=200, estimates=[estimate(0.78, 0.8)]) == ["none"]
+    assert kinds("none", "unknown", images=200, estimates=[estimate(0.6, 0.65)]) == ["label"]
+    assert kinds("none", "unknown", images=200, estimates=[estimate(0.6, 0.65, by_mean=0.79)]) == ["none"]
+    assert "60 %" in advise("none", "unknown", images=200, estimates=[estimate(0.6, 0.65)])[0].text
+    assert "60 to 70 %" in advise("none", "unknown", images=200, estimates=[estimate(0.6, 0.65, 0.7)])[0].text
+
+
+@pytest.mark.parametrize(("images", "count"), [(0, 0), (5, 5), (60, 20), (500, 100), (5000, 200)])
+def test_how_many_to_label(images: int, count: int) -> None:
+    assert label_count(images) == count
