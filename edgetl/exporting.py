@@ -21,6 +21,7 @@ from edgetl.heads import kinds_of
 from edgetl.metrics.predict import Frames, Infer, evaluate, scored_kinds
 from edgetl.models.deploy import EMBEDDING, INPUT, Deployed
 from edgetl.models.network import Network
+from edgetl.models.reparameterise import for_deployment
 from edgetl.shift.statistics import fit_statistics, save_statistics
 from edgetl.training.checkpoint import ModelCard, load_network
 from edgetl_export.export import Domain, Exported, ExportRequest, export
@@ -72,6 +73,8 @@ def export_checkpoint(
     frames = Frames(val.take(val_images), card.preprocess, title="val images")
     scored = scored_kinds(kinds, frames.dataset)
     calibration_frames = Frames(spread(train, calibration), card.preprocess, title="calibration").images
+    domain = _domain(card, model, train, frames)
+    model.backbone = for_deployment(model.backbone)
     module = Deployed(model, kinds, card.preprocess).eval()
     request = ExportRequest(
         name=name,
@@ -91,7 +94,7 @@ def export_checkpoint(
         provenance=_provenance(card),
         latency_runs=latency_runs,
         sections=sections,
-        domain=_domain(card, model, train, frames),
+        domain=domain,
         reliability=card.reliability,
     )
     return export(request, out, force=force)

@@ -39,7 +39,7 @@ def _text(bundle: Bundle) -> str:
     sections = [
         [
             m.name,
-            *(_row(f"{task_of(h)} {h.name}", ", ".join(h.labels)) for h in m.heads),
+            *(_row(h.name if h.name == task_of(h) else f"{task_of(h)} {h.name}", ", ".join(h.labels)) for h in m.heads),
             f"  {len(m.files)} files, {_size(m) / 1e6:.1f} MB, verified",
         ],
         _contract(m),
@@ -50,6 +50,7 @@ def _text(bundle: Bundle) -> str:
                 _row(
                     h.hop,
                     f"{h.metric} {h.value:.3f}",
+                    ", ".join(f"{name} {value:.3f}" for name, value in h.heads.items()),
                     f"max error {h.max_rel_error:.1e}",
                     "passed" if h.passed else "FAILED",
                     h.note,
@@ -86,17 +87,26 @@ def _contract(m: Manifest) -> list[str]:
         _row("host", f"{p.resize} to {p.size_hw[1]}x{p.size_hw[0]}, {p.interpolation}, pad {p.pad_value}, uint8 BGR"),
         _row("in the graph", f"{p.channel_order}, mean {list(p.mean)}, std {list(p.std)}"),
         *tensors,
-        *(_row(f"head {h.name}", _meaning(h)) for h in m.heads),
+        *(_row(f"head {h.name}", _meaning(h), _trust(m, h)) for h in m.heads),
+        *(_row("training domain", f"{d.images} images, by {d.output}, in {d.file}") for d in (m.domain,) if d),
     ]
 
 
 def _meaning(head: Head) -> str:
     if isinstance(head, SegmentHead):
         return f"one class for {head.stride}x{head.stride} network pixels"
-    low, high = min(head.thresholds), max(head.thresholds)
-    scores = f"scores from {low:g}" + (f" to {high:g} by class" if high > low else "")
+    scores = f"scores from {head.thresholds[0]:g}"
+    if len(set(head.thresholds)) > 1:
+        scores = "scores from " + ", ".join(f"{t:g} {n}" for n, t in zip(head.labels, head.thresholds, strict=True))
     limit = f", at most {head.max_detections} boxes" if isinstance(head, DetectHead) else ""
     return f"{scores}{limit}, temperature {head.temperature:g}"
+
+
+def _trust(m: Manifest, head: Head) -> str:
+    found = m.reliability.get(head.name)
+    if found is None:
+        return ""
+    return f"calibration error {found.error_before:.3f}, shipped {found.error_after:.3f}"
 
 
 def _variants(m: Manifest) -> list[str]:

@@ -235,9 +235,7 @@ def _print(
     if chosen is None:
         say(f"rank         none is within {budget_ms:g} ms: raise --budget-ms, or lower --size")
     else:
-        say(
-            f"rank         take {chosen.candidate.name}: best by its features in {chosen.placed.p_best:.0%} of resamples"
-        )
+        say(f"rank         take {chosen.candidate.name}: the best in {chosen.placed.p_best:.0%} of resamples")
 
 
 def _write_page(

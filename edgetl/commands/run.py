@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.loop import Summary
     from edgetl_runtime.result import Result
     from edgetl_runtime.sinks import Sink
+    from edgetl_runtime.tally import Tally
 
 LEDGER_EVERY_S = 5.0
 
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--view", action="store_true", help="show a live window; q ends")
     parser.add_argument("--engine", help="run on this engine instead of the chosen one")
     parser.add_argument("--variant", help="run this variant instead of the chosen one")
-    parser.add_argument("--threshold", type=float, help="score from which a box counts, 0 to 1")
+    parser.add_argument("--threshold", type=float, help="score from which a box or category counts, 0 to 1")
     parser.add_argument("--max-frames", type=int, metavar="N", help="end after N results")
     parser.add_argument("--realtime", action="store_true", help="play a file at its own rate, like a camera")
     parser.add_argument("--deadline-ms", type=float, default=0.0, help="mark results older than this as late")
@@ -52,6 +53,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     """Run until the source ends or Ctrl-C; the ledger goes to stderr, the document is the summary."""
     from edgetl_runtime.bundle import open_bundle
     from edgetl_runtime.engines import load_bundle_engine
+    from edgetl_runtime.tally import Tally
 
     _check(args)
     bundle = open_bundle(args.bundle)
@@ -67,12 +69,15 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             f"{bundle.manifest.name}: {variant} on {engine.name} ({engine.precision}) <- "
             f"{camera.camera_id}{size} at {camera.fps:g}/s\n"
         )
-        summary = _loop(args, bundle, camera, engine, sinks)
+        tally = Tally(bundle.manifest.heads)
+        summary = _loop(args, bundle, camera, engine, sinks, tally)
     sys.stderr.write(_closing(summary, args) + "\n")
-    return {**summary.as_json(), "variant": variant}
+    return {**summary.as_json(), "variant": variant, "heads": tally.as_json()}
 
 
-def _loop(args: argparse.Namespace, bundle: Bundle, camera: Camera, engine: Engine, sinks: list[Sink]) -> Summary:
+def _loop(
+    args: argparse.Namespace, bundle: Bundle, camera: Camera, engine: Engine, sinks: list[Sink], tally: Tally
+) -> Summary:
     from edgetl_runtime.ledger import table
     from edgetl_runtime.loop import run as run_loop
     from edgetl_runtime.progress import Progress
@@ -84,6 +89,7 @@ def _loop(args: argparse.Namespace, bundle: Bundle, camera: Camera, engine: Engi
     with _sigterm_as_interrupt(), Progress("run", min(totals, default=None), unit="frames") as progress:
 
         def step(result: Result) -> None:
+            tally.add(result)
             progress.step(note=f"age {result.age_ms:.0f} ms")
 
         return run_loop(
@@ -102,7 +108,7 @@ def _loop(args: argparse.Namespace, bundle: Bundle, camera: Camera, engine: Engi
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse what can be refused before anything is loaded."""
-    from edgetl_runtime.sinks import refuse_existing
+    from edgetl_runtime.files import refuse_file
 
     if args.max_frames is not None and args.max_frames < 1:
         raise InputError(f"--max-frames must be at least 1, found {args.max_frames}")
@@ -115,7 +121,7 @@ def _check(args: argparse.Namespace) -> None:
             continue
         if path.resolve() == Path(args.source).resolve():
             raise InputError(f"{path} is the source itself", remedy="write to another file")
-        refuse_existing(path, force=args.force)
+        refuse_file(path, force=args.force)
 
 
 def _open_camera(args: argparse.Namespace) -> Camera:

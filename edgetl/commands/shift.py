@@ -22,6 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reference", metavar="REFERENCE", help="DIRECTORY[:SPLIT] of the known domain (split: train)")
     parser.add_argument("data", metavar="DATA", help="DIRECTORY[:SPLIT] of the new images (split: val)")
     parser.add_argument("--model", type=Path, metavar="MODEL", help="checkpoint, run directory or bundle that looks")
+    parser.add_argument(
+        "--validation",
+        metavar="DIR[:SPLIT]",
+        help="with --model: labelled images that it was not trained on, to estimate accuracy by (default: REFERENCE)",
+    )
     parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="without --model: a timm network")
     parser.add_argument("--weights", default="package", help="without --model: package, none or a file")
     parser.add_argument("--size", type=size_wxh, default=(192, 320), metavar="WxH", help="without --model: input size")
@@ -48,7 +53,10 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     data = spread(read_side(args.data, split="val", **reading), args.limit)
     eye = Eye(args.model, args.backbone, args.weights, args.size)
     features = look(eye, reference), look(eye, data)
-    estimates, notes = _estimates(args.model, reference, data)
+    known = spread(read_side(args.validation, split="val", **reading), args.limit) if args.validation else reference
+    estimates, notes = _estimates(args.model, known, data)
+    if estimates and not args.validation:
+        notes += (f"accuracy by {reference.name}: if the model was trained on it, give --validation instead",)
     groups = groups_of(args.reference, args.data, reference, data, shared=bool(args.group_pattern))
     shift = measure_shift(*features, *groups, estimates=estimates, seed=args.seed)
     _tell(shift, reference, data, notes)
@@ -90,7 +98,7 @@ def _tell(shift: Shift, reference: Dataset, data: Dataset, notes: tuple[str, ...
         say(
             f"  {e.measure} of {e.head} here, estimated: {100 * e.estimate.value:.1f} % "
             f"({100 * e.estimate.low:.1f}..{100 * e.estimate.high:.1f}), by mean confidence {100 * e.by_mean:.1f} %"
-            f"{true}; on the reference {100 * e.on_reference:.1f} %"
+            f"{true}; on labelled images {100 * e.on_reference:.1f} %"
         )
     for note in notes:
         say(f"  {note}")

@@ -46,7 +46,9 @@ def check(
     unreadable: split name -> why its labels could not be read. Images are looked at once and cached.
     """
     findings = [_label_error(split, error) for split, error in (unreadable or {}).items()]
-    facts, by_split, leaks = {}, {}, []
+    facts: dict[str, SplitFacts] = {}
+    by_split: dict[str, list[Tally]] = {}
+    leaks: list[Leaks] = []
     for split, dataset in datasets.items():
         looks = looks_of(dataset)
         by_split[split] = tallies(dataset)
@@ -58,7 +60,7 @@ def check(
     findings += class_findings(datasets, by_split)
     for a, b in combinations(datasets, 2):
         found = find_leaks(datasets[a], datasets[b])
-        findings += _leak_findings(a, b, found, matters=_matters(a, b, datasets))
+        findings += _leak_findings(a, b, found, matters=_matters(a, b, facts))
         leaks += [found] if found else []
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), not f.code.startswith("leak")))
     return Findings(tuple(findings), facts, tuple(leaks))
@@ -99,13 +101,13 @@ LEAK_TEXTS: dict[Why, tuple[str, str, str]] = {
 """Code, what is the matter, remedy."""
 
 
-def _matters(a: str, b: str, datasets: Mapping[str, Dataset]) -> bool:
+def _matters(a: str, b: str, facts: Mapping[str, SplitFacts]) -> bool:
     """Whether a leak between two splits spoils a figure: one is trained on, and the other has labels to score by.
 
     Where no split's name begins with `train` any of them may be the one.
     """
-    trained = [split for split in datasets if split.startswith("train")] or list(datasets)
-    labelled = all(not unlabelled(datasets[s], tallies(datasets[s])).all() for s in (a, b))
+    trained = [split for split in facts if split.startswith("train")] or list(facts)
+    labelled = all(facts[split].unlabelled < facts[split].images for split in (a, b))
     return labelled and (a in trained or b in trained)
 
 

@@ -33,8 +33,7 @@ def box_findings(split: str, dataset: Dataset, looks: Looks, size_hw: tuple[int,
     """All findings about the boxes of a split. size_hw: the network's input that sizes are stated for."""
     sides = _sides_px(dataset, looks)
     thin = [int((s.min(axis=1) < 1).sum()) if looks.size_hw[i, 0] else 0 for i, s in enumerate(sides)]
-    whole = [int((_shares(dataset, i).min(axis=1, initial=0) > WHOLE_IMAGE).sum()) if len(s) else 0
-             for i, s in enumerate(sides)]  # fmt: skip
+    whole = [int((_shares(dataset, i).min(axis=1) > WHOLE_IMAGE).sum()) for i in range(len(dataset))]
     twice = [_repeated(dataset, i) for i in range(len(dataset))]
     found = [
         *_about_boxes(

@@ -103,7 +103,7 @@ def _differing(datasets: Mapping[str, Dataset]) -> list[Finding]:
 def _unseen(kind: Tally, of_kind: Mapping[str, Tally]) -> list[Finding]:
     seen = {split: tally.objects > 0 for split, tally in of_kind.items()}
     everywhere = np.array(list(seen.values()))
-    never = [c for c, any_seen in zip(kind.classes, everywhere.any(axis=0), strict=True) if not any_seen]
+    never = [c for c, any_seen in zip(kind.classes, np.any(everywhere, axis=0).tolist(), strict=True) if not any_seen]
     findings = []
     if never:
         text = f"{counted(len(never), len(kind.classes), 'classes')} never occur: {_listed(never)}"

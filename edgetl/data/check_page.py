@@ -179,8 +179,8 @@ def _examples(datasets: Mapping[str, Dataset]) -> Section:
 
 def typical(dataset: Dataset, count: int) -> list[int]:
     """Samples from the middle and the upper half by number of boxes; spread over the classes, or over the split."""
-    if not len(dataset):
-        return []
+    if len(dataset) <= count:
+        return list(range(len(dataset)))
     key = np.array([(len(s.labels), s.category) for s in dataset.samples])
     order = np.lexsort((key[:, 1], key[:, 0]))  # stable: where nothing differs the split's own order
     low = 0.4 if key[:, 0].any() else 0.0

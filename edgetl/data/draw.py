@@ -30,7 +30,8 @@ def draw_sample(sample: Sample, dataset: Dataset, *, width: int = 480) -> U8:
     Layers of masks lie one over the other. An image that can't be read is grey, a mask is left out.
     """
     image = shrink(_image(sample), width)
-    shown: dict[str, Colour] = {}
+    colours = _colours(dataset)
+    shown: list[str] = []
     for layer, file in zip(dataset.layers, sample.masks, strict=False):
         if file is None:
             continue
@@ -38,12 +39,11 @@ def draw_sample(sample: Sample, dataset: Dataset, *, width: int = 480) -> U8:
             mask = read_mask(file, layer)
         except InputError:
             continue
-        shown |= _paint(image, mask, layer.classes)
-    for label in _draw_boxes(image, sample):
-        shown[dataset.classes[label] if label >= 0 else "ignored"] = colour_of(label) if label >= 0 else IGNORED
-    if sample.category >= 0:
-        shown[dataset.categories[sample.category]] = colour_of(sample.category)
-    return np.vstack([image, _legend(shown, width)]) if shown else image
+        shown += _paint(image, mask, layer.classes, colours)
+    shown += _draw_boxes(image, sample, dataset.classes, colours)
+    shown += [dataset.categories[sample.category]] if sample.category >= 0 else []
+    legend = {name: colours.get(name, IGNORED) for name in shown}
+    return np.vstack([image, _legend(legend, width)]) if legend else image
 
 
 def side_by_side(first: Sample, second: Sample, *, width: int = 480) -> U8:
@@ -74,6 +74,13 @@ def colour_of(index: int) -> Colour:
     return int(blue * 255), int(green * 255), int(red * 255)
 
 
+def _colours(dataset: Dataset) -> dict[str, Colour]:
+    """A colour for every name: the same for a class that has both boxes and pixels, different for all others."""
+    names = [*dataset.classes, *dataset.categories, *(c for layer in dataset.layers for c in layer.classes)]
+    seen = [name for name in dict.fromkeys(names) if name not in BACKGROUNDS]
+    return {"ignored": IGNORED} | {name: colour_of(i) for i, name in enumerate(seen)}
+
+
 def _image(sample: Sample) -> U8:
     try:
         return read_image(sample.image)
@@ -81,30 +88,28 @@ def _image(sample: Sample) -> U8:
         return np.full((90, 160, 3), 128, np.uint8)
 
 
-def _paint(image: U8, mask: U8, classes: tuple[str, ...]) -> dict[str, Colour]:
-    """Lay a mask over the image, in place; its background stays clear."""
+def _paint(image: U8, mask: U8, classes: tuple[str, ...], colours: dict[str, Colour]) -> list[str]:
+    """Lay a mask over the image, in place; its background stays clear. Returns the classes that it shows."""
     import cv2
 
     fitted = cv2.resize(mask, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_NEAREST)
-    shown = {}
-    for index in np.unique(fitted).tolist():
-        if index >= len(classes) or classes[index] in BACKGROUNDS:
-            continue
-        at, colour = fitted == index, colour_of(index)
-        image[at] = (image[at] * (1 - OPACITY) + np.array(colour) * OPACITY).astype(np.uint8)
-        shown[classes[index]] = colour
-    return shown
+    present = [i for i in np.unique(fitted).tolist() if i < len(classes) and classes[i] in colours]
+    for index in present:
+        at = fitted == index
+        image[at] = (image[at] * (1 - OPACITY) + np.array(colours[classes[index]]) * OPACITY).astype(np.uint8)
+    return [classes[index] for index in present]
 
 
-def _draw_boxes(image: U8, sample: Sample) -> list[int]:
-    """Draw the boxes, in place; returns the labels that were drawn, -1 for ignored ones."""
+def _draw_boxes(image: U8, sample: Sample, classes: tuple[str, ...], colours: dict[str, Colour]) -> list[str]:
+    """Draw the boxes, in place. Returns the names of those that were drawn."""
     import cv2
 
     size = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
-    labels = np.where(sample.ignore, -1, sample.labels).tolist()
-    for box, label in zip((sample.boxes * size).round().astype(int).tolist(), labels, strict=True):
-        cv2.rectangle(image, box[:2], box[2:], colour_of(label) if label >= 0 else IGNORED, 1, cv2.LINE_AA)
-    return sorted(set(labels))
+    pairs = zip(sample.labels.tolist(), sample.ignore.tolist(), strict=True)
+    names = ["ignored" if ignored else classes[label] for label, ignored in pairs]
+    for box, name in zip((sample.boxes * size).round().astype(int).tolist(), names, strict=True):
+        cv2.rectangle(image, box[:2], box[2:], colours.get(name, IGNORED), 1, cv2.LINE_AA)
+    return list(dict.fromkeys(names))
 
 
 def _legend(shown: dict[str, Colour], width: int) -> U8:

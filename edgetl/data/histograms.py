@@ -43,7 +43,7 @@ def mask_counts(dataset: Dataset, layer_index: int) -> MaskCounts:
     """Count the pixel values of every mask of a layer; read from the cache where it has them."""
     files = [s.masks[layer_index] for s in dataset.samples]
     key = {"kind": "mask counts", "version": VERSION, "files": _files_sha256(files)}
-    arrays = cached(key, lambda: _count_all(files, f"masks {dataset.name}"))
+    arrays = cached(key, lambda: _count_all(files, f"{dataset.layers[layer_index].name} {dataset.name}"))
     return MaskCounts(arrays["pixels"].astype(np.int64), arrays["size_hw"].astype(np.int32))
 
 

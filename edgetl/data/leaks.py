@@ -84,7 +84,7 @@ def find_leaks(first: Dataset, second: Dataset, *, full: bool = True) -> Leaks:
     theirs = groups_of(second)
     concerned = {why: set[int]() for why in WHYS}
     concerned["same group"] = {index for leak in groups for index in theirs[leak.group]}
-    if full and len(first) and len(second):
+    if full:
         a, b = looks_of(first), looks_of(second)
         files = _by_hash(a, b)
         known = {leak.second for leak in files}

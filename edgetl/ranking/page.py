@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 COLUMNS = (
-    "network", "weights", "kNN", "95 %", "LogME", "H-score", "prior", "mean rank", "P(best)", "P(above next)", "ms",
-    "in budget", "licence",
+    "network", "weights", "kNN", "95 %", "LogME", "H-score", "prior", "mean rank", "P(best)", "P(> next)", "ms",
+    "licence",
 )  # fmt: skip
 
 
@@ -77,10 +77,10 @@ def _key(chosen: Ranked | None, times: Mapping[str, Time]) -> list[KeyFigures]:
 def _table(
     ranked: Sequence[Ranked], times: Mapping[str, Time], budget_ms: float | None, chosen: Ranked | None
 ) -> Table:
+    columns = [*COLUMNS] if budget_ms is None else [*COLUMNS[:-1], "in budget", COLUMNS[-1]]
     rows: list[list[Cell]] = []
     for r in ranked:
         time = times.get(r.candidate.backbone)
-        inside = within(time, budget_ms)
         above = r.placed.p_above_next
         rows.append(
             [
@@ -95,12 +95,19 @@ def _table(
                 Num(f"{r.placed.p_best:.0%}"),
                 None if above is None else Num(f"{above:.0%}"),
                 Num(significant(time.ms)) if time and time.ms else None,
-                None if inside is None else Badge("yes", "good") if inside else Badge("no", "bad"),
+                *([] if budget_ms is None else [_inside(time, budget_ms)]),
                 r.licence,
             ]
         )
     marked = frozenset(i for i, r in enumerate(ranked) if r is chosen)
-    return Table(columns=COLUMNS, rows=rows, highlight=marked)
+    return Table(columns=columns, rows=rows, highlight=marked)
+
+
+def _inside(time: Time | None, budget_ms: float) -> Badge | None:
+    inside = within(time, budget_ms)
+    if inside is None:
+        return None
+    return Badge("yes", "good") if inside else Badge("no", "bad")
 
 
 def within(time: Time | None, budget_ms: float | None) -> bool | None:

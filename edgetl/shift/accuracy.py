@@ -57,7 +57,7 @@ class AccuracyEstimate:
     """A head's accuracy (classify) or precision (detect) on new data, without its labels.
 
     threshold: the confidence that was fitted. by_mean: the second estimate, by the difference of mean confidences, in
-    0..1. on_reference: measured on the labelled reference. true: measured on
+    0..1. on_reference: measured on the labelled images. true: measured on
     the new data where it has labels, else None. right_per_image and reference_right_per_image: estimated and measured
     number of right boxes an image, None for a whole-image head.
     """

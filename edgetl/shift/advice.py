@@ -107,7 +107,7 @@ def advise(
             Advice(
                 "label",
                 f"The {e.measure} of {e.head} is probably {_range(e)} % here, against "
-                f"{100 * e.on_reference:.0f} % on the reference: label {label_count(images)} images and measure it.",
+                f"{100 * e.on_reference:.0f} % on labelled images: label {label_count(images)} images and measure it.",
             )
         )
     if images < FEW_IMAGES:
@@ -134,7 +134,7 @@ def _for_shift(amount: Amount, origin: Origin, images: int) -> list[Advice]:
             ),
             Advice(
                 "tune-early",
-                "With few labels: tune the early blocks and keep the late ones (surgical fine-tuning).",
+                "With few labels: edgetl tune --recipe surgical --surgical-strides 4,8, which keeps the late blocks.",
             ),
         ]
     elif origin == "late":
@@ -142,7 +142,7 @@ def _for_shift(amount: Amount, origin: Origin, images: int) -> list[Advice]:
             Advice(
                 "tune-late",
                 "The shift grows towards the last levels, so other things are shown rather than shown otherwise: "
-                "tune the late blocks and the heads, with labels; statistics alone will not help.",
+                "edgetl tune --recipe surgical --surgical-strides 32, with labels; statistics alone will not help.",
             )
         )
     elif amount == "large":

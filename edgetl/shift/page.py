@@ -42,7 +42,7 @@ WORDS: dict[Amount, str] = {
 }
 PICTURE_WIDTH = 400
 BINS = 24
-LISTED = 50
+LISTED = 20
 """More names are in the JSON document."""
 
 
@@ -89,7 +89,8 @@ def _glance(shift: Shift) -> Section:
 
 def _accuracy_figure(e: AccuracyEstimate) -> KeyFigure:
     known = f", truly {100 * e.true:.0f} %" if e.true is not None else ""
-    detail = f"{100 * e.estimate.low:.0f} to {100 * e.estimate.high:.0f}{known}; reference {100 * e.on_reference:.0f} %"
+    low, high = 100 * e.estimate.low, 100 * e.estimate.high
+    detail = f"{low:.0f} to {high:.0f}{known}; {100 * e.on_reference:.0f} % on labelled images"
     return KeyFigure(f"{100 * e.estimate.value:.0f} %", f"{e.measure} of {e.head}, estimated", detail)
 
 
@@ -194,16 +195,16 @@ def _accuracy(estimates: Sequence[AccuracyEstimate], notes: Sequence[str]) -> Se
     columns = (
         "head",
         "measure",
-        "reference %",
+        "on labelled images %",
         "estimate %",
         "interval",
         "by mean confidence %",
         "true %",
         "right boxes an image",
-        "reference",
+        "on labelled images",
     )
     lead = (
-        "Average thresholded confidence: the threshold that gives the measured accuracy on the reference, applied to "
+        "Average thresholded confidence: the threshold that gives the measured accuracy on labelled images, applied to "
         "the data. Recall can't be estimated: what was missed leaves no confidence."
     )
     return Section(

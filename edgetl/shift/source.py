@@ -78,7 +78,7 @@ def _plain(path: Path, images: list[Path], group_pattern: str | None) -> Dataset
     empty = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_))
     pattern = _pattern(group_pattern) if group_pattern else None
     samples = (Sample(p, *empty, group_of(p, pattern) if pattern else p.stem) for p in images)
-    return Dataset(path.name or str(path), (), tuple(samples))
+    return Dataset("/".join(path.resolve().parts[-3:]), (), tuple(samples))
 
 
 def _pattern(text: str) -> re.Pattern[str]:

@@ -73,6 +73,8 @@ def _from_weights(heads: tuple[Head, ...], kinds: tuple[Kind, ...], config: Tune
         config.backbone,
         config.weights,
         fold=config.weights != "none",
+        use=config.use,
+        allow_license=config.allow_license,
     )
     preprocess = Preprocess(
         size_hw=config.size_hw, mean=backbone.input_range.mean, std=backbone.input_range.std, channel_order="rgb"

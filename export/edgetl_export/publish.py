@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,12 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.files import refuse_existing
 
-
-def refuse_existing(out: Path, *, force: bool) -> None:
-    """Raise InputError when `out` exists and may not be replaced."""
-    if out.exists() and not force:
-        raise InputError(f"{out} exists and would be replaced", remedy="give another --out, or --force to replace it")
+__all__ = ["publish_directory", "refuse_existing"]
 
 
 @contextmanager
@@ -34,7 +32,7 @@ def publish_directory(out: Path, *, force: bool = False) -> Iterator[Path]:
     try:
         temporary.chmod(0o755)
         yield temporary
-        if out.exists():
+        if os.path.lexists(out):
             out.rename(old)
         temporary.rename(out)
     except OSError as error:
@@ -43,10 +41,10 @@ def publish_directory(out: Path, *, force: bool = False) -> Iterator[Path]:
             remedy="free some space or give another --out",
         ) from error
     finally:
-        if old.exists() and not out.exists():
+        if os.path.lexists(old) and not os.path.lexists(out):
             old.rename(out)
         shutil.rmtree(temporary, ignore_errors=True)
-        if old.is_dir():
+        if old.is_dir() and not old.is_symlink():
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.unlink(missing_ok=True)

@@ -1,14 +1,15 @@
-"""Boxes, labels and a status strip on a copy of the frame."""
+"""Masks, boxes, categories, a legend and a status strip on a copy of the frame."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgetl_runtime.imports import cv2 as _cv2
 from edgetl_runtime.result import Detections, Mask, Scores
-from edgetl_runtime.spec import SegmentHead
+from edgetl_runtime.spec import DetectHead, SegmentHead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,78 +30,127 @@ PALETTE = (
     (178, 114, 0),
     (240, 240, 240),
 )
+MASK_OPACITY = 0.45
 _STRIP_BGR = (32, 32, 32)
 _TEXT_BGR = (235, 235, 235)
 _LATE_BGR = (40, 40, 200)
-
-
-MASK_OPACITY = 0.4
 _PLAIN_LABELS = frozenset({"background", "other", "void", "unlabelled", "unlabeled"})
+_SHADES = (1.0, 0.65, 0.4)
+
+Colour = tuple[int, int, int]
 
 
-def _mask_colours(labels: tuple[str, ...]) -> NDArray[np.uint8]:
-    """(256, 3) uint8 BGR for each class of a mask; black, which is not drawn, for the background."""
-    table = np.zeros((256, 3), np.uint8)
-    number = 0
-    for index, label in enumerate(labels):
-        if label.lower() not in _PLAIN_LABELS:
-            fade = 1 - 0.35 * (number // len(PALETTE))
-            table[index] = np.array(PALETTE[number % len(PALETTE)]) * max(fade, 0.3)
-            table[index, 1] = max(table[index, 1], 1)
-            number += 1
-    return table
+def colour_of(number: int) -> Colour:
+    """The colour (BGR) of a running number: the palette, then darker shades of it, then from the start again."""
+    shade = _SHADES[number // len(PALETTE) % len(_SHADES)]
+    blue, green, red = (round(v * shade) for v in PALETTE[number % len(PALETTE)])
+    return blue, green, red
 
 
-def _category(scores: Scores, labels: tuple[str, ...]) -> str:
-    if scores.label < 0:
-        return "not sure"
-    return f"{labels[scores.label]} {scores.probabilities[scores.label]:.2f}"
+def drawn_classes(labels: tuple[str, ...]) -> tuple[int, ...]:
+    """The classes of a mask that get a colour: of two the second, of more all but the background."""
+    if len(labels) == 2:
+        return (1,)
+    return tuple(i for i, label in enumerate(labels) if label.lower() not in _PLAIN_LABELS)
 
 
 class Annotator:
-    """Draws one result after the other into a buffer that is kept; sizes follow the height of the frame."""
+    """Draws one result after the other into buffers that are kept; sizes follow the height of the frame.
+
+    Boxes have the colours of their class, the classes of masks those that follow. Where two masks have something
+    to show, the later head lies on top.
+    """
 
     def __init__(self, heads: Sequence[Head]) -> None:
         self.heads = tuple(heads)
-        self._tables = {h.name: _mask_colours(h.labels) for h in heads if isinstance(h, SegmentHead)}
         self._cv2 = _cv2()
         self._buffer: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
+        self._tint: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
+        self._which: NDArray[np.uint8] = np.empty((2, 0, 0), np.uint8)
+        # A pixel's class in any mask becomes a place in one table of colours; place 0 is not drawn.
+        self._places: dict[str, NDArray[np.uint8]] = {}
+        self._colours: NDArray[np.uint8] = np.zeros((256, 1, 3), np.uint8)
+        self._legend: list[tuple[str, Colour]] = []
+        boxes = sum(len(h.labels) for h in self.heads if isinstance(h, DetectHead))
+        for head in self.heads:
+            if isinstance(head, SegmentHead):
+                self._add_mask(head, boxes)
+
+    def _add_mask(self, head: SegmentHead, boxes: int) -> None:
+        places = np.zeros(256, np.uint8)
+        for index in drawn_classes(head.labels):
+            place = min(len(self._legend) + 1, 255)
+            colour = colour_of(boxes + place - 1)
+            places[index], self._colours[place, 0] = place, colour
+            self._legend.append((head.labels[index], colour))
+        self._places[head.name] = places
 
     def __call__(self, frame: Frame, result: Result) -> NDArray[np.uint8]:
         """The annotated picture, (H, W, 3) uint8 BGR; it belongs to this object until the next call."""
         if self._buffer.shape != frame.image.shape:
             self._buffer = np.empty_like(frame.image)
+            self._tint = np.empty_like(frame.image)
+            self._which = np.empty((2, *frame.image.shape[:2]), np.uint8)
         image = self._buffer
         np.copyto(image, frame.image)
         scale, line = max(image.shape[0] / 1080, 0.4), max(1, round(image.shape[0] / 360))
+        if self._places:
+            self._masks(image, result)
+            self._draw_legend(image, scale, line)
         notes = []
-        for head in sorted(self.heads, key=lambda h: not isinstance(h, SegmentHead)):  # masks under boxes
+        for head in self.heads:
             output = result.outputs[head.name]
-            if isinstance(output, Mask):
-                self._mask(image, output, self._tables[head.name])
-            elif isinstance(output, Detections):
+            if isinstance(output, Detections):
                 notes.append(f"{len(output)} found")
                 self._boxes(image, output, head.labels, scale, line)
-            else:
+            elif isinstance(output, Scores):
                 notes.append(_category(output, head.labels))
         self._strip(image, result, notes, scale, line)
         return image
 
-    def _mask(self, image: NDArray[np.uint8], mask: Mask, table: NDArray[np.uint8]) -> None:
-        """Tint the cells whose label has a colour."""
+    def _masks(self, image: NDArray[np.uint8], result: Result) -> None:
+        """Tint the pixels that have a colour, all masks at once."""
         cv2 = self._cv2
-        size_wh = (image.shape[1], image.shape[0])
-        shown = (table[mask.classes] > 0).any(axis=2).astype(np.uint8)
-        tint = cv2.resize(table[mask.classes], size_wh, interpolation=cv2.INTER_NEAREST)
-        blend = cv2.addWeighted(image, 1 - MASK_OPACITY, tint, MASK_OPACITY, 0)
-        cv2.copyTo(blend, cv2.resize(shown, size_wh, interpolation=cv2.INTER_NEAREST), image)
+        which, other = self._which
+        which.fill(0)
+        for name, places in self._places.items():
+            mask = result.outputs[name]
+            assert isinstance(mask, Mask)
+            dataclasses.replace(mask, classes=places[mask.classes]).at_source(out=other)
+            np.maximum(which, other, out=which)
+        cv2.applyColorMap(which, self._colours, dst=self._tint)
+        cv2.addWeighted(image, 1 - MASK_OPACITY, self._tint, MASK_OPACITY, 0, dst=self._tint)
+        cv2.copyTo(self._tint, which, image)
+
+    def _draw_legend(self, image: NDArray[np.uint8], scale: float, line: int) -> None:
+        """What the colours of masks mean, in rows at the lower edge."""
+        cv2 = self._cv2
+        (_, height), below = cv2.getTextSize("Ag", cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+        tall, gap = height + below + 2 * line, 2 * height
+        rows: list[list[tuple[int, str, Colour]]] = [[]]
+        left = 4
+        for label, colour in self._legend:
+            width = height + 4 + cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0]
+            if rows[-1] and left + width > image.shape[1]:
+                rows.append([])
+                left = 4
+            rows[-1].append((left, label, colour))
+            left += width + gap
+        top = max(image.shape[0] - tall * len(rows), 0)
+        image[top:] = _STRIP_BGR
+        for row in rows:
+            for x, label, colour in row:
+                cv2.rectangle(image, (x, top + line), (x + height, top + line + height), colour, cv2.FILLED)
+                at = (x + height + 4, top + line + height)
+                cv2.putText(image, label, at, cv2.FONT_HERSHEY_SIMPLEX, scale, _TEXT_BGR, 1, cv2.LINE_AA)
+            top += tall
 
     def _boxes(
         self, image: NDArray[np.uint8], found: Detections, labels: tuple[str, ...], scale: float, line: int
     ) -> None:
         rows = zip(found.boxes_xyxy.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
         for box, score, index in reversed(list(rows)):  # the best on top
-            self._box(image, box, f"{labels[index]} {score:.2f}", PALETTE[index % len(PALETTE)], scale, line)
+            self._box(image, box, f"{labels[index]} {score:.2f}", colour_of(index), scale, line)
 
     def _box(
         self,
@@ -138,3 +188,9 @@ class Annotator:
         image[:tall] = _LATE_BGR if late else _STRIP_BGR
         at = (4, height + line)
         cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, _TEXT_BGR, 1, cv2.LINE_AA)
+
+
+def _category(scores: Scores, labels: tuple[str, ...]) -> str:
+    if scores.label < 0:
+        return "not sure"
+    return f"{labels[scores.label]} {scores.probabilities[scores.label]:.2f}"

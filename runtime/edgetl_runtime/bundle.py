@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from edgetl_runtime.errors import BundleError
+from edgetl_runtime.files import staged_file
 from edgetl_runtime.spec import SCHEMA_VERSION, FileEntry, Manifest, Variant
 
 MANIFEST_NAME = "manifest.json"
@@ -83,10 +84,28 @@ def _parse_manifest(data: bytes, target: Path) -> Manifest:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{target} is not a valid manifest: {error}", remedy=_FETCH) from error
+    _check_heads(manifest, target)
     for name in manifest.files:
         if PurePosixPath(name).as_posix() != name or not name.isprintable() or name == MANIFEST_NAME:
             raise BundleError(f"{target} lists {name!r}, which is not a plain relative path", remedy=_FETCH)
     return manifest
+
+
+def _check_heads(manifest: Manifest, target: Path) -> None:
+    """Every head, and the domain statistics, must have outputs of the graph, and no two heads the same."""
+    there = [t.name for t in manifest.outputs]
+    needed = [(head.name, output) for head in manifest.heads for output in head.outputs]
+    owners: dict[str, str] = {}
+    for head, output in needed:
+        if owners.setdefault(output, head) != head:
+            raise BundleError(f"{target}: the heads {owners[output]!r} and {head!r} both want the output {output!r}")
+    if manifest.domain is not None:
+        needed.append(("domain statistics", manifest.domain.output))
+    for name, output in needed:
+        if output not in there:
+            raise BundleError(
+                f"{target}: {name} needs the output {output!r}, the graph has {', '.join(there)}", remedy=_FETCH
+            )
 
 
 def open_bundle(path: str | os.PathLike[str], *, verify: bool = True) -> Bundle:
@@ -162,20 +181,14 @@ def file_entry(path: str | os.PathLike[str]) -> FileEntry:
 def write_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> Path:
     """Write manifest.json into `folder` in one step: the same manifest gives the same bytes.
 
-    Keys are sorted, figures must be finite. Returns the path. Raises BundleError for NaN or infinity.
+    Keys are sorted, figures must be finite. Returns the path. Raises BundleError for NaN or infinity, InputError where
+    the disk refuses.
     """
     target = Path(folder) / MANIFEST_NAME
     try:
         text = json.dumps(msgspec.to_builtins(manifest), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise BundleError(f"the manifest holds a figure that JSON can't: {error}") from error
-    temporary = target.with_name(f".{MANIFEST_NAME}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with staged_file(target, force=True) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
     return target

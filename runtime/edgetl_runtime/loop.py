@@ -17,7 +17,7 @@ from edgetl_runtime.annotate import Annotator
 from edgetl_runtime.capture import Capture
 from edgetl_runtime.decode import decode
 from edgetl_runtime.engines import load_bundle_engine
-from edgetl_runtime.errors import InputError
+from edgetl_runtime.errors import EngineError, InputError
 from edgetl_runtime.ledger import Ledger
 from edgetl_runtime.letterbox import Letterbox
 from edgetl_runtime.result import Result
@@ -27,12 +27,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
+    from numpy.typing import NDArray
+
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.engines import Engine
     from edgetl_runtime.result import Frame, ResultState
     from edgetl_runtime.sinks import Sink
     from edgetl_runtime.spec import Head
+
+EMBEDDING = "embedding"
+"""The output that is kept as a result's embedding where the manifest names no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +64,10 @@ class Summary:
 
 
 class Pipeline:
-    """One frame to one result: letterbox, infer, decode. Buffers are allocated here, once.
+    """One frame to one result: letterbox, infer once, decode every head. Buffers are allocated here, once.
 
-    threshold replaces all of the bundle's. deadline_ms marks results that are older at publish as late; 0 is none.
+    threshold replaces every label's in every head. deadline_ms marks results that are older at publish as late; 0
+    is none.
     """
 
     def __init__(
@@ -75,20 +81,20 @@ class Pipeline:
         self._heads = manifest.heads
         if threshold is not None:
             self._heads = tuple(_at_threshold(h, threshold) for h in manifest.heads)
-        self._embedding = manifest.domain.output if manifest.domain else ""
+        self._embedding = manifest.domain.output if manifest.domain else EMBEDDING
         self._letterbox = Letterbox(manifest.preprocess)
         self._inputs = {manifest.inputs[0].name: self._letterbox.tensor}
         engine.infer(self._inputs)  # the first run of an engine is slow, and none of a frame's business
 
     def process(self, frame: Frame, *, dropped_before: int = 0) -> Result:
-        """Detections of one frame, stamped. Raises EngineError where the network or its outputs fail."""
+        """What the heads say of one frame, stamped. Raises EngineError where the network or its outputs fail."""
         t0 = time.perf_counter()
         _, place = self._letterbox(frame.image)
         t1 = time.perf_counter()
         outputs = self.engine.infer(self._inputs)
         t2 = time.perf_counter()
         found = {head.name: decode(outputs, head, place) for head in self._heads}
-        embedding = np.array(outputs[self._embedding][0], np.float32) if self._embedding else None
+        embedding = _embedding(outputs.get(self._embedding))
         t3 = time.perf_counter()
         now_ns = time.monotonic_ns()
         return Result(
@@ -108,6 +114,15 @@ class Pipeline:
 
     def _state(self, age_ns: int) -> ResultState:
         return "late" if self.deadline_ms and age_ns > self.deadline_ms * 1e6 else "fresh"
+
+
+def _embedding(output: NDArray[np.generic] | None) -> NDArray[np.float32] | None:
+    """A copy of the embedding (1, D) as (D,), where the engine gives one."""
+    if output is None:
+        return None
+    if output.ndim != 2 or len(output) != 1:
+        raise EngineError(f"expected an embedding (1, D), found {output.shape}")
+    return np.array(output[0], np.float32)
 
 
 def _at_threshold(head: Head, threshold: float) -> Head:

@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from edgetl_runtime.imports import cv2 as _cv2
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from edgetl_runtime.spec import Head
@@ -93,7 +89,7 @@ class Mask:
             raise ValueError(f"Mask.classes must be (h, w) uint8, found {self.classes.shape} {self.classes.dtype}")
 
     def at_source(self, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """(H, W) uint8, the class of every source pixel: that of the cell under its centre. Written to `out` if given."""
+        """(H, W) uint8, the class of the cell under each source pixel's centre; a new array, or `out`."""
         axes = zip(self.size_hw, self.classes.shape, self._spans(), strict=True)
         rows, columns = (_cells_under(source, cells, span, self.cell) for source, cells, span in axes)
         wide = self.classes.take(columns, axis=1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.files import refuse_file, sibling
 from edgetl_runtime.imports import cv2 as _cv2
 
 if TYPE_CHECKING:
@@ -34,15 +35,6 @@ class Sink(Protocol):
         """Finish; closing twice is fine."""
 
 
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise InputError where `path` is in the way, or its folder is missing."""
-    if path.exists() and (not force or not path.is_file()):
-        remedy = "choose another name" if not path.is_file() else "choose another name, or give --force"
-        raise InputError(f"{path} exists already", remedy=remedy)
-    if not path.parent.is_dir():
-        raise InputError(f"the folder {path.parent} does not exist", remedy="create it first")
-
-
 class JsonLinesSink:
     """One line of JSON for each result, flushed at once, so that a reader can follow."""
 
@@ -50,7 +42,7 @@ class JsonLinesSink:
     stop = False
 
     def __init__(self, path: Path, heads: Sequence[Head], *, force: bool = False) -> None:
-        refuse_existing(path, force=force)
+        refuse_file(path, force=force)
         self._heads = tuple(heads)
         self._stream: IO[str] = path.open("w", encoding="utf-8", buffering=1)
 
@@ -78,10 +70,10 @@ class VideoSink:
     def __init__(self, path: Path, *, fps: float, force: bool = False) -> None:
         if path.suffix.lower() != ".mp4":
             raise InputError(f"the annotated video must end in .mp4, found {path.name}")
-        refuse_existing(path, force=force)
+        refuse_file(path, force=force)
         self._cv2 = _cv2()
         self._path, self._fps = path, fps
-        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")
+        self._temporary = sibling(path)
         self._writer: Any = None
         self._size_wh = (0, 0)
 

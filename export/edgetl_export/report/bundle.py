@@ -81,13 +81,15 @@ def _summary(manifest: Manifest) -> Section:
 def _hops(manifest: Manifest) -> Section:
     rows: list[list[Cell]] = []
     pairs = {_key(row) for row in manifest.latencies}
+    several = [h.name for h in manifest.heads if any(h.name in hop.heads for hop in manifest.hops)]
     for hop in manifest.hops:
         refused = Badge("over budget", "warn") if hop.hop in pairs else Badge("failed", "bad")
         verdict = Badge("passed", "good") if hop.passed else refused
         error = Num(f"{hop.max_rel_error:.1e}" if hop.max_rel_error else "0")
         numbers: list[Cell] = [Num(f"{100 * hop.value:.2f}"), error, Num(f"{hop.cosine:.6f}")]
-        rows.append([hop.hop, hop.metric, *numbers, verdict, _per_head(hop) + hop.note])
-    columns = ["hop", "metric", "value", "max rel. error", "cosine", "gate", "note"]
+        heads = [Num(f"{100 * hop.heads[name]:.2f}") if name in hop.heads else None for name in several]
+        rows.append([hop.hop, hop.metric, numbers[0], *heads, *numbers[1:], verdict, hop.note])
+    columns = ["hop", "metric", "value", *several, "max rel. error", "cosine", "gate", "note"]
     marked = frozenset(i for i, hop in enumerate(manifest.hops) if hop.hop == _chosen_key(manifest))
     lead = "Every step from the trained network to a running engine, compared with the first by tensor and by metric."
     return Section("Every hop", [Table(columns=columns, rows=rows, highlight=marked)], lead)
@@ -190,11 +192,6 @@ def _contract(manifest: Manifest) -> Section:
     )
 
 
-def _per_head(hop: Hop) -> str:
-    """What each head reached, where there are several."""
-    return "".join(f"{name} {100 * value:.1f}, " for name, value in hop.heads.items())
-
-
 def _heads_line(manifest: Manifest) -> str:
     if len(manifest.heads) == 1:
         return f"{len(manifest.heads[0].labels)} classes"
@@ -204,8 +201,9 @@ def _heads_line(manifest: Manifest) -> str:
 def _thresholds(head: Head) -> str | None:
     if isinstance(head, SegmentHead):
         return None
-    low, high = min(head.thresholds), max(head.thresholds)
-    return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f} by class"
+    if len(set(head.thresholds)) == 1:
+        return f"{head.thresholds[0]:g}"
+    return ", ".join(f"{t:g} {label}" for label, t in zip(head.labels, head.thresholds, strict=True))
 
 
 def _reliability(manifest: Manifest) -> list[Section]:

@@ -22,7 +22,7 @@ from edgetl_export.report.charts import (
 )
 
 RIGHT = 40
-LABEL_CHARS = 26
+LABEL_CHARS = 34
 CHAR_PX = 6.6
 
 
@@ -118,9 +118,9 @@ def _mark(point: Point, sx: Scale, sy: Scale) -> str:
 
 
 def _names(points: Sequence[Point], sx: Scale, sy: Scale) -> str:
-    """Each point's name beside it, on its left where the right edge is near, moved down where names would collide."""
+    """Each point's name beside it, on its left where the right edge is near, moved down off names and points."""
     parts: list[str] = []
-    taken: list[tuple[float, float, float]] = []
+    taken = [(sx(p.x) - 7, sx(p.x) + 7, sy(p.y) + 4) for p in points]
     for p in sorted(points, key=lambda p: sy(p.y)):
         text = shorten(p.label, LABEL_CHARS)
         width, x, y = CHAR_PX * len(text), sx(p.x), sy(p.y) + 4

@@ -134,7 +134,7 @@ def test_pairs_agree_with_comparing_one_by_one(monkeypatch: pytest.MonkeyPatch) 
     rng = np.random.default_rng(0)
     a, b = _random_looks(rng, 30), _random_looks(rng, 20)
     for j in range(20):  # most of b are near one or two of a
-        near = a.descriptors[rng.integers(0, 30)] + rng.normal(scale=0.02 + 0.004 * j, size=LENGTH).astype(np.float32)
+        near = a.descriptors[rng.integers(0, 30)] + rng.normal(scale=0.01 + 0.0012 * j, size=LENGTH).astype(np.float32)
         b.descriptors[j] = near / np.linalg.norm(near)
     a.descriptors[29] = a.descriptors[3]
     a.size_hw[5:9] = 40

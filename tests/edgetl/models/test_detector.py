@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgetl.models.backbone import build_backbone
-from edgetl.models.detector import SIZE_UNIT_PX, STRIDE, Detector, Maps, box_map_to_xyxy, decode_maps
+from edgetl.models.detector import SIZE_UNIT_PX, STRIDE, Maps, box_map_to_xyxy, decode_maps
 from edgetl.models.normalise import Normalise
-from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import Preprocess
-
-NAME = "tf_efficientnet_lite0"
 
 
 def plain_decode(heat: np.ndarray, box: np.ndarray, k: int) -> list[tuple[float, int, list[float]]]:
@@ -62,56 +57,6 @@ def test_training_boxes_and_decoded_boxes_agree() -> None:
     expected = box_map_to_xyxy(box)[0, :, 2, 3]
     limit = torch.tensor([32.0, 24.0, 32.0, 24.0])
     torch.testing.assert_close(decoded, torch.minimum(expected.clamp(min=0), limit))
-
-
-def test_package_weights_change_every_layer_and_are_recorded() -> None:
-    random, package = build_backbone(NAME, "none"), build_backbone(NAME, "package")
-    assert package.channels == (24, 40, 112, 320)
-    assert package.weights.licence == "Apache-2.0"
-    assert len(package.weights.sha256) == 64
-    changed = [
-        not torch.equal(a, b)
-        for (n, a), (_, b) in zip(random.module.state_dict().items(), package.module.state_dict().items(), strict=True)
-        if "num_batches" not in n
-    ]
-    assert all(changed)
-
-
-def test_package_weights_classify_like_imagenet() -> None:
-    """The features come from the right tensors in the right order: batch-norm statistics fit real activations."""
-    backbone = build_backbone(NAME, "package").module.eval()
-    noise = torch.rand(2, 3, 64, 64) * 2 - 1
-    with torch.inference_mode():
-        features = backbone(noise)
-    assert [f.shape[2] for f in features] == [16, 8, 4, 2]
-    assert all(0.05 < f.std().item() < 20 for f in features)
-
-
-@pytest.mark.parametrize(
-    ("name", "weights", "says"),
-    [
-        ("no_such_net", "none", "not one of timm"),
-        ("resnet18", "package", "no registry package"),
-        (NAME, "/nowhere/w.pt", "no such file"),
-    ],
-)
-def test_wrong_backbones_name_a_remedy(name: str, weights: str, says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        build_backbone(name, weights)
-
-
-def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
-    torch.save({"conv_stem.weight": torch.zeros(3)}, tmp_path / "w.pt")
-    with pytest.raises(InputError, match="another architecture"):
-        build_backbone(NAME, str(tmp_path / "w.pt"))
-
-
-def test_another_backbone_builds_a_detector() -> None:
-    model = Detector(build_backbone("resnet18", "none"), 3).eval()
-    with torch.inference_mode():
-        maps = model(torch.zeros(1, 3, 64, 96))
-    assert maps.heat.shape == (1, 3, 16, 24)
-    assert maps.box.shape == (1, 4, 16, 24)
 
 
 def test_normalise_is_the_manifest_rule() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 
 from edgetl.data import Dataset
 from edgetl.shift.source import Eye, groups_of, look, read_side, spread
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.spec import ClassifyHead, Preprocess
 
 EYE = Eye(None, "tf_efficientnet_lite0", "none", (32, 64))
 
@@ -74,6 +78,71 @@ def test_a_backbone_sees_means_and_deviations(tmp_path: Path, monkeypatch: pytes
     assert [level.shape for level in seen.levels] == [(3, 48), (3, 80), (3, 224), (3, 640)]
     np.testing.assert_array_equal(seen.embedding, seen.levels[-1][:, :320])
     assert "none weights" in EYE.name
+
+
+class FakeEngine:
+    """Gives each frame's mean colour as its embedding, in a buffer that it uses again."""
+
+    def __init__(self) -> None:
+        self.inputs = (SimpleNamespace(name="frame"),)
+        self.calls = 0
+        self._buffer = np.zeros((1, 3), np.float32)
+
+    def infer(self, feed: dict[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
+        self.calls += 1
+        self._buffer[0] = feed["frame"].mean(axis=(0, 1, 2))
+        return {"embedding": self._buffer}
+
+    def close(self) -> None:
+        self.inputs = ()
+
+
+@pytest.mark.parametrize("outputs", [("boxes", "embedding"), ("boxes",)])
+def test_a_bundle_sees_its_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: tuple[str, ...]) -> None:
+    monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "cache"))
+    engine = FakeEngine()
+    manifest = SimpleNamespace(
+        outputs=[SimpleNamespace(name=name) for name in outputs],
+        chosen=SimpleNamespace(variant="fp32", engine="onnxruntime"),
+        files={"m.onnx": SimpleNamespace(sha256="0" * 64)},
+        variant=lambda name: SimpleNamespace(file="m.onnx"),
+        preprocess=Preprocess(size_hw=(32, 64), mean=(0, 0, 0), std=(1, 1, 1)),
+    )
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").write_text("{}")
+    monkeypatch.setattr("edgetl_runtime.bundle.open_bundle", lambda path: SimpleNamespace(path=path, manifest=manifest))
+    monkeypatch.setattr("edgetl_runtime.engines.load_bundle_engine", lambda bundle: engine)
+    dataset = read_side(str(plain(tmp_path / "a", ["1.png", "2.png", "3.png"])), split="")
+    eye = Eye(tmp_path / "bundle", "", "", (1, 1))
+    if "embedding" not in outputs:
+        with pytest.raises(InputError, match="gives no embedding"):
+            look(eye, dataset)
+        return
+    seen = look(eye, dataset)
+    assert seen.levels == () and seen.embedding[:, 0].tolist() == [0, 20, 40]
+    assert engine.inputs == () and engine.calls == 3
+    look(eye, dataset)
+    assert engine.calls == 3  # from the cache
+
+
+def test_a_checkpoint_sees_with_its_own_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgetl.heads import kinds_of, network_of
+    from edgetl.models.backbone import build_backbone
+    from edgetl.training.checkpoint import Checkpoint, ModelCard, save_checkpoint
+
+    monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "cache"))
+    heads = (ClassifyHead(labels=("a", "b"), thresholds=(0.0, 0.0)),)
+    backbone = build_backbone("tf_efficientnet_lite0", "none")
+    network = network_of(backbone, kinds_of(heads)).eval()
+    preprocess = Preprocess(size_hw=(32, 64), mean=(127, 127, 127), std=(128, 128, 128))
+    card = ModelCard(heads, backbone.name, preprocess, backbone.weights, "", "", "")
+    save_checkpoint(tmp_path / "best.pt", Checkpoint(card, network.state_dict()))
+    dataset = read_side(str(plain(tmp_path / "a", ["1.png", "2.png"])), split="")
+    seen = look(Eye(tmp_path / "best.pt", "", "", (1, 1)), dataset)
+    with torch.inference_mode():
+        frame = torch.full((1, 3, 32, 64), (20 - 127) / 128)
+        expected = network(frame).embedding[0].numpy()
+    np.testing.assert_allclose(seen.embedding[1], expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_directory_that_is_no_model_is_refused(tmp_path: Path) -> None:
