@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 141
-    if as_json and document is not None:
+    if as_json and document is not None and os.environ.get("RANK", "0") == "0":  # of several processes, the first
         sys.stdout.write(json.dumps(_strict(document), indent=2, default=_plain, allow_nan=False) + "\n")
     status = document.get("exit_status", 0) if document else 0
     return status if isinstance(status, int) else 0

@@ -63,9 +63,15 @@ def share_cores() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
+def first_process() -> bool:
+    """Whether this is the first of the processes that a launcher started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(text: str) -> None:
-    """One line for a person, on stderr."""
-    sys.stderr.write(text + "\n")
+    """One line for a person, on stderr; of several processes only the first one talks."""
+    if first_process():
+        sys.stderr.write(text + "\n")
 
 
 def prepare_run_directory(out: Path, *, resume: bool, force: bool) -> None:

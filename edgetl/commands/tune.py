@@ -8,6 +8,7 @@ from pathlib import Path
 from edgetl.commands.arguments import (
     add_dataset_arguments,
     count,
+    first_process,
     names,
     prepare_run_directory,
     say,
@@ -102,7 +103,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     out = args.out or Path("runs") / f"{args.data.resolve().name}-{'-'.join(args.tasks)}"
     if args.resume and not (out / "last.pt").is_file():
         raise InputError(f"{out}: no last.pt to resume from", remedy="start without --resume")
-    prepare_run_directory(out, resume=args.resume, force=args.force)
+    if first_process():
+        prepare_run_directory(out, resume=args.resume, force=args.force)
     say(f"tune         {len(train)} images for {', '.join(args.tasks)} -> {out}; Ctrl-C saves, --resume goes on")
     result = tune(train, val, out, config, resume=args.resume, data_root=str(args.data.resolve()))
     early = "; stopped early, nothing improved" if result.stopped_early else ""

@@ -101,16 +101,17 @@ def _compute(
 ) -> None:
     normalise, letterbox = Normalise(preprocess), Letterbox(preprocess)
     levels: list[NDArray[np.float16]] = []
+    device = next(backbone.parameters()).device
     with torch.inference_mode(), Progress("features", len(dataset), unit="images") as progress:
         for index, sample in enumerate(dataset.samples):
             tensor, _ = letterbox(read_image(sample.image))
-            features = backbone(normalise(torch.from_numpy(tensor)).contiguous())
+            features = backbone(normalise(torch.from_numpy(tensor)).to(device).contiguous())
             if not levels:
                 shapes = [(len(dataset), *f.shape[1:]) for f in features]
                 _need(folder, 2 * sum(int(np.prod(s)) for s in shapes))
                 levels = [np.memmap(folder / f"{i}.f16", np.float16, "w+", shape=s) for i, s in enumerate(shapes)]
             for level, feature in zip(levels, features, strict=True):
-                level[index] = feature[0].to(torch.float16).numpy()
+                level[index] = feature[0].to(torch.float16).cpu().numpy()
             progress.step()
             after_each()
     (folder / "shapes.json").write_text(json.dumps([list(level.shape) for level in levels]), encoding="utf-8")

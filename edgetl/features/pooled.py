@@ -74,13 +74,14 @@ def _compute(
 ) -> dict[str, NDArray[np.float32]]:
     normalise, letterbox = Normalise(preprocess), Letterbox(preprocess)
     backbone.eval()
+    device = next(backbone.parameters()).device
     rows: list[list[NDArray[np.float32]]] = []
     with torch.inference_mode(), Progress(title, len(dataset), unit="images") as progress:
         for sample in dataset.samples:
             tensor, _ = letterbox(read_image(sample.image))
-            x = normalise(torch.from_numpy(tensor)).contiguous(memory_format=torch.channels_last)
+            x = normalise(torch.from_numpy(tensor)).to(device, memory_format=torch.channels_last)
             maps: list[Tensor] = backbone(x)
-            rows.append([v.numpy()[0] for m in maps for v in (m.mean((2, 3)), m.std((2, 3), correction=0))])
+            rows.append([v.cpu().numpy()[0] for m in maps for v in (m.mean((2, 3)), m.std((2, 3), correction=0))])
             progress.step()
     columns = [np.stack(c) for c in zip(*rows, strict=True)]
     return {f"{('mean', 'std')[i % 2]}{i // 2}": c for i, c in enumerate(columns)}

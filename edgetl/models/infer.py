@@ -24,9 +24,10 @@ class TorchInfer:
 
     def __call__(self, frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.generic]]:
         with torch.inference_mode():
-            x = self._normalise(torch.from_numpy(frame)).contiguous(memory_format=torch.channels_last)
+            device = next(self._network.parameters()).device
+            x = self._normalise(torch.from_numpy(frame)).to(device, memory_format=torch.channels_last)
             raw, embedding = self._network(x)
             named = {EMBEDDING: embedding}
             for kind in self._kinds:
                 named |= dict(zip(kind.head.outputs, kind.decode(raw[kind.head.name]), strict=True))
-        return {name: value.numpy() for name, value in named.items()}
+        return {name: value.cpu().numpy() for name, value in named.items()}

@@ -72,15 +72,17 @@ def augmented_batches(
     config: AugmentConfig,
     skip: int = 0,
     balance: float = 0.0,
+    share: Callable[[Sequence[range]], Sequence[range]] = lambda chunks: chunks,
 ) -> Iterator[Batch]:
     """One epoch of augmented crops from batch number `skip` on; the last, smaller batch is left out.
 
-    Where all heads speak of the whole frame, views are of the whole frame.
+    Where all heads speak of the whole frame, views are of the whole frame. share: which of the epoch's batches are
+    this process's.
     """
     order = balanced_order(dataset, balance, seed=seed, epoch=epoch)
     whole = all(k.place == "whole" for k in kinds)
     count = max(len(order) // batch, 1)
-    chunks = [range(i * batch, min((i + 1) * batch, len(order))) for i in range(skip, count)]
+    chunks = share([range(i * batch, min((i + 1) * batch, len(order))) for i in range(count)])[skip:]
 
     def view(place: int) -> View:
         sample, rng = dataset.samples[order[place]], np.random.default_rng([seed, epoch, place])

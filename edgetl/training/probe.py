@@ -48,6 +48,7 @@ def probe(
     for group in optimiser.param_groups:
         group["base_lr"] = config.probe_lr
     balance = Balance()
+    device = parameters[0].device
     batches = max(len(train) // config.batch, 1)
     with feature_maps(model.backbone, train, preprocess, after_each=after_each) as maps:
         targets = _Targets(train, kinds, preprocess)
@@ -60,8 +61,9 @@ def probe(
                 for i in range(batches):
                     indices = sorted(order[i * config.batch : (i + 1) * config.batch])
                     set_rate(optimiser, rate_at(step, steps, warmup=min(50, steps // 5 + 1)))
-                    outputs = model.heads_on(maps.batch(indices), preprocess.size_hw)
-                    losses, figures = head_losses(outputs, targets.batch(indices), kinds)
+                    features = [level.to(device) for level in maps.batch(indices)]
+                    wanted = {k: tuple(t.to(device) for t in v) for k, v in targets.batch(indices).items()}
+                    losses, figures = head_losses(model.heads_on(features, preprocess.size_hw), wanted, kinds)
                     total = balance(losses)
                     names = tuple(train.samples[k].image.name for k in indices)
                     apply_step(total, optimiser, parameters, step=step, names=names)

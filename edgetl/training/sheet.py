@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.data import Dataset
+from edgetl.heads import Kind
 from edgetl.training.augment import AugmentConfig, View, augmented_view, sided_classes, whole_view
+from edgetl.training.config import TuneConfig
 from edgetl_runtime.annotate import PALETTE
 from edgetl_runtime.errors import InputError
 
 Colour = tuple[int, int, int]
 _GAP, _LINE, _PAPER, _INK, _IGNORED = 4, 18, 32, (235, 235, 235), (150, 150, 150)
 _WIDEST = 1920
+
+
+def write_sheet(
+    path: Path, dataset: Dataset, augment: AugmentConfig, kinds: Sequence[Kind], config: TuneConfig, n: int = 12
+) -> None:
+    """Write a contact sheet of what a run will learn from, as a JPEG beside its curves."""
+    import cv2
+
+    whole = all(k.place == "whole" for k in kinds)
+    sheet = contact_sheet(
+        dataset, n, augment, crop_hw=config.crop_hw, network_hw=config.size_hw, seed=config.seed, whole=whole
+    )
+    if not cv2.imwrite(str(path), sheet, [cv2.IMWRITE_JPEG_QUALITY, 88]):
+        raise InputError(f"{path}: the contact sheet can't be written", remedy="free some space")
 
 
 def contact_sheet(

@@ -98,7 +98,9 @@ def _check_heads(manifest: Manifest, target: Path) -> None:
     owners: dict[str, str] = {}
     for head, output in needed:
         if owners.setdefault(output, head) != head:
-            raise BundleError(f"{target}: the heads {owners[output]!r} and {head!r} both want the output {output!r}")
+            raise BundleError(
+                f"{target}: the heads {owners[output]!r} and {head!r} both want the output {output!r}", remedy=_FETCH
+            )
     if manifest.domain is not None:
         needed.append(("domain statistics", manifest.domain.output))
     for name, output in needed:

@@ -18,6 +18,14 @@ def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_test_bundle(tmp_path_factory.mktemp("bundle") / "tiny.bundle")
 
 
+@pytest.fixture(scope="session")
+def shared_many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One valid bundle with boxes, a mask, a category and an embedding for tests that only read it."""
+    from runtime_support import HEADS, write_test_bundle
+
+    return write_test_bundle(tmp_path_factory.mktemp("bundle") / "many.bundle", heads=HEADS)
+
+
 @pytest.fixture
 def bundle_dir(tmp_path: Path) -> Path:
     """A valid bundle that a test may spoil."""

@@ -82,8 +82,8 @@ def many_model(path: Path) -> Path:
         helper.make_node("Reshape", ["light_map", "row"], ["light_row"]),
         helper.make_node("Mul", ["light_row", "ten"], ["light_logits"]),
         helper.make_node("Softmax", ["light_logits"], ["probabilities"], axis=1),
-        helper.make_node("Reshape", ["colour", "row"], ["colour_row"]),
-        helper.make_node("Div", ["colour_row", "full"], ["embedding"]),
+        helper.make_node("Div", ["colour", "full"], ["share"]),
+        helper.make_node("Reshape", ["share", "row"], ["embedding"]),
     ]
     return _save(path, nodes, constants, output_specs(HEADS))
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from runtime_support import LABELS, make_manifest, write_test_bundle
+from runtime_support import CLASSIFY, DETECT, HEADS, SEGMENT, make_manifest, write_test_bundle
 
 from edgetl_runtime.bundle import MANIFEST_NAME, file_entry, open_bundle, read_manifest, write_manifest
 from edgetl_runtime.errors import BundleError
+from edgetl_runtime.spec import DomainStatistics, Head
 
 FILES = ("golden.npz", "labels.txt", "model.fp32.onnx", "report.html")
 
@@ -34,7 +35,8 @@ def edit_manifest(folder: Path, **changes: object) -> None:
 
 def test_a_valid_bundle_opens(shared_bundle: Path) -> None:
     bundle = open_bundle(shared_bundle)
-    assert bundle.manifest.labels == LABELS
+    assert bundle.manifest.heads == (DETECT,)
+    assert bundle.manifest.head("detect").labels == DETECT.labels
     assert bundle.model_path(bundle.manifest.variant("fp32")).is_file()
     with pytest.raises(BundleError, match="lists no file"):
         bundle.file("../secret")
@@ -97,19 +99,53 @@ def test_a_manifest_that_is_no_manifest(bundle_dir: Path, data: bytes) -> None:
     assert "not a valid manifest" in refused(bundle_dir)
 
 
+@pytest.mark.parametrize("heads", [(DETECT, SEGMENT), (CLASSIFY,)])
+def test_a_head_without_its_outputs_is_refused(tmp_path: Path, heads: tuple[Head, ...]) -> None:
+    boxes = make_manifest(write_test_bundle(tmp_path / "b")).outputs
+    write_manifest(tmp_path / "b", make_manifest(tmp_path / "b", heads=heads, outputs=boxes))
+    assert f"{heads[-1].name} needs the output '{heads[-1].outputs[0]}'" in refused(tmp_path / "b")
+
+
+def test_two_heads_can_not_share_an_output(tmp_path: Path) -> None:
+    folder = write_test_bundle(tmp_path / "b", heads=HEADS)
+    twin = msgspec.structs.replace(CLASSIFY, name="weather")
+    write_manifest(folder, make_manifest(folder, heads=(*HEADS, twin)))
+    assert "'light' and 'weather' both want the output 'probabilities'" in refused(folder)
+
+
+def test_domain_statistics_need_their_output(tmp_path: Path) -> None:
+    folder = write_test_bundle(tmp_path / "b", heads=HEADS)
+    (folder / "domain.npz").write_bytes(b"statistics")
+    for output, ok in (("embedding", True), ("features", False)):
+        domain = DomainStatistics(file="domain.npz", output=output, images=9)
+        write_manifest(folder, make_manifest(folder, heads=HEADS, domain=domain))
+        if ok:
+            assert open_bundle(folder).manifest.domain == domain
+        else:
+            assert "needs the output 'features'" in refused(folder)
+
+
 def test_another_schema_is_named_before_its_unknown_keys(bundle_dir: Path) -> None:
-    edit_manifest(bundle_dir, schema_version=99, novelty=True)
-    assert "schema version 99" in refused(bundle_dir)
+    for version in (1, 99):
+        edit_manifest(bundle_dir, schema_version=version, novelty=True)
+        assert f"schema version {version}" in refused(bundle_dir)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"novelty": True},
-        {"labels": []},
+        {"heads": []},
+        {
+            "heads": [
+                {"task": "detect", "name": "detect", "labels": ["a"], "max_detections": 8, "thresholds": [0.5, 0.5]}
+            ]
+        },
+        {"heads": [{"task": "dance", "name": "dance", "labels": ["a"]}]},
+        {"heads": [{"task": "segment", "name": "Not a name", "labels": ["a"], "stride": 4}]},
         {"chosen": {"variant": "none", "engine": "onnxruntime", "reason": ""}},
         {"golden": "other.npz"},
-        {"task": "dance"},
+        {"labels": ["a", "b"]},
     ],
 )
 def test_a_manifest_that_contradicts_itself(bundle_dir: Path, changes: dict[str, object]) -> None:

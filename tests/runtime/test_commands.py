@@ -10,14 +10,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
+import msgspec
 import pytest
-from runtime_support import write_clip
+from runtime_support import DETECT, HEADS, make_manifest, output_specs, write_clip, write_test_bundle
 
 from edgetl.commands import bench, doctor, inspect
 from edgetl.commands import run as run_command
+from edgetl_runtime.bundle import write_manifest
 from edgetl_runtime.errors import BundleError, CameraError, EngineError, InputError
+from edgetl_runtime.spec import DomainStatistics, Hop, Reliability
 
 
 def call(command: object, *arguments: object) -> dict[str, object]:
@@ -41,6 +45,55 @@ def test_run_writes_what_it_was_asked_for(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "infer" in captured.err and "12 of 12 frames" in captured.err
+
+
+def test_run_counts_what_every_head_found(shared_many: Path, clip: Path, tmp_path: Path) -> None:
+    out, lines = tmp_path / "o.mp4", tmp_path / "o.jsonl"
+    document = call(run_command, shared_many, clip, "--out", out, "--jsonl", lines)
+    json.dumps(document)
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    heads: Any = document["heads"]
+    labels = [d["label"] for row in rows for d in row["detections"]]
+    assert heads["detect"]["boxes"] == {n: labels.count(n) for n in ("vehicle", "pedestrian", "light")}
+    assert sum(heads["detect"]["boxes"].values()) > 0
+    assert sum(heads["light"]["frames"].values()) == 12
+    mean = sum(row["masks"]["ground"]["lane"] for row in rows) / 12
+    assert heads["ground"]["mean_share"]["lane"] == pytest.approx(mean, abs=1e-3) and mean > 0.02
+    assert {row["categories"]["light"]["label"] for row in rows} <= {"night", "dusk", "day"}
+    assert int(cv2.VideoCapture(str(out)).get(cv2.CAP_PROP_FRAME_COUNT)) == 12
+
+
+def test_inspect_shows_every_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    heads = (msgspec.structs.replace(DETECT, thresholds=(0.5, 0.25, 0.5), temperature=1.3), *HEADS[1:])
+    hop = Hop(
+        hop="torch",
+        metric="mean",
+        value=0.7,
+        max_rel_error=0,
+        cosine=1,
+        passed=True,
+        heads={"ground": 0.6, "light": 0.8},
+    )
+    folder = write_test_bundle(tmp_path / "b", heads=HEADS)
+    (folder / "domain.npz").write_bytes(b"statistics")
+    domain = DomainStatistics(file="domain.npz", output="embedding", images=120)
+    trust = Reliability(before=(), after=(), error_before=0.081, error_after=0.023, answers=50)
+    changes = {"heads": heads, "hops": (hop,), "domain": domain, "reliability": {"detect": trust}}
+    write_manifest(folder, make_manifest(folder, **changes, outputs=output_specs(HEADS)))
+    document: Any = call(inspect, folder)
+    assert [h["task"] for h in document["heads"]] == ["detect", "segment", "classify"]
+    shown = capsys.readouterr().err
+    for text in (
+        "vehicle, pedestrian, light",
+        "background, road, lane",
+        "0.25 pedestrian",
+        "temperature 1.3",
+        "4x4 network pixels",
+        "ground 0.600, light 0.800",
+        "120 images, by embedding",
+        "calibration error 0.081, shipped 0.023",
+    ):
+        assert text in shown, text
 
 
 def test_run_in_real_time_takes_as_long_as_the_clip(shared_bundle: Path, clip: Path) -> None:
@@ -94,7 +147,7 @@ def test_bench_and_inspect_and_doctor(shared_bundle: Path, capsys: pytest.Captur
     assert "chosen" in shown.err and "baseline" in shown.err and shown.out == ""
     document = call(inspect, shared_bundle)
     json.dumps(document)
-    assert document["labels"] and document["bytes"]
+    assert document["heads"][0]["task"] == "detect" and document["bytes"]  # type: ignore[index]
     assert call(doctor)["ok"] is True
     with pytest.raises(InputError):
         call(bench, shared_bundle, "--runs", 0)

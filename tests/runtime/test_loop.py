@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runtime_support import FakeCamera, scene
+from runtime_support import CLASSIFY, HEADS, FakeCamera, expected_many, scene, write_test_bundle
 
 import edgetl_runtime
 from edgetl_runtime.bundle import open_bundle
@@ -21,7 +21,7 @@ from edgetl_runtime.cameras import open_camera
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import CameraError, EngineError, InputError
 from edgetl_runtime.loop import Pipeline, rss_mb, run
-from edgetl_runtime.result import Frame, Result
+from edgetl_runtime.result import Frame, Mask, Result, Scores
 
 
 class SlowEngine:
@@ -72,6 +72,76 @@ def test_the_bright_square_is_found_where_it_is(shared_bundle: Path) -> None:
     found = pipeline.process(Frame(image, 0, "cam", time.monotonic_ns())).detections
     np.testing.assert_allclose(found.boxes_xyxy, [[96, 32, 128, 64]], atol=1e-3)
     assert found.classes.tolist() == [(1 * 6 + 3) % 3]
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_several_heads_from_one_call(shared_many: Path, name: str) -> None:
+    bundle = open_bundle(shared_many)
+    engine = SlowEngine(load_bundle_engine(bundle, engine=name))
+    pipeline = Pipeline(bundle, engine)
+    image = np.full((64, 96, 3), 25, np.uint8)
+    image[16:32, 32:48] = (240, 250, 255)
+    image[48:, :40] = 120
+    expected = expected_many(image[None])
+    calls = engine.calls
+    result = pipeline.process(Frame(image, 0, "cam", time.monotonic_ns()))
+    assert engine.calls == calls + 1
+    assert list(result.outputs) == ["detect", "ground", "light"]
+    np.testing.assert_allclose(result.detections.boxes_xyxy, [[32, 16, 48, 32]])
+    ground, light = result.outputs["ground"], result.outputs["light"]
+    assert isinstance(ground, Mask) and isinstance(light, Scores)
+    np.testing.assert_array_equal(ground.classes, expected["mask_ground"][0])
+    assert ground.at_source()[20, 40] == 2 and ground.at_source()[60, 10] == 1
+    np.testing.assert_allclose(light.probabilities, expected["probabilities"][0], rtol=1e-4)
+    assert CLASSIFY.labels[light.label] == "night"
+    assert result.embedding is not None
+    np.testing.assert_allclose(result.embedding, expected["embedding"][0], rtol=1e-5)
+    before = (ground.classes.copy(), light.probabilities.copy(), result.embedding.copy())
+    pipeline.process(Frame(np.full((64, 96, 3), 255, np.uint8), 1, "cam", time.monotonic_ns()))
+    for kept, was in zip((ground.classes, light.probabilities, result.embedding), before, strict=True):
+        np.testing.assert_array_equal(kept, was)  # a result outlives the engine's buffers
+
+
+def test_the_loop_with_several_heads(shared_many: Path, clip: Path) -> None:
+    results: list[Result] = []
+    summary = run(open_bundle(shared_many), open_camera(str(clip)), on_result=results.append)
+    assert summary.processed == 12 and summary.failed == 0
+    for r in results:
+        assert set(r.outputs) == {"detect", "ground", "light"}
+        json.dumps(r.as_json(HEADS))
+    ground = results[0].outputs["ground"]
+    assert isinstance(ground, Mask) and ground.at_source().shape == (180, 320)
+    assert ground.at_source()[90, 20] == 2, "the bright square"
+
+
+def test_a_threshold_is_every_labels_of_every_head(shared_many: Path) -> None:
+    bundle = open_bundle(shared_many)
+    frame = Frame(np.full((64, 96, 3), 60, np.uint8), 0, "cam", time.monotonic_ns())
+    strict = Pipeline(bundle, load_bundle_engine(bundle), threshold=1.0).process(frame)
+    assert len(strict.detections) == 0 and strict.outputs["light"].label == -1  # type: ignore[union-attr]
+    loose = Pipeline(bundle, load_bundle_engine(bundle), threshold=0.0).process(frame)
+    assert len(loose.detections) == 8 and loose.outputs["light"].label == 0  # type: ignore[union-attr]
+
+
+def test_a_bundle_without_boxes_runs_and_says_so(tmp_path: Path) -> None:
+    folder = write_test_bundle(tmp_path / "b", heads=HEADS[1:])
+    bundle = open_bundle(folder)
+    frame = Frame(scene(90, 160), 0, "cam", time.monotonic_ns())
+    result = Pipeline(bundle, load_bundle_engine(bundle)).process(frame)
+    with pytest.raises(KeyError, match="gives boxes"):
+        _ = result.detections
+    assert "detections" not in result.as_json(bundle.manifest.heads)
+
+
+def test_no_embedding_is_none_and_a_wrong_one_is_an_error(shared_bundle: Path, shared_many: Path) -> None:
+    frame = Frame(scene(90, 160), 0, "cam", time.monotonic_ns())
+    assert Pipeline(open_bundle(shared_bundle), engine_of(shared_bundle)).process(frame).embedding is None
+    engine = engine_of(shared_many)
+    pipeline = Pipeline(open_bundle(shared_many), engine)
+    inner = engine.infer
+    engine.infer = lambda inputs: inner(inputs) | {"embedding": np.zeros(3, np.float32)}  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match=r"embedding \(1, D\), found \(3,\)"):
+        pipeline.process(frame)
 
 
 def test_a_slow_engine_on_a_fast_camera_keeps_up_by_dropping(shared_bundle: Path) -> None:

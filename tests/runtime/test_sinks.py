@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from runtime_support import scene
+from runtime_support import DETECT, scene
 
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.result import Detections, Result
@@ -17,11 +17,11 @@ from edgetl_runtime.sinks import JsonLinesSink, VideoSink, WindowSink
 
 def result(frame_id: int = 0) -> Result:
     found = Detections(np.array([[1, 2, 3, 4]], np.float32), np.array([0.5], np.float32), np.array([1]))
-    return Result(frame_id, "cam", 10, 2_000_010, found, (8, 8))
+    return Result(frame_id, "cam", 10, 2_000_010, {"detect": found}, (8, 8))
 
 
 def test_every_line_is_there_at_once(tmp_path: Path) -> None:
-    sink = JsonLinesSink(tmp_path / "r.jsonl", ("a", "b"))
+    sink = JsonLinesSink(tmp_path / "r.jsonl", (DETECT,))
     for i in range(3):
         sink.write(result(i), None)
         lines = (tmp_path / "r.jsonl").read_text().splitlines()
@@ -30,7 +30,7 @@ def test_every_line_is_there_at_once(tmp_path: Path) -> None:
     sink.close()
     row = json.loads(lines[0])
     assert row["age_ms"] == 2.0
-    assert row["detections"] == [{"label": "b", "class": 1, "score": 0.5, "box_xyxy": [1, 2, 3, 4]}]
+    assert row["detections"] == [{"label": "pedestrian", "class": 1, "score": 0.5, "box_xyxy": [1, 2, 3, 4]}]
 
 
 def test_video_gets_its_name_when_it_is_complete(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_what_exists_is_kept_unless_forced(tmp_path: Path, name: str) -> None:
         path = tmp_path / name
         if name.endswith("mp4"):
             return VideoSink(path, fps=30, force=force)
-        return JsonLinesSink(path, ("a", "b"), force=force)
+        return JsonLinesSink(path, (DETECT,), force=force)
 
     (tmp_path / name).write_text("precious")
     with pytest.raises(InputError, match="--force"):
@@ -75,7 +75,7 @@ def test_names_that_can_not_be_written(tmp_path: Path) -> None:
         VideoSink(tmp_path / "o.gif", fps=30)
     with pytest.raises(InputError, match="does not exist"):
         JsonLinesSink(tmp_path / "none" / "o.jsonl", ())
-    with pytest.raises(InputError, match="another name"):
+    with pytest.raises(InputError, match="no plain file"):
         JsonLinesSink(tmp_path, (), force=True)
 
 

@@ -99,6 +99,8 @@ def _section(section: Section, index: int) -> str:
 
 
 def _block(block: Block | ScatterChart) -> str:
+    if isinstance(block, ScatterChart):
+        return _scatter_chart(block)
     return RENDERERS[type(block)](block)
 
 
@@ -221,7 +223,6 @@ RENDERERS: dict[type, Callable[[Any], str]] = {
     Table: _table,
     LineChart: _line_chart,
     BarChart: _bar_chart,
-    ScatterChart: _scatter_chart,
     Gallery: _gallery,
     Text: _text,
     Note: _note,

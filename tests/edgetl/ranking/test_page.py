@@ -11,7 +11,7 @@ from edgetl.ranking.latency import Time
 from edgetl.ranking.page import rank_page, within
 from edgetl.ranking.prior import published
 from edgetl.ranking.rank import Ranked, Skipped
-from edgetl_export.report.page import render
+from edgetl_export.report.page import Report, Section, render
 from edgetl_export.report.scatter import Point, ScatterChart, front, scatter_chart
 
 
@@ -92,3 +92,14 @@ def test_a_chart_of_nothing_says_so() -> None:
     assert "nothing was measured" in scatter_chart(ScatterChart(title="t", x_label="", y_label="", points=[]))
     nan = [Point(label="a", x=float("nan"), y=1.0)]
     assert "nothing was measured" in scatter_chart(ScatterChart(title="t", x_label="", y_label="", points=nan))
+
+
+def test_names_from_outside_never_become_markup() -> None:
+    evil = '<script>alert("x")</script>'
+    chart = ScatterChart(
+        title=evil, x_label=evil, y_label=evil, points=[Point(label=evil, x=1, y=1)], caption=evil, limit=2,
+        limit_label=evil,
+    )  # fmt: skip
+    html = render(Report("t", "s", [Section("c", [chart])]))
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html

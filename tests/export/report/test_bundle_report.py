@@ -6,22 +6,25 @@ from typing import Any
 
 import pytest
 from msgspec import structs
+from runtime_support import manifest_of
 
-from edgetl_export.report.blocks import Badge, BarChart, Block, KeyFigures, Table, Text
+from edgetl_export.report.blocks import Badge, BarChart, Block, KeyFigures, LineChart, Table, Text
 from edgetl_export.report.bundle import bundle_report, sections_from_manifest
 from edgetl_export.report.page import Section
 from edgetl_export.tensorrt.check import CANNOT_TELL
 from edgetl_runtime.spec import (
-    SCHEMA_VERSION,
     Check,
     Chosen,
-    Decode,
+    ClassifyHead,
+    DetectHead,
+    DomainStatistics,
     FileEntry,
     Hop,
     Latency,
     Manifest,
     Preprocess,
-    Provenance,
+    Reliability,
+    SegmentHead,
     TargetResult,
     TensorSpec,
     Variant,
@@ -32,9 +35,14 @@ NMS = Check(code="nms-not-in-rtx", op="NonMaxSuppression", node="nms", advice=f"
 UINT8 = Check(code="uint8-read", op="Transpose", node="t", module="stem", advice="Put Cast first.")
 
 
-def hop(name: str, value: float, *, passed: bool = True) -> Hop:
+BOXES = DetectHead(labels=("vehicle", "sign"), max_detections=100, thresholds=(0.3, 0.3), stride=8)
+ROAD = SegmentHead(name="drivable", labels=("background", "drivable"), stride=4)
+LIGHT = ClassifyHead(labels=("night", "day"), thresholds=(0.6, 0.55), temperature=1.4)
+
+
+def hop(name: str, value: float, *, passed: bool = True, metric: str = "ap50", **heads: float) -> Hop:
     """A hop with this metric."""
-    return Hop(hop=name, metric="ap50", value=value, max_rel_error=1e-3, cosine=0.999, passed=passed)
+    return Hop(hop=name, metric=metric, value=value, max_rel_error=1e-3, cosine=0.999, passed=passed, heads=heads)
 
 
 def latency(engine: Any, variant: str, p50: float) -> Latency:
@@ -50,14 +58,11 @@ def target(*checks: Check, deployable: bool = False, note: str = "") -> TargetRe
 def manifest(**changes: Any) -> Manifest:
     """A small manifest in which int8 on OpenVINO was chosen."""
     values: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
         "name": "street",
-        "task": "detect",
-        "labels": ("vehicle", "sign"),
+        "heads": (BOXES,),
         "preprocess": Preprocess(size_hw=(320, 512), mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0)),
         "inputs": (TensorSpec(name="frame", dtype="uint8", shape=(1, 320, 512, 3)),),
         "outputs": (TensorSpec(name="boxes", dtype="float32", shape=(1, 100, 4)),),
-        "decode": Decode(max_detections=100, score_threshold=0.3, stride=8),
         "variants": (
             Variant(name="fp32", file="a.onnx", precision="fp32", engines=("onnxruntime",)),
             Variant(name="int8", file="a.onnx", precision="int8", engines=("openvino",)),
@@ -83,21 +88,9 @@ def manifest(**changes: Any) -> Manifest:
             latency("openvino", "int8", 5.0),
             latency("onnxruntime", "int8", 8.0),
         ),
-        "golden": "golden.npz",
         "files": {n: FileEntry(sha256="ab" * 32, bytes=1_500_000) for n in ("a.onnx", "golden.npz")},
-        "provenance": Provenance(
-            edgetl="0.1.0",
-            created="2025-01-01T00:00:00Z",
-            architecture="lite0 + centre detector",
-            weights="ImageNet",
-            weights_sha256="0" * 64,
-            weights_licence="Apache-2.0",
-            dataset="streets",
-            dataset_sha256="1" * 64,
-            machine="two cores",
-        ),
     }
-    return Manifest(**(values | changes))
+    return manifest_of(**(values | changes))
 
 
 def blocks(section: Section, kind: type[Block]) -> list[Any]:
@@ -169,7 +162,7 @@ def test_the_page_holds_the_contract_and_the_provenance() -> None:
         "letterbox to 320 × 512",
         "1 × 320 × 512 × 3",
         "vehicle, sign",
-        "0" * 64,
+        "1" * 64,
         "Apache-2.0",
         "1.5 MB",
         "Transfer",
@@ -192,5 +185,69 @@ def test_a_chosen_pair_that_did_not_pass_is_said_at_the_top() -> None:
 
 
 def test_labels_and_notes_are_escaped() -> None:
-    page = bundle_report(manifest(labels=("<script>x</script>", "b"), targets={"cpu": target(note="<img src=x>")}))
+    sly = structs.replace(BOXES, labels=("<script>x</script>", "b"))
+    page = bundle_report(manifest(heads=(sly,), targets={"cpu": target(note="<img src=x>")}))
     assert "<script" not in page and "<img" not in page
+
+
+def test_one_head_has_no_columns_of_its_own() -> None:
+    table = blocks(by_title(sections_from_manifest(manifest()))["Every hop"], Table)[0]
+    assert table.columns[:4] == ["hop", "metric", "value", "max rel. error"]
+    assert "2 classes" in bundle_report(manifest())
+
+
+def several(**changes: Any) -> Manifest:
+    """A manifest with a head of every kind."""
+    hops = (
+        hop("torch", 0.7, metric="mean", detect=0.5, drivable=0.7, classify=0.9),
+        hop("onnx", 0.7, metric="mean", detect=0.5, drivable=0.7),
+        hop("openvino/int8", 0.69, metric="mean", detect=0.48, drivable=0.7, classify=0.89),
+    )
+    return manifest(**({"heads": (BOXES, ROAD, LIGHT), "hops": hops} | changes))
+
+
+def test_every_head_has_its_column_in_the_hops() -> None:
+    table = blocks(by_title(sections_from_manifest(several()))["Every hop"], Table)[0]
+    assert table.columns[2:6] == ["value", "detect", "drivable", "classify"]
+    assert [[getattr(cell, "text", None) for cell in row[2:6]] for row in table.rows] == [
+        ["70.00", "50.00", "70.00", "90.00"],
+        ["70.00", "50.00", "70.00", None],
+        ["69.00", "48.00", "70.00", "89.00"],
+    ]
+    figure = blocks(sections_from_manifest(several())[0], KeyFigures)[0].figures[0]
+    assert (figure.value, figure.label) == ("69.0", "mean over heads, per cent")
+
+
+@pytest.mark.parametrize(("metric", "label"), [("miou", "mIoU, per cent"), ("accuracy", "accuracy, per cent")])
+def test_the_metric_has_its_name(metric: str, label: str) -> None:
+    hops = (hop("torch", 0.7, metric=metric), hop("openvino/int8", 0.7, metric=metric))
+    assert blocks(sections_from_manifest(manifest(hops=hops))[0], KeyFigures)[0].figures[0].label == label
+
+
+def test_the_contract_names_every_head_with_its_thresholds_and_temperature() -> None:
+    table = blocks(by_title(sections_from_manifest(several()))["Contract"], Table)[0]
+    assert [list(row) for row in table.rows] == [
+        ["detect", "detect", "vehicle, sign", "0.3", 1.0],
+        ["drivable", "segment", "background, drivable", None, None],
+        ["classify", "classify", "night, day", "0.6 night, 0.55 day", 1.4],
+    ]
+
+
+def test_the_training_domain_is_named_where_there_is_one() -> None:
+    files = {n: FileEntry(sha256="ab" * 32, bytes=9) for n in ("a.onnx", "golden.npz", "domain.npz")}
+    domain = DomainStatistics(file="domain.npz", output="embedding", images=480)
+    assert "480 images" in bundle_report(several(files=files, domain=domain))
+    assert "training domain" not in bundle_report(several())
+
+
+def test_trust_in_scores_is_drawn_for_the_heads_that_were_calibrated() -> None:
+    bins = ((0.3, 0.1, 40), (0.8, 0.6, 60))
+    trust = Reliability(
+        before=bins, after=((0.2, 0.1, 40), (0.6, 0.6, 60)), error_before=0.2, error_after=0.04, answers=100
+    )
+    section = by_title(sections_from_manifest(several(reliability={"classify": trust})))["Trust in scores"]
+    (chart,) = blocks(section, LineChart)
+    assert chart.title == "Reliability of classify" and "0.200 as trained, 0.040 as shipped" in chart.caption
+    assert [series.label for series in chart.series[1:]] == ["as trained", "as shipped"]
+    assert list(chart.series[1].xs) == [0.3, 0.8] and list(chart.series[1].ys) == [0.1, 0.6]
+    assert "Trust in scores" not in by_title(sections_from_manifest(several()))

@@ -1,0 +1,66 @@
+"""Files: nothing is replaced unasked, nothing is left half-written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edgetl_runtime.errors import GateFailed, InputError
+from edgetl_runtime.files import refuse_existing, refuse_file, sibling, staged_file
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
+def test_whatever_exists_is_refused_without_force(tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    if kind == "file":
+        out.write_text("precious")
+    elif kind == "folder":
+        out.mkdir()
+    else:
+        out.symlink_to(tmp_path / "gone")
+    with pytest.raises(InputError, match=r"exists and would be replaced; .*--force"):
+        refuse_existing(out, force=False)
+    refuse_existing(out, force=True)
+    refuse_existing(tmp_path / "new", force=False)
+
+
+def test_a_file_never_replaces_a_folder_or_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for there in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(InputError, match="no plain file"):
+            refuse_file(there, force=True)
+    with pytest.raises(InputError, match="does not exist"):
+        refuse_file(tmp_path / "none" / "out", force=True)
+    refuse_file(tmp_path / "out", force=False)
+
+
+def test_a_staged_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    with staged_file(out) as temporary:
+        assert temporary == sibling(out) and temporary.parent == tmp_path and temporary.suffix == ".html"
+        temporary.write_text("all of it")
+        assert not out.exists()
+    assert out.read_text() == "all of it"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("error", [GateFailed("no"), KeyboardInterrupt(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("there", [True, False])
+def test_an_error_leaves_what_was_there(tmp_path: Path, error: BaseException, there: bool) -> None:
+    out = tmp_path / "out.json"
+    if there:
+        out.write_text("old")
+    expected = InputError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected), staged_file(out, force=True) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert [p.read_text() for p in tmp_path.iterdir()] == (["old"] if there else [])
+
+
+def test_refused_before_the_block_runs(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(InputError, match="--force"), staged_file(tmp_path / "out"):
+        pytest.fail("the block ran")
+    assert (tmp_path / "out").read_text() == "precious"
