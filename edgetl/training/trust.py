@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgetl.heads import Kind
 from edgetl.heads.detect import truth_of
-from edgetl.metrics.matching import matched
+from edgetl.metrics.matching import match
 from edgetl.metrics.predict import Frames, Infer
 from edgetl_runtime.decode import decode
 from edgetl_runtime.result import Detections
@@ -74,9 +74,10 @@ def _detected(infer: Infer, frames: Frames, head: DetectHead) -> Answers:
         found = decode(infer(image), plain, shape)
         assert isinstance(found, Detections)
         truth = truth_of(frames.dataset, index, shape)
-        right, counts = matched(truth, found)
+        flags = match(found.boxes_xyxy, found.classes, truth.boxes, truth.labels, truth.ignore)
+        counts = flags >= 0
         scores.append(found.scores[counts])
-        rights.append(right[counts])
+        rights.append(flags[counts] == 1)
         labels.append(found.classes[counts])
         wanted += np.bincount(truth.labels[~truth.ignore], minlength=len(head.labels))
     score = np.concatenate(scores).astype(np.float64).clip(1e-6, 1 - 1e-6)

@@ -2,7 +2,9 @@
 
 with edgetl_runtime.open("model.bundle", "video.mp4") as results:
     for result in results:
-        ...
+        result.outputs  # by the head's name: Detections, a Mask or Scores
+
+A bundle's heads are in its manifest: read_manifest("model.bundle").heads.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.cameras import open_camera
     from edgetl_runtime.engines import available_engines, load_bundle_engine, load_engine
     from edgetl_runtime.loop import Pipeline, Session, Summary, run
-    from edgetl_runtime.result import Detections, Frame, Result
+    from edgetl_runtime.result import Detections, Frame, Mask, Result, Scores
 
 __version__ = "0.1.0"
 
@@ -26,8 +28,10 @@ _LAZY = {
     "Bundle": "bundle",
     "Detections": "result",
     "Frame": "result",
+    "Mask": "result",
     "Pipeline": "loop",
     "Result": "result",
+    "Scores": "result",
     "Session": "loop",
     "Summary": "loop",
     "available_engines": "engines",
@@ -43,8 +47,10 @@ __all__ = [
     "Bundle",
     "Detections",
     "Frame",
+    "Mask",
     "Pipeline",
     "Result",
+    "Scores",
     "Session",
     "Summary",
     "__version__",
@@ -82,7 +88,8 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
 ) -> Iterator[Session]:
     """Open a verified bundle on a camera, a video file or a folder of images; iterate it for Results.
 
-    A live camera gives its newest frame, a file every frame. Raises BundleError, EngineError, CameraError
+    A live camera gives its newest frame, a file every frame. threshold: from which a box or a category counts, for
+    every label of every head, in place of the bundle's. Raises BundleError, EngineError, CameraError
     or MissingPackage, each one clear line.
     """
     from edgetl_runtime.bundle import open_bundle

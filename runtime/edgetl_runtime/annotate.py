@@ -9,7 +9,7 @@ import numpy as np
 
 from edgetl_runtime.imports import cv2 as _cv2
 from edgetl_runtime.result import Detections, Mask, Scores
-from edgetl_runtime.spec import DetectHead, SegmentHead
+from edgetl_runtime.spec import SegmentHead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,8 @@ PALETTE = (
     (178, 114, 0),
     (240, 240, 240),
 )
+# Of these, what shows as a tint on asphalt: green, vermillion, sky blue, purple, yellow, orange, blue; no white.
+MASK_PALETTE = tuple(PALETTE[i] for i in (2, 5, 1, 4, 3, 0, 6))
 MASK_OPACITY = 0.45
 _STRIP_BGR = (32, 32, 32)
 _TEXT_BGR = (235, 235, 235)
@@ -40,10 +42,10 @@ _SHADES = (1.0, 0.65, 0.4)
 Colour = tuple[int, int, int]
 
 
-def colour_of(number: int) -> Colour:
+def colour_of(number: int, palette: tuple[Colour, ...] = PALETTE) -> Colour:
     """The colour (BGR) of a running number: the palette, then darker shades of it, then from the start again."""
-    shade = _SHADES[number // len(PALETTE) % len(_SHADES)]
-    blue, green, red = (round(v * shade) for v in PALETTE[number % len(PALETTE)])
+    shade = _SHADES[number // len(palette) % len(_SHADES)]
+    blue, green, red = (round(v * shade) for v in palette[number % len(palette)])
     return blue, green, red
 
 
@@ -57,8 +59,8 @@ def drawn_classes(labels: tuple[str, ...]) -> tuple[int, ...]:
 class Annotator:
     """Draws one result after the other into buffers that are kept; sizes follow the height of the frame.
 
-    Boxes have the colours of their class, the classes of masks those that follow. Where two masks have something
-    to show, the later head lies on top.
+    Boxes have the colour of their class in PALETTE; the classes of all masks run through MASK_PALETTE. Where two
+    masks have something to show, the later head lies on top.
     """
 
     def __init__(self, heads: Sequence[Head]) -> None:
@@ -71,16 +73,15 @@ class Annotator:
         self._places: dict[str, NDArray[np.uint8]] = {}
         self._colours: NDArray[np.uint8] = np.zeros((256, 1, 3), np.uint8)
         self._legend: list[tuple[str, Colour]] = []
-        boxes = sum(len(h.labels) for h in self.heads if isinstance(h, DetectHead))
         for head in self.heads:
             if isinstance(head, SegmentHead):
-                self._add_mask(head, boxes)
+                self._add_mask(head)
 
-    def _add_mask(self, head: SegmentHead, boxes: int) -> None:
+    def _add_mask(self, head: SegmentHead) -> None:
         places = np.zeros(256, np.uint8)
         for index in drawn_classes(head.labels):
             place = min(len(self._legend) + 1, 255)
-            colour = colour_of(boxes + place - 1)
+            colour = colour_of(place - 1, MASK_PALETTE)
             places[index], self._colours[place, 0] = place, colour
             self._legend.append((head.labels[index], colour))
         self._places[head.name] = places

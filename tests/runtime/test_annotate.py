@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from runtime_support import DETECT
 
-from edgetl_runtime.annotate import _LATE_BGR, MASK_OPACITY, PALETTE, Annotator, colour_of, drawn_classes
+from edgetl_runtime.annotate import (
+    _LATE_BGR,
+    MASK_OPACITY,
+    MASK_PALETTE,
+    PALETTE,
+    Annotator,
+    colour_of,
+    drawn_classes,
+)
 from edgetl_runtime.result import Detections, Frame, Mask, Output, Result, Scores
 from edgetl_runtime.spec import ClassifyHead, DetectHead, SegmentHead
 
@@ -49,6 +57,10 @@ def test_boxes_at_the_very_edge_and_late_results() -> None:
     assert tuple(picture[1, -2]) == _LATE_BGR
 
 
+def mask_colour(number: int) -> tuple[int, int, int]:
+    return colour_of(number, MASK_PALETTE)
+
+
 def blended(colour: tuple[int, int, int]) -> np.ndarray:
     return (1 - MASK_OPACITY) * 100 + MASK_OPACITY * np.array(colour)
 
@@ -64,12 +76,12 @@ def test_masks_tint_only_what_they_show_and_the_later_lies_on_top() -> None:
     picture = annotate(frame, result_of((h, w), **outputs))
     assert (frame.image == 100).all()
     expected = np.full((h, w, 3), 100.0)
-    expected[100:160, 40:280] = blended(colour_of(5))
-    expected[120:140, 100:120] = blended(colour_of(6))
+    expected[100:160, 40:280] = blended(mask_colour(0))
+    expected[120:140, 100:120] = blended(mask_colour(1))
     clear = slice(30, 210)  # between the strip above and the legend below
     assert np.abs(picture[clear] - expected[clear]).max() <= 1
     bar = picture[-8:].reshape(-1, 3).tolist()
-    assert list(colour_of(5)) in bar and list(colour_of(6)) in bar, "the legend names both"
+    assert list(mask_colour(0)) in bar and list(mask_colour(1)) in bar, "the legend names both"
     outputs["lanes"] = outputs["drivable"] = Mask(np.zeros((24, 32), np.uint8), (h, w))
     assert (annotate(frame, result_of((h, w), **outputs))[clear] == 100).all(), "nothing of the frame before is left"
 
@@ -107,14 +119,14 @@ def test_many_classes_have_many_colours_and_the_legend_wraps() -> None:
     head = SegmentHead(name="all", labels=labels, stride=4)
     assert drawn_classes(labels) == tuple(range(1, 21)) and drawn_classes(("road", "kerb")) == (1,)
     assert drawn_classes(("Other", "road", "void")) == (1,)
-    assert len({colour_of(i) for i in range(24)}) == 24
+    assert len({colour_of(i) for i in range(24)}) == 24 and len({mask_colour(i) for i in range(21)}) == 21
     frame = Frame(np.full((360, 640, 3), 100, np.uint8), 0, "cam", 0)
     mask = Mask(np.arange(21, dtype=np.uint8).repeat(4).reshape(1, 84), (360, 640))
     picture = Annotator((head,))(frame, result_of((360, 640), all=mask))
     row = picture[100]
     assert (row[:28] == 100).all() and len(np.unique(row, axis=0)) == 21
     below = picture[200:].reshape(-1, 3).tolist()
-    assert all(list(colour_of(i)) in below for i in range(20)), "every label has its swatch"
+    assert all(list(mask_colour(i)) in below for i in range(20)), "every label has its swatch"
 
 
 def test_frames_of_another_size_get_new_buffers() -> None:
