@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +19,9 @@ from edgetl.roadworld.labels import MASK_NAMES, Rendered, RenderedObject
 from edgetl.roadworld.render import check_request, render_clip
 from edgetl.roadworld.scene import CLASSES
 from edgetl.roadworld.stills import MASKS, Still, StillLabels, rendered_stills
+from edgetl_export.publish import publish_directory
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.files import staged_file
 
 MASK_CLASSES = {
     "drivable": ("background", "drivable"),
@@ -79,7 +77,7 @@ def write_dataset(
     held = min(round(images * val_fraction), images - 1)
     splits = {"train": range(images - held), "val": range(images - held, images)}
     counts = _Counts()
-    with _staged(out, force=force, directory=True) as work:
+    with publish_directory(out, force=force) as work:
         for folder in ("images", *(f"masks/{m}" for m in MASKS)):
             for split in splits:
                 (work / folder / split).mkdir(parents=True)
@@ -121,10 +119,8 @@ def write_clip(
     frames = render_clip(seed, seconds=seconds, fps=fps, size_hw=size_hw, domain=domain)
     sidecar = labels_path(path_mp4)
     counts = _Counts()
-    with (
-        _staged(path_mp4, force=force, directory=False) as work,
-        _staged(sidecar, force=force, directory=False) as work_labels,
-    ):
+    path_mp4.parent.mkdir(parents=True, exist_ok=True)
+    with staged_file(path_mp4, force=force) as work, staged_file(sidecar, force=force) as work_labels:
         writer = cv2.VideoWriter(str(work), cv2.VideoWriter.fourcc(*"mp4v"), fps, (size_hw[1], size_hw[0]))
         if not writer.isOpened():
             raise InputError(f"{path_mp4}: can't be written as MP4", remedy="check the folder, or cv2's video support")
@@ -155,40 +151,6 @@ def _frame_count(path: Path) -> int:
 def labels_path(path_mp4: Path) -> Path:
     """Where a clip's labels lie."""
     return path_mp4.with_name(path_mp4.name + ".labels.jsonl")
-
-
-@contextmanager
-def _staged(out: Path, *, force: bool, directory: bool) -> Iterator[Path]:
-    """A temporary sibling of `out` to write to, moved there at the end; gone again after an error."""
-    if os.path.lexists(out) and not force:
-        raise InputError(f"{out}: is there already", remedy="choose another name, or replace it with --force")
-    if os.path.lexists(out) and out.is_dir() != directory:
-        found, wanted = ("a directory", "a file") if out.is_dir() else ("a file", "a directory")
-        raise InputError(f"{out}: is {found}, and {wanted} would replace it", remedy="choose another name")
-    holder: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        holder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        holder.chmod(0o755)
-        work = holder / out.name
-        if directory:
-            work.mkdir()
-        yield work
-        if os.path.lexists(out):
-            out.rename(holder / "old")
-            try:
-                work.rename(out)
-            except OSError:
-                (holder / "old").rename(out)
-                raise
-        else:
-            work.rename(out)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{out}: can't be written ({reason})", remedy="check free space and permissions") from error
-    finally:
-        if holder:
-            shutil.rmtree(holder, ignore_errors=True)
 
 
 class _Counts:

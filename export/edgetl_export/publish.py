@@ -37,7 +37,7 @@ def publish_directory(out: Path, *, force: bool = False) -> Iterator[Path]:
         temporary.rename(out)
     except OSError as error:
         raise InputError(
-            f"{error.filename or out}: can't be written ({error.strerror or error})",
+            f"{out}: can't be written ({error.strerror or error})",
             remedy="free some space or give another --out",
         ) from error
     finally:

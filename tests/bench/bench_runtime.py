@@ -29,7 +29,7 @@ from edgetl_runtime.decode import decode
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.letterbox import Letterbox, geometry
 from edgetl_runtime.loop import run
-from edgetl_runtime.spec import Decode, Preprocess
+from edgetl_runtime.spec import DetectHead, Preprocess
 
 SOURCE_HW, SIZE_HW, K = (720, 1280), (384, 640), 100
 
@@ -68,7 +68,9 @@ def overhead(runs: int) -> dict[str, dict[str, float]]:
         "classes": rng.integers(0, 5, (1, K)),
     }
     letterbox = Letterbox(Preprocess(size_hw=SIZE_HW, mean=(0.0,) * 3, std=(1.0,) * 3))
-    spec, place = Decode(max_detections=K, score_threshold=0.3, stride=8), geometry(SOURCE_HW, SIZE_HW)
+    labels = tuple("abcde")
+    spec = DetectHead(labels=labels, max_detections=K, thresholds=(0.3,) * len(labels), stride=8)
+    place = geometry(SOURCE_HW, SIZE_HW)
     calls = {
         "letterbox": lambda: letterbox(image),
         "decode": lambda: decode(outputs, spec, place),

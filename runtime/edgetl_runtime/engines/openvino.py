@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgetl_runtime.spec import Precision
+    from edgetl_runtime.spec import Precision, TensorSpec
 
 DEVICE = "CPU"
 # What the layers that the model does not quantise run in; OpenVINO left alone would pick bf16 in silence.
@@ -44,13 +44,14 @@ class OpenVinoEngine:
         if threads:
             config["INFERENCE_NUM_THREADS"] = str(threads)
         try:
-            compiled = core.compile_model(self._model, DEVICE, config)
+            graph = core.read_model(self._model)
+            compiled = core.compile_model(graph, DEVICE, config)
         except Exception as error:
             raise EngineError(f"openvino can't load {self._model}: {error}") from error
         _check_compiled(self._ov, compiled, precision)
         self._request: Any = compiled.create_infer_request()
-        self.inputs = tuple(_spec(port, self._model) for port in compiled.inputs)
-        self.outputs = tuple(_spec(port, self._model) for port in compiled.outputs)
+        self.inputs = _specs(graph.inputs, compiled.inputs, self._model)
+        self.outputs = _specs(graph.outputs, compiled.outputs, self._model)
         self._bound: dict[str, NDArray[np.generic]] = {}
 
     def infer(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
@@ -112,8 +113,13 @@ def _check_compiled(ov: Any, compiled: Any, precision: Precision) -> None:
         )
 
 
-def _spec(port: Any, model: str) -> Any:
+def _specs(named: Any, ports: Any, model: str) -> tuple[TensorSpec, ...]:
+    """Specs by the names of the graph as it was read: what is compiled may call a fused tensor by another's name."""
+    return tuple(_spec(port, name.any_name, model) for name, port in zip(named, ports, strict=True))
+
+
+def _spec(port: Any, name: str, model: str) -> TensorSpec:
     names = {"f32": "float32", "u8": "uint8", "i64": "int64", "i32": "int32"}
     dtype = port.element_type.get_type_name()
     shape = list(port.shape) if port.partial_shape.is_static else [str(port.partial_shape)]
-    return tensor_spec(port.any_name, names.get(dtype, dtype), shape, model=model)
+    return tensor_spec(name, names.get(dtype, dtype), shape, model=model)
