@@ -110,20 +110,25 @@ def _apply_config(parser: argparse.ArgumentParser, arguments: list[str]) -> None
     if path is None:
         return
     settings = _read_config(path)
-    actions = {a.dest: a for a in parser._actions if a.option_strings and a.dest not in {"help", "json", "config"}}
+    actions = {_name(a): a for a in parser._actions if a.option_strings and a.dest not in {"help", "json", "config"}}
     for key, value in settings.items():
-        dest = str(key).replace("-", "_")
-        if dest not in actions:
+        name = str(key).replace("-", "_")
+        if name not in actions:
             names = ", ".join(sorted(actions)) or "none"
             raise InputError(f"{path}: unknown setting {key!r}", remedy=f"settings are: {names}")
-        action = actions[dest]
+        action = actions[name]
         if _is_given(action, arguments):
             continue
-        parser.set_defaults(**{dest: _setting(action, value, f"{path}: {key}")})
+        parser.set_defaults(**{action.dest: _setting(action, value, f"{path}: {key}")})
         action.required = False
         for group in parser._mutually_exclusive_groups:
             if action in group._group_actions:
                 group.required = False
+
+
+def _name(action: argparse.Action) -> str:
+    """The flag's name in a file: as it is written, not as the program holds it."""
+    return action.option_strings[0].lstrip("-").replace("-", "_")
 
 
 def _is_given(action: argparse.Action, arguments: list[str]) -> bool:

@@ -54,9 +54,14 @@ def mean_metric(values: Mapping[str, float]) -> float:
 
 
 def largest_drop(reference: Mapping[str, float], values: Mapping[str, float]) -> tuple[str, float]:
-    """The head that lost most against the reference, and how much, in 0..1; negative where all gained."""
+    """The head that lost most against the reference, and how much, in 0..1; negative where all gained.
+
+    A head that had a value and has none any more lost most of all (NaN); heads without one are not judged.
+    """
     drops = {name: was - values[name] for name, was in reference.items() if np.isfinite(was)}
-    worst = max(drops, key=lambda name: drops[name])
+    if not drops:
+        return next(iter(reference)), 0.0
+    worst = max(drops, key=lambda name: drops[name] if np.isfinite(drops[name]) else np.inf)
     return worst, drops[worst]
 
 
@@ -112,7 +117,7 @@ def judge(
             max_rel_error=parity.max_rel_error,
             cosine=parity.cosine,
             passed=drop <= max_drop,
-            note=f"{-100 * drop:+.2f} points against torch{_of(worst, values)}, budget {100 * max_drop:.2f}",
+            note=f"{0.0 - 100 * drop:+.2f} points against torch{_of(worst, values)}, budget {100 * max_drop:.2f}",
             heads=dict(values) if len(values) > 1 else {},
         )
         candidates.append(Candidate(variant, engine_name, precision, hop))

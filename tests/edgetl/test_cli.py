@@ -89,13 +89,20 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def _ground(seed: int) -> np.ndarray:
+    """Patches of grey that no other picture has: splits with equal pictures are refused."""
+    rng = np.random.default_rng(seed)
+    patches = cv2.resize(rng.integers(50, 110, (6, 8, 3), np.uint8), (160, 90), interpolation=cv2.INTER_NEAREST)
+    return patches + rng.integers(0, 20, (90, 160, 3), np.uint8)
+
+
 def write_data(root: Path) -> Path:
     """A COCO dataset of drawn squares, six images a split; no image shows a person."""
     for split in ("train", "val"):
         (root / "images" / split).mkdir(parents=True)
         images, annotations = [], []
         for i in range(6):
-            picture = np.random.default_rng(i).integers(60, 120, (90, 160, 3), np.uint8)
+            picture = _ground(i if split == "train" else 100 + i)
             x, y = 10 + 16 * i, 15 + 6 * i
             cv2.rectangle(picture, (x, y), (x + 40, y + 30), (30, 60, 250), -1)
             name = f"images/{split}/{i}.png"
@@ -303,12 +310,16 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
 
 def test_config_values_are_used_and_flags_win(call: Call, tmp_path: Path, seen: Seen) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text("epochs: 7\nsize: 96x64\nhead-lr: 0.001\nfreeze_stride: 8\nresume: true\nout: here\nbatch: 3\n")
+    file.write_text(
+        "epochs: 7\nsize: 96x64\nhead-lr: 0.001\nfreeze_stride: 8\nresume: true\nout: here\nbatch: 3\n"
+        "task: segment,detect\naverage: false\n"
+    )
     assert call("tune", "data", "--config", file, "--batch", 5).status == 0
     assert seen.args is not None
     found = vars(seen.args)
     assert (found["epochs"], found["size"], found["head_lr"]) == (7, (64, 96), 0.001)
     assert (found["freeze_stride"], found["resume"], found["out"]) == (8, True, Path("here"))
+    assert (found["tasks"], found["average"]) == (("segment", "detect"), False)
     assert found["batch"] == 5, "the flag must win"
     assert found["weights"] == "package", "a default must stay"
 
@@ -339,12 +350,12 @@ def test_a_repeated_flag_replaces_the_config(call: Call, tmp_path: Path, seen: S
 
 
 WRONG_CONFIGS = {
-    "epoch: 3": "unknown setting 'epoch'; settings are: backbone, ",
+    "epoch: 3": "unknown setting 'epoch'; settings are: allow_leaks, ",
+    "tasks: segment": "unknown setting 'tasks'",
     "data: x": "unknown setting 'data'",
     "config: other.yaml": "unknown setting 'config'",
     "3: 4": "unknown setting 3",
     "freeze_stride: 5": "freeze_stride is 5, expected one of 0, 4, 8",
-    "task: segment": "task is 'segment', expected one of detect",
     "size: [96, 64]": "size is [96, 64], expected one value",
     "size: 96by64": "WIDTHxHEIGHT",
     "epochs: many": "invalid int value: 'many'",
@@ -710,7 +721,7 @@ def test_bench_document(call: Call, made: Made) -> None:
 
 def test_inspect_and_run_documents(call: Call, made: Made) -> None:
     document = call("inspect", made.bundle, "--json").document
-    assert document["labels"] == ["car", "person"] and document["bytes"] > 0
+    assert document["heads"][0]["labels"] == ["car", "person"] and document["bytes"] > 0
     outcome = call("run", made.bundle, made.data / "images" / "val", "--json")
     assert outcome.status == 0, outcome.err
     document = outcome.document

@@ -36,7 +36,7 @@ def test_a_small_demo_leaves_everything(tmp_path: Path) -> None:
     assert set(transfer) == {"pretrained", "random"}
     assert [h["hop"] for h in hops][:3] == ["torch", "onnx", "fold-input"]
     assert ledger["processed"] == ledger["captured"] == 15
-    assert open_bundle(out / "bundle").manifest.labels[0] == "car"
+    assert open_bundle(out / "bundle").manifest.heads[0].labels[0] == "car"
     video = cv2.VideoCapture(str(out / "annotated.mp4"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 15
     page = (out / "report.html").read_text(encoding="utf-8")

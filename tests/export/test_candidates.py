@@ -12,7 +12,15 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgetl_export.candidates import Candidate, choose, infer_of, judge, time_candidates
+from edgetl_export.candidates import (
+    Candidate,
+    choose,
+    infer_of,
+    judge,
+    largest_drop,
+    mean_metric,
+    time_candidates,
+)
 from edgetl_export.parity import Infer
 from edgetl_runtime.engines import available_engines, load_engine
 from edgetl_runtime.errors import GateFailed
@@ -96,13 +104,18 @@ def truth(offset: float = 0.0) -> list[dict[str, NDArray[np.float32]]]:
 
 
 def judged(
-    files: dict[Precision, Path], *, offset: float = 0.0, value: float = 0.5, max_drop: float = 0.0
+    files: dict[Precision, Path],
+    *,
+    offset: float = 0.0,
+    value: float = 0.5,
+    max_drop: float = 0.0,
+    others: dict[str, float] | None = None,
 ) -> tuple[list[Candidate], list[str]]:
     """Judge the network; every pair's metric is `value` where torch had 0.5."""
 
-    def metric(infer: Infer) -> float:
+    def metric(infer: Infer) -> dict[str, float]:
         assert infer(frames()[0])["y"].shape == (1, 3)
-        return value
+        return {"detect": value, **(others or {})}
 
     return judge(
         files,
@@ -110,7 +123,7 @@ def judged(
         probe_files=files,
         probes=["y"],
         reference=truth(offset),
-        reference_value=0.5,
+        reference_values={"detect": 0.5, **dict.fromkeys(others or {}, 0.5)},
         metric=metric,
         metric_name="ap50",
         max_drop=max_drop,
@@ -135,6 +148,40 @@ def test_every_pair_is_judged_or_said_why_not(files: dict[Precision, Path]) -> N
 def test_the_budget_is_kept(files: dict[Precision, Path], value: float, max_drop: float, passed: bool) -> None:
     candidates, _ = judged(files, value=value, max_drop=max_drop)
     assert [c.hop.passed for c in candidates] == [passed] * len(candidates)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("others", "passed", "worst"),
+    [
+        ({"ground": 0.5}, True, "+0.00 points against torch in detect"),
+        ({"ground": 0.6}, True, "+0.00 points against torch in detect"),
+        ({"ground": 0.4}, False, "-10.00 points against torch in ground"),
+        ({"ground": 0.9, "light": 0.48}, False, "-2.00 points against torch in light"),
+        ({"ground": NAN}, False, "points against torch in ground"),
+    ],
+)
+def test_the_head_that_lost_most_decides(
+    files: dict[Precision, Path], others: dict[str, float], passed: bool, worst: str
+) -> None:
+    """One head that gained must not pay for another's loss."""
+    for candidate in judged(files, others=others)[0]:
+        assert candidate.hop.passed is passed and worst in candidate.hop.note
+        assert set(candidate.hop.heads) == {"detect", *others}
+
+
+def test_one_figure_for_several_heads() -> None:
+    assert mean_metric({"a": 0.2, "b": 0.6}) == pytest.approx(0.4)
+    assert mean_metric({"a": 0.2, "b": NAN}) == pytest.approx(0.2)
+    assert np.isnan(mean_metric({"a": NAN})) and np.isnan(mean_metric({}))
+
+
+def test_heads_without_a_figure_in_torch_are_not_judged() -> None:
+    assert largest_drop({"a": 0.5, "b": NAN}, {"a": 0.4, "b": 0.0}) == ("a", pytest.approx(0.1))
+    assert largest_drop({"a": 0.5, "b": 0.3}, {"a": 0.4, "b": NAN})[0] == "b"
+    assert largest_drop({"a": NAN}, {"a": NAN})[1] <= 0, "nothing was measured, nothing was lost"
 
 
 @pytest.mark.parametrize("offset", [10.0, float("nan")])

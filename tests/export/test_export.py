@@ -20,12 +20,14 @@ from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import BundleError, GateFailed, InputError
 from edgetl_runtime.golden import read_golden, replay_golden
-from edgetl_runtime.spec import Decode, Preprocess, Provenance
+from edgetl_runtime.spec import DetectHead, Preprocess, Provenance, Reliability
 
 SIZE_HW = (64, 96)
 K = 4
 STRIDE = 8
 OUTPUTS, PROBES = ("boxes", "scores", "classes"), ("heat",)
+HEAD = DetectHead(labels=("car", "person", "light"), max_detections=K, thresholds=(0.5,) * 3, stride=STRIDE)
+TRUST = Reliability(before=((0.4, 0.5, 4),), after=((0.5, 0.5, 4),), error_before=0.1, error_after=0.0, answers=4)
 
 
 class TinyDetector(nn.Module):
@@ -73,8 +75,8 @@ def request_of(module: nn.Module, *, targets: tuple[str, ...] = ("cpu",)) -> Exp
 
     validation = frames(3, seed=7)
 
-    def metric(infer: Infer) -> float:
-        return float(np.mean([np.asarray(infer(f)["scores"]).max() > 0.5 for f in validation]))
+    def metric(infer: Infer) -> dict[str, float]:
+        return {"detect": float(np.mean([np.asarray(infer(f)["scores"]).max() > 0.5 for f in validation]))}
 
     return ExportRequest(
         name="tiny",
@@ -83,9 +85,8 @@ def request_of(module: nn.Module, *, targets: tuple[str, ...] = ("cpu",)) -> Exp
         input_name="frame",
         outputs=OUTPUTS,
         probes=PROBES,
-        labels=("car", "person", "light"),
+        heads=(HEAD,),
         preprocess=Preprocess(size_hw=SIZE_HW, mean=(127.0,) * 3, std=(128.0,) * 3),
-        decode=Decode(max_detections=K, score_threshold=0.5, stride=STRIDE),
         calibration=frames(4, seed=1),
         frames=frames(3, seed=2),
         metric=metric,
@@ -104,6 +105,7 @@ def request_of(module: nn.Module, *, targets: tuple[str, ...] = ("cpu",)) -> Exp
             machine="test",
         ),
         latency_runs=5,
+        reliability={"detect": TRUST},
     )
 
 
@@ -132,9 +134,12 @@ def test_the_bundle_is_whole_and_alone(exported: Exported) -> None:
     assert manifest == exported.manifest
     assert [p.name for p in exported.bundle.parent.iterdir()] == ["tiny.bundle"]
     assert set(snapshot(exported.bundle)) == {*manifest.files, "manifest.json"}
-    assert {"model.fp32.onnx", "model.int8.onnx", "labels.txt", "report.html", "golden.npz"} == set(manifest.files)
-    assert (exported.bundle / "labels.txt").read_text().split() == ["car", "person", "light"]
+    assert {"model.fp32.onnx", "model.int8.onnx", "labels.detect.txt", "report.html", "golden.npz"} == set(
+        manifest.files
+    )
+    assert (exported.bundle / "labels.detect.txt").read_text().split() == ["car", "person", "light"]
     assert manifest.targets["cpu"].deployable
+    assert manifest.heads == (HEAD,) and manifest.reliability == {"detect": TRUST}
 
 
 def test_the_contract_is_the_graphs_own(exported: Exported) -> None:
@@ -179,7 +184,7 @@ def test_golden_samples_tell_another_network_apart(bundle: Path) -> None:
     engine.close()
 
 
-FILES = ("model.fp32.onnx", "model.int8.onnx", "labels.txt", "report.html", "golden.npz")
+FILES = ("model.fp32.onnx", "model.int8.onnx", "labels.detect.txt", "report.html", "golden.npz")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -253,7 +258,7 @@ def test_a_budget_that_nothing_meets(tmp_path: Path) -> None:
     """The metric of the engines lies under torch's: nothing is chosen, nothing is left."""
     request = request_of(TinyDetector())
     torch_itself = request.reference
-    request = dataclasses.replace(request, metric=lambda infer: 0.9 if infer is torch_itself else 0.1)
+    request = dataclasses.replace(request, metric=lambda infer: {"detect": 0.9 if infer is torch_itself else 0.1})
     out = tmp_path / "place" / "tiny.bundle"
     with pytest.raises(GateFailed, match="--max-drop"):
         export(request, out, say=lambda text: None)

@@ -85,7 +85,7 @@ def test_an_exception_leaves_everything_as_it_was(out: Path, error: BaseExceptio
 def test_a_full_disk(old: Path) -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "model.onnx")
     with (
-        pytest.raises(InputError, match=r"model\.onnx: can't be written \(No space left.*free some space"),
+        pytest.raises(InputError, match=r"x\.bundle: can't be written \(No space left.*free some space"),
         publish_directory(old, force=True) as new,
     ):
         (new / "half").write_text("half")

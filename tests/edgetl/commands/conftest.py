@@ -1,8 +1,0 @@
-"""Some commands are tested on the runtime's tiny bundles."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "runtime"))  # importlib mode adds nothing

@@ -1,8 +1,0 @@
-"""The report's tests build their manifests with the runtime's helpers."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "runtime"))  # importlib mode adds nothing
