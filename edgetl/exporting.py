@@ -66,8 +66,10 @@ def export_checkpoint(
     kinds = kinds_of(heads, val)
     missing = [k.head for k in kinds if not k.labelled(val)]
     if missing:
+        found = ", ".join((*val.classes, *val.categories, *(layer.name for layer in val.layers))) or "none"
         raise InputError(
-            f"{val.name} has no labels for the head {missing[0].name} with the classes {', '.join(missing[0].labels)}",
+            f"{val.name} has no labels for the head {missing[0].name} with the classes {', '.join(missing[0].labels)}; "
+            f"it has {found}",
             remedy="give the dataset that it was tuned on with --data",
         )
     frames = Frames(val.take(val_images), card.preprocess, title="val images")

@@ -38,10 +38,11 @@ from edgetl.training.checkpoint import Checkpoint, ModelCard, load_network, save
 from edgetl.training.config import TuneConfig
 from edgetl.training.learn import Balance, apply_step, head_losses
 from edgetl.training.optimise import Average, freeze_statistics, parameter_groups, rate_at, set_rate
+from edgetl.training.trust import fit_trust, untempered
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.letterbox import Letterbox
 from edgetl_runtime.progress import Progress
-from edgetl_runtime.spec import Above0, Frozen, Positive, Share
+from edgetl_runtime.spec import Above0, Frozen, Head, Positive, Reliability, Share
 
 MOMENT_IMAGES = 128
 MOMENT_BATCH = 8
@@ -117,7 +118,15 @@ def adapt(
     if best is None:
         return Adapted(None, judge_.metric, tuple(stages))
     note = f"adapted to {unlabelled.name} ({len(unlabelled)} images): {best[0].name}"
-    kept = dataclasses.replace(card, value=best[0].evidence.value, history=(*card.history, note))
+    network.load_state_dict(best[1])
+    heads, reliability = judge_.trust(network)
+    kept = dataclasses.replace(
+        card,
+        heads=heads,
+        reliability=reliability,
+        value=best[0].evidence.value,
+        history=(*card.history, note),
+    )
     save_checkpoint(out / "best.pt", Checkpoint(kept, best[1]))
     return Adapted(out / "best.pt", judge_.metric, tuple(stages))
 
@@ -154,6 +163,11 @@ class _Judge:
             return Stage(name, evidence, Verdict(True, "the network as it was"))
         return Stage(name, evidence, judge(before, evidence, metric=found.metric, max_loss=self._config.max_loss))
 
+    def trust(self, network: Network) -> tuple[tuple[Head, ...], dict[str, Reliability]]:
+        """Temperature and thresholds of this network, fitted anew on the validation images."""
+        kinds = kinds_of(untempered(self._card.heads), self._val)
+        return fit_trust(TorchInfer(network.eval(), kinds, self._card.preprocess), self._frames, kinds)
+
 
 def _estimate(subject: Subject, val: Dataset, unlabelled: Dataset) -> float | None:
     """Right boxes an image, or accuracy, on the new domain; the mean over heads that can be judged; None for none."""
@@ -175,7 +189,8 @@ def _renormalised(
     old = output_moments(network, _frames_of(train.take(MOMENT_IMAGES), card, "old statistics"))
     new = output_moments(network, _frames_of(unlabelled.take(MOMENT_IMAGES), card, "new statistics"), old)
     changed = copy.deepcopy(network)
-    renormalise(changed, old, new, config.new_share)
+    height, width = card.preprocess.size_hw
+    renormalise(changed, old, new, config.new_share, torch.zeros(1, 3, height, width))
     return changed
 
 

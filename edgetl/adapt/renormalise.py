@@ -8,7 +8,7 @@ layers after it are measured with that already done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -43,13 +43,13 @@ class Moments:
 def output_moments(
     network: nn.Module, batches: Iterable[Tensor], target: dict[str, Moments] | None = None
 ) -> dict[str, Moments]:
-    """Moments of every convolution's output over these batches of normalised frames (B, 3, H, W).
+    """Moments of the output of every convolution that was normalised, over these batches of frames (B, 3, H, W).
 
     With `target`, each output is brought to those moments before the next layer sees it, by the batch's own.
     """
     found: dict[str, Moments] = {}
 
-    def hook_of(name: str) -> object:
+    def hook_of(name: str) -> Callable[..., Tensor | None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             channels = output.shape[1]
             if name not in found:
@@ -64,7 +64,7 @@ def output_moments(
 
         return hook
 
-    handles = [m.register_forward_hook(hook_of(n)) for n, m in _convolutions(network)]  # type: ignore[arg-type]
+    handles = [m.register_forward_hook(hook_of(n)) for n, m in _convolutions(network)]
     try:
         with torch.inference_mode():
             for batch in batches:
@@ -75,22 +75,60 @@ def output_moments(
     return found
 
 
-def renormalise(network: nn.Module, old: dict[str, Moments], new: dict[str, Moments], share: float) -> None:
-    """Fold the correction from the new domain's moments to the old ones into the convolutions, in place.
+def renormalise(
+    network: nn.Module, old: dict[str, Moments], new: dict[str, Moments], share: float, example: Tensor
+) -> None:
+    """Fold the correction from the new domain's moments to the old ones into the network, in place.
 
-    share: how much the new moments count against the old ones, 0..1; few frames deserve less than 1.
+    It goes into a convolution's weight and bias, or, where it has no bias, into the batch norm after it; so the
+    network keeps its parameters. share: how much the new moments count against the old ones, 0..1; few frames deserve
+    less than 1. example: (1, 3, H, W) that shows which norm follows which convolution.
     """
+    norms = _following_norms(network, example)
     with torch.no_grad():
         for name, conv in _convolutions(network):
-            blended = Moments(
-                old[name].mean.lerp(new[name].mean, share),
-                old[name].square.lerp(new[name].square, share),
-                1.0,
-            )
-            gain, shift = _correction(old[name], blended)
-            conv.weight.mul_(gain.view(-1, 1, 1, 1))
-            bias = conv.bias if conv.bias is not None else torch.zeros_like(gain)
-            conv.bias = nn.Parameter(bias * gain + shift, requires_grad=conv.weight.requires_grad)
+            mean = old[name].mean.lerp(new[name].mean, share)
+            square = old[name].square.lerp(new[name].square, share)
+            gain, shift = _correction(old[name], Moments(mean, square, 1.0))
+            if conv.bias is not None:
+                conv.weight.mul_(gain.view(-1, 1, 1, 1))
+                conv.bias.mul_(gain).add_(shift)
+            elif name in norms:
+                _shift_norm(norms[name], gain, shift)
+
+
+def _shift_norm(norm: nn.BatchNorm2d, gain: Tensor, shift: Tensor) -> None:
+    """Make the norm of x what it was of gain * x + shift."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.sub_(shift).div_(gain)
+    norm.running_var.add_(norm.eps).div_(gain**2).sub_(norm.eps).clamp_(min=0)
+
+
+def _following_norms(network: nn.Module, example: Tensor) -> dict[str, nn.BatchNorm2d]:
+    """The batch norm that takes each convolution's output, by the convolution's name."""
+    made: dict[int, tuple[str, Tensor]] = {}  # the tensor is kept, so that no other gets its id
+    found: dict[str, nn.BatchNorm2d] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            made[id(output)] = (name, output)
+
+        return hook
+
+    def meet(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in made:
+            found[made[id(inputs[0])][0]] = module
+
+    handles = [m.register_forward_hook(note(n)) for n, m in _convolutions(network)]
+    handles += [m.register_forward_pre_hook(meet) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    try:
+        with torch.inference_mode():
+            network(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 def _correction(wanted: Moments, found: Moments) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from edgetl.metrics.matching import match
 from edgetl.metrics.predict import Frames, Infer
 from edgetl_runtime.decode import decode
 from edgetl_runtime.result import Detections
-from edgetl_runtime.spec import ClassifyHead, DetectHead, Head, Reliability
+from edgetl_runtime.spec import ClassifyHead, DetectHead, Head, Reliability, SegmentHead
 
 BINS = 10
 LOWEST_SCORE = 0.05
@@ -64,6 +64,11 @@ def fit_trust(infer: Infer, frames: Frames, kinds: Sequence[Kind]) -> tuple[tupl
             answers=len(answers.score),
         )
     return tuple(heads), reliability
+
+
+def untempered(heads: Sequence[Head]) -> tuple[Head, ...]:
+    """The heads with temperature 1, for fitting anew."""
+    return tuple(h if isinstance(h, SegmentHead) else msgspec.structs.replace(h, temperature=1.0) for h in heads)
 
 
 def _detected(infer: Infer, frames: Frames, head: DetectHead) -> Answers:

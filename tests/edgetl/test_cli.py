@@ -686,7 +686,7 @@ def rewrite(bundle: Path, **changes: Any) -> None:
 
 def test_verify_fails_where_the_golden_samples_differ(call: Call, bundle: Path) -> None:
     golden = dict(np.load(bundle / "golden.npz"))
-    golden["scores"] = golden["scores"] * 0.5
+    golden["out_scores"] = golden["out_scores"] * 0.5
     np.savez_compressed(bundle / "golden.npz", **golden)
     rewrite(bundle)
     outcome = call("verify", bundle, "--json")
