@@ -106,8 +106,10 @@ def _with_mask(sample: Sample, mask: NDArray[np.uint8], like: Dataset, head: Seg
     import cv2
 
     layer = next(i for i, one in enumerate(like.layers) if one.name == head.name)
-    values = np.full(256, VOID, np.uint8)
-    values[: len(head.labels)] = like.layers[layer].values or range(len(head.labels))
+    table = like.layers[layer].table()
+    # A class may have several values, and void is any value without a class: 255 may have one.
+    first = {int(index): value for value, index in reversed(list(enumerate(table)))}
+    values = np.array([first.get(index, 0) for index in range(256)], np.uint8)
     cv2.imwrite(str(path), values[mask])
     masks = list(sample.masks)
     masks[layer] = path

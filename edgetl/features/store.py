@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -43,5 +44,6 @@ def cached(key: Mapping[str, object], compute: Callable[[], Arrays]) -> dict[str
         np.savez(temporary, **arrays)  # type: ignore[arg-type]
         temporary.replace(path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     return arrays

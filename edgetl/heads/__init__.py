@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgetl.heads.build import heads_for, kinds_of, network_of
+from edgetl.heads.build import build_network, heads_for, kinds_of, network_of
 from edgetl.heads.kind import HeadMetric, Kind, Meter
 from edgetl.metrics.detection import Scoring
 
-__all__ = ["HeadMetric", "Kind", "Meter", "Scoring", "heads_for", "kinds_of", "network_of"]
+__all__ = ["HeadMetric", "Kind", "Meter", "Scoring", "build_network", "heads_for", "kinds_of", "network_of"]

@@ -17,6 +17,7 @@ from edgetl.metrics.detection import Scoring
 from edgetl.metrics.segmentation import confusion, mean_iou
 from edgetl.models.segmenter import MaskHead, enlarged
 from edgetl_runtime.decode import decode
+from edgetl_runtime.errors import InputError
 from edgetl_runtime.result import Mask
 from edgetl_runtime.spec import SegmentHead
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from edgetl_runtime.letterbox import Geometry
 
 IMITATION_TEMPERATURE = 2.0
+WEIGHT_LIMITS = (0.3, 3.0)
+"""Of a class in the loss: the root of how much rarer it is than the median class, within these limits."""
 
 
 class Segment:
@@ -36,6 +39,14 @@ class Segment:
     def __init__(self, head: SegmentHead, layer: int = 0) -> None:
         self.head, self.layer = head, layer
         self.probes = (f"logits_{head.name}",)
+        self._weights: Tensor | None = None
+
+    def weigh(self, pixels: NDArray[np.int64]) -> None:
+        """Let rare classes count more in the loss; pixels (C,): how many the training masks have of each."""
+        known = pixels[pixels > 0]
+        if len(known):
+            share = np.sqrt(np.median(known) / np.maximum(pixels, 1))
+            self._weights = torch.from_numpy(share.clip(*WEIGHT_LIMITS).astype(np.float32))
 
     def module(self, channels: int) -> nn.Module:
         return MaskHead(channels, len(self.head.labels))
@@ -50,7 +61,8 @@ class Segment:
         known = truth != VOID
         if not known.any():
             return {"mask": raw.sum() * 0}
-        plain = F.cross_entropy(logits, truth, ignore_index=VOID)
+        weights = self._weights.to(logits.device) if self._weights is not None else None
+        plain = F.cross_entropy(logits, truth, weight=weights, ignore_index=VOID)
         return {"mask": plain, "dice": _dice_loss(logits, truth, known)}
 
     def imitate(self, raw: Tensor, teacher: Tensor) -> Tensor:
@@ -105,6 +117,12 @@ class _Meter:
         found = decode(outputs, self._head, geometry)
         assert isinstance(found, Mask)
         truth = read_mask(path, self._dataset.layers[self._layer])
+        if truth.shape != geometry.source_hw:
+            (height, width), (rows, columns) = geometry.source_hw, truth.shape
+            raise InputError(
+                f"{path}: a mask of {columns}x{rows} pixels for an image of {width}x{height}",
+                remedy="give masks of their images' size",
+            )
         self._counts += confusion(truth, found.at_source(), len(self._head.labels))
 
     def result(self) -> HeadMetric:

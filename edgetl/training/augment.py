@@ -137,17 +137,18 @@ def augmented_view(
     height, width = image.shape[:2]
     base = min(network_hw[0] / height, network_hw[1] / width)
     scale = base * float(np.exp(rng.uniform(*np.log(config.zoom))))
-    x, y = _target(sample, config.aim, rng)
+    masks = _masks(sample, layers, (height, width))
+    x, y = _target(sample, masks, config.aim, rng)
     rows = framing.random_cut(height, scale, crop_hw[0], y and y * height, rng)
     columns = framing.random_cut(width, scale, crop_hw[1], x and x * width, rng)
-    shot = _shot(image, sample, layers, rows, columns)
+    shot = _shot(image, masks, rows, columns)
     if rng.random() < config.mount:
         _mount(shot, config, rng)
     boxes, labels, ignore = _labels(shot, sample, (height, width))
     mirror = rng.random() < config.mirror
     if mirror and not (
         _boxes_have_sides(boxes, labels, sided)
-        or any(_mask_has_sides(m, sided_classes(k.classes)) for m, k in zip(shot.masks, layers, strict=True))
+        or any(_mask_is_turned(m, sided_classes(k.classes)) for m, k in zip(shot.masks, layers, strict=True))
         or sample.category in sided_categories.turned | sided_categories.written
     ):
         boxes = _mirror(shot, boxes)
@@ -170,7 +171,7 @@ def whole_view(
     height, width = image.shape[:2]
     place = geometry((height, width), network_hw)
     rows, columns = Cut(0, height, place.new_hw[0], place.pad_top), Cut(0, width, place.new_hw[1], place.pad_left)
-    shot = _shot(image, sample, layers, rows, columns)
+    shot = _shot(image, _masks(sample, layers, (height, width)), rows, columns)
     shot.stage = None
     turn, *rest = rng.uniform(-1, 1, 5)
     warp = framing.moved(
@@ -186,38 +187,59 @@ def whole_view(
     return _finished(shot, boxes, labels, ignore, sample.category, (rows, columns, network_hw), config, rng)
 
 
-def _target(sample: Sample, aim: float, rng: np.random.Generator) -> tuple[float | None, float | None]:
-    """The middle of one object as shares of the frame, or None twice: a class that shows first, then one of it.
+def _target(
+    sample: Sample, masks: list[Tensor], aim: float, rng: np.random.Generator
+) -> tuple[float | None, float | None]:
+    """The middle of one object, or without boxes a pixel of a mask, as shares of the frame; or None twice.
 
-    Were objects drawn alike, the many cars would leave the few riders without crops of their own.
+    A class that shows is drawn first, then one of it: were objects or pixels drawn alike, the many cars would leave
+    the few riders without crops of their own, and the road all other classes.
     """
     known = np.flatnonzero(~sample.ignore)
     chance, first, second = rng.random(3)
-    if chance >= aim or not len(known):
+    if chance >= aim:
         return None, None
+    if not len(known):
+        return _pixel_of(masks[0][0].numpy(), first, second) if masks else (None, None)
     classes = np.unique(sample.labels[known])
     same = known[sample.labels[known] == classes[int(first * len(classes))]]
     x1, y1, x2, y2 = sample.boxes[same[int(second * len(same))]].tolist()
     return (x1 + x2) / 2, (y1 + y2) / 2
 
 
-def _shot(image: NDArray[np.uint8], sample: Sample, layers: tuple[MaskLayer, ...], rows: Cut, columns: Cut) -> _Shot:
-    height, width = image.shape[:2]
-    planes = torch.from_numpy(image).permute(2, 0, 1)
-    pixels = framing.cut_out(planes, rows, columns).flip(0)
+def _pixel_of(mask: NDArray[np.uint8], first: float, second: float) -> tuple[float | None, float | None]:
+    """A pixel of a class that a coarse look finds, as shares of the frame."""
+    coarse = mask[2::4, 2::4]
+    classes = np.unique(coarse[coarse != VOID])
+    if not len(classes):
+        return None, None
+    places = np.flatnonzero(coarse.ravel() == classes[int(first * len(classes))])
+    row, column = divmod(int(places[int(second * len(places))]), coarse.shape[1])
+    return (column + 0.5) / coarse.shape[1], (row + 0.5) / coarse.shape[0]
+
+
+def _masks(sample: Sample, layers: tuple[MaskLayer, ...], source_hw: tuple[int, int]) -> list[Tensor]:
+    """(1, H, W) uint8 for each layer at the image's size, VOID where the sample has none."""
     masks = []
     for i, layer in enumerate(layers):
         path = sample.masks[i] if i < len(sample.masks) else None
         if path is None:
-            masks.append(torch.full((1, rows.size, columns.size), VOID, dtype=torch.uint8))
+            masks.append(torch.full((1, *source_hw), VOID, dtype=torch.uint8))
             continue
         mask = torch.from_numpy(read_mask(path, layer))[None]
-        if mask.shape[1:] != (height, width):
-            everything = (Cut(0, mask.shape[1], height, 0), Cut(0, mask.shape[2], width, 0))
+        if mask.shape[1:] != source_hw:
+            everything = (Cut(0, mask.shape[1], source_hw[0], 0), Cut(0, mask.shape[2], source_hw[1], 0))
             mask = framing.cut_out(mask, *everything, classes=True)
-        masks.append(framing.cut_out(mask, rows, columns, classes=True))
+        masks.append(mask)
+    return masks
+
+
+def _shot(image: NDArray[np.uint8], masks: list[Tensor], rows: Cut, columns: Cut) -> _Shot:
+    planes = torch.from_numpy(image).permute(2, 0, 1)
+    pixels = framing.cut_out(planes, rows, columns).flip(0)
+    cut = [framing.cut_out(mask, rows, columns, classes=True) for mask in masks]
     matrix = framing.cut_matrix(rows, columns)
-    return _Shot(pixels, masks, matrix, framing.frame_stage((height, width), matrix))
+    return _Shot(pixels, cut, matrix, framing.frame_stage((image.shape[0], image.shape[1]), matrix))
 
 
 def _mount(shot: _Shot, config: AugmentConfig, rng: np.random.Generator) -> None:
@@ -253,11 +275,12 @@ def _boxes_have_sides(boxes: NDArray[np.float32], labels: NDArray[np.int64], sid
     return bool(np.isin(labels, list(sided.turned)).any() or np.isin(labels[large], list(sided.written)).any())
 
 
-def _mask_has_sides(mask: Tensor, sided: Sides) -> bool:
-    if not (sided.turned or sided.written):
+def _mask_is_turned(mask: Tensor, sided: Sides) -> bool:
+    """Whether a mirror would make a label wrong. A mask of signs stays right: it doesn't say what is on them."""
+    if not sided.turned:
         return False
     count = np.bincount(mask.numpy().ravel(), minlength=256)
-    return any(count[i] for i in sided.turned) or any(count[i] > READABLE_PX**2 for i in sided.written)
+    return any(count[i] for i in sided.turned)
 
 
 def _mirror(shot: _Shot, boxes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -51,7 +51,9 @@ def balanced_order(dataset: Dataset, share: float, *, seed: int, epoch: int) -> 
     factor = {c: max(1.0, float(np.sqrt(share * len(dataset) / n))) for c, n in counts.items()}
     repeats = np.array([max((factor[c] for c in classes), default=1.0) for classes in shown])
     rng = np.random.default_rng([seed, epoch, 1])
-    return list(rng.choice(len(dataset), size=len(dataset), p=repeats / repeats.sum()))
+    passed = np.floor(np.cumsum(repeats[order]) * len(dataset) / repeats.sum() + rng.random() - 1e-9)
+    times = np.diff(passed, prepend=0.0).astype(np.int64)
+    return list(rng.permutation(np.repeat(order, times)))
 
 
 def _shown(dataset: Dataset, index: int) -> set[int]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edgetl.heads import kinds_of, network_of
-from edgetl.models.backbone import WeightSource, build_backbone
+from edgetl.heads import build_network, kinds_of
+from edgetl.models.backbone import WeightSource
 from edgetl.models.network import Network
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import Head, Preprocess, Reliability
@@ -103,8 +103,8 @@ def load_network(path: Path) -> tuple[Network, ModelCard]:
 def network_from(checkpoint: Checkpoint, path: Path) -> Network:
     """A network with a checkpoint's weights, in eval mode; `path` is for messages."""
     card = checkpoint.card
-    backbone = build_backbone(card.backbone, "none", fold=card.folded)
-    model = network_of(backbone, kinds_of(card.heads))
+    kinds = kinds_of(card.heads, backbone=card.backbone)
+    model = build_network(card.backbone, "none", kinds, fold=card.folded).network
     try:
         model.load_state_dict(checkpoint.model)
     except (RuntimeError, TypeError, AttributeError) as error:

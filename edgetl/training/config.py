@@ -72,6 +72,12 @@ class TuneConfig(Frozen, frozen=True, kw_only=True):
             raise ValueError("the recipe `surgical` and the strides of its blocks go together")
         if self.recipe == "probe" and not self.probe_epochs:
             raise ValueError("the recipe `probe` needs at least one probe epoch")
+        if self.recipe in {"probe", "surgical"} and self.weights == "none" and not self.start:
+            raise ValueError(
+                f"the recipe `{self.recipe}` keeps pretrained layers as they are, random ones teach nothing"
+            )
+        if self.recipe == "probe" and self.start:
+            raise ValueError("the recipe `probe` trains new heads, a checkpoint to start from has its own")
 
     @property
     def probes(self) -> bool:

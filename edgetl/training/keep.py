@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,11 @@ class Keeper:
     def validate(self, state: Mapping[str, Tensor], phase: str) -> Evaluation:
         """The metric of these weights, kept as the best where they are."""
         found = self.score(state)
+        if not math.isfinite(found.value):
+            raise InputError(
+                f"{self._frames.dataset.name}: nothing in its {len(self._frames)} images can be scored",
+                remedy="give validation images with labels, or more of them with --val-images",
+            )
         if found.value > self.at.best:
             self.keep(state, found, "probe" if phase == "probe" else f"epoch {self.at.epoch}")
         heads = {f"val_{name}": value for name, value in found.values.items()}

@@ -39,7 +39,7 @@ class Balance:
             return next(iter(losses.values()))
         for name, loss in losses.items():
             value = float(loss.detach())
-            if math.isfinite(value):
+            if math.isfinite(value) and value > 0:  # exactly 0: the batch has no labels for this head
                 self.means[name] = BALANCE_MEMORY * self.means.get(name, value) + (1 - BALANCE_MEMORY) * value
         return torch.stack([loss / max(self.means.get(name, 1.0), 1e-4) for name, loss in losses.items()]).sum()
 

@@ -12,7 +12,7 @@ from edgetl.heads import Kind
 from edgetl.models.network import Network
 from edgetl.models.normalise import Normalise
 from edgetl.training.augment import View
-from edgetl.training.batches import collate
+from edgetl.training.batches import Batch, collate
 from edgetl.training.learn import head_losses
 
 SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
@@ -40,12 +40,18 @@ def fitting_batch(
         model.zero_grad(set_to_none=True)
         gc.collect()
         try:
-            step = collate([blank] * batch, kinds, ("",) * batch)
-            losses, _ = head_losses(model(normalise(step.frames)), step.targets, kinds)
-            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+            _blank_step(model, kinds, normalise, collate([blank] * batch, kinds, ("",) * batch))
         except (RuntimeError, MemoryError) as error:
             if out_of_memory(error):
                 continue
             raise
         return batch
     return 0
+
+
+def _blank_step(model: Network, kinds: Sequence[Kind], normalise: Normalise, batch: Batch) -> None:
+    """Forward and backward; all that it holds is free again when it returns or raises."""
+    device = next(model.parameters()).device
+    targets = {name: tuple(t.to(device) for t in each) for name, each in batch.targets.items()}
+    losses, _ = head_losses(model(normalise(batch.frames.to(device))), targets, kinds)
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgetl.models.backbone import STRIDES
+from edgetl.models.detr import DetrNetwork
 from edgetl.models.network import Network
 from edgetl.training.config import TuneConfig
 
@@ -25,8 +26,9 @@ LEVELS = 8
 def parameter_groups(model: Network, config: TuneConfig, *, transfer: bool) -> list[dict[str, Any]]:
     """Parameter groups with a `base_lr`: the head's rate, and rates falling towards the input for a
     pretrained backbone. Without transfer every parameter learns at the head's rate. Biases and norms are
-    not decayed.
+    not decayed. A network may learn at a share of all these rates.
     """
+    share = model.rate_share if isinstance(model, DetrNetwork) else 1.0
     rated = [(p, config.head_lr) for m in model.new_parts() for p in m.parameters()]
     backbone = list(model.backbone.parameters())
     for i, parameter in enumerate(backbone):
@@ -37,7 +39,7 @@ def parameter_groups(model: Network, config: TuneConfig, *, transfer: bool) -> l
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter, rate in rated:
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((rate, decay), []).append(parameter)
+        groups.setdefault((rate * share, decay), []).append(parameter)
     return [
         {"params": members, "lr": rate, "base_lr": rate, "weight_decay": decay}
         for (rate, decay), members in groups.items()
@@ -86,7 +88,7 @@ def blocks_of(backbone: nn.Module) -> dict[int, list[nn.Parameter]]:
         p.requires_grad_(True)
     blocks: dict[int, list[nn.Parameter]] = {}
     known: set[int] = set()
-    features = backbone(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE))
+    features = backbone(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE, device=parameters[0].device))
     for stride, feature in zip(STRIDES, features, strict=True):
         grads = torch.autograd.grad(feature.sum(), parameters, retain_graph=True, allow_unused=True)
         found = [i for i, g in enumerate(grads) if g is not None and i not in known]

@@ -9,8 +9,10 @@ import msgspec
 import torch
 
 from edgetl.data import Dataset
-from edgetl.heads import Kind, heads_for, kinds_of, network_of
-from edgetl.models.backbone import build_backbone
+from edgetl.data.histograms import mask_counts
+from edgetl.heads import Kind, build_network, heads_for, kinds_of
+from edgetl.heads.segment import Segment
+from edgetl.models.detr import is_detr
 from edgetl.models.network import Network
 from edgetl.training.checkpoint import ModelCard, load_checkpoint, network_from
 from edgetl.training.config import TuneConfig
@@ -20,31 +22,42 @@ from edgetl_runtime.spec import Head, Preprocess
 
 def first_model(train: Dataset, config: TuneConfig, data_root: str) -> tuple[ModelCard, Network, tuple[Kind, ...]]:
     """The network that a run starts from, in eval mode, its card, and what its heads are."""
+    backbone = load_checkpoint(Path(config.start)).card.backbone if config.start else config.backbone
+    _check_recipe(backbone, config)
     heads = heads_for(
         train,
         config.tasks,
         layers=config.layers,
         max_detections=config.max_detections,
         mask_stride=config.mask_stride,
+        backbone=backbone,
     )
-    kinds = kinds_of(heads, train)
+    kinds = kinds_of(heads, train, backbone=backbone)
     if config.start:
         card, model = _from_checkpoint(Path(config.start), heads, config)
     else:
         card, model = _from_weights(heads, kinds, config)
+    for kind in kinds:
+        if isinstance(kind, Segment):
+            kind.weigh(mask_counts(train, kind.layer).per_class(train.layers[kind.layer]).sum(axis=0))
     card = dataclasses.replace(card, data=train.name, data_root=data_root, data_sha256=train.fingerprint())
-    _try_size(model, config)
+    _try_size(model, card.backbone, config)
     return card, model, kinds
 
 
-def load_teacher(path: Path, heads: tuple[Head, ...], preprocess: Preprocess) -> Network:
+def load_teacher(path: Path, student: ModelCard) -> Network:
     """A network to imitate, frozen. Raises InputError where it speaks of other things or sees frames otherwise."""
     checkpoint = load_checkpoint(path)
-    theirs = checkpoint.card
+    theirs, heads, preprocess = checkpoint.card, student.heads, student.preprocess
     if _meanings(theirs.heads) != _meanings(heads):
         raise InputError(
             f"the teacher {path} has the heads {_named(theirs.heads)}, the student {_named(heads)}",
             remedy="give a teacher of the same tasks and classes",
+        )
+    if is_detr(theirs.backbone) != is_detr(student.backbone):
+        raise InputError(
+            f"the teacher {path} is {theirs.backbone}, which finds boxes in another way than {student.backbone}",
+            remedy="give a teacher of the student's family",
         )
     if (theirs.preprocess.mean, theirs.preprocess.std) != (preprocess.mean, preprocess.std):
         raise InputError(
@@ -69,27 +82,36 @@ def _from_checkpoint(path: Path, heads: tuple[Head, ...], config: TuneConfig) ->
 
 
 def _from_weights(heads: tuple[Head, ...], kinds: tuple[Kind, ...], config: TuneConfig) -> tuple[ModelCard, Network]:
-    backbone = build_backbone(
+    built = build_network(
         config.backbone,
         config.weights,
+        kinds,
         fold=config.weights != "none",
         use=config.use,
         allow_license=config.allow_license,
     )
     preprocess = Preprocess(
-        size_hw=config.size_hw, mean=backbone.input_range.mean, std=backbone.input_range.std, channel_order="rgb"
+        size_hw=config.size_hw, mean=built.input_range.mean, std=built.input_range.std, channel_order="rgb"
     )
     card = ModelCard(
         heads=heads,
         backbone=config.backbone,
         preprocess=preprocess,
-        weights=backbone.weights,
+        weights=built.weights,
         data="",
         data_root="",
         data_sha256="",
-        folded=backbone.folded,
+        folded=built.folded,
     )
-    return card, network_of(backbone, kinds).eval()
+    return card, built.network
+
+
+def _check_recipe(backbone: str, config: TuneConfig) -> None:
+    if is_detr(backbone) and config.recipe in {"probe", "surgical"}:
+        raise InputError(
+            f"the recipe {config.recipe} needs a backbone of timm's, {backbone} can only be fine-tuned whole",
+            remedy="give --recipe full",
+        )
 
 
 def _meanings(heads: tuple[Head, ...]) -> list[tuple[type, str, tuple[str, ...]]]:
@@ -100,7 +122,7 @@ def _named(heads: tuple[Head, ...]) -> str:
     return "; ".join(f"{h.name}: {', '.join(h.labels)}" for h in heads)
 
 
-def _try_size(model: Network, config: TuneConfig) -> None:
+def _try_size(model: Network, backbone: str, config: TuneConfig) -> None:
     """Raise InputError where the network can't take frames of the size asked for."""
     for name, (height, width) in (("--size", config.size_hw), ("--crop", config.crop_hw)):
         try:
@@ -109,5 +131,5 @@ def _try_size(model: Network, config: TuneConfig) -> None:
         except RuntimeError as error:
             reason = str(error).splitlines()[0][:100]
             raise InputError(
-                f"{config.backbone} can't take frames of {width}x{height} ({reason})", remedy=f"give a larger {name}"
+                f"{backbone} can't take frames of {width}x{height} ({reason})", remedy=f"give a larger {name}"
             ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 
 from edgetl.data import Dataset
 from edgetl.metrics.predict import Frames, scored_kinds
+from edgetl.models.detr import DetrNetwork
 from edgetl.models.normalise import Normalise
 from edgetl.training.augment import AugmentConfig
 from edgetl.training.batches import Batch, augmented_batches
@@ -99,10 +102,11 @@ class _Run:
         self.model = model.to(device=self.team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.teacher = None
         if config.teacher:
-            teacher = load_teacher(Path(config.teacher), self.card.heads, self.card.preprocess)
+            teacher = load_teacher(Path(config.teacher), self.card)
             self.teacher = teacher.to(self.team.device)
         self.normalise = Normalise(self.card.preprocess).to(self.team.device)
-        if self.transfer:
+        self.of_queries = isinstance(model, DetrNetwork)
+        if self.transfer and not self.of_queries:  # which is pretrained whole, and was published to be tuned whole
             self._freeze()
         groups = parameter_groups(self.model, config, transfer=self.transfer)
         self.optimiser = torch.optim.AdamW(groups, foreach=True)
@@ -133,7 +137,10 @@ class _Run:
         """Probe, then fine-tune, then average, then fit what scores mean."""
         config, at = self.config, self.at
         if config.probes and config.weights != "none" and not config.start and not at.probed and self.keeper:
-            self._probe(interrupt, self.keeper)
+            if self.of_queries:
+                sys.stderr.write(f"tune         {self.card.backbone} has nothing to probe: it is fine-tuned whole\n")
+            else:
+                self._probe(interrupt, self.keeper)
         at.probed = True
         at.best = self.team.agreed(at.best)
         learning = self.team.wrapped(self.model)
@@ -147,6 +154,7 @@ class _Run:
                 except (RuntimeError, MemoryError) as error:
                     if not out_of_memory(error):
                         raise
+                    traceback.clear_frames(error.__traceback__)  # they hold what the failed step had in memory
                     raise self._too_large() from error
         metric = self._finish(self.keeper) if self.keeper else ""
         at.best, metric = self.team.agreed((at.best, metric))
@@ -208,13 +216,17 @@ class _Run:
         figures: dict[str, float] = {}
         for batch in self._batches():
             set_rate(self.optimiser, rate_at(at.step, steps, warmup=min(60, steps // 10 + 1)))
+            # For dropout: every step its own chance, the same in a resumed run and another in each process.
+            torch.manual_seed((config.seed * 1_000_003 + at.step * self.team.size + self.team.rank) % 2**63)
             x = self.normalise(batch.frames).contiguous(memory_format=torch.channels_last)
             teacher = None
             if self.teacher is not None:
                 with torch.no_grad():
                     teacher = self.teacher(x)
+            # Of what it shall find such a network makes part of its queries.
+            outputs = learning(x, batch.targets) if self.of_queries else learning(x)
             losses, figures = head_losses(
-                learning(x), batch.targets, self.kinds, teacher=teacher, imitation=config.imitation
+                outputs, batch.targets, self.kinds, teacher=teacher, imitation=config.imitation
             )
             total = self.balance(losses)
             apply_step(total, self.optimiser, parameters, step=at.step, names=batch.names)

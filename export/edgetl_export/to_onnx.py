@@ -21,44 +21,73 @@ if TYPE_CHECKING:
 
 OPSET = 18
 """The lowest that torch.export's ONNX path writes, and one that TensorRT 10.3 and later parse."""
+EXPORTERS = ("torch.export", "TorchScript")
+"""In the order in which they are tried. The second follows one frame through the module and writes down what it did:
+more modules pass, and a branch on the frame's content is lost, which only parity on other frames can show."""
 
 
 def to_onnx(
     module: nn.Module, example: Tensor, path: Path, *, input_name: str, output_names: Sequence[str]
 ) -> tuple[TensorSpec, ...]:
-    """Export `module` (in eval mode) and return the specs of its outputs.
+    """Export `module` (in eval mode) and return the specs of its outputs; see exporter_of.
 
-    Raises GateFailed when the exporter refuses, or writes shapes other than the module's own.
+    Raises GateFailed when no exporter writes a graph of the module's own output shapes.
     """
     import torch
 
     with torch.inference_mode():
         expected = [tuple(o.shape) for o in module(example)]
+    reasons = []
+    for exporter in EXPORTERS:
+        try:
+            _write(module, example, path, exporter, input_name=input_name, output_names=output_names)
+            model = load_model(path)
+        except Exception as error:
+            reasons.append(f"{exporter} could not write ONNX: {_reason(error)}")
+            continue
+        prune(model)
+        specs = tuple(tensor_spec(o) for o in model.graph.output)
+        found = [s.shape for s in specs]
+        if found == expected:
+            del model.metadata_props[:]
+            model.producer_name = exporter
+            save_model(model, path)
+            return specs
+        reasons.append(f"{exporter}: the exported graph has output shapes {found}, the torch module {expected}")
+    path.unlink(missing_ok=True)
+    raise GateFailed("; ".join(reasons))
+
+
+def exporter_of(path: Path) -> str:
+    """Which of EXPORTERS wrote a graph."""
+    return str(onnx.load(str(path), load_external_data=False).producer_name)
+
+
+def _write(
+    module: nn.Module, example: Tensor, path: Path, exporter: str, *, input_name: str, output_names: Sequence[str]
+) -> None:
+    import torch
+
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet("torch.onnx", "onnxscript"):
         warnings.simplefilter("ignore")
-        try:
-            torch.onnx.export(
-                module,
-                (example,),
-                str(path),
-                input_names=[input_name],
-                output_names=list(output_names),
-                opset_version=OPSET,
-                dynamo=True,
-                external_data=False,
-            )
-        except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise GateFailed(f"torch.export could not write ONNX: {reason}") from error
-    model = load_model(path)
-    prune(model)
-    specs = tuple(tensor_spec(o) for o in model.graph.output)
-    found = [s.shape for s in specs]
-    if found != expected:
-        raise GateFailed(f"the exported graph has output shapes {found}, the torch module {expected}")
-    del model.metadata_props[:]
-    save_model(model, path)
-    return specs
+        torch.onnx.export(
+            module,
+            (example,),
+            str(path),
+            input_names=[input_name],
+            output_names=list(output_names),
+            opset_version=OPSET,
+            dynamo=exporter == "torch.export",
+            external_data=False,
+        )
+
+
+def _reason(error: Exception) -> str:
+    """What torch says was the matter, in one line: its exporter puts that below its own advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "## Exception summary" in lines[:-1]:
+        return lines[lines.index("## Exception summary") + 1][:240]
+    return lines[0] if lines else type(error).__name__
 
 
 @contextlib.contextmanager

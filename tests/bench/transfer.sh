@@ -9,8 +9,8 @@ edgetl=${EDGETL:-.venv/bin/edgetl}
 mkdir -p "$out"
 
 camvid() {
-    "$edgetl" tune "$data/camvid" --task segment --size 480x384 --crop 448x320 --zoom 0.7,1.8 --epochs 30 \
-        --probe-epochs 3 --head-lr 2e-3 --backbone-lr 1e-3 --val-every 3 --val-images 101 \
+    "$edgetl" tune "$data/camvid" --task segment --size 480x384 --crop 448x320 --zoom 0.7,1.8 --epochs 40 \
+        --probe-epochs 3 --head-lr 2e-3 --backbone-lr 1e-3 --val-every 5 --val-images 101 \
         --out "$out/camvid" --json >"$out/camvid-tune.json"
     "$edgetl" evaluate "$out/camvid" "$data/camvid" --split test --json >"$out/camvid-test.json"
 }

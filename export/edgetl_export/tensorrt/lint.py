@@ -11,6 +11,10 @@ from edgetl_export.tensorrt.protocol import Finding, OpUse
 from edgetl_runtime.spec import Check
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+GRID_SAMPLE = (
+    "TensorRT builds GridSample, and some versions then give wrong numbers without a word (its issues 4646 and 4813, "
+    "seen with 10.13 to 11.1): compare what the engine gives on the device with the bundle's golden samples."
+)
 SCOPE_KEYS = ("pkg.torch.onnx.name_scopes", "namespace")
 
 
@@ -86,6 +90,10 @@ def lint(graph: Graph, *, opset_ceiling: int) -> Iterator[Finding]:
     frames = {t.name for t in graph.model.graph.input if t.type.tensor_type.elem_type == _uint8()}
     for node in graph.nodes:
         yield from _lint_node(graph, node, frames)
+    sampler = next((n for n in graph.nodes if n.op_type == "GridSample"), None)
+    if sampler is not None:  # once: there are several in every layer of a decoder
+        where = {"op": sampler.op_type, "node": sampler.name, "module": module_of(sampler)}
+        yield Finding(Check(code="grid-sample", advice=GRID_SAMPLE, **where), fatal=False)
 
 
 def _lint_node(graph: Graph, node: Any, frames: set[str]) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -85,11 +86,11 @@ def test_temperature_changes_scores_and_nothing_else() -> None:
     plain = decode_maps(raw, 5)
     boxes, scores, classes = Detect(HEAD).decode(raw)
     assert torch.equal(boxes, plain[0]) and torch.equal(scores, plain[1]) and torch.equal(classes, plain[2])
-    import msgspec
-
     warm = Detect(msgspec.structs.replace(HEAD, temperature=2.0)).decode(raw)
     assert torch.equal(warm[0], boxes) and torch.equal(warm[2], classes)
-    torch.testing.assert_close(torch.logit(warm[1]), torch.logit(scores) / 2, rtol=1e-4, atol=1e-4)
+    real = scores > 1e-9  # fewer than five peaks are filled up
+    assert real.sum() > 5
+    torch.testing.assert_close(torch.logit(warm[1])[real], torch.logit(scores)[real] / 2, rtol=1e-4, atol=1e-4)
 
 
 def outputs(boxes: list[list[float]], scores: list[float], classes: list[int]) -> dict[str, np.ndarray]:
