@@ -30,7 +30,7 @@ def judge(before: Evidence, after: Evidence, *, metric: str, max_loss: float = M
     """Accept what keeps the old domain's metric and is estimated to be no worse on the new one."""
     change = 100 * (after.value - before.value)
     kept = f"{metric} on the original validation images {100 * before.value:.1f} -> {100 * after.value:.1f}"
-    if change < -100 * max_loss:
+    if not change >= -100 * max_loss:  # so that no number at all is refused too
         return Verdict(False, f"refused: {kept}, more than the {100 * max_loss:.1f} points that may be lost")
     if before.estimate is None or after.estimate is None:
         return Verdict(True, f"accepted: {kept}; the new domain can't be judged without labels for this head")

@@ -42,6 +42,7 @@ def matched_histograms(image: NDArray[np.uint8], style: NDArray[np.uint8], share
             np.cumsum(np.bincount(x[..., channel].ravel(), minlength=256)) / (x.shape[0] * x.shape[1])
             for x in (image, style)
         )
-        target = np.interp(own, other, levels)
+        # The first level that as many pixels of the style reach: interpolation would make the brightest white.
+        target = np.searchsorted(other, own - 1e-9).clip(max=255)
         tables[0, :, channel] = np.clip(levels + share * (target - levels), 0, 255).round()
     return np.asarray(cv2.LUT(image, tables), np.uint8)

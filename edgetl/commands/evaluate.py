@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgetl.commands.arguments import add_dataset_arguments, count, say
+from edgetl.commands.arguments import add_dataset_arguments, count, say, share_cores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, object]:
     """Evaluate, and print the metrics by class."""
+    share_cores()
     from edgetl.data import read_dataset
     from edgetl.metrics.detection import Scoring, parse_merge
     from edgetl.metrics.predict import Frames, evaluate

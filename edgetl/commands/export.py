@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgetl.commands.arguments import count, points, say
+from edgetl.commands.arguments import count, points, say, share_cores
 
 TARGETS = ("cpu", "rtx", "orin-nano", "orin-nx", "agx-orin", "thor", "drive-orin", "drive-thor")
 
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, object]:
     """Export, and say what was chosen."""
+    share_cores()
     import time
 
     from edgetl.exporting import export_checkpoint

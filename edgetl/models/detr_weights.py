@@ -21,6 +21,7 @@ from edgetl_runtime.errors import InputError
 
 OF_CLASSES = ("class_embed.", "enc_score_head.", "denoising_class_embed.")
 """Parts with one row for each class: they differ from dataset to dataset."""
+TWICE = ("class_embed.", "bbox_embed.")
 COUNTERS = ("num_batches_tracked",)
 """Frozen norms have none."""
 CONFIG = "config.json"
@@ -40,7 +41,7 @@ def build_detr(
         network = network_from_model(fresh_model(name, len(labels)))
         return network, WeightSource("none (random)", hashlib.sha256(b"").hexdigest(), "none")
     file, config, source = _found(name, weights, use=use, allow_license=allow_license)
-    state = read_state(file)
+    state = _named_once(read_state(file))
     spoiled = [k for k, v in state.items() if not v.isfinite().all()]
     if spoiled:
         raise InputError(
@@ -69,9 +70,19 @@ def _found(name: str, weights: str, *, use: Use, allow_license: bool) -> tuple[P
         source = WeightSource(f"{path.name}/{held[0].name}", sha256_of(held[0]), NOT_STATED)
         return held[0], path / CONFIG if (path / CONFIG).is_file() else None, source
     if not path.is_file():
-        what = "no registry package carries weights for" if weights == "package" else f"--weights {weights}: not for"
-        raise InputError(f"{what} {name}", remedy=f"give `hub`, or {OFFLINE.removeprefix('give ')}")
+        package = weights == "package"
+        what = f"no registry package carries weights for {name}" if package else f"--weights {weights}: no such file"
+        raise InputError(what, remedy=f"give `hub`, or {OFFLINE.removeprefix('give ')}")
     return path, None, WeightSource(path.name, sha256_of(path), NOT_STATED)
+
+
+def _named_once(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same, the decoder's last layers only under the name of the module that uses them.
+
+    transformers has them twice, and can't tell that two are one where both are of another shape than the model's.
+    """
+    inner = {f"model.decoder.{k}": v for k, v in state.items() if k.startswith(TWICE)}
+    return inner | {k: v for k, v in state.items() if not k.startswith(TWICE)}
 
 
 def _loaded(name: str, classes: int, state: Mapping[str, Tensor], *, source: str) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -41,7 +42,7 @@ def first_model(train: Dataset, config: TuneConfig, data_root: str) -> tuple[Mod
         if isinstance(kind, Segment):
             kind.weigh(mask_counts(train, kind.layer).per_class(train.layers[kind.layer]).sum(axis=0))
     card = dataclasses.replace(card, data=train.name, data_root=data_root, data_sha256=train.fingerprint())
-    _try_size(model, card.backbone, config)
+    _try_size(model, kinds, card.backbone, config)
     return card, model, kinds
 
 
@@ -122,12 +123,14 @@ def _named(heads: tuple[Head, ...]) -> str:
     return "; ".join(f"{h.name}: {', '.join(h.labels)}" for h in heads)
 
 
-def _try_size(model: Network, backbone: str, config: TuneConfig) -> None:
-    """Raise InputError where the network can't take frames of the size asked for."""
+def _try_size(model: Network, kinds: Sequence[Kind], backbone: str, config: TuneConfig) -> None:
+    """Raise InputError where the network or its decoding can't take frames of the size asked for."""
     for name, (height, width) in (("--size", config.size_hw), ("--crop", config.crop_hw)):
         try:
             with torch.inference_mode():
-                model(torch.zeros(1, 3, height, width))
+                raw = model(torch.zeros(1, 3, height, width)).heads
+                for kind in kinds if name == "--size" else ():
+                    kind.decode(raw[kind.head.name])
         except RuntimeError as error:
             reason = str(error).splitlines()[0][:100]
             raise InputError(

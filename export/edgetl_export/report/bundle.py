@@ -210,7 +210,7 @@ def _reliability(manifest: Manifest) -> list[Section]:
     """How often a score is right, before and after the temperature, head by head."""
     blocks: list[LineChart] = []
     for name, found in manifest.reliability.items():
-        series = [Series("a score that means what it says", [0.0, 1.0], [0.0, 1.0])]
+        series = [Series("ideal", [0.0, 1.0], [0.0, 1.0])]
         for label, bins in (("as trained", found.before), ("as shipped", found.after)):
             if bins and not (label == "as shipped" and found.after == found.before):
                 series.append(Series(label, [b[0] for b in bins], [b[1] for b in bins]))

@@ -1,10 +1,60 @@
-"""Boxes matched to labelled ones: overlaps that are known, and who gets which."""
+"""Boxes matched to labelled ones: overlaps that are known, and who gets which, against plain loops."""
 
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgetl.metrics.matching import box_iou, match
+
+
+def plain_iou(a: list[float], b: list[float]) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    inner = max(width, 0) * max(height, 0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inner
+    return inner / union if union else 0.0
+
+
+def plain_match(boxes: list, classes: list, truth: list, labels: list, ignore: list, iou: float) -> list[int]:
+    taken: set[int] = set()
+    flags = []
+    for box, c in zip(boxes, classes, strict=True):
+        best, place = 0.0, -1
+        on_ignored = False
+        for j, (t, label, skip) in enumerate(zip(truth, labels, ignore, strict=True)):
+            overlap = plain_iou(box, t)
+            if label != c or overlap < iou:
+                continue
+            if skip:
+                on_ignored = True
+            elif j not in taken and overlap > best:
+                best, place = overlap, j
+        if place >= 0:
+            taken.add(place)
+            flags.append(1)
+        else:
+            flags.append(-1 if on_ignored else 0)
+    return flags
+
+
+def drawn(rng: np.random.Generator, count: int) -> np.ndarray:
+    low = rng.integers(0, 6, (count, 2))
+    return np.concatenate([low, low + rng.integers(1, 6, (count, 2))], axis=1).astype(np.float32)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.integers(0, 100_000), st.integers(0, 9), st.integers(0, 7), st.sampled_from([0.3, 0.5, 0.75]))
+def test_matching_equals_a_plain_loop(seed: int, found: int, wanted: int, iou: float) -> None:
+    rng = np.random.default_rng(seed)
+    boxes, truth = drawn(rng, found), drawn(rng, wanted)
+    classes, labels = rng.integers(0, 2, found), rng.integers(0, 2, wanted)
+    ignore = rng.random(wanted) < 0.3
+    flags = match(boxes, classes, truth, labels, ignore, iou=iou)
+    lists = [x.tolist() for x in (boxes, classes, truth, labels, ignore)]
+    assert flags.tolist() == plain_match(*lists, iou)
+    expected = np.array([[plain_iou(a, b) for b in lists[2]] for a in lists[0]]).reshape(found, wanted)
+    np.testing.assert_allclose(box_iou(boxes, truth), expected, atol=1e-9)
 
 
 def test_iou_of_known_boxes() -> None:

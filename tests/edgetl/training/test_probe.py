@@ -103,7 +103,7 @@ def test_what_after_each_raises_ends_it(scenes: Path, tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         probe(network, kinds, data, PREPROCESS, CONFIG, after_each=stop, on_epoch=lambda row: None)
-    assert not [p for p in (tmp_path / "cache" / "maps").iterdir()], "half of the features are no features"
+    assert not list((tmp_path / "cache" / "maps").iterdir()), "half of the features are no features"
     assert len(run(network, kinds, data, CONFIG)) == 2
 
 

@@ -72,7 +72,7 @@ def test_a_checkpoint_of_other_classes_is_refused(data: Dataset, saved: Path) ->
 
 def test_a_teacher_is_frozen_and_fits(data: Dataset, saved: Path) -> None:
     card, _, _ = first_model(data, BOTH, "")
-    teacher = load_teacher(saved, card.heads, card.preprocess)
+    teacher = load_teacher(saved, card)
     assert isinstance(teacher, Network) and not teacher.training
     assert not any(p.requires_grad for p in teacher.parameters())
 
@@ -81,14 +81,14 @@ def test_a_teacher_of_other_classes_is_refused(data: Dataset, saved: Path) -> No
     other = dataclasses.replace(data, classes=("car", "tram"))
     card, _, _ = first_model(other, BOTH, "")
     with pytest.raises(InputError, match=r"the teacher .*old\.pt has the heads detect: car, person.*car, tram"):
-        load_teacher(saved, card.heads, card.preprocess)
+        load_teacher(saved, card)
 
 
 def test_a_teacher_with_other_eyes_is_refused(data: Dataset, saved: Path) -> None:
     card, _, _ = first_model(data, BOTH, "")
     lite = msgspec.structs.replace(card.preprocess, mean=(127.0,) * 3, std=(128.0,) * 3)
     with pytest.raises(InputError, match=r"wants frames normalised by mean .* the student by \(127\.0"):
-        load_teacher(saved, card.heads, lite)
+        load_teacher(saved, dataclasses.replace(card, preprocess=lite))
 
 
 @pytest.mark.parametrize(("size", "crop", "says"), [((64, 64), (64, 64), "--size"), ((128, 128), (64, 64), "--crop")])

@@ -1,0 +1,149 @@
+"""The whole adaptation on drawn frames: the old checkpoint stays, the gate decides, the new one can be loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from edgetl.adapt import adapt as adapt_module
+from edgetl.adapt.adapt import AdaptConfig, Adapted, adapt
+from edgetl.adapt.gate import Evidence, Verdict
+from edgetl.data import Dataset, Sample, read_dataset, read_image
+from edgetl.training.checkpoint import load_checkpoint, load_network
+from edgetl.training.config import TuneConfig
+from edgetl.training.tune import tune
+from edgetl_runtime.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CONFIG = AdaptConfig(rounds=1, batch=2, val_images=4)
+
+
+def darkened(data: Dataset, folder: Path) -> Dataset:
+    """The same frames at night, without labels."""
+    empty = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+    samples = []
+    for i, sample in enumerate(data.samples):
+        cv2.imwrite(str(folder / f"{i}.png"), read_image(sample.image) // 4 + 5)
+        samples.append(Sample(folder / f"{i}.png", *empty, f"n{i}"))
+    return Dataset("night", (), tuple(samples))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, scenes: Path, signs: Path) -> dict[str, Path]:
+    """A run on scenes and one on signs, from random weights: what matters here is what is done with them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    made = {}
+    for name, root, tasks in (("scenes", scenes, ("detect", "segment")), ("signs", signs, ("classify",))):
+        out = tmp_path_factory.mktemp("adapt") / name
+        out.mkdir()
+        config = TuneConfig(
+            tasks=tasks,  # type: ignore[arg-type]
+            backbone="resnet18",
+            weights="none",
+            size_hw=(64, 96),
+            crop_hw=(64, 96),
+            epochs=1,
+            batch=2,
+        )
+        tune(read_dataset(root, "train"), read_dataset(root, "val"), out, config, data_root=str(root))
+        made[name] = out
+    torch.set_num_threads(before)
+    return made
+
+
+def start(root: Path, run: Path, out: Path, config: AdaptConfig = CONFIG) -> Adapted:
+    out.mkdir()
+    (out.parent / "night").mkdir(exist_ok=True)
+    unlabelled = darkened(read_dataset(root, "train"), out.parent / "night")
+    return adapt(run, unlabelled, read_dataset(root, "train"), read_dataset(root, "val"), out, config)
+
+
+def decide(monkeypatch: pytest.MonkeyPatch, *verdicts: bool) -> None:
+    """The gate's answers, one for each network after the old one."""
+    answers = iter(verdicts)
+
+    def judged(before: Evidence, after: Evidence, **more: object) -> Verdict:
+        return Verdict(next(answers), "as told")
+
+    monkeypatch.setattr(adapt_module, "judge", judged)
+
+
+@pytest.mark.parametrize("which", ["scenes", "signs"])
+def test_a_round_is_accepted_and_can_be_loaded(
+    request: pytest.FixtureRequest, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    old = (runs[which] / "best.pt").read_bytes()
+    decide(monkeypatch, False, True)
+    found = start(request.getfixturevalue(which), runs[which], tmp_path / "out")
+    assert found.checkpoint == tmp_path / "out" / "best.pt"
+    assert [s.name for s in found.stages] == ["as it was", "statistics re-estimated", "self-training, round 1"]
+    assert found.metric == {"scenes": "mean", "signs": "accuracy"}[which]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["best.pt"], "scratch is left"
+    network, card = load_network(found.checkpoint)
+    before = load_checkpoint(runs[which]).model
+    after = network.state_dict()
+    assert any(not torch.equal(v, before[k]) for k, v in after.items() if k.startswith("backbone."))
+    assert card.history[-1].startswith("adapted to night") and card.history[-1].endswith("self-training, round 1")
+    assert card.value == found.stages[2].evidence.value
+    assert all(torch.isfinite(v).all() for v in after.values())
+    assert (runs[which] / "best.pt").read_bytes() == old
+
+
+def test_the_statistics_alone_are_accepted_and_can_be_loaded(
+    runs: dict[str, Path], scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Norms of a network that was never folded must hold the correction: a checkpoint has no place for new biases."""
+    decide(monkeypatch, True)
+    estimates = iter([1.0, 2.0])
+    monkeypatch.setattr(adapt_module, "_estimate", lambda *args: next(estimates))
+    found = start(scenes, runs["scenes"], tmp_path / "out", AdaptConfig(rounds=0, batch=2, val_images=4))
+    assert found.checkpoint is not None
+    network, card = load_network(found.checkpoint)
+    assert card.history[-1].endswith("statistics re-estimated")
+    before = load_checkpoint(runs["scenes"]).model
+    changed = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed and all("running_" in k for k in changed)
+
+
+def test_a_refused_network_is_not_written(
+    runs: dict[str, Path], scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide(monkeypatch, False, False)
+    found = start(scenes, runs["scenes"], tmp_path / "out")
+    assert found.checkpoint is None and list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("estimates", "kept"),
+    [((1.0, 0.5, 2.0, 1.5), "round 1"), ((1.0, 0.5, 2.0, 2.0), "round 2"), ((1.0, 9.0, 2.0, 3.0), "re-estimated")],
+)
+def test_of_accepted_rounds_the_best_is_kept(
+    runs: dict[str, Path],
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    estimates: tuple[float, ...],
+    kept: str,
+) -> None:
+    """By the label-free estimate; the later one where they are equal."""
+    decide(monkeypatch, True, True, True)
+    numbers = iter(estimates)
+    monkeypatch.setattr(adapt_module, "_estimate", lambda *args: next(numbers))
+    found = start(scenes, runs["scenes"], tmp_path / "out", AdaptConfig(rounds=2, batch=2, val_images=4))
+    assert found.checkpoint is not None
+    assert load_checkpoint(found.checkpoint).card.history[-1].endswith(kept)
+
+
+def test_labelled_data_without_the_heads_labels_is_refused(runs: dict[str, Path], scenes: Path, tmp_path: Path) -> None:
+    train = read_dataset(scenes, "train")
+    bare = dataclasses.replace(train, samples=tuple(dataclasses.replace(s, masks=(None,)) for s in train.samples))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match=r"no labels for the head ground.*it was tuned on"):
+        adapt(runs["scenes"], train, bare, read_dataset(scenes, "val"), tmp_path / "out", CONFIG)
+    assert list((tmp_path / "out").iterdir()) == []

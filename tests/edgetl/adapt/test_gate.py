@@ -1,0 +1,49 @@
+"""The gate: every combination of what is lost at home and what is estimated abroad."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgetl.adapt.gate import MAX_LOSS, Evidence, judge
+
+CASES = [
+    # home before, home after, abroad before, abroad after, accepted
+    (0.60, 0.60, 1.0, 1.0, True),
+    (0.60, 0.61, 1.0, 1.2, True),
+    (0.60, 0.596, 1.0, 1.2, True),
+    (0.60, 0.59, 1.0, 9.0, False),
+    (0.60, 0.70, 1.0, 0.99, False),
+    (0.60, 0.59, 1.0, 0.9, False),
+    (0.60, 0.60, None, None, True),
+    (0.60, 0.60, 1.0, None, True),
+    (0.60, 0.60, None, 1.0, True),
+    (0.60, 0.50, None, None, False),
+    (0.60, float("nan"), None, None, False),
+    (0.60, float("nan"), 1.0, 2.0, False),
+]
+
+
+@pytest.mark.parametrize(("home", "home_after", "abroad", "abroad_after", "accepted"), CASES)
+def test_the_truth_table(
+    home: float, home_after: float, abroad: float | None, abroad_after: float | None, accepted: bool
+) -> None:
+    verdict = judge(Evidence(home, abroad), Evidence(home_after, abroad_after), metric="ap50")
+    assert verdict.accepted is accepted
+    assert verdict.reason.startswith("accepted: " if accepted else "refused: ")
+    assert "ap50 on the original validation images 60.0 -> " in verdict.reason
+
+
+def test_the_reasons_name_what_decided() -> None:
+    lost = judge(Evidence(0.6, 1.0), Evidence(0.5, 2.0), metric="miou")
+    assert "60.0 -> 50.0, more than the 0.5 points" in lost.reason
+    worse = judge(Evidence(0.6, 1.5), Evidence(0.6, 1.25), metric="miou")
+    assert "label-free estimate on the new domain 1.5 -> 1.25" in worse.reason
+    blind = judge(Evidence(0.6, None), Evidence(0.6, None), metric="miou")
+    assert "can't be judged without labels" in blind.reason
+
+
+@pytest.mark.parametrize(("max_loss", "accepted"), [(0.0, False), (0.02, True), (0.05, True), (0.019, False)])
+def test_what_may_be_lost_can_be_set(max_loss: float, accepted: bool) -> None:
+    found = judge(Evidence(0.5, None), Evidence(0.4801, None), metric="ap50", max_loss=max_loss)
+    assert found.accepted is accepted
+    assert MAX_LOSS == 0.005
