@@ -7,9 +7,20 @@ from typing import TYPE_CHECKING
 
 from edgetl.ranking.combine import PRIOR_WEIGHT
 from edgetl.ranking.prior import SOURCE
-from edgetl_export.report.blocks import Badge, Cell, KeyFigure, KeyFigures, Note, Num, Table, Text, significant
+from edgetl_export.report.blocks import (
+    Badge,
+    Cell,
+    KeyFigure,
+    KeyFigures,
+    Note,
+    Num,
+    Point,
+    ScatterChart,
+    Table,
+    Text,
+    significant,
+)
 from edgetl_export.report.page import Report, Section
-from edgetl_export.report.scatter import Point, ScatterChart
 
 if TYPE_CHECKING:
     from edgetl.ranking.halving import Halving

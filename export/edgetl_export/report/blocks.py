@@ -101,6 +101,31 @@ class BarChart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One named place. low, high: an interval of y; highlight: the one that was chosen."""
+
+    label: str
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+    highlight: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScatterChart:
+    """Points where a small x and a large y are good, joined where none is better in both. limit: an x not to pass."""
+
+    title: str
+    x_label: str
+    y_label: str
+    points: Sequence[Point]
+    caption: str = ""
+    limit: float | None = None
+    limit_label: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """A JPEG or PNG file's bytes. alt: what it shows, for those who do not see it."""
 
@@ -165,7 +190,7 @@ class Facts:
     pairs: Sequence[tuple[str, Cell]]
 
 
-Block = Table | LineChart | BarChart | Gallery | Text | Note | KeyFigures | Facts
+Block = Table | LineChart | BarChart | ScatterChart | Gallery | Text | Note | KeyFigures | Facts
 
 
 def significant(value: float, digits: int = 3) -> str:

@@ -24,13 +24,14 @@ from edgetl_export.report.blocks import (
     LineChart,
     Note,
     Num,
+    ScatterChart,
     Table,
     Text,
     Tone,
     number,
 )
 from edgetl_export.report.charts import bar_chart, line_chart
-from edgetl_export.report.scatter import ScatterChart, scatter_chart
+from edgetl_export.report.scatter import scatter_chart
 from edgetl_runtime.errors import InputError
 
 MARKS: dict[Tone, str] = {"neutral": "", "good": "✓", "warn": "!", "bad": "✕"}
@@ -42,7 +43,7 @@ class Section:
     """A heading, a sentence under it, and blocks."""
 
     title: str
-    blocks: Sequence[Block | ScatterChart]
+    blocks: Sequence[Block]
     lead: str = ""
 
 
@@ -98,9 +99,7 @@ def _section(section: Section, index: int) -> str:
     return f'<section id="s{index}"><h2>{escape(section.title)}</h2>{lead}{blocks}</section>\n'
 
 
-def _block(block: Block | ScatterChart) -> str:
-    if isinstance(block, ScatterChart):
-        return _scatter_chart(block)
+def _block(block: Block) -> str:
     return RENDERERS[type(block)](block)
 
 
@@ -223,6 +222,7 @@ RENDERERS: dict[type, Callable[[Any], str]] = {
     Table: _table,
     LineChart: _line_chart,
     BarChart: _bar_chart,
+    ScatterChart: _scatter_chart,
     Gallery: _gallery,
     Text: _text,
     Note: _note,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
-from edgetl_export.report.blocks import number
+from edgetl_export.report.blocks import Point, ScatterChart, number
 from edgetl_export.report.charts import (
     BOTTOM,
     LABEL_GAP,
@@ -24,31 +23,6 @@ from edgetl_export.report.charts import (
 RIGHT = 40
 LABEL_CHARS = 34
 CHAR_PX = 6.6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One named place. low, high: an interval of y; highlight: the one that was chosen."""
-
-    label: str
-    x: float
-    y: float
-    low: float | None = None
-    high: float | None = None
-    highlight: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScatterChart:
-    """Points where a small x and a large y are good, joined where none is better in both. limit: an x not to pass."""
-
-    title: str
-    x_label: str
-    y_label: str
-    points: Sequence[Point]
-    caption: str = ""
-    limit: float | None = None
-    limit_label: str = ""
 
 
 def front(points: Sequence[Point]) -> list[int]:

@@ -44,7 +44,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, scenes: Path, signs: Path) ->
         out.mkdir()
         config = TuneConfig(
             tasks=tasks,  # type: ignore[arg-type]
-            backbone="resnet18",
+            backbone="tf_efficientnet_lite0",
             weights="none",
             size_hw=(64, 96),
             crop_hw=(64, 96),
@@ -121,7 +121,7 @@ def test_a_refused_network_is_not_written(
 
 @pytest.mark.parametrize(
     ("estimates", "kept"),
-    [((1.0, 0.5, 2.0, 1.5), "round 1"), ((1.0, 0.5, 2.0, 2.0), "round 2"), ((1.0, 9.0, 2.0, 3.0), "re-estimated")],
+    [((1.0, 0.5, 2.0, 1.5), "round 1"), ((1.0, 9.0, 2.0, 3.0), "re-estimated")],
 )
 def test_of_accepted_rounds_the_best_is_kept(
     runs: dict[str, Path],
@@ -131,7 +131,7 @@ def test_of_accepted_rounds_the_best_is_kept(
     estimates: tuple[float, ...],
     kept: str,
 ) -> None:
-    """By the label-free estimate; the later one where they are equal."""
+    """By the label-free estimate."""
     decide(monkeypatch, True, True, True)
     numbers = iter(estimates)
     monkeypatch.setattr(adapt_module, "_estimate", lambda *args: next(numbers))

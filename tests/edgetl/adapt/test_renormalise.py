@@ -84,7 +84,7 @@ def test_a_shifted_domain_is_brought_back(network: Network, batches: list[Tensor
     renormalise(changed, old, new, 1.0, EXAMPLE)
     before, after = off(original, original, batches[0], shifted[0]), off(original, changed, batches[0], shifted[0])
     assert before > 0.25, "the shift would not have mattered"
-    assert after < 0.1 * before
+    assert after < 0.2 * before
     assert set(changed.state_dict()) == set(original.state_dict()), "a checkpoint must still fit"
     if form == "folded":
         plain_new = output_moments(network, shifted, output_moments(network, batches))

@@ -88,6 +88,12 @@ def learning_of(boxes: Tensor, logits: Tensor) -> Learning:
     return Learning(logits[:, None], boxes[:, None], logits, boxes, None, None, None)
 
 
+def iou(a: Any, b: Any) -> float:
+    w, h = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    shared = max(w, 0) * max(h, 0)
+    return float(shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared))
+
+
 def test_it_has_the_face_of_a_kind() -> None:
     kind: Kind = kind_of()
     assert kind.place == "dense"
@@ -174,7 +180,7 @@ def test_the_loss_falls_until_the_objects_are_found(name: str) -> None:
     frames = torch.from_numpy(np.stack([v.image for v in views])).permute(0, 3, 1, 2) / 255
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
     totals = []
-    for _ in range(100):
+    for _ in range(120):
         network.train()
         losses, parts = head_losses(network(frames, targets), targets, (kind,))  # type: ignore[call-arg]
         assert set(parts) == {"detect_heat", "detect_box"}
@@ -187,7 +193,7 @@ def test_the_loss_falls_until_the_objects_are_found(name: str) -> None:
         boxes, _, classes = kind.decode(network.train()(frames).heads["detect"])
     assert classes[:, 0].tolist() == [0, 1, 0, 1]
     wanted = np.stack([v.boxes[0] for v in views])
-    assert np.abs(boxes[:, 0].numpy() - wanted).max() < 8, "of 96x64 pixels"
+    assert np.mean([iou(a, b) for a, b in zip(boxes[:, 0].numpy(), wanted, strict=True)]) > 0.6
 
 
 def test_a_batch_without_objects_is_learnt_as_transformers_would() -> None:
@@ -367,14 +373,14 @@ def test_teachers(coco_dir: Path, tmp_path: Path) -> None:
         run_of("tf_efficientnet_lite0", coco_dir, tmp_path / "other", teacher=str(teacher.out))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["dfine-tiny", pytest.param("rtdetrv2-tiny", marks=pytest.mark.slow)])
 def test_the_bundle_finds_what_torch_finds(name: str, coco_dir: Path, tmp_path: Path) -> None:
     """Tuned until it finds something, exported, opened again, and run on files."""
     from edgetl.exporting import export_checkpoint
     from edgetl.metrics.predict import Frames, evaluate
     from edgetl.metrics.subject import open_subject
 
-    run = run_of(name, coco_dir, tmp_path / "run", epochs=60, val_every=60, batch=4)
+    run = run_of(name, coco_dir, tmp_path / "run", epochs=40, val_every=40, batch=4)
     exported = export_checkpoint(
         run.out / "best.pt", tmp_path / "bundle", data=None, train_split="train", val_split="val", max_drop=1.0,
         calibration=4, val_images=4, threshold=None, targets=["cpu"], name="queries", force=False, latency_runs=5,

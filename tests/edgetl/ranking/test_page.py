@@ -11,8 +11,9 @@ from edgetl.ranking.latency import Time
 from edgetl.ranking.page import rank_page, within
 from edgetl.ranking.prior import published
 from edgetl.ranking.rank import Ranked, Skipped
+from edgetl_export.report.blocks import Point, ScatterChart
 from edgetl_export.report.page import Report, Section, render
-from edgetl_export.report.scatter import Point, ScatterChart, front, scatter_chart
+from edgetl_export.report.scatter import front, scatter_chart
 
 
 def _ranked(name: str, place: int, knn: float) -> Ranked:
