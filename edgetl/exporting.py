@@ -34,7 +34,17 @@ from edgetl_runtime.spec import Head, Provenance, SegmentHead
 PARITY_FRAMES = 8
 DOMAIN_IMAGES = 500
 FEWEST_DOMAIN_IMAGES = 20
-PACKAGES = ("torch", "timm", "onnx", "onnxruntime", "openvino", "numpy", "opencv-python", "tensorrt-rtx-cu13-libs")
+PACKAGES = (
+    "torch",
+    "timm",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "numpy",
+    "opencv-python",
+    "tensorrt-rtx-cu13-libs",
+)
 
 
 def export_checkpoint(
@@ -63,7 +73,7 @@ def export_checkpoint(
     heads = card.heads if threshold is None else tuple(_at_threshold(h, threshold) for h in card.heads)
     root = data or Path(card.data_root)
     train, val = (read_dataset(root, split) for split in (train_split, val_split))
-    kinds = kinds_of(heads, val)
+    kinds = kinds_of(heads, val, backbone=card.backbone)
     missing = [k.head for k in kinds if not k.labelled(val)]
     if missing:
         found = ", ".join((*val.classes, *val.categories, *(layer.name for layer in val.layers))) or "none"

@@ -91,7 +91,7 @@ def adapt(
     Writes out/best.pt where the gate accepts. Raises InputError where the labelled data don't fit the checkpoint.
     """
     network, card = load_network(checkpoint)
-    kinds = kinds_of(card.heads, train)
+    kinds = kinds_of(card.heads, train, backbone=card.backbone)
     missing = [k.head.name for k in kinds if not k.labelled(train)]
     if missing:
         raise InputError(
@@ -149,12 +149,14 @@ class _Judge:
     def __init__(self, card: ModelCard, val: Dataset, unlabelled: Dataset, config: AdaptConfig) -> None:
         self._card, self._val, self._unlabelled, self._config = card, val, unlabelled, config
         self._frames = Frames(val, card.preprocess, title="val images")
-        self._kinds = scored_kinds(kinds_of(card.heads, val), val)
+        self._kinds = scored_kinds(kinds_of(card.heads, val, backbone=card.backbone), val)
         self.metric = ""
 
     def stage(self, name: str, network: Network, before: Evidence | None = None) -> Stage:
         """What this network is worth, and against `before` whether it may replace it."""
-        infer = TorchInfer(network.eval(), kinds_of(self._card.heads), self._card.preprocess)
+        infer = TorchInfer(
+            network.eval(), kinds_of(self._card.heads, backbone=self._card.backbone), self._card.preprocess
+        )
         found: Evaluation = evaluate(infer, self._frames, self._kinds, title=f"judging: {name}")
         self.metric = found.metric
         subject = Subject(infer, self._card.heads, self._card.preprocess, "torch", "fp32")
@@ -165,7 +167,7 @@ class _Judge:
 
     def trust(self, network: Network) -> tuple[tuple[Head, ...], dict[str, Reliability]]:
         """Temperature and thresholds of this network, fitted anew on the validation images."""
-        kinds = kinds_of(untempered(self._card.heads), self._val)
+        kinds = kinds_of(untempered(self._card.heads), self._val, backbone=self._card.backbone)
         return fit_trust(TorchInfer(network.eval(), kinds, self._card.preprocess), self._frames, kinds)
 
 

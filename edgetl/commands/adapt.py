@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgetl.commands.arguments import count, points, prepare_run_directory, say, share_cores, size_wxh
+from edgetl.commands.arguments import (
+    count,
+    no_empty_directory,
+    points,
+    prepare_run_directory,
+    say,
+    share_cores,
+    size_wxh,
+)
 from edgetl_runtime.errors import InputError
 
 
@@ -59,7 +67,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     run_directory = args.checkpoint if args.checkpoint.is_dir() else args.checkpoint.parent
     out = args.out or run_directory.with_name(f"{run_directory.resolve().name}-adapted")
     prepare_run_directory(out, resume=False, force=args.force)
-    adapted = adapt(args.checkpoint, unlabelled, train, val, out, config)
+    with no_empty_directory(out):
+        adapted = adapt(args.checkpoint, unlabelled, train, val, out, config)
     for stage in adapted.stages:
         guess = "" if stage.evidence.estimate is None else f", estimate {stage.evidence.estimate:.3f}"
         say(f"{stage.name:<26}{adapted.metric} {100 * stage.evidence.value:.1f}{guess}; {stage.verdict.reason}")

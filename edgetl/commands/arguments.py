@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgetl_runtime.errors import InputError
@@ -72,6 +74,16 @@ def say(text: str) -> None:
     """One line for a person, on stderr; of several processes only the first one talks."""
     if first_process():
         sys.stderr.write(text + "\n")
+
+
+@contextmanager
+def no_empty_directory(out: Path) -> Iterator[None]:
+    """Remove `out` afterwards where nothing was written into it: left behind, it would be in the way next time."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it holds something
+            out.rmdir()
 
 
 def prepare_run_directory(out: Path, *, resume: bool, force: bool) -> None:

@@ -10,6 +10,7 @@ from edgetl.commands.arguments import (
     count,
     first_process,
     names,
+    no_empty_directory,
     prepare_run_directory,
     say,
     share_cores,
@@ -37,7 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", default="train", metavar="SPLIT", help="split to train on")
     parser.add_argument("--val", default="val", metavar="SPLIT", help="split to choose the best by")
     parser.add_argument("--allow-leaks", action="store_true", help="train though the splits share images or groups")
-    parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="a timm features_only network")
+    parser.add_argument(
+        "--backbone",
+        default="tf_efficientnet_lite0",
+        help="a timm features_only network, or dfine-nano, dfine-small, rtdetrv2-r18, -r34, -r50",
+    )
     parser.add_argument("--weights", default="package", help="`package`, `hub`, `none` (random) or a file")
     parser.add_argument(
         "--use", choices=["commercial", "research"], default="commercial", help="what weights must allow"
@@ -106,7 +111,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     if first_process():
         prepare_run_directory(out, resume=args.resume, force=args.force)
     say(f"tune         {len(train)} images for {', '.join(args.tasks)} -> {out}; Ctrl-C saves, --resume goes on")
-    result = tune(train, val, out, config, resume=args.resume, data_root=str(args.data.resolve()))
+    with no_empty_directory(out):
+        result = tune(train, val, out, config, resume=args.resume, data_root=str(args.data.resolve()))
     early = "; stopped early, nothing improved" if result.stopped_early else ""
     say(
         f"tune         best {result.metric} {result.value:.3f} on {val.name} in {result.seconds:.0f} s{early}: "

@@ -101,7 +101,7 @@ def _compute(
 ) -> None:
     normalise, letterbox = Normalise(preprocess), Letterbox(preprocess)
     levels: list[NDArray[np.float16]] = []
-    device = next(backbone.parameters()).device
+    device = next(backbone.parameters(), torch.empty(0)).device
     with torch.inference_mode(), Progress("features", len(dataset), unit="images") as progress:
         for index, sample in enumerate(dataset.samples):
             tensor, _ = letterbox(read_image(sample.image))

@@ -74,7 +74,7 @@ def _compute(
 ) -> dict[str, NDArray[np.float32]]:
     normalise, letterbox = Normalise(preprocess), Letterbox(preprocess)
     backbone.eval()
-    device = next(backbone.parameters()).device
+    device = next(backbone.parameters(), torch.empty(0)).device
     rows: list[list[NDArray[np.float32]]] = []
     with torch.inference_mode(), Progress(title, len(dataset), unit="images") as progress:
         for sample in dataset.samples:

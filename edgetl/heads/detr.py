@@ -29,6 +29,8 @@ INSIDE = 0.5
 """A query with this share of its box in an ignored one is neither right nor wrong ..."""
 ON_OBJECT = 0.3
 """... unless it covers an object with this intersection over union."""
+LEAST_SPREAD = 1e-2
+"""Where the scores of the queries lie nearer together than this, none of them counts fully in a comparison."""
 SURE = 0.3
 """A teacher's query with this score is imitated."""
 
@@ -125,12 +127,15 @@ class DetectByQueries:
         return boxes, torch.sigmoid(top), place - query * classes
 
     def probe(self, raw: Queries) -> tuple[Tensor, ...]:
-        """The maps before the decoder; then each column of logits and boxes in falling order.
+        """The maps before the decoder; then each column of logits and boxes, in falling order.
 
-        Queries are picked by a TopK inside the network, where rounding swaps those of nearly equal scores. Sorting
-        undoes that, and moves no value further than the worst of them was moved.
+        Queries are picked by a TopK inside the network. Rounding swaps those of nearly equal scores, which sorting
+        undoes, and sometimes swaps the last for one that was not picked: so each counts as much as its score lies above
+        the last one's. Neither moves a value further than the worst of the values before it was moved.
         """
-        return (*raw.encoded, _falling(raw.logits), _falling(raw.boxes))
+        above = raw.picked - raw.picked.amin(1, keepdim=True)
+        share = (above / above.amax(1, keepdim=True).clamp(min=LEAST_SPREAD)).unsqueeze(-1)
+        return (*raw.encoded, _falling(raw.logits * share), _falling(raw.boxes * share))
 
     def labelled(self, dataset: Dataset) -> bool:
         return Detect(self.head).labelled(dataset)

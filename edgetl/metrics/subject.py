@@ -70,5 +70,5 @@ def open_subject(path: Path, *, engine: str | None = None, variant: str | None =
     from edgetl.training.checkpoint import load_network
 
     network, card = load_network(path)
-    infer = TorchInfer(network, kinds_of(card.heads), card.preprocess)
+    infer = TorchInfer(network, kinds_of(card.heads, backbone=card.backbone), card.preprocess)
     yield Subject(infer, card.heads, card.preprocess, "torch", "fp32")

@@ -138,11 +138,13 @@ class Learning(NamedTuple):
 class Queries(NamedTuple):
     """logits (B, Q, C). boxes (B, Q, 4): centre x, y, width, height as shares of the frame. size_hw: of the frame.
 
-    encoded: the maps that the decoder reads, finest first. learning: in training mode only.
+    picked (B, Q): the score by which each query was picked, out of all cells, before it was decoded. encoded: the maps
+    that the decoder reads, finest first. learning: in training mode only.
     """
 
     logits: Tensor
     boxes: Tensor
+    picked: Tensor
     encoded: tuple[Tensor, ...]
     size_hw: tuple[int, int]
     learning: Learning | None = None
@@ -206,6 +208,7 @@ class DetrNetwork(Network):
         queries = Queries(
             found.intermediate_logits[:, -1, skip:],
             found.intermediate_reference_points[:, -1, skip:],
+            found.enc_topk_logits.amax(2),
             levels,
             (int(x.shape[2]), int(x.shape[3])),
             learning,

@@ -113,7 +113,7 @@ def estimate_accuracy(
         if len(first) and len(second):
             again = fit_threshold(reference.scores[first], reference.correct[first])
             drawn.append(float(np.mean(data.scores[second] > again)))
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    low, high = np.quantile(drawn or [value], [0.025, 0.975])  # no draw may have met the few images with boxes
     boxes, right = data.task == "detect", float(np.mean(reference.correct))
     by_mean = right + float(np.mean(data.scores)) - float(np.mean(reference.scores))
     return AccuracyEstimate(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from edgetl.data import Dataset
+from edgetl.data import Dataset, same_classes
 from edgetl.metrics.predict import Frames, scored_kinds
 from edgetl.models.detr import DetrNetwork
 from edgetl.models.normalise import Normalise
@@ -67,7 +67,7 @@ def tune(
     Raises TuneStopped after Ctrl-C with everything saved, LossNotFinite naming the batch, InputError for
     data that does not fit.
     """
-    _same_labels(train, val)
+    same_classes(train, val)
     run = _Run(train, val.take(config.val_images), out, config, data_root=data_root, resume=resume)
     with Interrupt() as interrupt:
         try:
@@ -77,15 +77,6 @@ def tune(
         finally:
             if run.keeper:
                 run.keeper.close()
-
-
-def _same_labels(train: Dataset, val: Dataset) -> None:
-    for what in ("classes", "categories", "layers"):
-        if getattr(train, what) != getattr(val, what):
-            raise InputError(
-                f"the splits name different {what}: {getattr(train, what)} and {getattr(val, what)}",
-                remedy="give splits of one dataset",
-            )
 
 
 class _Run:

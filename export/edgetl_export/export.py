@@ -23,7 +23,7 @@ from edgetl_export.report.bundle import bundle_report
 from edgetl_export.report.page import Section
 from edgetl_export.target_results import target_results
 from edgetl_export.targets import get_target
-from edgetl_export.to_onnx import tensor_spec, to_onnx
+from edgetl_export.to_onnx import exporter_of, tensor_spec, to_onnx
 from edgetl_runtime.bundle import file_entry, open_bundle, write_manifest
 from edgetl_runtime.engines import load_engine
 from edgetl_runtime.errors import GateFailed
@@ -207,7 +207,7 @@ def _compile(request: ExportRequest, work: Path, new: Path, clock: _Clock) -> _G
     specs = to_onnx(
         request.module, torch.from_numpy(request.frames[0]), raw, input_name=request.input_name, output_names=names
     )
-    hops.append(_hop("onnx", raw, request, reference, EXPORT_REL_ERROR))
+    hops.append(_hop("onnx", raw, request, reference, EXPORT_REL_ERROR, note=f"written by {exporter_of(raw)}"))
     folded = work / "folded.onnx"
     model, note = fold_input(load_model(raw))
     save_model(model, folded)

@@ -25,6 +25,7 @@ SMALL = DemoConfig(
 )
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_small_demo_leaves_everything(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     document = demo(out, SMALL, compare=True, force=False)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgetl_export.to_onnx import OPSET, to_onnx
+from edgetl_export.to_onnx import OPSET, exporter_of, to_onnx
 from edgetl_runtime.engines import load_engine
 from edgetl_runtime.errors import GateFailed
 from edgetl_runtime.spec import TensorSpec
@@ -35,7 +35,7 @@ class OtherWhenExported(nn.Module):
 
     def forward(self, frame: Tensor) -> tuple[Tensor, ...]:
         y = frame.float()
-        return (y[..., :2] if torch.compiler.is_exporting() else y,)
+        return (y[..., :2] if torch.compiler.is_exporting() or torch.jit.is_tracing() else y,)
 
 
 class DataDependent(nn.Module):
@@ -46,11 +46,20 @@ class DataDependent(nn.Module):
 
 
 class Branching(nn.Module):
-    """A branch on a pixel, which no static graph has."""
+    """A branch on a pixel, of which only one side can be written down."""
 
     def forward(self, frame: Tensor) -> tuple[Tensor, ...]:
         y = frame.float()
         return (y * 2 if float(y.mean()) > 3 else y,)
+
+
+class Unwritable(nn.Module):
+    """It runs, and can't be followed while it does."""
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, ...]:
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+            raise RuntimeError("no graph of me\nmore about that")
+        return (frame.float(),)
 
 
 def export(module: nn.Module, path: Path, *names: str) -> tuple[TensorSpec, ...]:
@@ -69,6 +78,7 @@ def test_names_shapes_and_values(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert [o.version for o in model.opset_import if o.domain == ""] == [OPSET]
     assert [i.name for i in model.graph.input] == ["frame"]
     assert not model.metadata_props, "paths of this machine may be in there"
+    assert exporter_of(path) == "torch.export"
     engine = load_engine("onnxruntime", path, precision="fp32")
     found = engine.infer({"frame": FRAME.numpy()})
     with torch.inference_mode():
@@ -96,9 +106,24 @@ def test_shapes_that_are_not_the_modules_own_fail_the_gate(tmp_path: Path, modul
 
 
 def test_what_the_exporter_refuses_fails_the_gate_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(GateFailed, match=r"torch\.export could not write ONNX") as caught:
-        export(Branching(), tmp_path / "net.onnx", "y")
-    assert "\n" not in caught.value.message
+    with pytest.raises(
+        GateFailed, match=r"torch\.export could not write ONNX.*; TorchScript could not write"
+    ) as caught:
+        export(Unwritable(), tmp_path / "net.onnx", "y")
+    assert "\n" not in caught.value.message and "no graph of me" in caught.value.message
+    assert not (tmp_path / "net.onnx").exists()
+
+
+def test_what_the_first_exporter_refuses_the_second_may_write(tmp_path: Path) -> None:
+    module, path = Branching().eval(), tmp_path / "net.onnx"
+    specs = export(module, path, "y")
+    assert exporter_of(path) == "TorchScript"
+    assert specs == (TensorSpec(name="y", dtype="float32", shape=(1, 64, 96, 3)),)
+    model = onnx.load(path)
+    assert [o.version for o in model.opset_import if o.domain == ""] == [OPSET]
+    engine = load_engine("onnxruntime", path, precision="fp32")
+    np.testing.assert_array_equal(engine.infer({"frame": FRAME.numpy()})["y"], module(FRAME)[0].numpy())
+    engine.close()
 
 
 def test_a_refusal_without_words_is_named_by_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

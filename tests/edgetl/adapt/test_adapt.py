@@ -14,6 +14,7 @@ from edgetl.adapt import adapt as adapt_module
 from edgetl.adapt.adapt import AdaptConfig, Adapted, adapt
 from edgetl.adapt.gate import Evidence, Verdict
 from edgetl.data import Dataset, Sample, read_dataset, read_image
+from edgetl.shift.accuracy import Confidences, estimate_accuracy
 from edgetl.training.checkpoint import load_checkpoint, load_network
 from edgetl.training.config import TuneConfig
 from edgetl.training.tune import tune
@@ -138,6 +139,14 @@ def test_of_accepted_rounds_the_best_is_kept(
     found = start(scenes, runs["scenes"], tmp_path / "out", AdaptConfig(rounds=2, batch=2, val_images=4))
     assert found.checkpoint is not None
     assert load_checkpoint(found.checkpoint).card.history[-1].endswith(kept)
+
+
+def test_boxes_in_one_image_of_many_are_estimated_too() -> None:
+    """One draw of whole images may miss the only one with boxes; the estimate itself needs no draw."""
+    right = np.arange(30) % 2 == 0
+    one = Confidences("detect", "detect", np.linspace(0.2, 0.9, 30), np.zeros(30, np.int64), right, 50)
+    for seed in range(5):
+        assert estimate_accuracy(one, one, bootstraps=1, seed=seed).estimate.value == pytest.approx(0.5)
 
 
 def test_labelled_data_without_the_heads_labels_is_refused(runs: dict[str, Path], scenes: Path, tmp_path: Path) -> None:

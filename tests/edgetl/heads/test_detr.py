@@ -80,7 +80,9 @@ def batch_of(kind: DetectByQueries, *views: View) -> tuple[Tensor, ...]:
 def queries(seed: int, count: int = 12, batch: int = 1) -> Queries:
     g = torch.Generator().manual_seed(seed)
     boxes = torch.rand(batch, count, 4, generator=g) * 0.5 + 0.2
-    return Queries(torch.randn(batch, count, 2, generator=g) * 2, boxes, (torch.rand(batch, 4, 4, 6, generator=g),), HW)
+    logits = torch.randn(batch, count, 2, generator=g) * 2
+    picked = torch.rand(batch, count, generator=g)
+    return Queries(logits, boxes, picked, (torch.rand(batch, 4, 4, 6, generator=g),), HW)
 
 
 def learning_of(boxes: Tensor, logits: Tensor) -> Learning:
@@ -158,12 +160,21 @@ def test_decoding_is_the_best_of_all_queries_and_classes(count: int) -> None:
 def test_probes_do_not_see_the_order_of_queries_and_show_what_moved() -> None:
     raw, kind = queries(0), kind_of()
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
-    other = raw._replace(logits=raw.logits[:, order], boxes=raw.boxes[:, order])
+    other = raw._replace(logits=raw.logits[:, order], boxes=raw.boxes[:, order], picked=raw.picked[:, order])
     for a, b in zip(kind.probe(raw), kind.probe(other), strict=True):
         assert torch.equal(a, b)
     noise = torch.rand(raw.logits.shape, generator=torch.Generator().manual_seed(2)) * 1e-3
     moved = kind.probe(other._replace(logits=other.logits + noise))[1]
     assert 0 < float((moved - kind.probe(raw)[1]).abs().max()) <= 1e-3
+    swapped = raw._replace(boxes=raw.boxes.clone())
+    swapped.boxes[0, int(raw.picked.argmin())] = torch.tensor([0.9, 0.9, 0.05, 0.05])
+    torch.testing.assert_close(
+        kind.probe(swapped)[2], kind.probe(raw)[2], msg="the last that was picked may be another"
+    )
+    swapped.boxes[0, int(raw.picked.argmax())] = torch.tensor([0.9, 0.9, 0.05, 0.05])
+    assert float((kind.probe(swapped)[2] - kind.probe(raw)[2]).abs().max()) > 0.1
+    alike = raw._replace(picked=torch.zeros(1, 12))
+    assert all(p.isfinite().all() for p in kind.probe(alike))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -289,12 +300,24 @@ def test_scoring_is_that_of_boxes() -> None:
     raw = Queries(
         torch.tensor([[[-9.0, 3.0], *[[-9.0, -9.0]] * 4]]),
         torch.tensor([[[0.375, 0.5, 0.25, 0.5], *[[0.5] * 4] * 4]]),
+        torch.zeros(1, 5),
         (torch.zeros(1),),
         HW,
     )
     outputs = {n: o.numpy() for n, o in zip(HEAD.outputs, kind.decode(raw), strict=True)}
     meter.add(outputs, geometry(HW, HW), 0)
     assert meter.result().value == pytest.approx(1.0)
+
+
+def grain(folder: Path) -> None:
+    """Noise on every picture: cells that are exactly equal, as drawn ones are, give a TopK nothing to choose by."""
+    import cv2
+
+    for i, path in enumerate(sorted(folder.rglob("*.png"))):
+        noise = np.random.default_rng(i).normal(0, 4, (90, 160, 3))
+        picture = cv2.imread(str(path))
+        assert picture is not None
+        cv2.imwrite(str(path), (picture + noise).clip(0, 255).astype(np.uint8))
 
 
 class Tuned(NamedTuple):
@@ -373,14 +396,17 @@ def test_teachers(coco_dir: Path, tmp_path: Path) -> None:
         run_of("tf_efficientnet_lite0", coco_dir, tmp_path / "other", teacher=str(teacher.out))
 
 
-@pytest.mark.parametrize("name", ["dfine-tiny", pytest.param("rtdetrv2-tiny", marks=pytest.mark.slow)])
-def test_the_bundle_finds_what_torch_finds(name: str, coco_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "rate"), [("dfine-tiny", 8e-2), pytest.param("rtdetrv2-tiny", 4e-2, marks=pytest.mark.slow)]
+)
+def test_the_bundle_finds_what_torch_finds(name: str, rate: float, coco_dir: Path, tmp_path: Path) -> None:
     """Tuned until it finds something, exported, opened again, and run on files."""
     from edgetl.exporting import export_checkpoint
     from edgetl.metrics.predict import Frames, evaluate
     from edgetl.metrics.subject import open_subject
 
-    run = run_of(name, coco_dir, tmp_path / "run", epochs=40, val_every=40, batch=4)
+    grain(coco_dir)
+    run = run_of(name, coco_dir, tmp_path / "run", epochs=80, val_every=80, batch=4, head_lr=rate)
     exported = export_checkpoint(
         run.out / "best.pt", tmp_path / "bundle", data=None, train_split="train", val_split="val", max_drop=1.0,
         calibration=4, val_images=4, threshold=None, targets=["cpu"], name="queries", force=False, latency_runs=5,
@@ -388,16 +414,17 @@ def test_the_bundle_finds_what_torch_finds(name: str, coco_dir: Path, tmp_path: 
     hops = {h.hop: h for h in exported.manifest.hops}
     assert "torch.export" in hops["onnx"].note
     for hop in ("onnx", "fold-input", "onnxruntime/fp32", "openvino/fp32"):
-        assert hops[hop].max_rel_error <= 1e-3 and hops[hop].value == pytest.approx(hops["torch"].value, abs=1e-6)
+        assert hops[hop].max_rel_error <= 1e-3 and hops[hop].value == pytest.approx(hops["torch"].value, abs=1e-3)
     assert {o.name for o in exported.manifest.outputs} == {"boxes", "scores", "classes", "embedding"}
     data = read_dataset(coco_dir, "val")
     found = {}
     for path, variant in ((run.out / "best.pt", None), (exported.bundle, "fp32")):
         with open_subject(path, variant=variant) as subject:
             frames = Frames(data, subject.preprocess)
-            boxes = [np.array(subject.infer(f)["boxes"]) for f in frames.images]
+            boxes = [np.array(subject.infer(f)["boxes"])[0, 0] for f in frames.images]
             found[variant] = evaluate(subject.infer, frames, subject.kinds(data)).value, boxes
-    assert found["fp32"][0] == pytest.approx(found[None][0], abs=1e-6)
+    assert found["fp32"][0] == pytest.approx(found[None][0], abs=1e-3)
+    assert found[None][0] > 0.1, "a network that finds nothing would prove nothing"
     np.testing.assert_allclose(found["fp32"][1], found[None][1], atol=0.05)
 
 

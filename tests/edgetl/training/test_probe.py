@@ -51,6 +51,8 @@ def test_only_new_parts_learn(scenes: Path) -> None:
     after = network.state_dict()
     assert all(torch.equal(v, before[k]) for k, v in after.items() if k.startswith("backbone."))
     assert any(not torch.equal(v, before[k]) for k, v in after.items() if k.startswith("neck."))
+    norm = "neck.lateral.0.1.running_mean"
+    assert not torch.equal(after[norm], before[norm]), "the new norms must see the data"
     assert all(
         not torch.equal(v, before[k]) for k, v in after.items() if k.startswith("dense.") and k.endswith("weight")
     )

@@ -39,7 +39,7 @@ def test_shares_are_equal_and_disjoint(size: int, count: int) -> None:
 @pytest.mark.slow
 def test_two_processes_train_one_network(coco_dir: Path, tmp_path: Path) -> None:
     """Gradients are averaged, half the steps are needed, and only the first process writes and talks."""
-    flags = "--size 96x64 --epochs 2 --probe-epochs 1 --batch 1 --val-images 2 --allow-leaks --json".split()
+    flags = ["--size", "96x64", "--epochs", "2", "--probe-epochs", "1", "--batch", "1", "--val-images", "2", "--allow-leaks", "--json"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     run = tmp_path / "run"
     done = subprocess.run(

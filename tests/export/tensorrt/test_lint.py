@@ -63,6 +63,22 @@ def test_each_known_trouble_is_found(graphs: ModuleType, tmp_path: Path) -> None
         assert found == {code}
 
 
+def test_an_operator_that_tensorrt_may_get_wrong_is_named_once() -> None:
+    nodes = [
+        onnx.helper.make_node("GridSample", [x, "grid"], [y], f"/decoder/layers.{i}/GridSample")
+        for i, (x, y) in enumerate((("x", "a"), ("a", "y")))
+    ]
+    ends = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 4, 8, 8]) for n in ("x", "y")]
+    grid = onnx.helper.make_tensor_value_info("grid", onnx.TensorProto.FLOAT, [1, 8, 8, 2])
+    graph = onnx.helper.make_graph(nodes, "g", [ends[0], grid], [ends[1]])
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    (finding,) = lint(Graph(made), opset_ceiling=18)
+    assert not finding.fatal
+    assert (finding.check.code, finding.check.op) == ("grid-sample", "GridSample")
+    assert (finding.check.node, finding.check.module) == ("/decoder/layers.0/GridSample", "decoder.layers.0")
+    assert "golden" in finding.check.advice
+
+
 def test_a_node_is_found_in_free_text(graphs: ModuleType, tmp_path: Path) -> None:
     graph = load(graphs.camera_net(tmp_path / "a.onnx"))
     named, placed = graph.named_in("layer /stem/conv/Conv_0 failed"), graph.find("", 3, "Relu")
