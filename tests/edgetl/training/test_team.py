@@ -39,11 +39,11 @@ def test_shares_are_equal_and_disjoint(size: int, count: int) -> None:
 @pytest.mark.slow
 def test_two_processes_train_one_network(coco_dir: Path, tmp_path: Path) -> None:
     """Gradients are averaged, half the steps are needed, and only the first process writes and talks."""
-    flags = ["--size", "96x64", "--epochs", "2", "--probe-epochs", "1", "--batch", "1", "--val-images", "2", "--allow-leaks", "--json"]
+    flags = ["--size", "96x64", "--epochs", "2", "--probe-epochs", "1", "--batch", "1", "--val-images", "2"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     run = tmp_path / "run"
     done = subprocess.run(
-        [*launch, "-m", "edgetl.cli", "tune", str(coco_dir), "--out", str(run), *flags],
+        [*launch, "-m", "edgetl.cli", "tune", str(coco_dir), "--out", str(run), *flags, "--allow-leaks", "--json"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
