@@ -161,8 +161,9 @@ def test_bench_reports_a_tampered_bundle(bundle_dir: Path) -> None:
 
 
 ENDLESS = """
-import argparse, json, sys
+import argparse, json, signal, sys
 from edgetl.commands import run
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C
 parser = argparse.ArgumentParser()
 run.add_arguments(parser)
 print(json.dumps(run.run(parser.parse_args(sys.argv[1:]))))
