@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from edgetl.data import Dataset, read_dataset
 from edgetl.features.pooled import pooled_features
 from edgetl.heads import kinds_of
 from edgetl.metrics.predict import Frames, Infer, evaluate, scored_kinds
-from edgetl.models.deploy import EMBEDDING, INPUT, Deployed
+from edgetl.models.deploy import INPUT, Deployed
 from edgetl.models.network import Network
 from edgetl.models.reparameterise import for_deployment
 from edgetl.shift.statistics import fit_statistics, save_statistics
@@ -29,7 +28,7 @@ from edgetl_export.publish import refuse_existing
 from edgetl_export.report.page import Section
 from edgetl_runtime import __version__
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.spec import Head, Provenance, SegmentHead
+from edgetl_runtime.spec import EMBEDDING, Provenance, at_threshold
 
 PARITY_FRAMES = 8
 DOMAIN_IMAGES = 500
@@ -70,7 +69,7 @@ def export_checkpoint(
     """
     refuse_existing(out, force=force)
     model, card = load_network(checkpoint)
-    heads = card.heads if threshold is None else tuple(_at_threshold(h, threshold) for h in card.heads)
+    heads = card.heads if threshold is None else tuple(at_threshold(h, threshold) for h in card.heads)
     root = data or Path(card.data_root)
     train, val = (read_dataset(root, split) for split in (train_split, val_split))
     kinds = kinds_of(heads, val, backbone=card.backbone)
@@ -110,12 +109,6 @@ def export_checkpoint(
         reliability=card.reliability,
     )
     return export(request, out, force=force)
-
-
-def _at_threshold(head: Head, threshold: float) -> Head:
-    if isinstance(head, SegmentHead):
-        return head
-    return msgspec.structs.replace(head, thresholds=(threshold,) * len(head.labels))
 
 
 def _domain(card: ModelCard, model: Network, train: Dataset, frames: Frames) -> Domain | None:

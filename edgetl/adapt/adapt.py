@@ -31,13 +31,13 @@ from edgetl.metrics.subject import Subject
 from edgetl.models.infer import TorchInfer
 from edgetl.models.network import Network
 from edgetl.models.normalise import Normalise
-from edgetl.shift.accuracy import AccuracyEstimate, confidences, estimate_accuracy
+from edgetl.shift.accuracy import AccuracyEstimate, confidences, estimate_accuracy, speaking
 from edgetl.training.augment import AugmentConfig
 from edgetl.training.batches import augmented_batches
 from edgetl.training.checkpoint import Checkpoint, ModelCard, load_network, save_checkpoint
 from edgetl.training.config import TuneConfig
-from edgetl.training.learn import Balance, apply_step, head_losses
-from edgetl.training.optimise import Average, freeze_statistics, parameter_groups, rate_at, set_rate
+from edgetl.training.learn import Balance, train_step
+from edgetl.training.optimise import Average, freeze_statistics, parameter_groups
 from edgetl.training.trust import fit_trust, untempered
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.letterbox import Letterbox
@@ -147,8 +147,10 @@ class _Judge:
     """Gathers evidence of a network: the original validation metric, and the label-free estimate."""
 
     def __init__(self, card: ModelCard, val: Dataset, unlabelled: Dataset, config: AdaptConfig) -> None:
-        self._card, self._val, self._unlabelled, self._config = card, val, unlabelled, config
+        self._card, self._val, self._config = card, val, config
         self._frames = Frames(val, card.preprocess, title="val images")
+        new = unlabelled if speaking(card.heads) else unlabelled.only(())
+        self._new_frames = Frames(new, card.preprocess, title="new images")
         self._kinds = scored_kinds(kinds_of(card.heads, val, backbone=card.backbone), val)
         self.metric = ""
 
@@ -160,7 +162,7 @@ class _Judge:
         found: Evaluation = evaluate(infer, self._frames, self._kinds, title=f"judging: {name}")
         self.metric = found.metric
         subject = Subject(infer, self._card.heads, self._card.preprocess, "torch", "fp32")
-        evidence = Evidence(found.value, _estimate(subject, self._val, self._unlabelled))
+        evidence = Evidence(found.value, _estimate(subject, self._frames, self._new_frames))
         if before is None:
             return Stage(name, evidence, Verdict(True, "the network as it was"))
         return Stage(name, evidence, judge(before, evidence, metric=found.metric, max_loss=self._config.max_loss))
@@ -171,8 +173,10 @@ class _Judge:
         return fit_trust(TorchInfer(network.eval(), kinds, self._card.preprocess), self._frames, kinds)
 
 
-def _estimate(subject: Subject, val: Dataset, unlabelled: Dataset) -> float | None:
+def _estimate(subject: Subject, val: Frames, unlabelled: Frames) -> float | None:
     """Right boxes an image, or accuracy, on the new domain; the mean over heads that can be judged; None for none."""
+    if not speaking(subject.heads):
+        return None
     reference, _ = confidences(subject, val)
     new, _ = confidences(subject, unlabelled)
     values = []
@@ -232,7 +236,6 @@ def _rounds(
         data = _round_data(averaged, kinds, card, unlabelled, train, own, folder, rng)
         student.train()
         freeze_statistics(student.backbone.modules())
-        parameters = [p for p in student.parameters() if p.requires_grad]
         with Progress(f"round {number + 1}/{config.rounds}", len(data) // config.batch, unit="steps") as progress:
             for batch in augmented_batches(
                 data,
@@ -244,13 +247,10 @@ def _rounds(
                 epoch=number,
                 config=AugmentConfig(pad_value=card.preprocess.pad_value),
             ):
-                set_rate(optimiser, rate_at(step, steps, warmup=min(60, steps // 10 + 1)))
-                losses, _ = head_losses(student(normalise(batch.frames)), batch.targets, kinds)
-                total = balance(losses)
-                apply_step(total, optimiser, parameters, step=step, names=batch.names)
+                loss, _ = train_step(student, batch, kinds, normalise, optimiser, balance, step=step, steps=steps)
                 average.update(student)
                 step += 1
-                progress.step(note=f"loss {total.item():.3f}")
+                progress.step(note=f"loss {loss:.3f}")
         averaged = copy.deepcopy(student)
         averaged.load_state_dict(average.state)
         yield averaged.eval()

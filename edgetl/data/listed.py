@@ -85,6 +85,14 @@ def _rows(file: Path) -> dict[str, tuple[str, str]]:
     return rows
 
 
+def compiled_pattern(text: str) -> re.Pattern[str]:
+    """The regular expression of --group-pattern. Raises InputError where it is none."""
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise InputError(f"the group pattern {text!r} is not a regular expression ({error})") from error
+
+
 def group_of(image: Path, pattern: re.Pattern[str]) -> str:
     """The part of the file's stem that names its group: the whole stem where the pattern doesn't fit."""
     match = pattern.search(image.stem)

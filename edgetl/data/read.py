@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgetl.data.dataset import Dataset, Sample
 from edgetl.data.formats import format_named, format_of
-from edgetl.data.listed import group_of, with_groups
+from edgetl.data.listed import compiled_pattern, group_of, with_groups
 from edgetl_runtime.errors import InputError
 
 
@@ -66,16 +66,12 @@ def same_classes(train: Dataset, val: Dataset) -> None:
         )
 
 
-def _grouped(dataset: Dataset, group_pattern: str, others: Iterable[Dataset], root: Path) -> Dataset:
+def _grouped(dataset: Dataset, text: str, others: Iterable[Dataset], root: Path) -> Dataset:
     """The dataset with groups by file name. Raises InputError for a pattern that fits no name of any split."""
-    try:
-        pattern = re.compile(group_pattern)
-    except re.error as error:
-        raise InputError(f"the group pattern {group_pattern!r} is not a regular expression ({error})") from error
+    pattern = compiled_pattern(text)
     if not any(pattern.search(s.image.stem) for d in itertools.chain([dataset], others) for s in d.samples):
         raise InputError(
-            f"{root}: the group pattern {group_pattern!r} fits no file name; the first is "
-            f"{dataset.samples[0].image.stem}",
+            f"{root}: the group pattern {text!r} fits no file name; the first is {dataset.samples[0].image.stem}",
             remedy="correct the pattern",
         )
     return dataclasses.replace(dataset, samples=tuple(_with_group(dataset, s, pattern) for s in dataset.samples))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -11,19 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgetl.data import Dataset, read_image
-from edgetl.features.pooled import images_sha256, state_sha256
-from edgetl.features.store import cache_directory
-from edgetl.models.normalise import Normalise
+from edgetl.data import Dataset
+from edgetl.features.frozen import backbone_maps, feature_key
+from edgetl.features.store import cache_directory, name_of
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.letterbox import Letterbox
-from edgetl_runtime.progress import Progress
 from edgetl_runtime.spec import Preprocess
 
 LIMIT_BYTES = 8 * 1024**3
@@ -64,13 +59,7 @@ def feature_maps(
     backbone: in eval mode. after_each is called after every image that is computed; what it raises ends the work, and
     leaves nothing behind. Raises InputError when the disk is full.
     """
-    key = {
-        "kind": "maps",
-        "weights": state_sha256(backbone),
-        "preprocess": msgspec.to_builtins(preprocess),
-        "images": images_sha256(dataset),
-    }
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    name = name_of(feature_key("maps", backbone, preprocess, dataset))
     folder = cache_directory() / "maps" / name
     try:
         shapes = json.loads((folder / "shapes.json").read_text(encoding="utf-8"))
@@ -99,21 +88,15 @@ def feature_maps(
 def _compute(
     backbone: nn.Module, dataset: Dataset, preprocess: Preprocess, folder: Path, after_each: Callable[[], None]
 ) -> None:
-    normalise, letterbox = Normalise(preprocess), Letterbox(preprocess)
     levels: list[NDArray[np.float16]] = []
-    device = next(backbone.parameters(), torch.empty(0)).device
-    with torch.inference_mode(), Progress("features", len(dataset), unit="images") as progress:
-        for index, sample in enumerate(dataset.samples):
-            tensor, _ = letterbox(read_image(sample.image))
-            features = backbone(normalise(torch.from_numpy(tensor)).to(device).contiguous())
-            if not levels:
-                shapes = [(len(dataset), *f.shape[1:]) for f in features]
-                _need(folder, 2 * sum(int(np.prod(s)) for s in shapes))
-                levels = [np.memmap(folder / f"{i}.f16", np.float16, "w+", shape=s) for i, s in enumerate(shapes)]
-            for level, feature in zip(levels, features, strict=True):
-                level[index] = feature[0].to(torch.float16).cpu().numpy()
-            progress.step()
-            after_each()
+    for index, (_, features) in enumerate(backbone_maps(backbone, preprocess, dataset.samples, title="features")):
+        if not levels:
+            shapes = [(len(dataset), *f.shape[1:]) for f in features]
+            _need(folder, 2 * sum(int(np.prod(s)) for s in shapes))
+            levels = [np.memmap(folder / f"{i}.f16", np.float16, "w+", shape=s) for i, s in enumerate(shapes)]
+        for level, feature in zip(levels, features, strict=True):
+            level[index] = feature[0].to(torch.float16).cpu().numpy()
+        after_each()
     (folder / "shapes.json").write_text(json.dumps([list(level.shape) for level in levels]), encoding="utf-8")
 
 

@@ -6,20 +6,18 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgetl.data import VOID, Dataset, read_image, read_mask
-from edgetl.features.pooled import images_sha256, pooled_features, state_sha256
+from edgetl.data import VOID, Dataset, read_mask
+from edgetl.features.frozen import backbone_maps, feature_key
+from edgetl.features.pooled import pooled_features
 from edgetl.features.store import cached
-from edgetl.models.normalise import Normalise
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.letterbox import Geometry, Letterbox
-from edgetl_runtime.progress import Progress
+from edgetl_runtime.letterbox import Geometry
 
 if TYPE_CHECKING:
     from edgetl.data import Sample
@@ -109,13 +107,7 @@ def labelled_features(
         pooled = pooled_features(backbone, preprocess, dataset, title=title)
         chosen = [i for i, p in enumerate(picks.places) if len(p)]
         return Labelled(pooled.embedding[chosen], picks.labels, picks.groups, picks.names)
-    key = {
-        "kind": f"labelled {task}",
-        "weights": state_sha256(backbone),
-        "preprocess": msgspec.to_builtins(preprocess),
-        "images": images_sha256(dataset),
-        "places": _places_sha256(picks),
-    }
+    key = feature_key(f"labelled {task}", backbone, preprocess, dataset, places=_places_sha256(picks))
     title = title or f"features of {dataset.name}"
     arrays = cached(key, lambda: {"vectors": _compute(backbone, preprocess, dataset, picks, task, title)})
     return Labelled(arrays["vectors"].astype(np.float32), picks.labels, picks.groups, picks.names)
@@ -187,18 +179,11 @@ def _places_sha256(picks: Picks) -> str:
 def _compute(
     backbone: nn.Module, preprocess: Preprocess, dataset: Dataset, picks: Picks, task: Task, title: str
 ) -> NDArray[np.float32]:
-    normalise, letterbox = Normalise(preprocess), Letterbox(preprocess)
     read = _box_means if task == "detect" else _point_values
-    backbone.eval()
-    rows: list[NDArray[np.float32]] = []
-    with torch.inference_mode(), Progress(title, len(dataset), unit="images") as progress:
-        for sample, places in zip(dataset.samples, picks.places, strict=True):
-            if len(places):
-                tensor, geometry = letterbox(read_image(sample.image))
-                x = normalise(torch.from_numpy(tensor)).contiguous(memory_format=torch.channels_last)
-                rows.append(read(backbone(x), _in_network(places, geometry)).numpy())
-            progress.step()
-    return np.concatenate(rows)
+    shown = [(s, p) for s, p in zip(dataset.samples, picks.places, strict=True) if len(p)]
+    each = backbone_maps(backbone, preprocess, [s for s, _ in shown], title=title)
+    rows = [read(maps, _in_network(p, g).to(maps[0].device)) for (g, maps), (_, p) in zip(each, shown, strict=True)]
+    return np.concatenate([row.cpu().numpy() for row in rows])
 
 
 def _in_network(places: NDArray[np.float32], geometry: Geometry) -> Tensor:

@@ -24,13 +24,18 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgetl"
 
 
+def name_of(key: Mapping[str, object]) -> str:
+    """The file name of what is kept under this key."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+
+
 def cached(key: Mapping[str, object], compute: Callable[[], Arrays]) -> dict[str, NDArray[np.generic]]:
     """The arrays of `key`, computed where they are not on disk yet.
 
     key: all that the arrays depend on, in plain JSON values. A file that can't be read is computed anew; a disk that
     takes no more costs the cache, not the result.
     """
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    name = name_of(key)
     path = cache_directory() / "features" / f"{name}.npz"
     try:
         with np.load(path, allow_pickle=False) as archive:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from edgetl.training.loss import BatchTargets, detection_loss
 from edgetl.training.targets import make_targets
 from edgetl_runtime.decode import decode
 from edgetl_runtime.result import Detections
-from edgetl_runtime.spec import DetectHead
+from edgetl_runtime.spec import DetectHead, at_threshold
 
 if TYPE_CHECKING:
     from edgetl.data import Dataset
@@ -74,8 +73,7 @@ class Detect:
 
 class _Meter:
     def __init__(self, head: DetectHead, dataset: Dataset, scoring: Scoring) -> None:
-        low = (EVALUATION_THRESHOLD,) * len(head.labels)
-        self._head = msgspec.structs.replace(head, thresholds=low)
+        self._head = at_threshold(head, EVALUATION_THRESHOLD)
         self._dataset, self._scoring = dataset, scoring
         self.truths: list[Truth] = []
         self.found: list[Detections] = []

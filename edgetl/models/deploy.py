@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from edgetl.heads.kind import Kind
 from edgetl.models.network import Network
 from edgetl.models.normalise import Normalise
-from edgetl_runtime.spec import Preprocess
+from edgetl_runtime.spec import EMBEDDING, Preprocess
 
 INPUT = "frame"
-EMBEDDING = "embedding"
 
 
 class Deployed(nn.Module):

@@ -9,10 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from edgetl.heads.kind import Kind
-from edgetl.models.deploy import EMBEDDING
 from edgetl.models.network import Network
 from edgetl.models.normalise import Normalise
-from edgetl_runtime.spec import Preprocess
+from edgetl_runtime.spec import EMBEDDING, Preprocess
 
 
 class TorchInfer:

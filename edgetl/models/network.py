@@ -12,6 +12,7 @@ from edgetl.models.backbone import Backbone
 from edgetl.models.detector import STRIDE, Maps
 from edgetl.models.neck import Neck
 
+Targets = Mapping[str, tuple[Tensor, ...]]
 Raw = Maps | Tensor
 """What a head gives before decoding: maps of boxes, or logits."""
 
@@ -37,7 +38,8 @@ class Network(nn.Module):
         self.dense = nn.ModuleDict(dense)
         self.whole = nn.ModuleDict(whole)
 
-    def forward(self, x: Tensor) -> Outputs:
+    def forward(self, x: Tensor, targets: Targets | None = None) -> Outputs:
+        """targets: what is to be found, by head. Only networks that make queries of them look at it (detr.py)."""
         return self.heads_on(self.backbone(x), (int(x.shape[2]), int(x.shape[3])))
 
     def heads_on(self, features: list[Tensor], size_hw: tuple[int, int]) -> Outputs:

@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.metrics.matching import match
+from edgetl.metrics.predict import Frames
 from edgetl.shift.distances import BOOTSTRAPS, Interval
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.progress import Progress
 from edgetl_runtime.spec import ClassifyHead, DetectHead, Head
 
 if TYPE_CHECKING:
@@ -139,11 +141,13 @@ def estimate_heads(
     subject: Subject, reference: Dataset, data: Dataset
 ) -> tuple[tuple[AccuracyEstimate, ...], tuple[str, ...]]:
     """Estimates for every head that allows one, and for the others a line that says why not."""
-    known, notes = confidences(subject, reference)
+    if not speaking(subject.heads):
+        return (), _silent(subject.heads)
+    known, notes = confidences(subject, Frames(reference, subject.preprocess))
     wanted = {name for name, side in known.items() if side.correct is not None}
     lines = [*notes, *(f"{name}: the reference has no labels to fit a threshold on" for name in known.keys() - wanted)]
     estimates = []
-    seen = confidences(subject, data)[0] if wanted else {}
+    seen = confidences(subject, Frames(data, subject.preprocess))[0] if wanted else {}
     for name in known:
         if name in wanted:
             try:
@@ -153,34 +157,35 @@ def estimate_heads(
     return tuple(estimates), tuple(lines)
 
 
-def confidences(subject: Subject, dataset: Dataset) -> tuple[dict[str, Confidences], tuple[str, ...]]:
-    """What every head of the network says of the dataset, by head, and why heads are left out.
+def confidences(subject: Subject, frames: Frames) -> tuple[dict[str, Confidences], tuple[str, ...]]:
+    """What every head of the network says of the frames, by head, and why heads are left out.
 
     Boxes count as right where they match a labelled one of their class with an IoU of MATCH_IOU, best score first;
     those on ignored objects are left out. Mask heads give classes without confidences and are left out.
     """
-    from edgetl.data import read_image
-    from edgetl_runtime.letterbox import Letterbox
-    from edgetl_runtime.progress import Progress
-
-    notes = tuple(
-        f"{h.name}: masks come without confidences, so nothing is estimated"
-        for h in subject.heads
-        if not isinstance(h, (DetectHead, ClassifyHead))
-    )
-    heads = [h for h in subject.heads if isinstance(h, (DetectHead, ClassifyHead))]
+    dataset = frames.dataset
+    heads = speaking(subject.heads)
     rows: dict[str, list[tuple[Floats, NDArray[np.int64]]]] = {h.name: [] for h in heads}
     if heads:
         aligned = _aligned(subject, dataset)
-        letterbox = Letterbox(subject.preprocess)
         with Progress(f"confidences on {dataset.name}", len(dataset), unit="images") as progress:
-            for sample in aligned.samples:
-                tensor, geometry = letterbox(read_image(sample.image))
-                outputs = subject.infer(tensor)
+            for sample, image, geometry in zip(aligned.samples, frames.images, frames.shapes, strict=True):
+                outputs = subject.infer(image)
                 for head in heads:
                     rows[head.name].append(_of_image(head, outputs, aligned, sample, geometry))
                 progress.step()
-    return {h.name: _collected(h, rows[h.name], _labelled(h, dataset, subject)) for h in heads}, notes
+    return {h.name: _collected(h, rows[h.name], _labelled(h, dataset, subject)) for h in heads}, _silent(subject.heads)
+
+
+def speaking(heads: Sequence[Head]) -> list[DetectHead | ClassifyHead]:
+    """The heads that give confidences."""
+    return [h for h in heads if isinstance(h, (DetectHead, ClassifyHead))]
+
+
+def _silent(heads: Sequence[Head]) -> tuple[str, ...]:
+    """A line for each head that gives none."""
+    known = speaking(heads)
+    return tuple(f"{h.name}: masks come without confidences, so nothing is estimated" for h in heads if h not in known)
 
 
 def _aligned(subject: Subject, dataset: Dataset) -> Dataset:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,16 +12,15 @@ from numpy.typing import NDArray
 
 from edgetl.data import Dataset, Sample, read_dataset, read_image
 from edgetl.data.dataset import image_files
-from edgetl.features.pooled import images_sha256, pooled_features
+from edgetl.features.frozen import images_sha256
+from edgetl.features.pooled import pooled_features
 from edgetl.features.store import cached
 from edgetl.models.backbone import build_backbone
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.spec import Preprocess
+from edgetl_runtime.spec import EMBEDDING, Preprocess
 
 if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
-
-EMBEDDING = "embedding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +71,12 @@ def _parted(text: str) -> tuple[Path, str | None]:
 
 
 def _plain(path: Path, images: list[Path], group_pattern: str | None) -> Dataset:
-    from edgetl.data.listed import group_of
+    from edgetl.data.listed import compiled_pattern, group_of
 
     empty = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_))
-    pattern = _pattern(group_pattern) if group_pattern else None
+    pattern = compiled_pattern(group_pattern) if group_pattern else None
     samples = (Sample(p, *empty, group_of(p, pattern) if pattern else p.stem) for p in images)
     return Dataset("/".join(path.resolve().parts[-3:]), (), tuple(samples))
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise InputError(f"the group pattern {text!r} is not a regular expression ({error})") from error
 
 
 def look(eye: Eye, dataset: Dataset) -> Features:

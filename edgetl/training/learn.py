@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgetl.heads import Kind
 from edgetl.models.network import Outputs
+from edgetl.training.batches import Batch
+from edgetl.training.optimise import rate_at, set_rate
 from edgetl_runtime.errors import EdgetlError
 
 GRADIENT_LIMIT = 10.0
@@ -63,6 +65,37 @@ def head_losses(
         losses[name] = torch.stack(list(each.values())).sum()
         parts |= {f"{name}_{part}": float(v.detach()) for part, v in each.items()}
     return losses, parts
+
+
+def train_step(
+    learning: nn.Module,
+    batch: Batch,
+    kinds: Sequence[Kind],
+    normalise: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    balance: Balance,
+    *,
+    step: int,
+    steps: int,
+    teacher: nn.Module | None = None,
+    imitation: float = 0.0,
+) -> tuple[float, dict[str, float]]:
+    """Step number `step` of `steps` at its rate; the total loss, and its parts for the log.
+
+    learning: the network in training, bare or wrapped. Raises LossNotFinite before any weight is touched.
+    """
+    set_rate(optimiser, rate_at(step, steps, warmup=min(60, steps // 10 + 1)))
+    x = normalise(batch.frames).contiguous(memory_format=torch.channels_last)
+    example = None
+    if teacher is not None:
+        with torch.no_grad():
+            example = teacher(x)
+    outputs = learning(x, batch.targets)
+    losses, figures = head_losses(outputs, batch.targets, kinds, teacher=example, imitation=imitation)
+    total = balance(losses)
+    parameters = [p for p in learning.parameters() if p.requires_grad]
+    apply_step(total, optimiser, parameters, step=step, names=batch.names)
+    return total.item(), figures
 
 
 def apply_step(

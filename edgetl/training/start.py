@@ -15,7 +15,7 @@ from edgetl.heads import Kind, build_network, heads_for, kinds_of
 from edgetl.heads.segment import Segment
 from edgetl.models.detr import is_detr
 from edgetl.models.network import Network
-from edgetl.training.checkpoint import ModelCard, load_checkpoint, network_from
+from edgetl.training.checkpoint import Checkpoint, ModelCard, load_checkpoint, network_from
 from edgetl.training.config import TuneConfig
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import Head, Preprocess
@@ -23,7 +23,8 @@ from edgetl_runtime.spec import Head, Preprocess
 
 def first_model(train: Dataset, config: TuneConfig, data_root: str) -> tuple[ModelCard, Network, tuple[Kind, ...]]:
     """The network that a run starts from, in eval mode, its card, and what its heads are."""
-    backbone = load_checkpoint(Path(config.start)).card.backbone if config.start else config.backbone
+    start = load_checkpoint(Path(config.start)) if config.start else None
+    backbone = start.card.backbone if start else config.backbone
     _check_recipe(backbone, config)
     heads = heads_for(
         train,
@@ -34,8 +35,8 @@ def first_model(train: Dataset, config: TuneConfig, data_root: str) -> tuple[Mod
         backbone=backbone,
     )
     kinds = kinds_of(heads, train, backbone=backbone)
-    if config.start:
-        card, model = _from_checkpoint(Path(config.start), heads, config)
+    if start:
+        card, model = _from_checkpoint(start, heads, config)
     else:
         card, model = _from_weights(heads, kinds, config)
     for kind in kinds:
@@ -69,9 +70,8 @@ def load_teacher(path: Path, student: ModelCard) -> Network:
     return network_from(checkpoint, path).requires_grad_(False)
 
 
-def _from_checkpoint(path: Path, heads: tuple[Head, ...], config: TuneConfig) -> tuple[ModelCard, Network]:
-    checkpoint = load_checkpoint(path)
-    card = checkpoint.card
+def _from_checkpoint(checkpoint: Checkpoint, heads: tuple[Head, ...], config: TuneConfig) -> tuple[ModelCard, Network]:
+    path, card = Path(config.start), checkpoint.card
     if _meanings(card.heads) != _meanings(heads):
         raise InputError(
             f"--start {path} has the heads {_named(card.heads)}, this data and task want {_named(heads)}",

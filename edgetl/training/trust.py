@@ -19,7 +19,7 @@ from edgetl.metrics.matching import match
 from edgetl.metrics.predict import Frames, Infer
 from edgetl_runtime.decode import decode
 from edgetl_runtime.result import Detections
-from edgetl_runtime.spec import ClassifyHead, DetectHead, Head, Reliability, SegmentHead
+from edgetl_runtime.spec import ClassifyHead, DetectHead, Head, Reliability, SegmentHead, at_threshold
 
 BINS = 10
 LOWEST_SCORE = 0.05
@@ -72,7 +72,7 @@ def untempered(heads: Sequence[Head]) -> tuple[Head, ...]:
 
 
 def _detected(infer: Infer, frames: Frames, head: DetectHead) -> Answers:
-    plain = msgspec.structs.replace(head, thresholds=(LOWEST_SCORE,) * len(head.labels))
+    plain = at_threshold(head, LOWEST_SCORE)
     scores, rights, labels = [], [], []
     wanted = np.zeros(len(head.labels), np.int64)
     for index, (image, shape) in enumerate(zip(frames.images, frames.shapes, strict=True)):

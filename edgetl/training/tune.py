@@ -20,15 +20,13 @@ from edgetl.training.checkpoint import Checkpoint, save_checkpoint
 from edgetl.training.config import TuneConfig
 from edgetl.training.interrupt import Interrupt, TuneStopped
 from edgetl.training.keep import Keeper, Progressed, read_last
-from edgetl.training.learn import Balance, LossNotFinite, apply_step, head_losses
+from edgetl.training.learn import Balance, LossNotFinite, train_step
 from edgetl.training.memory import fitting_batch, out_of_memory
 from edgetl.training.optimise import (
     Average,
     blocks_of,
     freeze_statistics,
     parameter_groups,
-    rate_at,
-    set_rate,
     train_only,
 )
 from edgetl.training.probe import ProbeEpoch, probe
@@ -202,29 +200,26 @@ class _Run:
         learning.train()
         if self.transfer:
             freeze_statistics(self.model.backbone.modules())
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
         value = 0.0
         figures: dict[str, float] = {}
         for batch in self._batches():
-            set_rate(self.optimiser, rate_at(at.step, steps, warmup=min(60, steps // 10 + 1)))
             # For dropout: every step its own chance, the same in a resumed run and another in each process.
             torch.manual_seed((config.seed * 1_000_003 + at.step * self.team.size + self.team.rank) % 2**63)
-            x = self.normalise(batch.frames).contiguous(memory_format=torch.channels_last)
-            teacher = None
-            if self.teacher is not None:
-                with torch.no_grad():
-                    teacher = self.teacher(x)
-            # Of what it shall find such a network makes part of its queries.
-            outputs = learning(x, batch.targets) if self.of_queries else learning(x)
-            losses, figures = head_losses(
-                outputs, batch.targets, self.kinds, teacher=teacher, imitation=config.imitation
+            value, figures = train_step(
+                learning,
+                batch,
+                self.kinds,
+                self.normalise,
+                self.optimiser,
+                self.balance,
+                step=at.step,
+                steps=steps,
+                teacher=self.teacher,
+                imitation=config.imitation,
             )
-            total = self.balance(losses)
-            apply_step(total, self.optimiser, parameters, step=at.step, names=batch.names)
             self.average.update(self.model)
             at.step += 1
             at.batch += 1
-            value = total.item()
             progress.step(note=f"epoch {at.epoch + 1}/{config.epochs}  loss {value:.3f}")
             if self.team.agreed(interrupt.asked):
                 self._stop()

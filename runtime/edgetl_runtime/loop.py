@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from edgetl_runtime.annotate import Annotator
@@ -21,7 +20,7 @@ from edgetl_runtime.errors import EngineError, InputError
 from edgetl_runtime.ledger import Ledger
 from edgetl_runtime.letterbox import Letterbox
 from edgetl_runtime.result import Result
-from edgetl_runtime.spec import SegmentHead
+from edgetl_runtime.spec import EMBEDDING, at_threshold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,10 +33,6 @@ if TYPE_CHECKING:
     from edgetl_runtime.engines import Engine
     from edgetl_runtime.result import Frame, ResultState
     from edgetl_runtime.sinks import Sink
-    from edgetl_runtime.spec import Head
-
-EMBEDDING = "embedding"
-"""The output that is kept as a result's embedding where the manifest names no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +75,7 @@ class Pipeline:
         self.deadline_ms = deadline_ms
         self._heads = manifest.heads
         if threshold is not None:
-            self._heads = tuple(_at_threshold(h, threshold) for h in manifest.heads)
+            self._heads = tuple(at_threshold(h, threshold) for h in manifest.heads)
         self._embedding = manifest.domain.output if manifest.domain else EMBEDDING
         self._letterbox = Letterbox(manifest.preprocess)
         self._inputs = {manifest.inputs[0].name: self._letterbox.tensor}
@@ -123,13 +118,6 @@ def _embedding(output: NDArray[np.generic] | None) -> NDArray[np.float32] | None
     if output.ndim != 2 or len(output) != 1:
         raise EngineError(f"expected an embedding (1, D), found {output.shape}")
     return np.array(output[0], np.float32)
-
-
-def _at_threshold(head: Head, threshold: float) -> Head:
-    """The head with this threshold for every label; masks have none."""
-    if isinstance(head, SegmentHead):
-        return head
-    return msgspec.structs.replace(head, thresholds=(threshold,) * len(head.labels))
 
 
 class Session:

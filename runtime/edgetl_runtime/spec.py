@@ -116,6 +116,17 @@ class ClassifyHead(Frozen, frozen=True, kw_only=True, tag_field="task", tag="cla
 Head = DetectHead | SegmentHead | ClassifyHead
 
 
+EMBEDDING = "embedding"
+"""The graph's output (1, D) float32 that belongs to no head: the network's own summary of the frame."""
+
+
+def at_threshold(head: Head, threshold: float) -> Head:
+    """The head with this threshold for every label; masks have none."""
+    if isinstance(head, SegmentHead):
+        return head
+    return msgspec.structs.replace(head, thresholds=(threshold,) * len(head.labels))
+
+
 def task_of(head: Head) -> str:
     """`detect`, `segment` or `classify`, as the manifest's `task` says."""
     return str(head.__struct_config__.tag)

@@ -1,14 +1,31 @@
-"""Small drawn datasets with boxes, masks and categories, and torch on one thread."""
+"""Small drawn datasets with boxes, masks and categories, small detectors, and torch on one thread."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if TYPE_CHECKING:
+    from edgetl.models.detr import Detr
+
 SOURCE_HW = (90, 160)
+SMALL = {
+    "encoder_hidden_dim": 32, "encoder_ffn_dim": 32, "d_model": 32, "decoder_ffn_dim": 32, "decoder_layers": 2,
+    "decoder_attention_heads": 4, "encoder_attention_heads": 4, "num_queries": 12, "num_denoising": 8,
+}  # fmt: skip
+SMALL_DFINE = {"encoder_in_channels": [48, 64], "decoder_in_channels": [32, 32], "decoder_n_points": [2, 2]}
+SMALL_HGNET = {
+    "hidden_sizes": [16, 32, 48, 64], "stem_channels": [3, 8, 8], "stage_in_channels": [8, 16, 32, 48],
+    "stage_mid_channels": [8, 8, 16, 16], "stage_out_channels": [16, 32, 48, 64], "stage_num_blocks": [1, 1, 1, 1],
+    "stage_numb_of_layers": [1, 1, 1, 1],
+}  # fmt: skip
+SMALL_RTDETR = {"encoder_in_channels": [16, 16, 32], "decoder_in_channels": [32, 32, 32], "decoder_n_points": 2}
+SMALL_RESNET = {"embedding_size": 8, "hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]}
 
 
 @pytest.fixture
@@ -20,6 +37,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def shrunken(entry: Detr, values: dict[str, Any], backbone: dict[str, Any]) -> Detr:
+    return dataclasses.replace(
+        entry, values={**entry.values, **SMALL, **values}, backbone={**entry.backbone, **backbone}
+    )
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D-FINE and RT-DETRv2 at a hundredth of their size: dfine-tiny and rtdetrv2-tiny."""
+    from edgetl.models.detr import DETRS
+
+    monkeypatch.setitem(DETRS, "dfine-tiny", shrunken(DETRS["dfine-nano"], SMALL_DFINE, SMALL_HGNET))
+    monkeypatch.setitem(DETRS, "rtdetrv2-tiny", shrunken(DETRS["rtdetrv2-r18"], SMALL_RTDETR, SMALL_RESNET))
 
 
 @pytest.fixture(scope="session")

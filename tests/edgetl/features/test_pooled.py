@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from edgetl.data import Dataset, read_dataset, read_image
-from edgetl.features.pooled import images_sha256, pooled_features, state_sha256
+from edgetl.features.frozen import images_sha256, state_sha256
+from edgetl.features.pooled import pooled_features
 from edgetl_runtime.letterbox import reference_letterbox
 from edgetl_runtime.spec import Preprocess
 

@@ -16,7 +16,7 @@ from edgetl.data import Dataset, Sample, read_dataset
 from edgetl.heads import Kind, Scoring, build_network, heads_for, kinds_of
 from edgetl.heads.detect import Detect
 from edgetl.heads.detr import MOST_OBJECTS, QUIET_LOGIT, DetectByQueries
-from edgetl.models.detr import DETRS, Detr, DetrNetwork, Learning, Queries
+from edgetl.models.detr import DetrNetwork, Learning, Queries
 from edgetl.training.augment import View
 from edgetl.training.checkpoint import load_network
 from edgetl.training.config import TuneConfig
@@ -30,34 +30,9 @@ from edgetl_runtime.spec import ClassifyHead, DetectHead
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("one_thread", "small")
 
-SMALL = {
-    "encoder_hidden_dim": 32, "encoder_ffn_dim": 32, "d_model": 32, "decoder_ffn_dim": 32, "decoder_layers": 2,
-    "decoder_attention_heads": 4, "encoder_attention_heads": 4, "num_queries": 12, "num_denoising": 8,
-}  # fmt: skip
-SMALL_DFINE = {"encoder_in_channels": [48, 64], "decoder_in_channels": [32, 32], "decoder_n_points": [2, 2]}
-SMALL_HGNET = {
-    "hidden_sizes": [16, 32, 48, 64], "stem_channels": [3, 8, 8], "stage_in_channels": [8, 16, 32, 48],
-    "stage_mid_channels": [8, 8, 16, 16], "stage_out_channels": [16, 32, 48, 64], "stage_num_blocks": [1, 1, 1, 1],
-    "stage_numb_of_layers": [1, 1, 1, 1],
-}  # fmt: skip
-SMALL_RTDETR = {"encoder_in_channels": [16, 16, 32], "decoder_in_channels": [32, 32, 32], "decoder_n_points": 2}
-SMALL_RESNET = {"embedding_size": 8, "hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]}
 NAMES = ("dfine-tiny", "rtdetrv2-tiny")
 HEAD = DetectHead(labels=("car", "person"), max_detections=5, thresholds=(0.3, 0.3), stride=16)
 HW = (64, 96)
-
-
-def shrunken(entry: Detr, values: dict[str, Any], backbone: dict[str, Any]) -> Detr:
-    return dataclasses.replace(
-        entry, values={**entry.values, **SMALL, **values}, backbone={**entry.backbone, **backbone}
-    )
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both families at a hundredth of their size."""
-    monkeypatch.setitem(DETRS, "dfine-tiny", shrunken(DETRS["dfine-nano"], SMALL_DFINE, SMALL_HGNET))
-    monkeypatch.setitem(DETRS, "rtdetrv2-tiny", shrunken(DETRS["rtdetrv2-r18"], SMALL_RTDETR, SMALL_RESNET))
 
 
 def kind_of(name: str = "rtdetrv2-tiny", head: DetectHead = HEAD) -> DetectByQueries:

@@ -9,11 +9,11 @@ import torch
 from edgetl.data import Dataset, MaskLayer
 from edgetl.heads import heads_for, kinds_of, network_of
 from edgetl.models.backbone import build_backbone
-from edgetl.models.deploy import EMBEDDING, INPUT, Deployed
+from edgetl.models.deploy import INPUT, Deployed
 from edgetl.models.infer import TorchInfer
 from edgetl_runtime.decode import decode
 from edgetl_runtime.letterbox import geometry
-from edgetl_runtime.spec import Preprocess
+from edgetl_runtime.spec import EMBEDDING, Preprocess
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LAYERS = (MaskLayer("ground", ("other", "road")), MaskLayer("light", ("off", "red", "green")))

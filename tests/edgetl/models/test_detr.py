@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from edgetl.models import detr_weights
 from edgetl.models.detr import (
     DETRS,
-    Detr,
     DetrNetwork,
     Learning,
     Queries,
@@ -33,37 +32,8 @@ from edgetl_runtime.errors import InputError, MissingPackage
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("one_thread", "small")
 
-SMALL = {
-    "encoder_hidden_dim": 32, "encoder_ffn_dim": 32, "d_model": 32, "decoder_ffn_dim": 32, "decoder_layers": 2,
-    "decoder_attention_heads": 4, "encoder_attention_heads": 4, "num_queries": 12, "num_denoising": 8,
-}  # fmt: skip
-SMALL_DFINE: dict[str, Any] = {
-    "encoder_in_channels": [48, 64],
-    "decoder_in_channels": [32, 32],
-    "decoder_n_points": [2, 2],
-}
-SMALL_HGNET = {
-    "hidden_sizes": [16, 32, 48, 64], "stem_channels": [3, 8, 8], "stage_in_channels": [8, 16, 32, 48],
-    "stage_mid_channels": [8, 8, 16, 16], "stage_out_channels": [16, 32, 48, 64], "stage_num_blocks": [1, 1, 1, 1],
-    "stage_numb_of_layers": [1, 1, 1, 1],
-}  # fmt: skip
-SMALL_RTDETR = {"encoder_in_channels": [16, 16, 32], "decoder_in_channels": [32, 32, 32], "decoder_n_points": 2}
-SMALL_RESNET = {"embedding_size": 8, "hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]}
 NAMES = ("dfine-tiny", "rtdetrv2-tiny")
 HW = (64, 96)
-
-
-def shrunken(entry: Detr, values: dict[str, Any], backbone: dict[str, Any]) -> Detr:
-    return dataclasses.replace(
-        entry, values={**entry.values, **SMALL, **values}, backbone={**entry.backbone, **backbone}
-    )
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both families at a hundredth of their size."""
-    monkeypatch.setitem(DETRS, "dfine-tiny", shrunken(DETRS["dfine-nano"], SMALL_DFINE, SMALL_HGNET))
-    monkeypatch.setitem(DETRS, "rtdetrv2-tiny", shrunken(DETRS["rtdetrv2-r18"], SMALL_RTDETR, SMALL_RESNET))
 
 
 def frames(seed: int, count: int = 2) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgetl.data import Dataset, MaskLayer, Sample
+from edgetl.metrics.predict import Frames
 from edgetl.metrics.subject import Subject
 from edgetl.shift.accuracy import (
     Confidences,
@@ -120,7 +121,7 @@ def network(frame: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
 
 def test_confidences_of_every_head(tmp_path: Path) -> None:
     subject = Subject(network, (DETECT, CLASSIFY, SEGMENT), PREPROCESS, "fake", "fp32")
-    found, notes = confidences(subject, dataset(tmp_path, [20, 200]))
+    found, notes = confidences(subject, Frames(dataset(tmp_path, [20, 200]), PREPROCESS))
     detect, classify = found["detect"], found["classify"]
     assert detect.scores.round(3).tolist() == [0.539, 0.2, 0.892, 0.2]
     assert detect.image.tolist() == [0, 0, 1, 1] and detect.images == 2
@@ -132,7 +133,7 @@ def test_confidences_of_every_head(tmp_path: Path) -> None:
 
 def test_data_without_labels_has_no_truth(tmp_path: Path) -> None:
     subject = Subject(network, (DETECT, CLASSIFY), PREPROCESS, "fake", "fp32")
-    found, _ = confidences(subject, dataset(tmp_path, [20, 200], labelled=False))
+    found, _ = confidences(subject, Frames(dataset(tmp_path, [20, 200], labelled=False), PREPROCESS))
     assert found["detect"].correct is None and found["classify"].correct is None
     assert len(found["detect"].scores) == 4
 

@@ -14,6 +14,7 @@ from edgetl.data import Dataset, MaskLayer, read_dataset
 from edgetl.heads import Kind, heads_for, kinds_of
 from edgetl.models.network import Outputs
 from edgetl.models.normalise import Normalise
+from edgetl.training import learn as learn_module
 from edgetl.training import tune as tune_module
 from edgetl.training.config import TuneConfig
 from edgetl.training.memory import fitting_batch, out_of_memory
@@ -105,7 +106,7 @@ def test_a_run_says_which_batch_fits_and_lets_go_of_the_failed_one(
         found.append(held[0]() is None)
         return 2
 
-    monkeypatch.setattr(tune_module, "head_losses", failing)
+    monkeypatch.setattr(learn_module, "head_losses", failing)
     monkeypatch.setattr(tune_module, "fitting_batch", trying)
     config = TuneConfig(size_hw=(64, 96), crop_hw=(32, 64), epochs=1, weights="none", val_images=2)
     data = read_dataset(scenes, "train"), read_dataset(scenes, "val")

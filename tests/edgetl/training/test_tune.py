@@ -20,6 +20,7 @@ import torch
 from edgetl.data import Dataset, read_dataset
 from edgetl.models.backbone import build_backbone
 from edgetl.models.network import Network
+from edgetl.training import learn as learn_module
 from edgetl.training import probe as probe_module
 from edgetl.training import tune as tune_module
 from edgetl.training.batches import Batch, augmented_batches, epoch_order
@@ -241,7 +242,7 @@ def test_a_spoiled_step_changes_no_weights(
 
     steps: list[int] = []
     step = torch.optim.AdamW.step
-    monkeypatch.setattr(tune_module, "head_losses", spoiled)
+    monkeypatch.setattr(learn_module, "head_losses", spoiled)
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *a, **k: (steps.append(1), step(*a, **k)))
     with pytest.raises(LossNotFinite, match=r"the gradient is nan at step 0 on the batch 00\d\.png"):
         start(data, tmp_path / "run")
