@@ -26,7 +26,7 @@ from edgetl.adapt.renormalise import output_moments, renormalise
 from edgetl.adapt.restyle import restyled
 from edgetl.data import Dataset, read_image
 from edgetl.heads import Kind, kinds_of
-from edgetl.metrics.predict import Evaluation, Frames, evaluate, scored_kinds
+from edgetl.metrics.predict import Evaluation, Frames, evaluate, remembering, scored_kinds
 from edgetl.metrics.subject import Subject
 from edgetl.models.infer import TorchInfer
 from edgetl.models.network import Network
@@ -156,9 +156,8 @@ class _Judge:
 
     def stage(self, name: str, network: Network, before: Evidence | None = None) -> Stage:
         """What this network is worth, and against `before` whether it may replace it."""
-        infer = TorchInfer(
-            network.eval(), kinds_of(self._card.heads, backbone=self._card.backbone), self._card.preprocess
-        )
+        kinds = kinds_of(self._card.heads, backbone=self._card.backbone)
+        infer = remembering(TorchInfer(network.eval(), kinds, self._card.preprocess))
         found: Evaluation = evaluate(infer, self._frames, self._kinds, title=f"judging: {name}")
         self.metric = found.metric
         subject = Subject(infer, self._card.heads, self._card.preprocess, "torch", "fp32")

@@ -21,7 +21,7 @@ from edgetl_runtime.errors import InputError
 RECIPES = ("probe-finetune", "probe", "full", "surgical")
 SETTINGS = (
     "tasks", "layers", "recipe", "backbone", "weights", "use", "allow_license", "start", "teacher", "epochs",
-    "probe_epochs", "batch", "head_lr", "backbone_lr", "freeze_stride", "surgical_strides", "balance", "patience",
+    "probe_epochs", "batch", "head_lr", "backbone_lr", "freeze_stride", "norms", "surgical_strides", "balance", "patience",
     "average", "imitation", "mask_stride", "val_images", "val_every", "seed",
 )  # fmt: skip
 """Settings of TuneConfig that are flags of the same name."""
@@ -63,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--head-lr", type=float, default=1.5e-3)
     parser.add_argument("--backbone-lr", type=float, default=6e-4)
     parser.add_argument("--freeze-stride", type=int, choices=[0, 4, 8], default=4, help="0 trains every layer")
+    parser.add_argument(
+        "--norms",
+        choices=["auto", "frozen", "learnt"],
+        default="auto",
+        help="statistics of pretrained batch norms (auto: learnt from --batch 16 on)",
+    )
     parser.add_argument("--mask-stride", type=int, choices=[1, 2, 4], default=2, help="network pixels per mask pixel")
     parser.add_argument(
         "--balance", type=float, default=0.0, metavar="SHARE", help="repeat images of classes rarer than this"

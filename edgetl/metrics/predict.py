@@ -44,6 +44,21 @@ class Evaluation:
         return sum(known) / len(known) if known else float("nan")
 
 
+def remembering(infer: Infer) -> Infer:
+    """The same function that runs the network once for each array: for frames that are scored in several ways.
+
+    Arrays are told apart by identity, so they must stay alive and unchanged; their outputs are kept.
+    """
+    kept: dict[int, Mapping[str, NDArray[np.generic]]] = {}
+
+    def recall(frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.generic]]:
+        if id(frame) not in kept:
+            kept[id(frame)] = infer(frame)
+        return kept[id(frame)]
+
+    return recall
+
+
 class Frames:
     """A dataset letterboxed once, in memory: images (1, H, W, 3) uint8 BGR and where each lies in its frame."""
 

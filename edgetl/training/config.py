@@ -12,6 +12,8 @@ from edgetl_runtime.spec import Above0, Frozen, Positive, Share
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Task = Literal["detect", "segment", "classify"]
 Recipe = Literal["probe-finetune", "probe", "full", "surgical"]
+SMALL_BATCH = 16
+"""Statistics of fewer frames than this are worse than the pretrained ones (arXiv:1803.08494, figure 1)."""
 
 
 class TuneConfig(Frozen, frozen=True, kw_only=True):
@@ -23,7 +25,9 @@ class TuneConfig(Frozen, frozen=True, kw_only=True):
     start: a checkpoint of ours to go on from, instead of weights. teacher: a checkpoint that the network imitates too.
     crop_hw: size of the training crops, smaller than size_hw to train faster. backbone_lr is the rate of the last
     stage; a stage that is a quarter of the depth earlier learns `depth_decay` times slower. freeze_stride: layers up
-    to the features of this stride keep their pretrained weights (0 trains all of them). zoom: range of the random
+    to the features of this stride keep their pretrained weights (0 trains all of them). norms: whether the statistics of
+    the backbone's pretrained batch norms are `frozen` (and folded, where that can be) or `learnt`; `auto` learns them
+    from batches of SMALL_BATCH frames on. zoom: range of the random
     scale, relative to the letterbox's. balance: images of rare classes are repeated until each class stands in at
     least this share of them (arXiv:1908.03195; 0 is off). patience: validations without gain before the run ends
     (0 is off). average: weights between probe and fine-tune are taken where validation agrees (arXiv:2109.01903).
@@ -48,6 +52,7 @@ class TuneConfig(Frozen, frozen=True, kw_only=True):
     backbone_lr: Above0 = 6e-4
     depth_decay: Share = 0.7
     freeze_stride: Literal[0, 4, 8] = 4
+    norms: Literal["auto", "frozen", "learnt"] = "auto"
     surgical_strides: tuple[Literal[4, 8, 16, 32], ...] = ()
     zoom: tuple[Above0, Above0] = (0.75, 1.6)
     weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.02
@@ -78,6 +83,13 @@ class TuneConfig(Frozen, frozen=True, kw_only=True):
             )
         if self.recipe == "probe" and self.start:
             raise ValueError("the recipe `probe` trains new heads, a checkpoint to start from has its own")
+
+    @property
+    def frozen_norms(self) -> bool:
+        """Whether the backbone's batch norms keep their statistics; those of random weights have none to keep."""
+        if self.weights == "none" and not self.start:
+            return False
+        return self.norms == "frozen" or (self.norms == "auto" and self.batch < SMALL_BATCH)
 
     @property
     def probes(self) -> bool:

@@ -107,8 +107,11 @@ def train_only(backbone: nn.Module, strides: Iterable[int]) -> None:
             parameter.requires_grad_(stride in wanted)
 
 
-def freeze_statistics(modules: Iterable[nn.Module]) -> None:
-    """Put batch norms into eval mode, so that small batches do not spoil pretrained statistics."""
+def freeze_statistics(modules: Iterable[nn.Module], *, learnt: bool = False) -> None:
+    """Put batch norms into eval mode, so that small batches do not spoil pretrained statistics.
+
+    learnt: only those whose weights are frozen too.
+    """
     for module in modules:
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
+            module.train(learnt and any(p.requires_grad for p in module.parameters()))

@@ -87,7 +87,7 @@ def _from_weights(heads: tuple[Head, ...], kinds: tuple[Kind, ...], config: Tune
         config.backbone,
         config.weights,
         kinds,
-        fold=config.weights != "none",
+        fold=config.frozen_norms,
         use=config.use,
         allow_license=config.allow_license,
     )

@@ -199,7 +199,7 @@ class _Run:
         config, at = self.config, self.at
         learning.train()
         if self.transfer:
-            freeze_statistics(self.model.backbone.modules())
+            freeze_statistics(self.model.backbone.modules(), learnt=not config.frozen_norms)
         value = 0.0
         figures: dict[str, float] = {}
         for batch in self._batches():

@@ -13,7 +13,7 @@ import pytest
 from edgetl.data import Dataset, read_dataset, read_image
 from edgetl.heads import HeadMetric, heads_for, kinds_of
 from edgetl.metrics.detection import Scoring
-from edgetl.metrics.predict import Evaluation, Frames, evaluate, scored_kinds
+from edgetl.metrics.predict import Evaluation, Frames, evaluate, remembering, scored_kinds
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.letterbox import reference_letterbox
 from edgetl_runtime.spec import Preprocess
@@ -118,3 +118,13 @@ def metric(value: float) -> HeadMetric:
 def test_one_figure_of_several_heads(values: dict[str, float], name: str, mean: float) -> None:
     found = Evaluation({k: metric(v) for k, v in values.items()}, 1)
     assert found.metric == name and found.value == pytest.approx(mean, nan_ok=True)
+
+
+def test_each_frame_is_run_once_however_often_it_is_scored(data: Dataset) -> None:
+    kinds = kinds_of(heads_for(data, ("detect", "segment")), data)
+    frames = Frames(data, PREPROCESS)
+    oracle = Oracle(frames)
+    infer = remembering(oracle)
+    found = [evaluate(f, frames, kinds).values for f in (infer, infer, oracle)]
+    assert found[0] == found[1] == found[2]
+    assert oracle.calls == 2 * len(frames), "once for the two that remember, once without"

@@ -101,6 +101,15 @@ def test_frozen_statistics_stay_and_weights_still_learn() -> None:
     assert norm.weight.grad is not None and module[2].training
 
 
+def test_learnt_statistics_are_those_of_norms_that_learn() -> None:
+    module = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3)).train()
+    module[0].requires_grad_(False)
+    freeze_statistics(module.modules(), learnt=True)
+    assert [m.training for m in module] == [False, True]
+    freeze_statistics(module.modules())
+    assert [m.training for m in module] == [False, False]
+
+
 def test_a_rate_is_never_above_its_base() -> None:
     for steps, warmup in ((1, 1), (7, 3), (50, 60)):
         rates = [rate_at(s, steps, warmup=warmup) for s in range(steps)]
