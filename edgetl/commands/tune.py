@@ -21,8 +21,8 @@ from edgetl_runtime.errors import InputError
 RECIPES = ("probe-finetune", "probe", "full", "surgical")
 SETTINGS = (
     "tasks", "layers", "recipe", "backbone", "weights", "use", "allow_license", "start", "teacher", "epochs",
-    "probe_epochs", "batch", "head_lr", "backbone_lr", "freeze_stride", "norms", "surgical_strides", "balance", "patience",
-    "average", "imitation", "mask_stride", "val_images", "val_every", "seed",
+    "probe_epochs", "batch", "head_lr", "backbone_lr", "freeze_stride", "norms", "surgical_strides", "balance",
+    "patience", "average", "imitation", "mask_stride", "val_images", "val_every", "seed",
 )  # fmt: skip
 """Settings of TuneConfig that are flags of the same name."""
 

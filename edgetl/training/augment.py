@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import functional as v2
 
 from edgetl.data import VOID, MaskLayer, Sample, read_image, read_mask
 from edgetl.training import framing
+from edgetl.training.close_up import is_close_up, seen_again
 from edgetl.training.framing import Cut
 from edgetl.training.light import Stage, apply_look, draw_look
 from edgetl_runtime.letterbox import geometry
@@ -166,9 +167,12 @@ def whole_view(
     """The whole frame as letterboxed to `network_hw`, a little turned, shifted and resized, lit, and never mirrored.
 
     For categories of whole images (which sign, what weather). The frame's edge goes on where the frame moved away.
+    A picture cut out around one object is also seen from other distances and in other light (close_up.py).
     """
     image = read_image(sample.image)
     height, width = image.shape[:2]
+    if is_close_up((height, width)):
+        image = seen_again(image, rng)
     place = geometry((height, width), network_hw)
     rows, columns = Cut(0, height, place.new_hw[0], place.pad_top), Cut(0, width, place.new_hw[1], place.pad_left)
     shot = _shot(image, _masks(sample, layers, (height, width)), rows, columns)

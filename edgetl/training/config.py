@@ -25,11 +25,11 @@ class TuneConfig(Frozen, frozen=True, kw_only=True):
     start: a checkpoint of ours to go on from, instead of weights. teacher: a checkpoint that the network imitates too.
     crop_hw: size of the training crops, smaller than size_hw to train faster. backbone_lr is the rate of the last
     stage; a stage that is a quarter of the depth earlier learns `depth_decay` times slower. freeze_stride: layers up
-    to the features of this stride keep their pretrained weights (0 trains all of them). norms: whether the statistics of
-    the backbone's pretrained batch norms are `frozen` (and folded, where that can be) or `learnt`; `auto` learns them
-    from batches of SMALL_BATCH frames on. zoom: range of the random
-    scale, relative to the letterbox's. balance: images of rare classes are repeated until each class stands in at
-    least this share of them (arXiv:1908.03195; 0 is off). patience: validations without gain before the run ends
+    to the features of this stride keep their pretrained weights (0 trains all of them). norms: the statistics of the
+    backbone's pretrained batch norms are `frozen` (and folded, where that can be) or `learnt`; `auto` learns them from
+    batches of SMALL_BATCH frames on. zoom: range of the random scale, relative to the letterbox's. balance: images of
+    rare classes are repeated until each class stands in at least this share of them (arXiv:1908.03195; 0 is off).
+    patience: validations without gain before the run ends
     (0 is off). average: weights between probe and fine-tune are taken where validation agrees (arXiv:2109.01903).
     """
 
