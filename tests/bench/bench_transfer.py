@@ -3,8 +3,9 @@
 usage: python tests/bench/bench_transfer.py OUT NAME=DATA:TRAIN:VAL:SHIFTED ... [--images 50,200,1000] [--seeds 0,1,2]
 
 DATA is a dataset with boxes; VAL is in the training domain, SHIFTED in another one (DATA2@SPLIT names a split of
-another dataset). Every run gets the same number of steps, so that only what is compared differs. One line of JSON for
-each finished run goes to OUT/runs.jsonl, and finished runs are not repeated; the table is printed at the end.
+another dataset). Every run gets the same number of steps, so that only what is compared differs; the probe is the first
+half of probe-finetune, so one run gives both rows. One line of JSON for each row goes to OUT/runs.jsonl, and finished
+runs are not repeated; the table is printed at the end. With --join FILE,... it also shows rows of other runs.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from edgetl.commands.arguments import share_cores
 
 RECIPES = {
     "random": {"weights": "none", "recipe": "full", "freeze_stride": 0},
-    "probe": {"recipe": "probe"},
     "full": {"recipe": "full", "freeze_stride": 0},
     "probe-finetune": {"recipe": "probe-finetune"},
 }
+ROWS = ("random", "probe", "full", "probe-finetune")
 SCORING = {"merge": (("vehicle", ("car", "bus", "truck")),), "min_height_px": 16.0}
-STEPS = {50: 150, 200: 300, 1000: 600}
+STEPS = {50: 100, 200: 200, 1000: 250}
 """Fine-tuning steps of four images by the number of training images."""
 
 
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--images", default="50,200,1000")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--size", default="320x192", help="network input, WxH")
+    parser.add_argument("--join", default="", metavar="FILE,...", help="runs.jsonl of others to show in the table too")
     parser.add_argument("--score-images", type=int, default=120, help="images for the metric, of each split")
     args = parser.parse_args()
     share_cores()
@@ -52,17 +54,20 @@ def main() -> None:
             name, _, place = text.partition("=")
             for images in map(int, args.images.split(",")):
                 for recipe in RECIPES:
-                    if (name, images, recipe, seed) not in done:
-                        row = one(args, place, images, recipe, seed) | {"data": name}
-                        rows.append(row)
+                    if (name, images, recipe, seed) in done:
+                        continue
+                    for row in one(args, place, images, recipe, seed):
+                        rows.append({"data": name, **row})
                         with log.open("a") as lines:
-                            lines.write(json.dumps(row) + "\n")
-                        sys.stderr.write(json.dumps(row) + "\n")
+                            lines.write(json.dumps(rows[-1]) + "\n")
+                        sys.stderr.write(json.dumps(rows[-1]) + "\n")
+    for path in filter(None, args.join.split(",")):
+        rows += [json.loads(line) for line in Path(path).read_text().splitlines()]
     sys.stdout.write(table(rows))
 
 
-def one(args: argparse.Namespace, place: str, images: int, recipe: str, seed: int) -> dict[str, object]:
-    """Tune once and score in the domain and beyond it."""
+def one(args: argparse.Namespace, place: str, images: int, recipe: str, seed: int) -> list[dict[str, object]]:
+    """Tune once and score what came of it, and the probe where it had one, in the domain and beyond it."""
     from edgetl.data import Dataset, read_dataset
     from edgetl.metrics.detection import Scoring
     from edgetl.metrics.predict import Frames, evaluate
@@ -80,7 +85,7 @@ def one(args: argparse.Namespace, place: str, images: int, recipe: str, seed: in
     everything = read(train_split)
     order = np.random.default_rng(seed).permutation(len(everything))[:images]
     train = everything.only(sorted(order.tolist()))
-    epochs = max(round(STEPS.get(images, 600) * 4 / images), 1)
+    epochs = max(round(STEPS.get(images, 250) * 4 / images), 1)
     settings = {"epochs": epochs, "probe_epochs": max(epochs // 2, 2), "val_every": max(epochs // 3, 1)}
     config = TuneConfig(
         size_hw=(height, width), crop_hw=(height, width), zoom=(0.8, 1.4), head_lr=2e-3, backbone_lr=1e-3,
@@ -92,29 +97,33 @@ def one(args: argparse.Namespace, place: str, images: int, recipe: str, seed: in
     started = time.monotonic()
     tuned = tune(train, read(val_split), run, config)
     seconds = time.monotonic() - started
-    found = {}
-    with open_subject(tuned.best) as subject:
-        for name, split in (("inside", val_split), ("shifted", shifted_split)):
-            data = subject.align(read(split).take(args.score_images))
-            frames = Frames(data, subject.preprocess)
-            scoring = Scoring(**SCORING)  # type: ignore[arg-type]
-            found[name] = evaluate(subject.infer, frames, subject.kinds(data), scoring=scoring).value
-    return {"images": images, "recipe": recipe, "seed": seed, "seconds": round(seconds, 1), **found}
+    rows: list[dict[str, object]] = []
+    probed = run / "probe.pt"
+    checkpoints = {recipe: tuned.best, **({"probe": probed} if probed.is_file() else {})}
+    for name, checkpoint in checkpoints.items():
+        found = {}
+        with open_subject(checkpoint) as subject:
+            for domain, split in (("inside", val_split), ("shifted", shifted_split)):
+                data = subject.align(read(split).take(args.score_images))
+                frames = Frames(data, subject.preprocess)
+                scoring = Scoring(**SCORING)  # type: ignore[arg-type]
+                found[domain] = evaluate(subject.infer, frames, subject.kinds(data), scoring=scoring).value
+        rows.append({"images": images, "recipe": name, "seed": seed, **found})
+    rows[0]["seconds"] = round(seconds, 1)
+    return rows
 
 
 def table(rows: list[dict[str, object]]) -> str:
     """Mean and spread over seeds, a line for each dataset, number of images and recipe."""
-    lines = ["| data | images | recipe | in domain | shifted | seeds | seconds |", "|---|---|---|---|---|---|---|"]
+    lines = ["| data | images | recipe | in domain | shifted | seeds |", "|---|---|---|---|---|---|"]
     for data in dict.fromkeys(r["data"] for r in rows):
         for images in sorted({int(str(r["images"])) for r in rows if r["data"] == data}):
-            for recipe in RECIPES:
+            for recipe in ROWS:
                 own = [r for r in rows if (r["data"], r["images"], r["recipe"]) == (data, images, recipe)]
                 if own:
-                    inside, shifted, seconds = (
-                        [float(str(r[k])) for r in own] for k in ("inside", "shifted", "seconds")
-                    )
+                    inside, shifted = ([float(str(r[k])) for r in own] for k in ("inside", "shifted"))
                     cells = [str(data), str(images), recipe, spread(inside), spread(shifted), str(len(own))]
-                    lines.append("| " + " | ".join([*cells, f"{statistics.mean(seconds):.0f}"]) + " |")
+                    lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
