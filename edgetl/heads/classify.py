@@ -29,6 +29,7 @@ class Classify:
     """The kind of ClassifyHead."""
 
     place: Literal["dense", "whole"] = "whole"
+    losses = ("category",)
 
     def __init__(self, head: ClassifyHead) -> None:
         self.head = head

@@ -33,6 +33,7 @@ class Detect:
     """The kind of DetectHead."""
 
     place: Literal["dense", "whole"] = "dense"
+    losses = ("heat", "box")
 
     def __init__(self, head: DetectHead) -> None:
         self.head = head

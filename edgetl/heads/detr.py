@@ -39,6 +39,7 @@ class DetectByQueries:
     """The kind of DetectHead on a detector of edgetl.models.detr."""
 
     place: Literal["dense", "whole"] = "dense"
+    losses = ("heat", "box")
 
     def __init__(self, head: DetectHead, architecture: str) -> None:
         self.head, self._architecture = head, architecture

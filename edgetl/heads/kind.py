@@ -52,6 +52,10 @@ class Kind(Protocol):
         """Names of the tensors before decoding."""
 
     @property
+    def losses(self) -> tuple[str, ...]:
+        """Names of the parts that `loss` gives."""
+
+    @property
     def place(self) -> Literal["dense", "whole"]:
         """Whether it stands on the shared map, or on the embedding of the whole frame."""
 

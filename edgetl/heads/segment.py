@@ -35,6 +35,7 @@ class Segment:
     """The kind of SegmentHead; `layer` is the index of its masks among a view's."""
 
     place: Literal["dense", "whole"] = "dense"
+    losses = ("mask", "dice")
 
     def __init__(self, head: SegmentHead, layer: int = 0) -> None:
         self.head, self.layer = head, layer

@@ -23,10 +23,6 @@ from edgetl.training.logs import CurveLog
 from edgetl.training.mix import best_mixture
 from edgetl.training.trust import fit_trust
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.spec import task_of
-
-LOSSES = {"detect": ("heat", "box"), "segment": ("mask", "dice"), "classify": ("category",)}
-"""The parts of each task's loss, as columns of the curve."""
 
 
 @dataclass
@@ -154,7 +150,7 @@ class Keeper:
 def _columns(kinds: Sequence[Kind], config: TuneConfig) -> list[str]:
     columns = []
     for kind in kinds:
-        parts = (*LOSSES[task_of(kind.head)], *(("imitation",) if config.teacher else ()))
+        parts = (*kind.losses, *(("imitation",) if config.teacher else ()))
         columns += [f"{kind.head.name}_{part}" for part in parts] + [f"val_{kind.head.name}"]
     return columns
 
