@@ -65,9 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--freeze-stride", type=int, choices=[0, 4, 8], default=4, help="0 trains every layer")
     parser.add_argument(
         "--norms",
-        choices=["auto", "frozen", "learnt"],
-        default="auto",
-        help="statistics of pretrained batch norms (auto: learnt from --batch 16 on)",
+        choices=["frozen", "learnt"],
+        default="frozen",
+        help="statistics of pretrained batch norms; learnt ones need large batches",
     )
     parser.add_argument("--mask-stride", type=int, choices=[1, 2, 4], default=2, help="network pixels per mask pixel")
     parser.add_argument(

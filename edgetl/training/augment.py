@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import functional as v2
 
 from edgetl.data import VOID, MaskLayer, Sample, read_image, read_mask
 from edgetl.training import framing
-from edgetl.training.close_up import is_close_up, seen_again
+from edgetl.training.close_up import CLOSENESS, is_close_up, seen_again
 from edgetl.training.framing import Cut
 from edgetl.training.light import Stage, apply_look, draw_look
 from edgetl_runtime.letterbox import geometry
@@ -171,13 +171,14 @@ def whole_view(
     """
     image = read_image(sample.image)
     height, width = image.shape[:2]
+    closeness = 1.0
     if is_close_up((height, width)):
-        image = seen_again(image, rng)
+        image, closeness = seen_again(image, rng), CLOSENESS
     place = geometry((height, width), network_hw)
     rows, columns = Cut(0, height, place.new_hw[0], place.pad_top), Cut(0, width, place.new_hw[1], place.pad_left)
     shot = _shot(image, _masks(sample, layers, (height, width)), rows, columns)
     shot.stage = None
-    turn, *rest = rng.uniform(-1, 1, 5)
+    turn, *rest = rng.uniform(-1, 1, 5) * closeness
     warp = framing.moved(
         place.new_hw,
         turn_deg=config.turn_deg * turn,
@@ -185,7 +186,7 @@ def whole_view(
         # Near and far together, and a little of each axis alone, as a box drawn by another hand.
         zoom=(1 + config.size * (0.8 * rest[2] + 0.2 * rest[3]), 1 + config.size * (0.8 * rest[2] - 0.2 * rest[3])),
     )
-    reach = config.shift + config.size + float(np.sin(np.radians(config.turn_deg)))
+    reach = closeness * (config.shift + config.size + float(np.sin(np.radians(config.turn_deg))))
     _warp(shot, warp, margin=int(reach * max(place.new_hw) * 0.75) + 2)
     boxes, labels, ignore = _labels(shot, sample, (height, width))
     return _finished(shot, boxes, labels, ignore, sample.category, (rows, columns, network_hw), config, rng)

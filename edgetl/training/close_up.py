@@ -24,6 +24,8 @@ LONGEST = 0.14
 """Length of the longest motion blur, as a share of the picture's height."""
 FARTHEST = 2.6
 """How many times further away the object is at the most."""
+CLOSENESS = 1.6
+"""How much further than whole frames close-ups are turned, shifted and stretched: they pass the camera."""
 
 
 def is_close_up(size_hw: tuple[int, int]) -> bool:

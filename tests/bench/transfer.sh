@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
 # The README's figures on fine-tuning that transfers. usage: tests/bench/transfer.sh DATA OUT [PART ...]
 # DATA holds bdd/ (YOLO; splits train, val, night_val, night_unlabelled), camvid/ (mask pairs) and gtsrb/ (class
-# folders, files named track_frame). PARTS: camvid gtsrb bdd adapt several. About two hours on 2 cores for all.
+# folders, files named track_frame). PARTS: camvid gtsrb bdd adapt several seeds ranked. Some four hours on 2 cores for all.
 set -euo pipefail
 data=$1 out=$2
 shift 2
 edgetl=${EDGETL:-.venv/bin/edgetl}
+python=${PYTHON:-.venv/bin/python}
 mkdir -p "$out"
 
+# Train and val come from three drives, so the 468 images are pooled and cut anew into stretches of 100 frame numbers.
 camvid() {
-    "$edgetl" tune "$data/camvid" --task segment --size 480x384 --crop 448x320 --zoom 0.7,1.8 --epochs 40 \
-        --probe-epochs 3 --head-lr 2e-3 --backbone-lr 1e-3 --val-every 5 --val-images 101 \
+    "$edgetl" data split "$data/camvid" "$out/camvid-data" --from train --from val --shares train=0.9,val=0.1 \
+        --group-pattern '^\w+(?=\d\d\b)' --json >"$out/camvid-split.json"
+    "$edgetl" tune "$out/camvid-data" --task segment --size 480x384 --crop 448x320 --zoom 0.7,1.8 --epochs 32 \
+        --probe-epochs 3 --head-lr 2e-3 --backbone-lr 1e-3 --val-every 8 --val-images 60 \
         --out "$out/camvid" --json >"$out/camvid-tune.json"
     "$edgetl" evaluate "$out/camvid" "$data/camvid" --split test --json >"$out/camvid-test.json"
 }
@@ -57,6 +61,22 @@ several() {
     one lanes --task segment --layers lanes
 }
 
-for part in "${@:-camvid gtsrb bdd adapt several}"; do
+# Random, probe, full, probe-then-fine-tune over three seeds, by day, and at night (BDD) or in fog (roadworld).
+seeds() {
+    "$edgetl" data render "$out/road-day" --images 1300 --val 0.1 --seed 0
+    "$edgetl" data render "$out/road-fog" --images 130 --val 0 --seed 1000 --domain fog
+    "$python" tests/bench/bench_transfer.py "$out/seeds" "bdd=$data/bdd:train:val:night_val" \
+        "roadworld=$out/road-day:train:val:$out/road-fog@train" >"$out/seeds.md"
+}
+
+# The order that `rank` gives against the order that fine-tunes give: what the registry has weights of, and none.
+ranked() {
+    lite=tf_efficientnet_lite
+    "$python" tests/bench/bench_rank.py --candidates "${lite}0,${lite}1,${lite}2,${lite}0:none" --images 300 --epochs 4 \
+        --out "$out/ranked" "$data/bdd:detect:320x192" "$data/camvid:segment:320x256" \
+        "$out/gtsrb-data:classify:64x64" >"$out/ranked.jsonl"
+}
+
+for part in "${@:-camvid gtsrb bdd adapt several seeds ranked}"; do
     for name in $part; do "$name"; done
 done
