@@ -92,7 +92,7 @@ class Keeper:
                 remedy="give validation images with labels, or more of them with --val-images",
             )
         if found.value > self.at.best:
-            self.keep(state, found, "probe" if phase == "probe" else f"epoch {self.at.epoch}")
+            self.keep(state, found, phase if phase in {"probe", "start"} else f"epoch {self.at.epoch}")
         heads = {f"val_{name}": value for name, value in found.values.items()}
         self._write(self.at.step, {"phase": phase, "epoch": self.at.epoch, "val": found.value, **heads})
         return found

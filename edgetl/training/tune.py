@@ -130,6 +130,8 @@ class _Run:
                 sys.stderr.write(f"tune         {self.card.backbone} has nothing to probe: it is fine-tuned whole\n")
             else:
                 self._probe(interrupt, self.keeper)
+        if config.start and not at.probed and self.keeper:
+            at.best = self.keeper.validate(self.average.state, "start").value  # what comes of it must be better
         at.probed = True
         at.best = self.team.agreed(at.best)
         learning = self.team.wrapped(self.model)

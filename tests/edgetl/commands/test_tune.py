@@ -139,6 +139,18 @@ def test_start_goes_on_from_a_checkpoint(scenes: Path, first: Path, tmp_path: Pa
     assert "probe" not in {r["phase"] for r in read_curve(tmp_path / "run" / "metrics.csv")}
 
 
+def test_what_comes_of_a_start_must_be_better_than_it(scenes: Path, first: Path, tmp_path: Path) -> None:
+    """Rates that wreck the network: the start stays the best, and the curve shows its value first."""
+    rates = ("--epochs", 1, "--head-lr", 0.3, "--backbone-lr", 0.3, "--freeze-stride", 0)
+    document = call(scenes, "--task", "detect,segment", *rates, "--start", first / "best.pt", "--out", tmp_path / "run")
+    old, new = load_checkpoint(first), load_checkpoint(tmp_path / "run")
+    rows = [r for r in read_curve(tmp_path / "run" / "metrics.csv") if "val" in r]
+    assert [r["phase"] for r in rows] == ["start", "fine-tune"]
+    before, after = (float(r["val"]) for r in rows)
+    assert before == document["value"] == pytest.approx(old.card.value, abs=1e-5) and after < before
+    assert all(torch.equal(v, old.model[k]) for k, v in new.model.items())
+
+
 def apart(run: Path, teacher: Path, data: Dataset) -> float:
     """Mean distance of the masks' logits from the teacher's, on validation frames."""
     total = 0.0
