@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgetl.data import VOID, Dataset, read_image, read_mask
+from edgetl.data.histograms import box_counts, category_counts, mask_counts
 from edgetl.heads import Kind
 from edgetl.training.augment import AugmentConfig, View, augmented_view, sided_classes, whole_view
 from edgetl_runtime.letterbox import Letterbox, geometry
@@ -43,11 +44,10 @@ def balanced_order(dataset: Dataset, share: float, *, seed: int, epoch: int) -> 
     order = epoch_order(len(dataset), seed=seed, epoch=epoch)
     if share <= 0:
         return order
-    shown = [_shown(dataset, i) for i in range(len(dataset))]
-    counts: dict[int, int] = {}
+    shown = _shown(dataset)
+    counts: Counter[tuple[str, int]] = Counter()
     for classes in shown:
-        for c in classes:
-            counts[c] = counts.get(c, 0) + 1
+        counts.update(classes)
     factor = {c: max(1.0, float(np.sqrt(share * len(dataset) / n))) for c, n in counts.items()}
     repeats = np.array([max((factor[c] for c in classes), default=1.0) for classes in shown])
     rng = np.random.default_rng([seed, epoch, 1])
@@ -56,10 +56,16 @@ def balanced_order(dataset: Dataset, share: float, *, seed: int, epoch: int) -> 
     return list(rng.permutation(np.repeat(order, times)))
 
 
-def _shown(dataset: Dataset, index: int) -> set[int]:
-    sample = dataset.samples[index]
-    found = {int(c) for c in sample.labels[~sample.ignore]}
-    return found | ({-1 - sample.category} if sample.category >= 0 else set())
+def _shown(dataset: Dataset) -> list[set[tuple[str, int]]]:
+    """The classes that each image shows: of boxes that aren't ignored, of the whole image, of each layer of masks."""
+    kinds = {"boxes": box_counts(dataset), "category": category_counts(dataset)}
+    for i, layer in enumerate(dataset.layers):
+        kinds[f"masks {layer.name}"] = mask_counts(dataset, i).per_class(layer)
+    shown: list[set[tuple[str, int]]] = [set() for _ in dataset.samples]
+    for kind, table in kinds.items():
+        for image, label in np.argwhere(table > 0).tolist():
+            shown[image].add((kind, label))
+    return shown
 
 
 def augmented_batches(

@@ -84,6 +84,21 @@ def test_categories_are_balanced_and_ignored_boxes_do_not_count() -> None:
     assert sorted(balanced_order(rare, 0.9, seed=0, epoch=0)) == [0, 1, 2, 3]
 
 
+def test_classes_of_masks_are_balanced(tmp_path: Path) -> None:
+    """Every mask shows `road`, one of four `kerb` too, and one image has no mask."""
+    samples = []
+    for i, sample in enumerate(labelled(*[()] * 5).samples):
+        mask = np.ones((4, 6), np.uint8)
+        mask[0, 0] = 2 if i == 3 else 1
+        cv2.imwrite(str(tmp_path / f"{i}.png"), mask)
+        samples.append(dataclasses.replace(sample, masks=(tmp_path / f"{i}.png" if i < 4 else None,)))
+    layers = (MaskLayer("ground", ("sky", "road", "kerb")),)
+    data = Dataset("d", (), tuple(samples), layers=layers)
+    seen = Counter(i for e in range(1000) for i in balanced_order(data, 0.8, seed=0, epoch=e))
+    assert seen[3] / seen[0] == pytest.approx(2, rel=0.06), "sqrt(0.8 / 0.2) for one image in five"
+    assert seen[4] / seen[0] == pytest.approx(1, rel=0.06)
+
+
 def batches(data: Dataset, tasks: tuple[str, ...], **more: object) -> list[object]:
     kinds = kinds_of(heads_for(data, tasks), data)
     settings = {"crop_hw": (32, 64), "network_hw": (64, 96), "batch": 2, "seed": 0, "epoch": 0, **more}
