@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from edgetl.data.dataset import Dataset, MaskLayer, Sample, make_sample
+from edgetl.data.dataset import Dataset, MaskLayer, Sample, each_sample, make_sample
 from edgetl.data.header import image_size
 from edgetl.data.listed import check_listed, listed_classes
 from edgetl_runtime.errors import InputError
@@ -57,7 +57,7 @@ def read_bdd(root: Path, split: str) -> Dataset:
     try:
         classes = listed_classes(root) or _classes(documents, files.values())
         frames = _frames(documents[files[split]])
-        samples = tuple(_sample(root, split, files[split], frame, classes) for frame in frames)
+        samples = each_sample(frames, lambda frame: _sample(root, split, files[split], frame, classes))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{files[split]}: not in BDD100K's form ({type(error).__name__}: {error})", remedy="correct the entry"

@@ -12,13 +12,15 @@ from edgetl.data.check_boxes import BOX_EDGES, box_findings, box_sizes_px
 from edgetl.data.check_classes import Tally, class_findings, tallies, unlabelled, unlabelled_findings
 from edgetl.data.check_images import image_findings
 from edgetl.data.check_masks import mask_findings
-from edgetl.data.dataset import Dataset
+from edgetl.data.dataset import Dataset, LabelErrors
 from edgetl.data.findings import SEVERITIES, Finding, SplitFacts, counted, examples
 from edgetl.data.leaks import WHYS, Leaks, Why, find_leaks, groups_of
 from edgetl.data.looks import Looks, looks_of
 from edgetl_runtime.errors import InputError
 
 DEFAULT_SIZE_HW = (352, 640)
+MOST_ERRORS = 50
+"""How many wrong labels of a split are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def check(
     datasets: split name -> what could be read. size_hw: the network's input that box sizes are stated for.
     unreadable: split name -> why its labels could not be read. Images are looked at once and cached.
     """
-    findings = [_label_error(split, error) for split, error in (unreadable or {}).items()]
+    findings = [f for split, error in (unreadable or {}).items() for f in _label_errors(split, error)]
     facts: dict[str, SplitFacts] = {}
     by_split: dict[str, list[Tally]] = {}
     leaks: list[Leaks] = []
@@ -66,10 +68,16 @@ def check(
     return Findings(tuple(findings), facts, tuple(leaks))
 
 
-def _label_error(split: str, error: InputError) -> Finding:
-    return Finding(
-        severity="error", code="labels-unreadable", split=split, text=error.message, remedy=error.remedy, count=1
-    )
+def _label_errors(split: str, error: InputError) -> list[Finding]:
+    """A finding for each of the wrong entries up to MOST_ERRORS, and one for the rest."""
+    errors = error.errors if isinstance(error, LabelErrors) else (error,)
+    shown = [(e.message, e.remedy, 1) for e in errors[:MOST_ERRORS]]
+    if more := len(errors) - len(shown):
+        shown.append((f"{more} more entries are wrong", "mend those above and check again", more))
+    return [
+        Finding(severity="error", code="labels-unreadable", split=split, text=text, remedy=remedy, count=count)
+        for text, remedy, count in shown
+    ]
 
 
 def _facts(dataset: Dataset, looks: Looks, of: list[Tally], size_hw: tuple[int, int]) -> SplitFacts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from edgetl.data.dataset import Dataset, MaskLayer, Sample, image_files
+from edgetl.data.dataset import Dataset, MaskLayer, Sample, each_sample, image_files
 from edgetl.data.masks import ONE_LAYER, unlabelled
 from edgetl_runtime.errors import InputError
 
@@ -38,7 +38,7 @@ def read_cityscapes(root: Path, split: str) -> Dataset:
     Raises InputError where no image has a mask.
     """
     images = image_files(root / "leftImg8bit" / split)
-    samples = tuple(_sample(root, split, image) for image in images)
+    samples = each_sample(images, lambda image: _sample(root, split, image))
     if samples and not any(s.masks[0] for s in samples):
         raise InputError(
             f"{root / 'gtFine' / split}: no mask belongs to an image of split {split!r}, "

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edgetl.data.dataset import Dataset, Sample, make_sample
+from edgetl.data.dataset import Dataset, Sample, each_sample, make_sample
 from edgetl_runtime.errors import InputError
 
 
@@ -54,9 +54,9 @@ def _dataset(root: Path, annotation_file: Path, document: dict[str, Any], *, nam
             )
         boxes_of[int(a["image_id"])].append(a)
     domain = str(document.get("info", {}).get("domain", ""))
-    samples = tuple(
-        _sample(root, annotation_file, image, boxes_of[int(image["id"])], index_of, domain)
-        for image in document["images"]
+    samples = each_sample(
+        document["images"],
+        lambda image: _sample(root, annotation_file, image, boxes_of[int(image["id"])], index_of, domain),
     )
     return Dataset(name, tuple(str(c["name"]) for c in categories), samples)
 

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,9 @@ from edgetl.data.header import read_header
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+T = TypeVar("T")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_PIXELS = 200_000_000
 """Larger pictures are refused before they are decoded: a small file may claim any size."""
@@ -104,6 +105,33 @@ class Dataset:
     def only(self, indices: Iterable[int]) -> Dataset:
         """The same dataset with these samples, in this order."""
         return dataclasses.replace(self, samples=tuple(self.samples[i] for i in indices))
+
+
+class LabelErrors(InputError):
+    """Several wrong labels: `errors` holds one for each item, the message is the first's and says how many follow."""
+
+    def __init__(self, errors: Sequence[InputError]) -> None:
+        more = len(errors) - 1
+        others = f"{more} other {'entry is' if more == 1 else 'entries are'} wrong too"
+        remedy = "; ".join(filter(None, (errors[0].remedy, "`edgetl data check` lists all")))
+        super().__init__(f"{errors[0].message} ({others})", remedy=remedy)
+        self.errors = tuple(errors)
+
+
+def each_sample(items: Iterable[T], read: Callable[[T], Sample]) -> tuple[Sample, ...]:
+    """The sample that `read` makes of each item; all are read before anything is said.
+
+    Raises the InputError of a single wrong item, and LabelErrors for several.
+    """
+    samples, errors = [], []
+    for item in items:
+        try:
+            samples.append(read(item))
+        except InputError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0] if len(errors) == 1 else LabelErrors(errors)
+    return tuple(samples)
 
 
 def make_sample(

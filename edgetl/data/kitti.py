@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgetl.data.dataset import Dataset, Sample, image_files, make_sample
+from edgetl.data.dataset import Dataset, Sample, each_sample, image_files, make_sample
 from edgetl.data.header import image_size
 from edgetl.data.listed import check_listed, find_image, listed_classes, read_list
 from edgetl.data.voc import WHOLE
@@ -44,7 +44,7 @@ def read_kitti(root: Path, split: str) -> Dataset:
     unlabelled = split == "test" and (root / "testing" / "image_2").is_dir()
     folder = root / ("testing" if unlabelled else "training")
     classes = listed_classes(root) or _all_names(root)
-    samples = tuple(_sample(folder, name, classes, labelled=not unlabelled) for name in names)
+    samples = each_sample(names, lambda name: _sample(folder, name, classes, labelled=not unlabelled))
     return Dataset(f"{root.name}/{split}", classes, samples)
 
 

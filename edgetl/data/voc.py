@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from edgetl.data.dataset import Dataset, Sample, make_sample
+from edgetl.data.dataset import Dataset, Sample, each_sample, make_sample
 from edgetl.data.header import image_size
 from edgetl.data.listed import check_listed, find_image, listed_classes, read_list
 from edgetl_runtime.errors import InputError
@@ -48,7 +48,7 @@ def read_voc(root: Path, split: str) -> Dataset:
     known = listed_classes(root)
     parsed = {name: _parse(_xml(root, name)) for name in names}
     classes = known or tuple(sorted(_all_names(root, parsed)))
-    samples = tuple(_sample(root, name, parsed[name], classes) for name in names)
+    samples = each_sample(names, lambda name: _sample(root, name, parsed[name], classes))
     return Dataset(f"{root.name}/{split}", classes, samples)
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edgetl.data.dataset import IMAGE_SUFFIXES, Dataset, Sample, image_files, make_sample
+from edgetl.data.dataset import IMAGE_SUFFIXES, Dataset, Sample, each_sample, image_files, make_sample
 from edgetl.data.listed import group_of
 from edgetl_runtime.errors import InputError
 
@@ -49,7 +49,7 @@ def read_yolo(root: Path, image_dir: Path, *, name: str) -> Dataset:
     images = image_files(image_dir)
     if not images:
         raise InputError(f"{image_dir}: no images found, expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}")
-    return Dataset(name, classes, tuple(_sample(image, len(classes), pattern) for image in images))
+    return Dataset(name, classes, each_sample(images, lambda image: _sample(image, len(classes), pattern)))
 
 
 def _description(root: Path) -> Path:

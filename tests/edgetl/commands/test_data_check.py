@@ -80,6 +80,24 @@ def test_a_split_whose_labels_are_wrong_is_a_finding_and_the_others_are_checked(
     assert "Traceback" not in text
 
 
+def test_wrong_labels_of_several_images_are_all_named(
+    capsys: pytest.CaptureFixture[str], coco_dir: Path, tmp_path: Path
+) -> None:
+    file = coco_dir / "annotations" / "val.json"
+    document = json.loads(file.read_text())
+    for image in document["images"][:2]:
+        next(a for a in document["annotations"] if a["image_id"] == image["id"])["bbox"] = [0, 0, 900, 30]
+    file.write_text(json.dumps(document))
+    wrong = [image["file_name"].rpartition("/")[2] for image in document["images"][:2]]
+    _, found, _ = _check(capsys, coco_dir)
+    assert isinstance(found["findings"], list)
+    texts = [f["text"] for f in found["findings"] if f["code"] == "labels-unreadable"]
+    assert len(texts) == 2 and all(name in text for name, text in zip(wrong, texts, strict=True))
+    assert cli.main(["tune", str(coco_dir), "--out", str(tmp_path / "run")]) == 2
+    line = capsys.readouterr().err.strip()
+    assert wrong[0] in line and "(1 other entry is wrong too)" in line and "`edgetl data check` lists all" in line
+
+
 @pytest.mark.parametrize("arguments", [["gone"], ["--split", "other"], ["--format", "nonsense"], ["--size", "x"]])
 def test_wrong_usage_is_one_line_and_status_two(
     capsys: pytest.CaptureFixture[str], coco_dir: Path, arguments: list[str]

@@ -11,8 +11,9 @@ import pytest
 from data_pictures import boxed, dataset, save, scene
 
 from edgetl.data import Dataset, MaskLayer, Sample, read_dataset
-from edgetl.data.check import Findings, check
+from edgetl.data.check import MOST_ERRORS, Findings, check
 from edgetl.data.check_page import check_report, typical
+from edgetl.data.dataset import LabelErrors
 from edgetl.data.draw import colour_of, draw_sample, side_by_side
 from edgetl.data.findings import EXAMPLES, Finding, counted
 from edgetl_export.report.page import render
@@ -219,6 +220,13 @@ def test_leaks_are_errors_where_a_split_is_trained_on_and_the_other_scored(tmp_p
     assert [f.severity for f in check({"x": a, "y": b}).findings] == ["error"]
     bare = replace(b, samples=tuple(boxed(s.image, group=s.group) for s in b.samples))
     assert "error" not in {f.severity for f in check({"train": a, "night": bare}).findings}
+
+
+def test_every_wrong_label_is_listed_up_to_a_limit() -> None:
+    errors = [InputError(f"labels/{i}.txt:1: wrong", remedy="correct it") for i in range(MOST_ERRORS + 3)]
+    few, many = (check({}, unreadable={"val": LabelErrors(errors[:n])}).findings for n in (2, len(errors)))
+    assert [f.text for f in few] == ["labels/0.txt:1: wrong", "labels/1.txt:1: wrong"]
+    assert len(many) == MOST_ERRORS + 1 and many[-1].text.startswith("3 more entries") and many[-1].count == 3
 
 
 def test_unreadable_labels_are_an_error_and_an_empty_check_is_none() -> None:
