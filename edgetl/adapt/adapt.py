@@ -1,8 +1,9 @@
 """A checkpoint and unlabelled frames of a new domain to an adapted checkpoint, or to the reason why not.
 
 First the frames are labelled by the network with its statistics re-estimated on them, where that finds more; then a
-student learns from those labels (its own moving average labels the later rounds), from the original labels, and from
-the original images in the new domain's light. The gate decides; the old checkpoint is never touched.
+student learns from those labels, from the original labels, and from the original images in the new domain's light. Its
+own moving average labels the later rounds, with thresholds fitted anew on the original validation images, because a
+student grows surer of its own labels. The gate decides; the old checkpoint is never touched.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from torch import Tensor
 from edgetl.adapt.gate import Evidence, Verdict, judge
 from edgetl.adapt.pseudo import pseudo_labelled
 from edgetl.adapt.renormalise import output_moments, renormalise
-from edgetl.adapt.restyle import restyled
+from edgetl.adapt.restyle import dark_share, restyled
 from edgetl.data import Dataset, read_image
 from edgetl.heads import Kind, kinds_of
 from edgetl.metrics.predict import Evaluation, Frames, evaluate, remembering, scored_kinds
 from edgetl.metrics.subject import Subject
+from edgetl.models.detr import DetrNetwork
 from edgetl.models.infer import TorchInfer
 from edgetl.models.network import Network
 from edgetl.models.normalise import Normalise
@@ -37,7 +39,7 @@ from edgetl.training.batches import augmented_batches
 from edgetl.training.checkpoint import Checkpoint, ModelCard, load_network, save_checkpoint
 from edgetl.training.config import TuneConfig
 from edgetl.training.learn import Balance, train_step
-from edgetl.training.optimise import Average, freeze_statistics, parameter_groups
+from edgetl.training.optimise import Average, blocks_of, freeze_statistics, parameter_groups, train_only
 from edgetl.training.trust import fit_trust, untempered
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.letterbox import Letterbox
@@ -46,19 +48,22 @@ from edgetl_runtime.spec import Above0, Frozen, Head, Positive, Reliability, Sha
 
 MOMENT_IMAGES = 128
 MOMENT_BATCH = 8
+NIGHT = 0.4
+"""Chance that a labelled image turns to night where all frames of the new domain are dark."""
 
 
 class AdaptConfig(Frozen, frozen=True, kw_only=True):
     """rounds of self-training; each sees every unlabelled frame once, and `labelled` times as many labelled ones,
-    half of them restyled. new_share: how much the new domain's statistics count in the first labelling."""
+    half of them restyled, and the darker the new domain the more of them turned to night. new_share: how much the new
+    domain's statistics count in the first labelling."""
 
     rounds: Annotated[int, msgspec.Meta(ge=0)] = 4
-    labelled: Above0 = 2.0
+    labelled: Above0 = 3.0
     new_share: Share = 0.7
     batch: Positive = 4
     crop_hw: tuple[Positive, Positive] | None = None
-    head_lr: Above0 = 5e-4
-    backbone_lr: Above0 = 3e-4
+    head_lr: Above0 = 3e-4
+    backbone_lr: Above0 = 2e-4
     ema_decay: Share = 0.995
     max_loss: Share = 0.005
     val_images: Positive = 250
@@ -109,7 +114,7 @@ def adapt(
         best = stages[1], _state(labeller)
     with tempfile.TemporaryDirectory(prefix="adapt-", dir=out) as scratch:
         for number, student in enumerate(
-            _rounds(network, teacher, card, kinds, unlabelled, train, Path(scratch), config), start=1
+            _rounds(network, teacher, card, judge_, unlabelled, train, Path(scratch), config), start=1
         ):
             stage = judge_.stage(f"self-training, round {number}", student, before)
             stages.append(stage)
@@ -213,7 +218,7 @@ def _rounds(
     network: Network,
     teacher: Network,
     card: ModelCard,
-    kinds: Sequence[Kind],
+    judge_: _Judge,
     unlabelled: Dataset,
     train: Dataset,
     scratch: Path,
@@ -221,7 +226,10 @@ def _rounds(
 ) -> Iterator[Network]:
     """The averaged student after every round."""
     student, averaged = copy.deepcopy(network), copy.deepcopy(teacher)
+    kinds = kinds_of(card.heads, train, backbone=card.backbone)
     tuning = TuneConfig(head_lr=config.head_lr, backbone_lr=config.backbone_lr)
+    if not isinstance(student, DetrNetwork):
+        train_only(student.eval().backbone, [s for s in blocks_of(student.backbone) if s > tuning.freeze_stride])
     optimiser = torch.optim.AdamW(parameter_groups(student, tuning, transfer=True), foreach=True)
     average, balance = Average(student, config.ema_decay), Balance()
     normalise = Normalise(card.preprocess)
@@ -229,10 +237,13 @@ def _rounds(
     steps = config.rounds * max((len(unlabelled) + min(own, len(train))) // config.batch, 1)
     step = 0
     rng = np.random.default_rng(config.seed)
+    augment = AugmentConfig(pad_value=card.preprocess.pad_value)
+    augment = dataclasses.replace(augment, night=augment.night + (NIGHT - augment.night) * dark_share(unlabelled))
     for number in range(config.rounds):
         folder = scratch / str(number)
         folder.mkdir()
-        data = _round_data(averaged, kinds, card, unlabelled, train, own, folder, rng)
+        labelling = kinds_of(judge_.trust(averaged)[0], train, backbone=card.backbone)
+        data = _round_data(averaged, labelling, card, unlabelled, train, own, folder, rng)
         student.train()
         freeze_statistics(student.backbone.modules())
         with Progress(f"round {number + 1}/{config.rounds}", len(data) // config.batch, unit="steps") as progress:
@@ -244,7 +255,7 @@ def _rounds(
                 batch=config.batch,
                 seed=config.seed,
                 epoch=number,
-                config=AugmentConfig(pad_value=card.preprocess.pad_value),
+                config=augment,
             ):
                 loss, _ = train_step(student, batch, kinds, normalise, optimiser, balance, step=step, steps=steps)
                 average.update(student)

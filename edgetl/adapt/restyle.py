@@ -9,8 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.data import Dataset, read_image
+from edgetl.training.light import DARK
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.progress import Progress
+
+
+def dark_share(dataset: Dataset) -> float:
+    """The share of images that are too dark to be of the day, 0..1."""
+    return float(np.mean([read_image(s.image)[::8, ::8].mean() <= DARK for s in dataset.samples]))
 
 
 def restyled(labelled: Dataset, style: Dataset, folder: Path, *, seed: int) -> Dataset:

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import torch
 
 from edgetl.adapt import adapt as adapt_module
-from edgetl.adapt.adapt import AdaptConfig, Adapted, adapt
+from edgetl.adapt.adapt import NIGHT, AdaptConfig, Adapted, adapt
 from edgetl.adapt.gate import Evidence, Verdict
+from edgetl.adapt.pseudo import pseudo_labelled
 from edgetl.data import Dataset, Sample, read_dataset, read_image
+from edgetl.heads import Kind
+from edgetl.models.network import Network
 from edgetl.shift.accuracy import Confidences, estimate_accuracy
+from edgetl.training.augment import AugmentConfig
+from edgetl.training.batches import Batch, augmented_batches
 from edgetl.training.checkpoint import load_checkpoint, load_network
 from edgetl.training.config import TuneConfig
 from edgetl.training.tune import tune
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.spec import Head, Reliability
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = AdaptConfig(rounds=1, batch=2, val_images=4)
@@ -90,6 +99,7 @@ def test_a_round_is_accepted_and_can_be_loaded(
     before = load_checkpoint(runs[which]).model
     after = network.state_dict()
     assert any(not torch.equal(v, before[k]) for k, v in after.items() if k.startswith("backbone."))
+    assert torch.equal(after["backbone.conv_stem.weight"], before["backbone.conv_stem.weight"]), "as in tune"
     assert card.history[-1].startswith("adapted to night") and card.history[-1].endswith("self-training, round 1")
     assert card.value == found.stages[2].evidence.value
     assert all(torch.isfinite(v).all() for v in after.values())
@@ -110,6 +120,36 @@ def test_the_statistics_alone_are_accepted_and_can_be_loaded(
     before = load_checkpoint(runs["scenes"]).model
     changed = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
     assert changed and all("running_" in k for k in changed)
+
+
+def test_a_round_learns_in_the_new_light_from_labels_at_thresholds_of_its_labeller(
+    runs: dict[str, Path], scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide(monkeypatch, False, True, True)
+    nights: list[float] = []
+    thresholds: list[tuple[float, ...]] = []
+    fitted = iter([(0.31, 0.32), (0.41, 0.42), (0.5, 0.5)])
+
+    def batches(*args: Any, config: AugmentConfig, **more: Any) -> Iterator[Batch]:
+        nights.append(config.night)
+        return augmented_batches(*args, config=config, **more)
+
+    def labels(network: Network, kinds: tuple[Kind, ...], *more: Any) -> Dataset:
+        thresholds.append(kinds[0].head.thresholds)  # type: ignore[union-attr]
+        return pseudo_labelled(network, kinds, *more)
+
+    def fit(infer: object, frames: object, kinds: tuple[Kind, ...]) -> tuple[tuple[Head, ...], dict[str, Reliability]]:
+        detect, ground = (k.head for k in kinds)
+        return (msgspec.structs.replace(detect, thresholds=next(fitted)), ground), {}
+
+    monkeypatch.setattr(adapt_module, "augmented_batches", batches)
+    monkeypatch.setattr(adapt_module, "pseudo_labelled", labels)
+    monkeypatch.setattr(adapt_module, "fit_trust", fit)
+    start(scenes, runs["scenes"], tmp_path / "out", AdaptConfig(rounds=2, batch=2, val_images=4))
+    assert nights == [pytest.approx(NIGHT)] * 2, "all frames are dark"
+    assert thresholds == [(0.31, 0.32), (0.41, 0.42)]
+    saved = load_checkpoint(tmp_path / "out").card.heads[0]
+    assert saved.thresholds == (0.5, 0.5)  # type: ignore[union-attr]
 
 
 def test_a_refused_network_is_not_written(

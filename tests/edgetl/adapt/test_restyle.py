@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgetl.adapt.restyle import matched_histograms, restyled
+from edgetl.adapt.restyle import dark_share, matched_histograms, restyled
 from edgetl.data import Dataset, Sample, read_dataset, read_image
 
 
@@ -74,3 +74,13 @@ def test_a_dataset_keeps_its_labels(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     again = restyled(data, night, tmp_path / "again", seed=0)
     assert all(a.image.read_bytes() == b.image.read_bytes() for a, b in zip(found.samples, again.samples, strict=True))
+
+
+def test_the_share_of_dark_images(tmp_path: Path) -> None:
+    empty = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+    samples = []
+    for i, level in enumerate((0, 40, 69, 71, 200)):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((30, 40, 3), level, np.uint8))
+        samples.append(Sample(tmp_path / f"{i}.png", *empty, str(i)))
+    assert dark_share(Dataset("d", (), tuple(samples))) == pytest.approx(0.6)
+    assert dark_share(Dataset("d", (), tuple(samples[3:]))) == 0
