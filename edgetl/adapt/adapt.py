@@ -39,7 +39,7 @@ from edgetl.training.batches import augmented_batches
 from edgetl.training.checkpoint import Checkpoint, ModelCard, load_network, save_checkpoint
 from edgetl.training.config import TuneConfig
 from edgetl.training.learn import Balance, train_step
-from edgetl.training.optimise import Average, blocks_of, freeze_statistics, parameter_groups, train_only
+from edgetl.training.optimise import Average, freeze_first, freeze_statistics, parameter_groups
 from edgetl.training.trust import fit_trust, untempered
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.letterbox import Letterbox
@@ -229,7 +229,7 @@ def _rounds(
     kinds = kinds_of(card.heads, train, backbone=card.backbone)
     tuning = TuneConfig(head_lr=config.head_lr, backbone_lr=config.backbone_lr)
     if not isinstance(student, DetrNetwork):
-        train_only(student.eval().backbone, [s for s in blocks_of(student.backbone) if s > tuning.freeze_stride])
+        freeze_first(student.eval().backbone, tuning.freeze_stride)
     optimiser = torch.optim.AdamW(parameter_groups(student, tuning, transfer=True), foreach=True)
     average, balance = Average(student, config.ema_decay), Balance()
     normalise = Normalise(card.preprocess)

@@ -107,6 +107,11 @@ def train_only(backbone: nn.Module, strides: Iterable[int]) -> None:
             parameter.requires_grad_(stride in wanted)
 
 
+def freeze_first(backbone: nn.Module, stride: int) -> None:
+    """Let the layers up to the features of this stride keep their weights, and all others learn."""
+    train_only(backbone, [s for s in blocks_of(backbone) if s > stride])
+
+
 def freeze_statistics(modules: Iterable[nn.Module], *, learnt: bool = False) -> None:
     """Put batch norms into eval mode, so that small batches do not spoil pretrained statistics.
 

@@ -24,7 +24,7 @@ from edgetl.training.learn import Balance, LossNotFinite, train_step
 from edgetl.training.memory import fitting_batch, out_of_memory
 from edgetl.training.optimise import (
     Average,
-    blocks_of,
+    freeze_first,
     freeze_statistics,
     parameter_groups,
     train_only,
@@ -120,7 +120,7 @@ class _Run:
         if config.recipe == "surgical":
             train_only(backbone, config.surgical_strides)
         elif config.recipe != "full" and config.freeze_stride:
-            train_only(backbone, [s for s in blocks_of(backbone) if s > config.freeze_stride])
+            freeze_first(backbone, config.freeze_stride)
 
     def go(self, interrupt: Interrupt) -> TuneResult:
         """Probe, then fine-tune, then average, then fit what scores mean."""

@@ -49,7 +49,7 @@ several() {
     "$edgetl" data render "$out/roadworld" --images 800 --seed 0
     "$edgetl" data render "$out/roadworld-test" --images 120 --val 0 --seed 1000
     one() { # NAME ARGUMENT...
-        "$edgetl" tune "$out/roadworld" --size 320x192 --epochs 4 --probe-epochs 3 --head-lr 2e-3 --backbone-lr 1e-3 \
+        "$edgetl" tune "$out/roadworld" --size 320x192 --epochs 3 --probe-epochs 2 --head-lr 2e-3 --backbone-lr 1e-3 \
             --zoom 0.8,1.4 --val-images 64 "${@:2}" --out "$out/several-$1" --json >"$out/several-$1-tune.json"
         "$edgetl" evaluate "$out/several-$1" "$out/roadworld-test" --split train --json >"$out/several-$1-test.json"
         "$edgetl" export "$out/several-$1" --out "$out/several-$1.bundle" --targets cpu --json >"$out/several-$1-export.json"
@@ -72,7 +72,7 @@ seeds() {
 # The order that `rank` gives against the order that fine-tunes give: what the registry has weights of, and none.
 ranked() {
     lite=tf_efficientnet_lite
-    "$python" tests/bench/bench_rank.py --candidates "${lite}0,${lite}1,${lite}2,${lite}0:none" --images 300 --epochs 4 \
+    "$python" tests/bench/bench_rank.py --candidates "${lite}0,${lite}1,${lite}2,${lite}0:none" --images 240 --epochs 3 \
         --out "$out/ranked" "$data/bdd:detect:320x192" "$data/camvid:segment:320x256" \
         "$out/gtsrb-data:classify:64x64" >"$out/ranked.jsonl"
 }

@@ -28,7 +28,7 @@ from edgetl.training.checkpoint import load_checkpoint, load_network
 from edgetl.training.config import TuneConfig
 from edgetl.training.learn import head_losses
 from edgetl.training.logs import read_curve
-from edgetl.training.optimise import Average, blocks_of, train_only
+from edgetl.training.optimise import Average, freeze_first
 from edgetl.training.tune import LossNotFinite, TuneResult, TuneStopped, tune
 from edgetl_runtime.errors import InputError
 
@@ -301,7 +301,7 @@ def test_statistics_are_learnt_where_that_was_asked_for(data: tuple[Dataset, Dat
 
 def test_freezing_follows_the_stride() -> None:
     module = build_backbone("resnet18", "none").module
-    train_only(module.eval(), [s for s in blocks_of(module) if s > 8])
+    freeze_first(module.eval(), 8)
     frozen = {n.split(".")[0] for n, p in module.named_parameters() if not p.requires_grad}
     learning = {n.split(".")[0] for n, p in module.named_parameters() if p.requires_grad}
     assert frozen == {"conv1", "bn1", "layer1", "layer2"} and learning == {"layer3", "layer4"}
