@@ -114,23 +114,22 @@ def one(args: argparse.Namespace, place: str, images: int, recipe: str, seed: in
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    """Mean and spread over seeds, a line for each dataset, number of images and recipe."""
-    lines = ["| data | images | recipe | in domain | shifted | seeds |", "|---|---|---|---|---|---|"]
-    for data in dict.fromkeys(r["data"] for r in rows):
-        for images in sorted({int(str(r["images"])) for r in rows if r["data"] == data}):
-            for recipe in ROWS:
-                own = [r for r in rows if (r["data"], r["images"], r["recipe"]) == (data, images, recipe)]
-                if own:
-                    inside, shifted = ([float(str(r[k])) for r in own] for k in ("inside", "shifted"))
-                    cells = [str(data), str(images), recipe, spread(inside), spread(shifted), str(len(own))]
-                    lines.append("| " + " | ".join(cells) + " |")
+    """Mean and spread over seeds, in the domain / shifted: a line for each dataset and number of images."""
+    lines = ["| data | images | seeds | " + " | ".join(ROWS) + " |", "|---|---|---|" + "---|" * len(ROWS)]
+    for data, images in sorted({(str(r["data"]), int(str(r["images"]))) for r in rows}):
+        found = [[r for r in rows if (r["data"], r["images"], r["recipe"]) == (data, images, name)] for name in ROWS]
+        cells = [
+            " / ".join(spread([float(str(r[domain])) for r in own]) for domain in ("inside", "shifted")) if own else "-"
+            for own in found
+        ]
+        lines.append(f"| {data} | {images} | {min(map(len, found))} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def spread(values: list[float]) -> str:
-    """`0.512 ± 0.010`: mean and standard deviation."""
+    """`0.512±0.010`: mean and standard deviation."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
+    return f"{statistics.mean(values):.3f}±{deviation:.3f}"
 
 
 if __name__ == "__main__":
