@@ -5,7 +5,7 @@ usage: python tests/bench/bench_transfer.py OUT NAME=DATA:TRAIN:VAL:SHIFTED ... 
 DATA is a dataset with boxes; VAL is in the training domain, SHIFTED in another one (DATA2@SPLIT names a split of
 another dataset). Every run gets the same number of steps, so that only what is compared differs; the probe is the first
 half of probe-finetune, so one run gives both rows. One line of JSON for each row goes to OUT/runs.jsonl, and finished
-runs are not repeated; the table is printed at the end. With --join FILE,... it also shows rows of other runs.
+runs are not repeated; the table is printed at the end.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ def main() -> None:
     parser.add_argument("--images", default="50,200,1000")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--size", default="320x192", help="network input, WxH")
-    parser.add_argument("--join", default="", metavar="FILE,...", help="runs.jsonl of others to show in the table too")
     parser.add_argument("--score-images", type=int, default=120, help="images for the metric, of each split")
     args = parser.parse_args()
     share_cores()
@@ -61,8 +60,6 @@ def main() -> None:
                         with log.open("a") as lines:
                             lines.write(json.dumps(rows[-1]) + "\n")
                         sys.stderr.write(json.dumps(rows[-1]) + "\n")
-    for path in filter(None, args.join.split(",")):
-        rows += [json.loads(line) for line in Path(path).read_text().splitlines()]
     sys.stdout.write(table(rows))
 
 

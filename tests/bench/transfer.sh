@@ -70,10 +70,11 @@ seeds() {
 }
 
 # The order that `rank` gives against the order that fine-tunes give: what the registry has weights of, and none.
+# After camvid and gtsrb, whose splits it takes.
 ranked() {
     lite=tf_efficientnet_lite
     "$python" tests/bench/bench_rank.py --candidates "${lite}0,${lite}1,${lite}2,${lite}0:none" --images 240 --epochs 3 \
-        --out "$out/ranked" "$data/bdd:detect:320x192" "$data/camvid:segment:320x256" \
+        --out "$out/ranked" "$data/bdd:detect:320x192" "$out/camvid-data:segment:320x256" \
         "$out/gtsrb-data:classify:64x64" >"$out/ranked.jsonl"
 }
 
