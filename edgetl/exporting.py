@@ -11,8 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from edgetl.data import Dataset, read_dataset
 from edgetl.features.pooled import pooled_features
@@ -23,7 +21,7 @@ from edgetl.models.network import Network
 from edgetl.models.reparameterise import for_deployment
 from edgetl.shift.statistics import fit_statistics, save_statistics
 from edgetl.training.checkpoint import ModelCard, load_network
-from edgetl_export.export import Domain, Exported, ExportRequest, export
+from edgetl_export.export import Domain, Exported, ExportRequest, export, torch_source
 from edgetl_export.publish import refuse_existing
 from edgetl_export.report.page import Section
 from edgetl_runtime import __version__
@@ -89,11 +87,7 @@ def export_checkpoint(
     module = Deployed(model, kinds, card.preprocess).eval()
     request = ExportRequest(
         name=name,
-        module=module,
-        reference=_reference(module),
-        input_name=INPUT,
-        outputs=module.outputs,
-        probes=module.probes,
+        source=torch_source(module, frames.images[0], input_name=INPUT, outputs=module.outputs, probes=module.probes),
         heads=heads,
         preprocess=card.preprocess,
         calibration=calibration_frames,
@@ -132,15 +126,6 @@ def spread(dataset: Dataset, number: int) -> Dataset:
     edges = [round(i * len(dataset) / number) for i in range(number + 1)]
     chosen = [max(range(a, b), key=lambda i: len(dataset.samples[i].labels)) for a, b in pairwise(edges)]
     return dataset.only(chosen)
-
-
-def _reference(module: Deployed) -> Infer:
-    def infer(frame: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
-        with torch.inference_mode():
-            names = (*module.outputs, *module.probes)
-            return dict(zip(names, (o.numpy() for o in module(torch.from_numpy(frame))), strict=True))
-
-    return infer
 
 
 def _provenance(card: ModelCard) -> Provenance:

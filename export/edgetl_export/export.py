@@ -53,22 +53,51 @@ GOLDEN_FRAMES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExportRequest:
-    """All that an export needs.
+class Source:
+    """Where a network comes from.
 
-    module: torch module in eval mode, frame (1, H, W, 3) uint8 to the outputs named in `outputs`, then the
-    inner tensors named in `probes`. reference: the same as a function. calibration, frames: uint8 frames at
-    network size, for INT8 ranges and for parity. metric: the heads' metrics of any such function, 0..1.
-    max_drop: how much of each INT8 or bf16 may lose, 0..1. domain: the training domain's statistics.
-    reliability: of the heads' scores, by head.
+    name: of the first hop, e.g. "torch". outputs: what ships. probes: inner tensors before decoding, which parity
+    compares. infer: a frame (1, H, W, 3) uint8 to all of them, by the network's own means: the reference.
+    write: an ONNX file of that function with outputs and probes as outputs in this order; returns a note for its hop.
     """
 
     name: str
-    module: nn.Module
-    reference: Infer
-    input_name: str
     outputs: Sequence[str]
     probes: Sequence[str]
+    infer: Infer
+    write: Callable[[Path], str]
+
+
+def torch_source(
+    module: nn.Module, example: NDArray[np.uint8], *, input_name: str, outputs: Sequence[str], probes: Sequence[str]
+) -> Source:
+    """A module in eval mode that gives the outputs, then the probes, of a frame like `example`."""
+    import torch
+
+    names = (*outputs, *probes)
+
+    def infer(frame: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
+        with torch.inference_mode():
+            return dict(zip(names, (o.numpy() for o in module(torch.from_numpy(frame))), strict=True))
+
+    def write(path: Path) -> str:
+        to_onnx(module, torch.from_numpy(example), path, input_name=input_name, output_names=names)
+        return f"written by {exporter_of(path)}"
+
+    return Source(name="torch", outputs=tuple(outputs), probes=tuple(probes), infer=infer, write=write)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """All that an export needs.
+
+    calibration, frames: uint8 frames (1, H, W, 3) at network size, for INT8 ranges and for parity. metric: the
+    heads' metrics of any function of a frame, 0..1. max_drop: how much of each INT8 or bf16 may lose, 0..1.
+    domain: the training domain's statistics. reliability: of the heads' scores, by head.
+    """
+
+    name: str
+    source: Source
     heads: tuple[Head, ...]
     preprocess: Preprocess
     calibration: Sequence[NDArray[np.uint8]]
@@ -147,7 +176,7 @@ def export(
             graphs.files,
             frames=request.frames,
             probe_files=graphs.probe_files,
-            probes=request.probes,
+            probes=request.source.probes,
             reference=graphs.reference,
             reference_values=graphs.reference_values,
             metric=request.metric,
@@ -183,15 +212,14 @@ class _Graphs:
 
 def _compile(request: ExportRequest, work: Path, new: Path, clock: _Clock) -> _Graphs:
     """Torch to ONNX, folded, quantised; every graph compared with torch before the next is made."""
-    import torch
-
-    clock.begin("torch, on the validation set")
-    reference = record(request.reference, request.frames, request.probes)
+    source = request.source
+    clock.begin(f"{source.name}, on the validation set")
+    reference = record(source.infer, request.frames, source.probes)
     if not other_input_other_output(reference):
         raise GateFailed("the network gives the same output for different frames")
-    values = dict(request.metric(request.reference))
+    values = dict(request.metric(source.infer))
     base = Hop(
-        hop="torch",
+        hop=source.name,
         metric=request.metric_name,
         value=mean_metric(values),
         heads=values if len(values) > 1 else {},
@@ -201,27 +229,24 @@ def _compile(request: ExportRequest, work: Path, new: Path, clock: _Clock) -> _G
         note="the reference",
     )
     hops = [base]
-    clock.begin("torch to ONNX")
+    clock.begin(f"{source.name} to ONNX")
     raw = work / "raw.onnx"
-    names = [*request.outputs, *request.probes]
-    specs = to_onnx(
-        request.module, torch.from_numpy(request.frames[0]), raw, input_name=request.input_name, output_names=names
-    )
-    hops.append(_hop("onnx", raw, request, reference, EXPORT_REL_ERROR, note=f"written by {exporter_of(raw)}"))
+    note = source.write(raw)
+    hops.append(_hop("onnx", raw, request, reference, EXPORT_REL_ERROR, note=note))
     folded = work / "folded.onnx"
     model, note = fold_input(load_model(raw))
     save_model(model, folded)
     hops.append(_hop("fold-input", folded, request, reference, EXPORT_REL_ERROR, note=note))
     clock.begin("INT8 calibration")
     quantised = work / "int8.onnx"
-    quantize_u8s8(folded, quantised, request.calibration, keep_float=request.probes)
+    quantize_u8s8(folded, quantised, request.calibration, keep_float=source.probes)
     probe_files: dict[Precision, Path] = {"fp32": folded, "int8": quantised}
     files: dict[Precision, Path] = {}
-    for precision, source in probe_files.items():
+    for precision, path in probe_files.items():
         files[precision] = new / f"model.{precision}.onnx"
-        save_model(without_outputs(load_model(source), request.probes), files[precision])
+        save_model(without_outputs(load_model(path), source.probes), files[precision])
     inputs = tuple(tensor_spec(i) for i in load_model(folded).graph.input)
-    outputs = tuple(s for s in specs if s.name in request.outputs)
+    outputs = tuple(tensor_spec(o) for o in load_model(folded).graph.output if o.name in source.outputs)
     return _Graphs(files, probe_files, inputs, outputs, reference, values, hops)
 
 
@@ -238,7 +263,7 @@ def _hop(
     engine = load_engine("onnxruntime", path, precision="fp32")
     try:
         infer = infer_of(engine)
-        parity = compare(reference, record(infer, request.frames, request.probes))
+        parity = compare(reference, record(infer, request.frames, request.source.probes))
         if parity.max_rel_error > limit:
             raise GateFailed(
                 f"the step {name!r} broke the network: {parity.tensor} differs by {parity.max_rel_error:.2g} "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgetl_export.export import Exported, ExportRequest, export
+from edgetl_export.export import Exported, ExportRequest, export, torch_source
 from edgetl_export.parity import Infer
 from edgetl_export.targets import TARGETS
 from edgetl_runtime.bundle import open_bundle
@@ -68,11 +67,6 @@ def request_of(module: nn.Module, *, targets: tuple[str, ...] = ("cpu",)) -> Exp
     """An export request whose metric is the share of frames with a sure box."""
     module = module.eval()
 
-    def reference(frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.generic]]:
-        with torch.inference_mode():
-            outputs = module(torch.from_numpy(frame))
-        return dict(zip((*OUTPUTS, *PROBES), (o.numpy() for o in outputs), strict=True))
-
     validation = frames(3, seed=7)
 
     def metric(infer: Infer) -> dict[str, float]:
@@ -80,11 +74,7 @@ def request_of(module: nn.Module, *, targets: tuple[str, ...] = ("cpu",)) -> Exp
 
     return ExportRequest(
         name="tiny",
-        module=module,
-        reference=reference,
-        input_name="frame",
-        outputs=OUTPUTS,
-        probes=PROBES,
+        source=torch_source(module, validation[0], input_name="frame", outputs=OUTPUTS, probes=PROBES),
         heads=(HEAD,),
         preprocess=Preprocess(size_hw=SIZE_HW, mean=(127.0,) * 3, std=(128.0,) * 3),
         calibration=frames(4, seed=1),
@@ -231,7 +221,9 @@ def test_a_graph_that_is_not_the_reference_is_not_shipped(tmp_path: Path, value:
     other = TinyDetector().eval()
     with torch.no_grad():
         other.second.bias += value
-    request = dataclasses.replace(request_of(TinyDetector()), reference=request_of(other).reference)
+    request = request_of(TinyDetector())
+    mixed = dataclasses.replace(request.source, infer=request_of(other).source.infer)
+    request = dataclasses.replace(request, source=mixed)
     out = tmp_path / "place" / "other.bundle"
     with pytest.raises(GateFailed, match="'onnx' broke the network: heat differs"):
         export(request, out, say=lambda text: None)
@@ -257,7 +249,7 @@ def test_no_calibration_frames(tmp_path: Path) -> None:
 def test_a_budget_that_nothing_meets(tmp_path: Path) -> None:
     """The metric of the engines lies under torch's: nothing is chosen, nothing is left."""
     request = request_of(TinyDetector())
-    torch_itself = request.reference
+    torch_itself = request.source.infer
     request = dataclasses.replace(request, metric=lambda infer: {"detect": 0.9 if infer is torch_itself else 0.1})
     out = tmp_path / "place" / "tiny.bundle"
     with pytest.raises(GateFailed, match="--max-drop"):
