@@ -20,7 +20,8 @@ Above0 = Annotated[float, msgspec.Meta(gt=0)]
 Labels = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 HeadName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]*$")]
 DType = Literal["uint8", "float32", "int64", "int32"]
-Precision = Literal["fp32", "bf16", "int8"]
+Precision = Literal["fp32", "bf16", "fp16", "int8", "int8-bf16"]
+"""What a graph runs in. int8-bf16: quantised layers in INT8, all others in bf16."""
 EngineName = Literal["onnxruntime", "openvino"]
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 DEVICE = "CPU"
 # What the layers that the model does not quantise run in; OpenVINO left alone would pick bf16 in silence.
-_HINT = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+_HINT = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "int8-bf16": "bf16"}
+_NEEDS = {"fp32": ("FP32",), "bf16": ("BF16",), "int8": ("INT8",), "int8-bf16": ("INT8", "BF16")}
 
 
 class OpenVinoEngine:
@@ -91,9 +92,10 @@ def _core(ov: Any) -> Any:
 
 
 def _check_capability(core: Any, precision: Precision) -> None:
-    needed = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}[precision]
+    if precision not in _NEEDS:
+        raise EngineError(f"openvino on a CPU does not run {precision}", remedy=f"it runs {', '.join(_NEEDS)}")
     found = list(core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
-    if needed not in found:
+    if not set(_NEEDS[precision]) <= set(found):
         raise EngineError(
             f"this CPU does not run {precision} in openvino (it offers {', '.join(found)})",
             remedy="choose another variant with --variant",
