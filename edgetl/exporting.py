@@ -6,7 +6,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,15 +15,17 @@ import numpy as np
 from edgetl.data import Dataset, read_dataset
 from edgetl.features.pooled import pooled_features
 from edgetl.heads import kinds_of
-from edgetl.metrics.predict import Frames, Infer, evaluate, scored_kinds
+from edgetl.metrics.predict import Evaluation, Frames, Infer, evaluate, scored_kinds
 from edgetl.models.deploy import INPUT, Deployed
 from edgetl.models.network import Network
 from edgetl.models.reparameterise import for_deployment
 from edgetl.shift.statistics import fit_statistics, save_statistics
 from edgetl.training.checkpoint import ModelCard, load_network
-from edgetl_export.export import Domain, Exported, ExportRequest, export, torch_source
+from edgetl_export.budget import Budget, Measured
+from edgetl_export.export import Domain, Exported, ExportRequest, export
 from edgetl_export.publish import refuse_existing
 from edgetl_export.report.page import Section
+from edgetl_export.source import torch_source
 from edgetl_runtime import __version__
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import EMBEDDING, Provenance, at_threshold
@@ -52,6 +54,7 @@ def export_checkpoint(
     train_split: str,
     val_split: str,
     max_drop: float,
+    max_drop_class: Mapping[str, float] | None = None,
     calibration: int,
     val_images: int,
     threshold: float | None,
@@ -63,7 +66,8 @@ def export_checkpoint(
 ) -> Exported:
     """Export a checkpoint with calibration frames and metric from its dataset.
 
-    max_drop: 0..1, of each head's metric. threshold: replaces every threshold that the checkpoint has.
+    max_drop: 0..1, of each head's metric; max_drop_class: the same of single classes. threshold: replaces every
+    threshold that the checkpoint has.
     """
     refuse_existing(out, force=force)
     model, card = load_network(checkpoint)
@@ -92,9 +96,9 @@ def export_checkpoint(
         preprocess=card.preprocess,
         calibration=calibration_frames,
         frames=frames.images[:: max(len(frames) // PARITY_FRAMES, 1)][:PARITY_FRAMES],
-        metric=lambda infer: evaluate(infer, frames, scored).values,
+        metric=lambda infer: measured(evaluate(infer, frames, scored)),
         metric_name=card.metric or "mean",
-        max_drop=max_drop,
+        budget=Budget(max_drop, dict(max_drop_class or {})),
         targets=targets,
         provenance=_provenance(card),
         latency_runs=latency_runs,
@@ -103,6 +107,12 @@ def export_checkpoint(
         reliability=card.reliability,
     )
     return export(request, out, force=force)
+
+
+def measured(evaluation: Evaluation) -> Measured:
+    """The metric of every head and class as the compiler's budget reads it."""
+    classes = {name: dict(metric.per_class) for name, metric in evaluation.heads.items()}
+    return Measured(evaluation.values, classes)
 
 
 def _domain(card: ModelCard, model: Network, train: Dataset, frames: Frames) -> Domain | None:

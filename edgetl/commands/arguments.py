@@ -55,6 +55,14 @@ def points(text: str) -> float:
     return value
 
 
+def class_points(text: str) -> tuple[str, float]:
+    """`person=1.0` to the class and its points."""
+    name, sign, value = text.rpartition("=")
+    if not sign or not name:
+        raise argparse.ArgumentTypeError(f"expected CLASS=POINTS such as person=1.0, found {text!r}")
+    return name, points(value)
+
+
 def share_cores() -> None:
     """Let torch's worker threads spin only briefly while they wait; to be called before torch is imported.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgetl.commands.arguments import count, points, say, share_cores
+from edgetl.commands.arguments import class_points, count, points, say, share_cores
 
 TARGETS = ("cpu", "rtx", "orin-nano", "orin-nx", "agx-orin", "thor", "drive-orin", "drive-thor")
 
@@ -18,6 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", default="train", metavar="SPLIT", help="split that calibration frames come from")
     parser.add_argument("--val", default="val", metavar="SPLIT", help="split that the metric is measured on")
     parser.add_argument("--max-drop", type=points, default=0.5, help="points that INT8 or bf16 may lose of each metric")
+    parser.add_argument(
+        "--max-drop-class",
+        type=class_points,
+        action="append",
+        default=[],
+        metavar="CLASS=POINTS",
+        help="points that one class may lose; may be repeated",
+    )
     parser.add_argument("--calibration", type=count, default=64, metavar="N", help="calibration frames")
     parser.add_argument("--val-images", type=count, default=250, metavar="N", help="images for the metric")
     parser.add_argument(
@@ -51,6 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         train_split=args.train,
         val_split=args.val,
         max_drop=args.max_drop / 100,
+        max_drop_class={name: value / 100 for name, value in args.max_drop_class},
         calibration=args.calibration,
         val_images=args.val_images,
         threshold=args.threshold,
