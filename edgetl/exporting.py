@@ -99,6 +99,7 @@ def export_checkpoint(
         metric=lambda infer: measured(evaluate(infer, frames, scored)),
         metric_name=card.metric or "mean",
         budget=Budget(max_drop, dict(max_drop_class or {})),
+        validation=frames.images,
         targets=targets,
         provenance=_provenance(card),
         latency_runs=latency_runs,

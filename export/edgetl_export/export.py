@@ -14,7 +14,17 @@ from msgspec import structs
 from numpy.typing import NDArray
 
 from edgetl_export.budget import Budget, Metric
-from edgetl_export.candidates import FLOAT_RUNNERS, Candidate, Pair, Reference, choose, infer_of, judge, time_candidates
+from edgetl_export.candidates import (
+    FLOAT_RUNNERS,
+    Candidate,
+    Pair,
+    Reference,
+    choose,
+    hop_of,
+    infer_of,
+    judge,
+    time_candidates,
+)
 from edgetl_export.compile import FloatGraph, compile_float
 from edgetl_export.layers import layers_of
 from edgetl_export.parity import Infer, other_input_other_output, record
@@ -27,14 +37,16 @@ from edgetl_export.search import quantiser_of, search, search_record
 from edgetl_export.source import Source
 from edgetl_export.target_results import target_results
 from edgetl_export.targets import get_target
-from edgetl_export.trials import Trials
+from edgetl_export.trials import Trial, Trials
 from edgetl_export.typed import typed_variants
+from edgetl_export.worst import Watched, Worst, worst_frames
 from edgetl_runtime.bundle import file_entry, open_bundle, write_manifest
 from edgetl_runtime.engines import load_engine
 from edgetl_runtime.errors import GateFailed
 from edgetl_runtime.golden import Golden, write_golden
 from edgetl_runtime.spec import (
     SCHEMA_VERSION,
+    AccuracyBudget,
     Chosen,
     DomainStatistics,
     EngineName,
@@ -60,8 +72,9 @@ class ExportRequest:
     """All that an export needs.
 
     calibration, frames: uint8 frames (1, H, W, 3) at network size, for INT8 ranges and for parity. metric: the
-    heads' metrics of any function of a frame. budget: how much of them a variant may lose. domain: the training
-    domain's statistics. reliability: of the heads' scores, by head. passes: what the float graph goes through.
+    heads' metrics of any function of a frame. budget: how much of them a variant may lose. validation: the frames
+    that the metric runs over, as it hands them on; the report shows the worst of them. domain: the training domain's
+    statistics. reliability: of the heads' scores, by head. passes: what the float graph goes through.
     trials_key: of all that a trial depends on besides graph and engine; empty to keep none on disk.
     """
 
@@ -76,6 +89,7 @@ class ExportRequest:
     budget: Budget
     targets: Sequence[str]
     provenance: Provenance
+    validation: Sequence[NDArray[np.uint8]] = ()
     latency_runs: int = 60
     sections: Sequence[Section] = ()
     domain: Domain | None = None
@@ -143,7 +157,8 @@ def export(
     with tempfile.TemporaryDirectory(prefix="edgetl-export-") as scratch, publish_directory(out, force=force) as new:
         work = Path(scratch)
         clock.begin(f"{request.source.name}, on the validation set")
-        reference = _reference(request)
+        source = _watched(request, request.source.infer)
+        reference = _reference(request, source)
         clock.begin(f"{request.source.name} to ONNX, passes")
         graph, hops = compile_float(request.source, reference, work, new, passes=request.passes, say=say)
         clock.begin("float engines")
@@ -165,10 +180,12 @@ def export(
             clock.begin("TensorRT check on the host")
         results = target_results(graph.file, typed, request.targets, chosen, new)
         clock.begin("golden samples")
-        _golden(request, candidates, chosen, new)
+        worst = _golden(request, candidates, chosen, new, source)
         clock.begin("writing the bundle")
         times = {f"{row.engine}/{row.variant}": row.p50_ms for row in latencies}
-        made = _Made(graph, hops, candidates, typed, latencies, chosen, results, left_out)
+        made = _Made(
+            graph, [_first_hop(reference), *hops], candidates, typed, latencies, chosen, results, left_out, worst
+        )
         record = search_record(found, len(quantiser.eligible), times)
         manifest = _write(request, made, record, new)
         clock.begin("")
@@ -187,9 +204,29 @@ class _Made:
     chosen: Chosen
     targets: dict[str, TargetResult]
     left_out: list[str]
+    worst: Worst
 
 
-def _reference(request: ExportRequest) -> Reference:
+def _watched(request: ExportRequest, infer: Infer) -> Watched:
+    """A network that keeps what its heads say of the validation frames."""
+    return Watched(infer, request.validation, [name for head in request.heads for name in head.outputs])
+
+
+def _first_hop(reference: Reference) -> Hop:
+    """The source itself, which all other hops are compared with."""
+    heads, classes = reference.measured.heads, reference.measured.classes
+    trial = Trial(
+        max_rel_error=0.0,
+        cosine=1.0,
+        tensor="",
+        frame=-1,
+        heads=dict(heads),
+        classes={head: dict(values) for head, values in classes.items()},
+    )
+    return hop_of(reference.name, reference.metric_name, trial, passed=True, note="the reference")
+
+
+def _reference(request: ExportRequest, infer: Infer) -> Reference:
     """The source itself on the parity frames and the validation set. Raises GateFailed where it ignores its input."""
     source = request.source
     tensors = record(source.infer, request.frames, source.probes)
@@ -200,7 +237,7 @@ def _reference(request: ExportRequest) -> Reference:
         frames=request.frames,
         probes=source.probes,
         tensors=tensors,
-        measured=request.metric(source.infer),
+        measured=request.metric(infer),
         metric=request.metric,
         metric_name=request.metric_name,
         budget=request.budget,
@@ -228,20 +265,24 @@ def _float_candidates(
     return candidates, left_out
 
 
-def _golden(request: ExportRequest, candidates: Sequence[Candidate], chosen: Chosen, new: Path) -> None:
-    """Frames with what the chosen pair gives for them, and the training domain as it sees it."""
+def _golden(
+    request: ExportRequest, candidates: Sequence[Candidate], chosen: Chosen, new: Path, source: Watched
+) -> Worst:
+    """Frames with what the chosen pair gives for them, the training domain as it sees it, and where it differs most."""
     pair = next(c.pair for c in candidates if c.key == f"{chosen.engine}/{chosen.variant}")
     engine = load_engine(pair.engine, pair.file, precision=pair.precision)
     frames = [np.ascontiguousarray(f) for f in request.frames[:GOLDEN_FRAMES]]
     try:
-        infer = infer_of(engine)
+        infer = _watched(request, infer_of(engine))
         rows = [{k: np.array(v) for k, v in infer(f).items()} for f in frames]
         if request.domain is not None:
             request.domain.write(new / "domain.npz", infer)
+        worst = worst_frames(request.heads, source, infer, names=(request.source.name, pair.key))
     finally:
         engine.close()
     outputs = {n: np.concatenate([r[n] for r in rows]) for h in request.heads for n in h.outputs}
     write_golden(new / "golden.npz", Golden(frames=np.concatenate(frames), outputs=outputs))
+    return worst
 
 
 def _variants(made: _Made, new: Path) -> tuple[Variant, ...]:
@@ -292,10 +333,11 @@ def _write(
             domain=domain,
             reliability=dict(request.reliability),
             search=search_,
+            budget=AccuracyBudget(head=request.budget.head, classes=dict(request.budget.classes)),
         )
 
     draft = manifest_of([p for p in new.rglob("*") if p.is_file()])
-    page = bundle_report(draft, before=request.sections, left_out=made.left_out)
+    page = bundle_report(draft, before=request.sections, left_out=made.left_out, worst=made.worst)
     (new / "report.html").write_text(page, encoding="utf-8")
     manifest = manifest_of([p for p in new.rglob("*") if p.is_file()])
     write_manifest(new, manifest)

@@ -8,7 +8,8 @@ from pathlib import Path
 from edgetl_export.candidates import Candidate
 from edgetl_export.targets import get_target
 from edgetl_export.tensorrt.check import HostCheck, check_targets
-from edgetl_runtime.spec import Check, Chosen, TargetResult
+from edgetl_export.tensorrt.protocol import Kind
+from edgetl_runtime.spec import Check, Chosen, GraphState, TargetResult
 
 FLOAT = "fp32"
 
@@ -23,6 +24,7 @@ def target_results(
     """
     graphs = {FLOAT: float_graph, **{c.pair.variant: c.pair.file for c in typed if c.hop.passed}}
     checks = {variant: check_targets(path, names) for variant, path in graphs.items()}
+    over: dict[str, GraphState] = {c.pair.variant: "over budget" for c in typed if not c.hop.passed}
     results: dict[str, TargetResult] = {}
     for name in names:
         target = get_target(name)
@@ -39,9 +41,17 @@ def target_results(
             engine=target.compiler,
             deployable=False,
             checks=_findings(here),
-            note=f"{here[variant].note}; compiled: {', '.join(good)}" if here[variant].ok else here[variant].note,
+            note=here[variant].note,
+            graphs={**{graph: state_of(check.kind) for graph, check in here.items()}, **over},
         )
     return results
+
+
+def state_of(kind: Kind) -> GraphState:
+    """What the kind of a check's answer says of the graph."""
+    if kind == "ok":
+        return "compiled"
+    return "refused" if kind in ("invalid-model", "parse", "build") else "cannot tell"
 
 
 def _findings(checks: dict[str, HostCheck]) -> tuple[Check, ...]:

@@ -60,11 +60,13 @@ class Annotator:
     """Draws one result after the other into buffers that are kept; sizes follow the height of the frame.
 
     Boxes have the colour of their class in PALETTE; the classes of all masks run through MASK_PALETTE. Where two
-    masks have something to show, the later head lies on top.
+    masks have something to show, the later head lies on top. strip: whether the frame's number, age and times stand
+    above the picture, with what classify heads say.
     """
 
-    def __init__(self, heads: Sequence[Head]) -> None:
+    def __init__(self, heads: Sequence[Head], *, strip: bool = True) -> None:
         self.heads = tuple(heads)
+        self._with_strip = strip
         self._cv2 = _cv2()
         self._buffer: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
         self._tint: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
@@ -106,7 +108,8 @@ class Annotator:
                 self._boxes(image, output, head.labels, scale, line)
             elif isinstance(output, Scores):
                 notes.append(_category(output, head.labels))
-        self._strip(image, result, notes, scale, line)
+        if self._with_strip:
+            self._strip(image, result, notes, scale, line)
         return image
 
     def _masks(self, image: NDArray[np.uint8], result: Result) -> None:

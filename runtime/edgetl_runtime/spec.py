@@ -250,14 +250,26 @@ class Check(Frozen, frozen=True, kw_only=True):
     advice: str = ""
 
 
+GraphState = Literal["compiled", "refused", "cannot tell", "over budget"]
+"""What the host found of a graph for a target. cannot tell: only the target itself can; over budget: not tried."""
+
+
 class TargetResult(Frozen, frozen=True, kw_only=True):
-    """What would run on one target, and what the host could check of it."""
+    """What would run on one target, and what the host could check of it. graphs: by variant, of those checked."""
 
     variant: str
     engine: str
     deployable: bool
     checks: tuple[Check, ...] = ()
     note: str = ""
+    graphs: dict[str, GraphState] = msgspec.field(default_factory=dict)
+
+
+class AccuracyBudget(Frozen, frozen=True, kw_only=True):
+    """How much a variant may lose of each head's metric, and of single classes by label, all 0..1."""
+
+    head: float
+    classes: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 class Chosen(Frozen, frozen=True, kw_only=True):
@@ -310,6 +322,7 @@ class Manifest(Frozen, frozen=True, kw_only=True):
     domain: DomainStatistics | None = None
     reliability: dict[str, Reliability] = msgspec.field(default_factory=dict)
     search: Search | None = None
+    budget: AccuracyBudget | None = None
 
     def __post_init__(self) -> None:
         heads = [h.name for h in self.heads]

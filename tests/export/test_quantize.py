@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from edgetl_export.quantize import bytes_as_input, quantize_u8s8
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgetl_export.graph import attribute, initializers, producers
 from edgetl_export.passes.fold_input import fold_input
-from edgetl_export.quantize import bytes_as_input, quantize_u8s8
 from edgetl_runtime.engines import load_engine
 from edgetl_runtime.errors import InputError
 

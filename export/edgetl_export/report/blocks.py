@@ -33,17 +33,41 @@ class Num:
     text: str
 
 
-Cell = str | int | float | bool | None | Badge | Code | Num
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Phrases that stand below one another in one cell."""
+
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A gain or loss, as text with its sign and as a bar from the middle; scale: what fills half the bar."""
+
+    value: float
+    scale: float
+
+    @property
+    def text(self) -> str:
+        """With its sign and two decimals; no sign where nothing changed."""
+        return f"{self.value + 0.0:+.2f}".replace("-", "−") if abs(self.value) >= 0.005 else "0.00"
+
+
+Cell = str | int | float | bool | None | Badge | Code | Num | Lines | Change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows of cells; numbers align right, None and NaN show as a dash. highlight: indices of rows that matter most."""
+    """Rows of cells; numbers align right, None and NaN show as a dash. highlight: indices of rows that matter most.
+
+    fold: what a table is called that only opens when it is asked for; empty where it is always open.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
     highlight: frozenset[int] = frozenset()
+    fold: str = ""
 
     def __post_init__(self) -> None:
         wrong = [i for i, row in enumerate(self.rows) if len(row) != len(self.columns)]
@@ -102,7 +126,10 @@ class BarChart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One named place. low, high: an interval of y; highlight: the one that was chosen."""
+    """One named place. low, high: an interval of y; highlight: the one that was chosen.
+
+    named: whether its name is written beside it; refused: drawn hollow, as `ScatterChart.refused_label` explains.
+    """
 
     label: str
     x: float
@@ -110,11 +137,16 @@ class Point:
     low: float | None = None
     high: float | None = None
     highlight: bool = False
+    named: bool = True
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScatterChart:
-    """Points where a small x and a large y are good, joined where none is better in both. limit: an x not to pass."""
+    """Points where a small x and a large y are good, joined where none is better in both.
+
+    limit: an x not to pass. floor: a y not to fall below.
+    """
 
     title: str
     x_label: str
@@ -123,6 +155,9 @@ class ScatterChart:
     caption: str = ""
     limit: float | None = None
     limit_label: str = ""
+    floor: float | None = None
+    floor_label: str = ""
+    refused_label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +180,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gallery:
-    """Pictures in a grid."""
+    """Pictures in a grid. pairs: two in a row, which belong together."""
 
     pictures: Sequence[Picture]
     caption: str = ""
+    pairs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-from edgetl_export.report.blocks import BarChart, LineChart, Series, number, significant
+from edgetl_export.report.blocks import BarChart, Change, LineChart, Series, number, significant
 
 SERIES_COLOURS = 6
 WIDTH = 760
@@ -14,6 +14,8 @@ LINE_HEIGHT = 320
 LEFT, RIGHT, TOP, BOTTOM = 64, 150, 16, 48
 LABEL_GAP = 16
 BAR_LABEL, BAR_RIGHT, BAR_ROW, BAR_THICK = 170, 210, 34, 16
+
+CHANGE_HALF, CHANGE_TALL = 30, 10
 
 Scale = Callable[[float], float]
 
@@ -52,6 +54,20 @@ def bar_chart(chart: BarChart) -> str:
     parts.append(f'<text class="tick" x="{WIDTH - BAR_RIGHT + 22}" y="{bottom + 18}">{unit}</text>')
     parts += [_bar(chart, i, sx) for i in range(len(chart.bars))]
     return _svg("".join(parts), bottom + 28, f"{chart.title}, in {chart.unit}")
+
+
+def change_bar(change: Change) -> str:
+    """A small bar from the middle, to the left for a loss; for the eye only, since the number stands beside it."""
+    share = change.value / change.scale if change.scale > 0 and math.isfinite(change.value) else 0.0
+    length = min(abs(share), 1.0) * CHANGE_HALF
+    start = CHANGE_HALF - (length if share < 0 else 0.0)
+    kind = "loss" if share < 0 else "gain"
+    return (
+        f'<svg class="change" viewBox="0 0 {2 * CHANGE_HALF} {CHANGE_TALL}" width="{2 * CHANGE_HALF}" '
+        f'height="{CHANGE_TALL}" aria-hidden="true"><rect class="{kind}" x="{start:.1f}" y="1" width="{length:.1f}" '
+        f'height="{CHANGE_TALL - 2}"/><line class="axis" x1="{CHANGE_HALF}" y1="0" x2="{CHANGE_HALF}" '
+        f'y2="{CHANGE_TALL}"/></svg>'
+    )
 
 
 def finite_points(series: Series) -> list[tuple[float, float]]:

@@ -17,11 +17,13 @@ from edgetl_export.report.blocks import (
     BarChart,
     Block,
     Cell,
+    Change,
     Code,
     Facts,
     Gallery,
     KeyFigures,
     LineChart,
+    Lines,
     Note,
     Num,
     ScatterChart,
@@ -30,7 +32,7 @@ from edgetl_export.report.blocks import (
     Tone,
     number,
 )
-from edgetl_export.report.charts import bar_chart, line_chart
+from edgetl_export.report.charts import bar_chart, change_bar, line_chart
 from edgetl_export.report.scatter import scatter_chart
 from edgetl_runtime.errors import InputError
 
@@ -104,17 +106,13 @@ def _block(block: Block) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    if isinstance(cell, Badge):
-        return _badge(cell)
-    if isinstance(cell, Code):
-        return f"<code>{escape(cell.text)}</code>"
-    if isinstance(cell, Num):
-        return escape(cell.text)
     if isinstance(cell, bool):
         return _badge(Badge("yes", "good") if cell else Badge("no", "neutral"))
     if isinstance(cell, (int, float)):
         return number(cell)
-    return escape(cell) if cell else MISSING
+    if cell is None or isinstance(cell, str):
+        return escape(cell) if cell else MISSING
+    return CELLS[type(cell)](cell)
 
 
 def _badge(badge: Badge) -> str:
@@ -135,14 +133,15 @@ def _table(table: Table) -> str:
         rows.append(f"<tr{mark}>{''.join(cells)}</tr>")
     body = "".join(rows) or f'<tr><td colspan="{len(table.columns)}" class="empty">none</td></tr>'
     caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
-    return (
+    drawn = (
         f'<div class="scroll" tabindex="0"><table>{caption}<thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
+    return f"<details><summary>{escape(table.fold)}</summary>{drawn}</details>" if table.fold else drawn
 
 
 def _is_numeric(cells: Sequence[Cell]) -> bool:
-    numbers = [isinstance(c, (int, float, Num)) and not isinstance(c, bool) for c in cells if c is not None]
+    numbers = [isinstance(c, (int, float, Num, Change)) and not isinstance(c, bool) for c in cells if c is not None]
     return bool(numbers) and all(numbers)
 
 
@@ -178,9 +177,13 @@ def _bar_chart(chart: BarChart) -> str:
 
 
 def _scatter_chart(chart: ScatterChart) -> str:
-    rows: list[list[Cell]] = [[p.label, p.x, p.y] for p in chart.points]
+    refused = any(p.refused for p in chart.points)
+    remark = [""] if refused else []
+    rows: list[list[Cell]] = [
+        [p.label, p.x, p.y, *([chart.refused_label if p.refused else ""] if refused else [])] for p in chart.points
+    ]
     marked = frozenset(i for i, point in enumerate(chart.points) if point.highlight)
-    data = Table(columns=["", chart.x_label, chart.y_label], rows=rows, highlight=marked)
+    data = Table(columns=["", chart.x_label, chart.y_label, *remark], rows=rows, highlight=marked)
     return _figure(chart.title, scatter_chart(chart), chart.caption, data)
 
 
@@ -193,7 +196,8 @@ def _gallery(gallery: Gallery) -> str:
         source = f"data:{picture.media_type};base64,{data}"
         items.append(f'<figure><img alt="{alt}" src="{source}">{caption}</figure>')
     caption = f'<p class="lead">{escape(gallery.caption)}</p>' if gallery.caption else ""
-    return f'{caption}<div class="gallery">{"".join(items)}</div>'
+    kind = "gallery pairs" if gallery.pairs else "gallery"
+    return f'{caption}<div class="{kind}">{"".join(items)}</div>'
 
 
 def _text(text: Text) -> str:
@@ -218,6 +222,13 @@ def _facts(facts: Facts) -> str:
     return f'<dl class="facts">{pairs}</dl>'
 
 
+CELLS: dict[type, Callable[[Any], str]] = {
+    Badge: _badge,
+    Code: lambda cell: f"<code>{escape(cell.text)}</code>",
+    Num: lambda cell: escape(cell.text),
+    Lines: lambda cell: "".join(f"<div>{escape(text)}</div>" for text in cell.texts) or MISSING,
+    Change: lambda cell: f"{change_bar(cell)}{escape(cell.text)}",
+}
 RENDERERS: dict[type, Callable[[Any], str]] = {
     Table: _table,
     LineChart: _line_chart,

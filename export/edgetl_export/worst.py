@@ -1,0 +1,155 @@
+"""The validation frames on which a variant's answers differ most from the network's own, drawn for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl_export.parity import Infer
+from edgetl_runtime.annotate import Annotator
+from edgetl_runtime.decode import decode
+from edgetl_runtime.golden import TOLERANCE, head_error
+from edgetl_runtime.imports import cv2 as need_cv2
+from edgetl_runtime.letterbox import geometry
+from edgetl_runtime.result import Detections, Frame, Result, Scores
+from edgetl_runtime.spec import DetectHead, Head, SegmentHead
+
+SHOWN = 4
+LEAST_WIDTH = 480
+"""Narrower frames are drawn enlarged by a whole factor, so that what is written on them can be read."""
+JPEG_QUALITY = 82
+
+
+class Watched:
+    """A network as a function of a frame, that keeps copies of some outputs of these frames as it goes.
+
+    Frames are told apart by identity. What was not run in passing is run when it is asked for.
+    """
+
+    def __init__(self, infer: Infer, frames: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> None:
+        self._infer, self.frames, self._names = infer, frames, tuple(names)
+        self._watched = {id(frame) for frame in frames}
+        self._kept: dict[int, dict[str, NDArray[np.generic]]] = {}
+
+    def __call__(self, frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.generic]]:
+        outputs = self._infer(frame)
+        if id(frame) in self._watched:
+            self._kept[id(frame)] = {name: np.array(outputs[name]) for name in self._names}
+        return outputs
+
+    def outputs(self, index: int) -> Mapping[str, NDArray[np.generic]]:
+        """What the network gives for the frame at this place."""
+        frame = self.frames[index]
+        if id(frame) not in self._kept:
+            self(frame)
+        return self._kept[id(frame)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorstFrame:
+    """One frame. index: its place in the validation set. reference, found: JPEG files.
+
+    difference, reference_says, found_says: for a person; the last two may be empty.
+    """
+
+    index: int
+    head: str
+    difference: str
+    reference: bytes
+    found: bytes
+    reference_says: str
+    found_says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Worst:
+    """reference, found: names of the two. compared: how many frames. frames: the worst, none where none differs."""
+
+    reference: str
+    found: str
+    compared: int
+    frames: tuple[WorstFrame, ...]
+
+
+def worst_frames(
+    heads: Sequence[Head], reference: Watched, found: Watched, *, names: tuple[str, str], shown: int = SHOWN
+) -> Worst:
+    """Compare all frames and draw the worst.
+
+    names: of reference and found. With several heads their worst frames take turns, since their errors can't be
+    compared with each other.
+    """
+    count = len(reference.frames)
+    drawn = []
+    for index, head, error in _worst(heads, reference, found, shown):
+        pictures = [_picture(heads, reference.frames[index], w.outputs(index), index) for w in (reference, found)]
+        drawn.append(
+            WorstFrame(
+                index=index,
+                head=head.name,
+                difference=_said(head, error),
+                reference=pictures[0][0],
+                found=pictures[1][0],
+                reference_says=pictures[0][1],
+                found_says=pictures[1][1],
+            )
+        )
+    return Worst(names[0], names[1], count, tuple(drawn))
+
+
+def _worst(heads: Sequence[Head], reference: Watched, found: Watched, shown: int) -> list[tuple[int, Head, float]]:
+    """Place, head and error of the frames to show, each frame once."""
+    queues = []
+    for head in heads:
+        errors = []
+        for index, frame in enumerate(reference.frames):
+            side = max(frame.shape[1:3])
+            error = head_error(head, reference.outputs(index), found.outputs(index), side=side)
+            if error > TOLERANCE:
+                errors.append((index, head, error))
+        queues.append(sorted(errors, key=lambda row: row[2], reverse=True)[: shown * len(heads)])
+    chosen: dict[int, tuple[int, Head, float]] = {}
+    for turn in zip_longest(*queues):
+        for row in turn:
+            if row is not None and len(chosen) < shown:
+                chosen.setdefault(row[0], row)
+    return list(chosen.values())
+
+
+def _said(head: Head, error: float) -> str:
+    """The error of `head_error` in words."""
+    if isinstance(head, DetectHead):
+        return f"{head.name}: scores or boxes differ by up to {100 * error:.1f} per cent"
+    if isinstance(head, SegmentHead):
+        return f"{head.name}: {100 * error:.1f} per cent of the cells have another class"
+    return f"{head.name}: a probability differs by {error:.2f}"
+
+
+def _picture(
+    heads: Sequence[Head], frame: NDArray[np.uint8], outputs: Mapping[str, NDArray[np.generic]], index: int
+) -> tuple[bytes, str]:
+    """The frame (1, H, W, 3) with what all heads say, as a JPEG file and in words."""
+    cv2 = need_cv2()
+    height, width = frame.shape[1:3]
+    factor = max(-(-LEAST_WIDTH // width), 1)
+    size_hw = (height * factor, width * factor)
+    image = cv2.resize(frame[0], size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+    place = geometry(size_hw, (height, width))
+    decoded = {head.name: decode(outputs, head, place) for head in heads}
+    result = Result(index, "", 0, 0, decoded, size_hw)
+    picture = Annotator(heads, strip=False)(Frame(image, index, "", 0), result)
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    words = []
+    for head in heads:
+        output = decoded[head.name]
+        if isinstance(output, Detections):
+            words.append(f"{len(output)} found")
+        elif isinstance(output, Scores):
+            best = int(output.probabilities.argmax())
+            sure = "" if output.label >= 0 else "not sure, "
+            words.append(f"{sure}{head.labels[best]} {output.probabilities[best]:.2f}")
+    return data.tobytes(), ", ".join(words)
