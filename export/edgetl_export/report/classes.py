@@ -49,7 +49,7 @@ def _head(manifest: Manifest, head: str, reference: Hop, chosen: Hop) -> list[Bl
     if not rows:
         return []
     rows.sort(key=lambda row: row.points)
-    names = (reference.hop, chosen.hop)
+    names = (reference.hop, "chosen")
     scale = max(LEAST_SCALE, *(abs(row.points) for row in rows))
     blocks: list[Block] = [_table(rows[:SHOWN], scale, names, caption=_caption(manifest, head, reference, chosen))]
     rest = rows[SHOWN:]
@@ -75,11 +75,11 @@ def _table(rows: list[_Row], scale: float, names: tuple[str, str], *, caption: s
     cells: list[list[Cell]] = []
     for row in rows:
         now = Num(f"{100 * row.now:.2f}") if row.now is not None else None
-        line: list[Cell] = [row.label, Num(f"{100 * row.was:.2f}"), now, Change(row.points, scale)]
+        line: list[Cell] = [row.label, Change(row.points, scale), Num(f"{100 * row.was:.2f}"), now]
         if limited:
             line += [None, None] if row.limit is None else [Num(f"{100 * row.limit:g}"), _verdict(row, row.limit)]
         cells.append(line)
-    columns = ["class", *names, "change, points", *(["may lose", "budget"] if limited else [])]
+    columns = ["class", "change, points", *names, *(["may lose", "budget"] if limited else [])]
     return Table(columns=columns, rows=cells, caption=caption, fold=fold)
 
 

@@ -31,9 +31,9 @@ def _table(manifest: Manifest, hops: Sequence[Hop], *, fold: str = "") -> Table:
         heads = [Num(f"{100 * hop.heads[name]:.2f}") if name in hop.heads else None for name in several]
         numbers = [Num(f"{100 * hop.value:.2f}"), *heads, error, Num(f"{hop.cosine:.6f}")]
         found = Lines([part for part in minus(hop.note).split("; ") if part])
-        rows.append([hop.hop, *numbers, _verdict(manifest, hop), found])
+        rows.append([hop.hop, _verdict(manifest, hop), *numbers, found])
     return Table(
-        columns=["hop", metric, *several, "max rel. error", "cosine", "gate", "what was found"],
+        columns=["hop", "gate", metric, *several, "max rel. error", "cosine", "what was found"],
         rows=rows,
         highlight=frozenset(i for i, hop in enumerate(hops) if hop.hop == chosen_key(manifest)),
         fold=fold,

@@ -46,8 +46,8 @@ def _matrix(manifest: Manifest) -> Table:
     for name, result in manifest.targets.items():
         states = [_graph(result.graphs.get(graph)) for graph in graphs]
         said = [part for part in (*result.note.split("; "), _codes(result)) if part]
-        rows.append([name, *states, state_of(result), f"{result.variant} by {result.engine}", Lines(said)])
-    columns = ["target", *graphs, "state", "what runs there", "what the host found"]
+        rows.append([name, state_of(result), f"{result.variant} by {result.engine}", *states, Lines(said)])
+    columns = ["target", "state", "what runs there", *graphs, "what the host found"]
     caption = "Graphs by variant: what the compiler on this host says of each." if graphs else ""
     return Table(columns=columns, rows=rows, caption=caption)
 

@@ -2,105 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from msgspec import structs
-from runtime_support import manifest_of
+from report_support import BOXES, blocks, hop, manifest, searched, several, target
 
-from edgetl_export.report.blocks import Badge, BarChart, Block, KeyFigures, LineChart, Table, Text
+from edgetl_export.report.blocks import KeyFigures, Text
 from edgetl_export.report.bundle import bundle_report, sections_from_manifest
 from edgetl_export.report.page import Section
-from edgetl_export.tensorrt.check import CANNOT_TELL
-from edgetl_runtime.spec import (
-    Check,
-    Chosen,
-    ClassifyHead,
-    DetectHead,
-    DomainStatistics,
-    FileEntry,
-    Hop,
-    Latency,
-    Manifest,
-    Preprocess,
-    Reliability,
-    SegmentHead,
-    TargetResult,
-    TensorSpec,
-    Variant,
-)
+from edgetl_export.worst import Worst
 
-TITLES = ["At a glance", "Every hop", "Latency", "Targets", "Contract", "Provenance"]
-NMS = Check(code="nms-not-in-rtx", op="NonMaxSuppression", node="nms", advice=f"{CANNOT_TELL}: build on the device.")
-UINT8 = Check(code="uint8-read", op="Transpose", node="t", module="stem", advice="Put Cast first.")
-
-
-BOXES = DetectHead(labels=("vehicle", "sign"), max_detections=100, thresholds=(0.3, 0.3), stride=8)
-ROAD = SegmentHead(name="drivable", labels=("background", "drivable"), stride=4)
-LIGHT = ClassifyHead(labels=("night", "day"), thresholds=(0.6, 0.55), temperature=1.4)
-
-
-def hop(name: str, value: float, *, passed: bool = True, metric: str = "ap50", **heads: float) -> Hop:
-    """A hop with this metric."""
-    return Hop(hop=name, metric=metric, value=value, max_rel_error=1e-3, cosine=0.999, passed=passed, heads=heads)
-
-
-def latency(engine: Any, variant: str, p50: float) -> Latency:
-    """A row of the latency table."""
-    return Latency(engine=engine, variant=variant, p50_ms=p50, p95_ms=p50 * 1.1, p99_ms=p50 * 1.2, runs=60)
-
-
-def target(*checks: Check, deployable: bool = False, note: str = "") -> TargetResult:
-    """What was found out for one target."""
-    return TargetResult(variant="fp32", engine="tensorrt", deployable=deployable, checks=checks, note=note)
-
-
-def manifest(**changes: Any) -> Manifest:
-    """A small manifest in which int8 on OpenVINO was chosen."""
-    values: dict[str, Any] = {
-        "name": "street",
-        "heads": (BOXES,),
-        "preprocess": Preprocess(size_hw=(320, 512), mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0)),
-        "inputs": (TensorSpec(name="frame", dtype="uint8", shape=(1, 320, 512, 3)),),
-        "outputs": (TensorSpec(name="boxes", dtype="float32", shape=(1, 100, 4)),),
-        "variants": (
-            Variant(name="fp32", file="a.onnx", precision="fp32", engines=("onnxruntime",)),
-            Variant(name="int8", file="a.onnx", precision="int8", engines=("openvino",)),
-        ),
-        "chosen": Chosen(variant="int8", engine="openvino", reason="fastest within the budget"),
-        "targets": {
-            "cpu": TargetResult(variant="int8", engine="openvino", deployable=True),
-            "orin-nano": target(note="compiled"),
-            "thor": target(NMS),
-            "drive-thor": target(NMS),
-            "agx-orin": target(UINT8),
-            "drive-orin": target(Check(code="opset-above-ceiling", advice="Export lower.")),
-        },
-        "hops": (
-            hop("torch", 0.62),
-            hop("onnx", 0.62),
-            hop("onnxruntime/fp32", 0.62),
-            hop("onnxruntime/int8", 0.55, passed=False),
-            hop("openvino/int8", 0.61),
-        ),
-        "latencies": (
-            latency("onnxruntime", "fp32", 20.0),
-            latency("openvino", "int8", 5.0),
-            latency("onnxruntime", "int8", 8.0),
-        ),
-        "files": {n: FileEntry(sha256="ab" * 32, bytes=1_500_000) for n in ("a.onnx", "golden.npz")},
-    }
-    return manifest_of(**(values | changes))
-
-
-def blocks(section: Section, kind: type[Block]) -> list[Any]:
-    """The blocks of one kind in a section."""
-    return [block for block in section.blocks if isinstance(block, kind)]
-
-
-def by_title(sections: list[Section]) -> dict[str, Section]:
-    """Sections by title."""
-    return {section.title: section for section in sections}
+TITLES = ["At a glance", "Latency", "Every hop", "Targets", "Contract", "Provenance"]
 
 
 def test_the_sections_come_in_order() -> None:
@@ -117,43 +28,15 @@ def test_the_summary_says_metric_latency_speed_and_targets() -> None:
     assert "openvino/int8" in blocks(summary, Text)[0].paragraphs[0]
 
 
-def test_the_hops_show_the_chosen_one_and_what_was_over_the_budget() -> None:
-    table = blocks(by_title(sections_from_manifest(manifest()))["Every hop"], Table)[0]
-    assert len(table.rows) == 5 and table.highlight == {4}
-    badges = [next(cell for cell in row if isinstance(cell, Badge)).text for row in table.rows]
-    assert badges == ["passed", "passed", "passed", "over budget", "passed"]
+def test_each_part_of_the_reason_stands_alone_with_a_real_minus() -> None:
+    chosen = structs.replace(manifest().chosen, reason="fastest: 5.00 ms, -1.00 points; faster but over: none")
+    said = blocks(sections_from_manifest(manifest(chosen=chosen))[0], Text)[0].paragraphs
+    assert list(said[1:]) == ["Fastest: 5.00 ms, −1.00 points.", "Faster but over: none."]
 
 
-def test_a_hop_of_the_chain_that_does_not_hold_has_failed() -> None:
-    broken = manifest(hops=(hop("torch", 0.6), hop("onnx", 0.1, passed=False)))
-    table = blocks(by_title(sections_from_manifest(broken))["Every hop"], Table)[0]
-    assert Badge("failed", "bad") in table.rows[1]
-
-
-def test_latency_is_sorted_with_the_chosen_pair_marked() -> None:
-    section = by_title(sections_from_manifest(manifest(), left_out=["tensorrt/fp16: no GPU"]))["Latency"]
-    chart, table = blocks(section, BarChart)[0], blocks(section, Table)[0]
-    assert [bar.label for bar in chart.bars] == ["openvino/int8", "onnxruntime/int8", "onnxruntime/fp32"]
-    assert [bar.highlight for bar in chart.bars] == [True, False, False]
-    assert chart.bars[1].note == "over budget" and chart.bars[0].whisker == pytest.approx(6.0)
-    assert table.highlight == {0}
-    assert "no GPU" in bundle_report(manifest(), left_out=["tensorrt/fp16: no GPU"])
-
-
-def test_the_target_matrix_never_calls_a_check_deployable() -> None:
-    tables = blocks(by_title(sections_from_manifest(manifest()))["Targets"], Table)
-    states = {row[0]: row[3].text for row in tables[0].rows}
-    assert states == {
-        "cpu": "deployable",
-        "orin-nano": "build on device",
-        "thor": "not known here",
-        "drive-thor": "not known here",
-        "agx-orin": "needs a change",
-        "drive-orin": "build on device",
-    }
-    assert [row[0] for row in tables[1].rows] == ["thor, drive-thor", "agx-orin", "drive-orin"]
-    only_there = " ".join(str(cell) for row in tables[2].rows for cell in row)
-    assert "latency" in only_there and "TensorRT 8 may choose its own" in only_there
+def test_a_search_and_worst_frames_have_their_sections() -> None:
+    titles = [s.title for s in sections_from_manifest(searched(), worst=Worst("torch", "openvino/mixed0", 9, ()))]
+    assert titles == [*TITLES[:3], "INT8, layer by layer", "Worst frames", *TITLES[3:]]
 
 
 def test_the_page_holds_the_contract_and_the_provenance() -> None:
@@ -190,64 +73,13 @@ def test_labels_and_notes_are_escaped() -> None:
     assert "<script" not in page and "<img" not in page
 
 
-def test_one_head_has_no_columns_of_its_own() -> None:
-    table = blocks(by_title(sections_from_manifest(manifest()))["Every hop"], Table)[0]
-    assert table.columns[:4] == ["hop", "metric", "value", "max rel. error"]
-    assert "2 classes" in bundle_report(manifest())
-
-
-def several(**changes: Any) -> Manifest:
-    """A manifest with a head of every kind."""
-    hops = (
-        hop("torch", 0.7, metric="mean", detect=0.5, drivable=0.7, classify=0.9),
-        hop("onnx", 0.7, metric="mean", detect=0.5, drivable=0.7),
-        hop("openvino/int8", 0.69, metric="mean", detect=0.48, drivable=0.7, classify=0.89),
-    )
-    return manifest(**({"heads": (BOXES, ROAD, LIGHT), "hops": hops} | changes))
-
-
-def test_every_head_has_its_column_in_the_hops() -> None:
-    table = blocks(by_title(sections_from_manifest(several()))["Every hop"], Table)[0]
-    assert table.columns[2:6] == ["value", "detect", "drivable", "classify"]
-    assert [[getattr(cell, "text", None) for cell in row[2:6]] for row in table.rows] == [
-        ["70.00", "50.00", "70.00", "90.00"],
-        ["70.00", "50.00", "70.00", None],
-        ["69.00", "48.00", "70.00", "89.00"],
-    ]
-    figure = blocks(sections_from_manifest(several())[0], KeyFigures)[0].figures[0]
-    assert (figure.value, figure.label) == ("69.0", "mean over heads, per cent")
-
-
 @pytest.mark.parametrize(("metric", "label"), [("miou", "mIoU, per cent"), ("accuracy", "accuracy, per cent")])
 def test_the_metric_has_its_name(metric: str, label: str) -> None:
     hops = (hop("torch", 0.7, metric=metric), hop("openvino/int8", 0.7, metric=metric))
     assert blocks(sections_from_manifest(manifest(hops=hops))[0], KeyFigures)[0].figures[0].label == label
 
 
-def test_the_contract_names_every_head_with_its_thresholds_and_temperature() -> None:
-    table = blocks(by_title(sections_from_manifest(several()))["Contract"], Table)[0]
-    assert [list(row) for row in table.rows] == [
-        ["detect", "detect", "vehicle, sign", "0.3", 1.0],
-        ["drivable", "segment", "background, drivable", None, None],
-        ["classify", "classify", "night, day", "0.6 night, 0.55 day", 1.4],
-    ]
-
-
-def test_the_training_domain_is_named_where_there_is_one() -> None:
-    files = {n: FileEntry(sha256="ab" * 32, bytes=9) for n in ("a.onnx", "golden.npz", "domain.npz")}
-    domain = DomainStatistics(file="domain.npz", output="embedding", images=480)
-    assert "480 images" in bundle_report(several(files=files, domain=domain))
-    assert "training domain" not in bundle_report(several())
-
-
-def test_trust_in_scores_is_drawn_for_the_heads_that_were_calibrated() -> None:
-    bins = ((0.3, 0.1, 40), (0.8, 0.6, 60))
-    trust = Reliability(
-        before=bins, after=((0.2, 0.1, 40), (0.6, 0.6, 60)), error_before=0.2, error_after=0.04, answers=100
-    )
-    section = by_title(sections_from_manifest(several(reliability={"classify": trust})))["Trust in scores"]
-    (chart,) = blocks(section, LineChart)
-    assert chart.title == "Reliability of classify" and "0.200 as trained, 0.040 as shipped" in chart.caption
-    assert [series.label for series in chart.series[1:]] == ["as trained", "as shipped"]
-    assert list(chart.series[1].xs) == [0.3, 0.8] and list(chart.series[1].ys) == [0.1, 0.6]
-    assert "Trust in scores" not in by_title(sections_from_manifest(several()))
+def test_several_heads_are_named_and_their_mean_is_shown() -> None:
+    figure = blocks(sections_from_manifest(several())[0], KeyFigures)[0].figures[0]
+    assert (figure.value, figure.label) == ("69.0", "mean over heads, per cent")
+    assert "2 classes" in bundle_report(manifest()) and "heads: detect, drivable, classify" in bundle_report(several())
