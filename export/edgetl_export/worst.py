@@ -15,7 +15,7 @@ from edgetl_runtime.decode import decode
 from edgetl_runtime.golden import TOLERANCE, head_error
 from edgetl_runtime.imports import cv2 as need_cv2
 from edgetl_runtime.letterbox import geometry
-from edgetl_runtime.result import Detections, Frame, Result, Scores
+from edgetl_runtime.result import Detections, Frame, Mask, Output, Result, Scores
 from edgetl_runtime.spec import DetectHead, Head, SegmentHead
 
 SHOWN = 4
@@ -53,7 +53,8 @@ class Watched:
 class WorstFrame:
     """One frame. index: its place in the validation set. reference, found: JPEG files.
 
-    difference, reference_says, found_says: for a person; the last two may be empty.
+    difference, reference_says, found_says: for a person; the last two may be empty. outlined: whether `found` has white
+    lines around what has another class.
     """
 
     index: int
@@ -63,6 +64,7 @@ class WorstFrame:
     found: bytes
     reference_says: str
     found_says: str
+    outlined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ def worst_frames(
     count = len(reference.frames)
     drawn = []
     for index, head, error in _worst(heads, reference, found, shown):
-        pictures = [_picture(heads, reference.frames[index], w.outputs(index), index) for w in (reference, found)]
+        both = (reference.outputs(index), found.outputs(index))
+        pictures = _pictures(heads, reference.frames[index], both, index)
         drawn.append(
             WorstFrame(
                 index=index,
@@ -96,6 +99,7 @@ def worst_frames(
                 found=pictures[1][0],
                 reference_says=pictures[0][1],
                 found_says=pictures[1][1],
+                outlined=any(isinstance(head, SegmentHead) for head in heads),
             )
         )
     return Worst(names[0], names[1], count, tuple(drawn))
@@ -129,27 +133,47 @@ def _said(head: Head, error: float) -> str:
     return f"{head.name}: a probability differs by {error:.2f}"
 
 
-def _picture(
-    heads: Sequence[Head], frame: NDArray[np.uint8], outputs: Mapping[str, NDArray[np.generic]], index: int
-) -> tuple[bytes, str]:
-    """The frame (1, H, W, 3) with what all heads say, as a JPEG file and in words."""
+def _pictures(
+    heads: Sequence[Head], frame: NDArray[np.uint8], both: Sequence[Mapping[str, NDArray[np.generic]]], index: int
+) -> list[tuple[bytes, str]]:
+    """The frame (1, H, W, 3) with what all heads say, by reference and found, as a JPEG file and in words."""
     cv2 = need_cv2()
     height, width = frame.shape[1:3]
     factor = max(-(-LEAST_WIDTH // width), 1)
     size_hw = (height * factor, width * factor)
     image = cv2.resize(frame[0], size_hw[::-1], interpolation=cv2.INTER_LINEAR)
-    place = geometry(size_hw, (height, width))
-    decoded = {head.name: decode(outputs, head, place) for head in heads}
-    result = Result(index, "", 0, 0, decoded, size_hw)
-    picture = Annotator(heads, strip=False)(Frame(image, index, "", 0), result)
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    place, annotate = geometry(size_hw, (height, width)), Annotator(heads, strip=False)
+    decoded = [{head.name: decode(outputs, head, place) for head in heads} for outputs in both]
+    files = []
+    for number, answers in enumerate(decoded):
+        picture = annotate(Frame(image, index, "", 0), Result(index, "", 0, 0, answers, size_hw))
+        if number:
+            _outline(picture, *decoded)
+        _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        files.append((data.tobytes(), _words(heads, answers)))
+    return files
+
+
+def _outline(picture: NDArray[np.uint8], reference: Mapping[str, Output], found: Mapping[str, Output]) -> None:
+    """White lines around what has another class in any mask: the colours alone hardly show it."""
+    cv2 = need_cv2()
+    for name, mask in found.items():
+        other = reference[name]
+        if isinstance(mask, Mask) and isinstance(other, Mask):
+            changed = (mask.at_source() != other.at_source()).astype(np.uint8)
+            contours, _ = cv2.findContours(changed, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(picture, contours, -1, (255, 255, 255), 1)
+
+
+def _words(heads: Sequence[Head], answers: Mapping[str, Output]) -> str:
+    """Boxes counted, categories named; masks speak for themselves."""
     words = []
     for head in heads:
-        output = decoded[head.name]
+        output = answers[head.name]
         if isinstance(output, Detections):
             words.append(f"{len(output)} found")
         elif isinstance(output, Scores):
             best = int(output.probabilities.argmax())
             sure = "" if output.label >= 0 else "not sure, "
             words.append(f"{sure}{head.labels[best]} {output.probabilities[best]:.2f}")
-    return data.tobytes(), ", ".join(words)
+    return ", ".join(words)

@@ -135,3 +135,10 @@ def test_frames_of_another_size_get_new_buffers() -> None:
         frame = Frame(np.full((h, w, 3), 100, np.uint8), 0, "cam", 0)
         mask = Mask(np.ones((9, 16), np.uint8), (h, w))
         assert annotate(frame, result_of((h, w), drivable=mask)).shape == (h, w, 3)
+
+
+def test_without_the_strip_the_top_of_the_frame_stays_as_it_is() -> None:
+    frame = Frame(np.full((360, 640, 3), 90, np.uint8), 0, "cam", 0)
+    result = result_of((360, 640), detect=boxes_of([]))
+    assert (Annotator((BOXES,), strip=False)(frame, result) == 90).all()
+    assert (Annotator((BOXES,))(frame, result)[0] != 90).any()

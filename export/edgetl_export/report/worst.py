@@ -13,6 +13,7 @@ def worst_section(worst: Worst | None) -> list[Section]:
         return []
     title = "Worst frames"
     lead = f"Of {worst.compared} validation frames those on which {worst.found} differs most from {worst.reference}."
+    lead += " White outlines: cells of another class." if any(frame.outlined for frame in worst.frames) else ""
     if not worst.frames:
         return [Section(title, [Note(f"On none of {worst.compared} validation frames do the outputs differ.")])]
     pictures = []
