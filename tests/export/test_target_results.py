@@ -1,13 +1,18 @@
-"""What the kind of a check's answer says of a graph."""
+"""What every target says of every graph."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
+from onnx import TensorProto, helper, save
 
-from edgetl_export.target_results import state_of
+from edgetl_export.budget import Measured
+from edgetl_export.candidates import Candidate, Pair
+from edgetl_export.target_results import state_of, target_results
 from edgetl_export.tensorrt.protocol import Kind
+from edgetl_runtime.spec import Chosen, Hop
 
 
 @pytest.mark.parametrize(
@@ -29,3 +34,32 @@ def test_only_what_compiled_is_called_so(kind: Kind, state: str) -> None:
 
 def test_every_kind_has_a_state() -> None:
     assert {state_of(kind) for kind in get_args(Kind)} == {"compiled", "refused", "cannot tell"}
+
+
+def graph(path: Path) -> Path:
+    """A graph that every compiler takes."""
+    shape = [1, 3, 8, 8]
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
+    made = helper.make_graph([helper.make_node("Relu", ["x"], ["y"], name="relu")], "tiny", info[:1], info[1:])
+    save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def candidate(variant: str, file: Path, *, passed: bool) -> Candidate:
+    """A graph for TensorRT that was judged."""
+    pair = Pair(variant=variant, precision="fp16", engine="onnxruntime", probe_file=file, file=file)
+    hop = Hop(hop=variant, metric="ap50", value=0.5, max_rel_error=0.0, cosine=1.0, passed=passed)
+    return Candidate(pair, Measured({"detect": 0.5}), hop)
+
+
+def test_every_graph_of_every_target_has_an_answer(tmp_path: Path) -> None:
+    file = graph(tmp_path / "model.onnx")
+    typed = [candidate("trt-fp16", file, passed=True), candidate("trt-int8", file, passed=False)]
+    chosen = Chosen(variant="int8", engine="openvino", reason="")
+    results = target_results(file, typed, ["cpu", "thor"], chosen, tmp_path)
+    assert results["cpu"].graphs == {} and results["cpu"].deployable
+    thor = results["thor"]
+    assert list(thor.graphs) == ["fp32", "trt-fp16", "trt-int8"] and thor.graphs["trt-int8"] == "over budget"
+    here = thor.graphs["fp32"]
+    assert here == thor.graphs["trt-fp16"] and here in ("compiled", "cannot tell")
+    assert thor.variant == ("trt-fp16" if here == "compiled" else "fp32")
