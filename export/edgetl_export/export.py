@@ -14,7 +14,17 @@ from msgspec import structs
 from numpy.typing import NDArray
 
 from edgetl_export.budget import Budget, Metric
-from edgetl_export.candidates import FLOAT_RUNNERS, Candidate, Pair, Reference, choose, infer_of, judge, time_candidates
+from edgetl_export.candidates import (
+    FLOAT_RUNNERS,
+    Candidate,
+    Pair,
+    Reference,
+    choose,
+    hop_of,
+    infer_of,
+    judge,
+    time_candidates,
+)
 from edgetl_export.compile import FloatGraph, compile_float
 from edgetl_export.layers import layers_of
 from edgetl_export.parity import Infer, other_input_other_output, record
@@ -27,7 +37,7 @@ from edgetl_export.search import quantiser_of, search, search_record
 from edgetl_export.source import Source
 from edgetl_export.target_results import target_results
 from edgetl_export.targets import get_target
-from edgetl_export.trials import Trials
+from edgetl_export.trials import Trial, Trials
 from edgetl_export.typed import typed_variants
 from edgetl_runtime.bundle import file_entry, open_bundle, write_manifest
 from edgetl_runtime.engines import load_engine
@@ -168,7 +178,7 @@ def export(
         _golden(request, candidates, chosen, new)
         clock.begin("writing the bundle")
         times = {f"{row.engine}/{row.variant}": row.p50_ms for row in latencies}
-        made = _Made(graph, hops, candidates, typed, latencies, chosen, results, left_out)
+        made = _Made(graph, [_base(reference), *hops], candidates, typed, latencies, chosen, results, left_out)
         record = search_record(found, len(quantiser.eligible), times)
         manifest = _write(request, made, record, new)
         clock.begin("")
@@ -206,6 +216,19 @@ def _reference(request: ExportRequest) -> Reference:
         budget=request.budget,
         trials=Trials(request.trials_key),
     )
+
+
+def _base(reference: Reference) -> Hop:
+    """The hop that all others are compared with."""
+    trial = Trial(
+        max_rel_error=0.0,
+        cosine=1.0,
+        tensor="",
+        frame=-1,
+        heads=dict(reference.measured.heads),
+        classes={head: dict(values) for head, values in reference.measured.classes.items()},
+    )
+    return hop_of(reference.name, reference.metric_name, trial, passed=True, note="the reference")
 
 
 def _float_candidates(
