@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from edgetl_export.tensorrt import diagnostics
-from edgetl_export.tensorrt.protocol import Finding, OpUse
 from edgetl_runtime.spec import Check
+from edgetl_runtime.tensorrt import diagnostics
+from edgetl_runtime.tensorrt.protocol import Finding, OpUse
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 GRID_SAMPLE = (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetl_export.tensorrt import worker
+from edgetl_runtime.tensorrt import compiler
 
 CLASSES = {
     "builder": "Builder",
@@ -27,7 +27,7 @@ RTX_ONLY = {"num_compute_capabilities", "set_compute_capability"}
 MONITOR = {"phase_start", "step_complete", "phase_finish"}
 
 Matrix = dict[str, dict[str, object]]
-TREE = ast.parse(Path(worker.__file__).read_text())
+TREE = ast.parse(Path(compiler.__file__).read_text())
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -14,9 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-from edgetl_export.tensorrt.protocol import Finding, Job, Log, OpUse, Progress, Result, decode, encode
+from edgetl_runtime.tensorrt.protocol import Finding, Job, Log, OpUse, Progress, Result, decode, encode
 
-WORKER = (sys.executable, "-m", "edgetl_export.tensorrt.worker")
 OnProgress = Callable[[Progress], None]
 
 
@@ -30,9 +28,7 @@ class Outcome:
     logs: list[Log] = field(default_factory=list)
 
 
-def run_worker(
-    job: Job, *, timeout_s: float, on_progress: OnProgress | None = None, command: Sequence[str] = WORKER
-) -> Outcome:
+def run_worker(job: Job, *, command: Sequence[str], timeout_s: float, on_progress: OnProgress | None = None) -> Outcome:
     """Run one job to its end, or to `timeout_s`; the worker never outlives this call. Raises nothing of its own."""
     start = time.monotonic()
     outcome = Outcome(Result(kind="crash"))
