@@ -6,6 +6,7 @@ Run as `python -m edgetl_export.tensorrt.worker`.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,10 @@ import msgspec
 from edgetl_export.tensorrt.lint import Graph, lint, module_of, op_uses
 from edgetl_runtime.errors import MissingPackage
 from edgetl_runtime.tensorrt import diagnostics
-from edgetl_runtime.tensorrt.compiler import Emit, Node, compile_job, serve
+from edgetl_runtime.tensorrt.compiler import Emit, compile_job
+from edgetl_runtime.tensorrt.nodes import Node
 from edgetl_runtime.tensorrt.protocol import Job, Result
+from edgetl_runtime.tensorrt.serving import serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def _node(node: Any | None) -> Node | None:
     return None if node is None else Node(node.op_type, node.name, module_of(node))
 
 
-def run(job: Job, emit: Emit) -> Result:
+def run(job: Job, emit: Emit, stop: threading.Event) -> Result:
     """Check the file, list what it holds, then parse and build it with the first library that is here."""
     start = time.monotonic()
     try:
@@ -58,7 +61,7 @@ def run(job: Job, emit: Emit) -> Result:
         emit(use)
     for finding in lint(graph, opset_ceiling=job.opset_ceiling):
         emit(finding)
-    result = compile_job(job, GraphNodes(graph), emit)
+    result = compile_job(job, GraphNodes(graph), emit, stop)
     return msgspec.structs.replace(result, seconds=round(time.monotonic() - start, 3))
 
 
@@ -72,7 +75,7 @@ def load_graph(path: Path) -> Graph:
 
 def main() -> int:
     """Read one job from stdin, write events to stdout, the result last."""
-    return serve(run)
+    return serve(Job, run)
 
 
 if __name__ == "__main__":
