@@ -98,8 +98,8 @@ class TensorRTEngine:
         log.errors.clear()
         try:
             plan = self._plan.read_bytes()
-        except OSError as error:
-            raise EngineError(f"can't read {self._plan}: {error.strerror}", remedy="edgetl build BUNDLE") from error
+        except OSError as failure:
+            raise EngineError(f"can't read {self._plan}: {failure.strerror}", remedy="edgetl build BUNDLE") from failure
         runtime = self._trt.Runtime(log)
         self._engine = runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
@@ -112,15 +112,14 @@ class TensorRTEngine:
             )
 
     def _tensors(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        engine = self._engine
         inputs: list[TensorSpec] = []
         outputs: list[TensorSpec] = []
-        for index in range(engine.num_io_tensors):
-            name = engine.get_tensor_name(index)
-            dtype = str(engine.get_tensor_dtype(name)).rsplit(".", maxsplit=1)[-1]
-            shape = [int(n) for n in engine.get_tensor_shape(name)]
+        for index in range(self._engine.num_io_tensors):
+            name = self._engine.get_tensor_name(index)
+            dtype = str(self._engine.get_tensor_dtype(name)).rsplit(".", maxsplit=1)[-1]
+            shape = [int(n) for n in self._engine.get_tensor_shape(name)]
             spec = tensor_spec(name, _DTYPES.get(dtype, dtype), shape, model=str(self._plan))
-            is_input = engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT
+            is_input = self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT
             (inputs if is_input else outputs).append(spec)
         return tuple(inputs), tuple(outputs)
 

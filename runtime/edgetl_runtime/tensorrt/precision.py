@@ -38,7 +38,7 @@ class Asked:
 
 
 def asked_precisions(onnx: OnnxFile) -> dict[str, Asked]:
-    """By node name, what each computes in: the types of the file followed from input to output.
+    """By node name, or place where it has none, what each computes in: the file's types followed from input to output.
 
     A convolution or matrix product whose both operands come from DequantizeLinear is "int8"; weights alone in INT8
     leave it in the type of its activations.
@@ -46,18 +46,18 @@ def asked_precisions(onnx: OnnxFile) -> dict[str, Asked]:
     types = dict(onnx.types)
     makers: dict[str, OnnxNode] = {}
     asked = {}
-    for node in onnx.nodes:
+    for place, node in enumerate(onnx.nodes):
         for index, name in enumerate(node.outputs):
             makers[name] = node
             types.setdefault(name, _output_type(node, index, types))
-        if not node.name or not node.outputs:
+        if not node.inputs or not node.outputs:
             continue
         heavy = node.op in HEAVY
         if heavy and len(node.inputs) > 1 and all(_is_dequantised(makers, name) for name in node.inputs[:2]):
             precision = "int8"
         else:
             precision = types.get(node.inputs[0] if heavy else node.outputs[0], "")
-        asked[node.name] = Asked(precision, heavy)
+        asked[node.name or f"node {place}"] = Asked(precision, heavy)
     return asked
 
 
