@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from edgetl.commands.arguments import add_engine_dir
 from edgetl_runtime.errors import InputError
 
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "date is kept."
     )
     parser.add_argument("bundle", help="the bundle's folder")
-    parser.add_argument("--engine-dir", type=Path, help="where the engines go (default: BUNDLE.engines beside it)")
+    add_engine_dir(parser)
     parser.add_argument("--workspace-mb", type=int, default=1024, help="most memory for the builder's workspace")
     parser.add_argument("--variant", help="build this one only")
     parser.add_argument("--force", action="store_true", help="build again what is up to date")
