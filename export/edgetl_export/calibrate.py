@@ -23,7 +23,9 @@ SAMPLES_PER_FRAME = 8192
 BINS = 2048
 LEVELS = 128
 PERCENTILE = 99.99
-STEPS = 48
+SMALLEST_SHARE = 0.01
+STEPS = 64
+COST_SAMPLES = 32768
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,8 @@ def range_of(seen: Observed, calibrator: Calibrator) -> Range:
     if calibrator == "percentile":
         a, b = np.percentile(seen.samples, [100 - PERCENTILE, PERCENTILE])
         return _nonzero(min(float(a), 0.0), max(float(b), 0.0), (low, high))
-    cost = _square_error if calibrator == "mse" else _divergence
-    return _best_share((low, high), cost(seen, (low, high)))
+    cost = _square_error(seen) if calibrator == "mse" else _divergence(seen, (low, high))
+    return _best_share((low, high), cost)
 
 
 def _nonzero(low: float, high: float, full: Range) -> Range:
@@ -120,21 +122,19 @@ def _nonzero(low: float, high: float, full: Range) -> Range:
 
 def _best_share(full: Range, cost: Callable[[Range], float]) -> Range:
     """The cheapest of the full range and shares of it; a share is cut at both ends alike."""
-    shares = np.linspace(1.0, 0.2, STEPS)
+    shares = np.geomspace(1.0, SMALLEST_SHARE, STEPS)
     tried = [(float(full[0] * s), float(full[1] * s)) for s in shares]
     costs = [cost(r) for r in tried]
     return tried[int(np.argmin(costs))]
 
 
-def _square_error(seen: Observed, full: Range) -> Callable[[Range], float]:
-    counts, edges = np.histogram(seen.samples, BINS, full)
-    centres = (edges[:-1] + edges[1:]) / 2
+def _square_error(seen: Observed) -> Callable[[Range], float]:
+    values = seen.samples[:: max(len(seen.samples) // COST_SAMPLES, 1) | 1].astype(np.float64)
 
     def cost(limits: Range) -> float:
         step = (limits[1] - limits[0]) / 255
-        clipped = np.clip(centres, *limits)
-        error = (np.round((clipped - limits[0]) / step) * step + limits[0]) - centres
-        return float(counts @ (error * error))
+        rounded = np.round((np.clip(values, *limits) - limits[0]) / step) * step + limits[0]
+        return float(np.mean((rounded - values) ** 2))
 
     return cost
 

@@ -183,9 +183,8 @@ def export(
         worst = _golden(request, candidates, chosen, new, source)
         clock.begin("writing the bundle")
         times = {f"{row.engine}/{row.variant}": row.p50_ms for row in latencies}
-        made = _Made(
-            graph, [_first_hop(reference), *hops], candidates, typed, latencies, chosen, results, left_out, worst
-        )
+        hops.insert(0, _base(reference))
+        made = _Made(graph, hops, candidates, typed, latencies, chosen, results, left_out, worst)
         record = search_record(found, len(quantiser.eligible), times)
         manifest = _write(request, made, record, new)
         clock.begin("")
@@ -212,20 +211,6 @@ def _watched(request: ExportRequest, infer: Infer) -> Watched:
     return Watched(infer, request.validation, [name for head in request.heads for name in head.outputs])
 
 
-def _first_hop(reference: Reference) -> Hop:
-    """The source itself, which all other hops are compared with."""
-    heads, classes = reference.measured.heads, reference.measured.classes
-    trial = Trial(
-        max_rel_error=0.0,
-        cosine=1.0,
-        tensor="",
-        frame=-1,
-        heads=dict(heads),
-        classes={head: dict(values) for head, values in classes.items()},
-    )
-    return hop_of(reference.name, reference.metric_name, trial, passed=True, note="the reference")
-
-
 def _reference(request: ExportRequest, infer: Infer) -> Reference:
     """The source itself on the parity frames and the validation set. Raises GateFailed where it ignores its input."""
     source = request.source
@@ -243,6 +228,19 @@ def _reference(request: ExportRequest, infer: Infer) -> Reference:
         budget=request.budget,
         trials=Trials(request.trials_key),
     )
+
+
+def _base(reference: Reference) -> Hop:
+    """The hop that all others are compared with."""
+    trial = Trial(
+        max_rel_error=0.0,
+        cosine=1.0,
+        tensor="",
+        frame=-1,
+        heads=dict(reference.measured.heads),
+        classes={head: dict(values) for head, values in reference.measured.classes.items()},
+    )
+    return hop_of(reference.name, reference.metric_name, trial, passed=True, note="the reference")
 
 
 def _float_candidates(

@@ -255,11 +255,16 @@ GraphState = Literal["compiled", "refused", "cannot tell", "over budget"]
 
 
 class TargetResult(Frozen, frozen=True, kw_only=True):
-    """What would run on one target, and what the host could check of it. graphs: by variant, of those checked."""
+    """What would run on one target, and what the host could check of it.
+
+    file: the compiled engine in the bundle, "" where the device builds its own. graphs: what was found of each, by
+    variant.
+    """
 
     variant: str
     engine: str
     deployable: bool
+    file: str = ""
     checks: tuple[Check, ...] = ()
     note: str = ""
     graphs: dict[str, GraphState] = msgspec.field(default_factory=dict)

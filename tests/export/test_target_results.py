@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, save
 from edgetl_export.budget import Measured
 from edgetl_export.candidates import Candidate, Pair
 from edgetl_export.target_results import state_of, target_results
-from edgetl_export.tensorrt.protocol import Kind
 from edgetl_runtime.spec import Chosen, Hop
+from edgetl_runtime.tensorrt.protocol import Kind
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,8 @@ def _rewrite(model: ModelProto, half: set[str], types: Mapping[str, int]) -> Non
         """The tensor in this type; made when first asked for."""
         if (name in made_half) == (kind == TensorProto.FLOAT16):
             return inner.get(name, name)
+        if name in inner:
+            return name
         key = (name, kind)
         if key not in casts:
             casts[key] = f"{name}_{'fp16' if kind == TensorProto.FLOAT16 else 'fp32'}"

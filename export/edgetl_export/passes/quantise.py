@@ -114,7 +114,7 @@ class _Builder:
                 for i, name in enumerate(node.input):
                     if name == tensor:
                         node.input[i] = dequantised
-        ordered: list[NodeProto] = list(self.after.get("", []))
+        ordered = [n for start in ("", *(i.name for i in self.model.graph.input)) for n in self.after.get(start, [])]
         for node in self.model.graph.node:
             ordered += [*self.before.get(node.name, []), node]
             for output in node.output:
