@@ -127,7 +127,9 @@ def _worst(heads: Sequence[Head], reference: Watched, found: Watched, shown: int
 def _said(head: Head, error: float) -> str:
     """The error of `head_error` in words."""
     if isinstance(head, DetectHead):
-        return f"{head.name}: scores or boxes differ by up to {100 * error:.1f} per cent"
+        if error >= 1:
+            return f"{head.name}: a box has no counterpart of its class"
+        return f"{head.name}: the largest difference of a score or a box is {100 * error:.1f} per cent"
     if isinstance(head, SegmentHead):
         return f"{head.name}: {100 * error:.1f} per cent of the cells have another class"
     return f"{head.name}: a probability differs by {error:.2f}"

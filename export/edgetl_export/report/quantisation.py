@@ -39,7 +39,7 @@ def _facts(manifest: Manifest, search: Search, trial: SearchTrial | None) -> lis
         ("measured", f"{len(search.trials)} graphs on engines, {within} within the budget"),
     ]
     fullest = min((t for t in search.trials if t.passed), key=lambda t: len(t.float_layers), default=None)
-    if fullest is not None and fullest != trial:
+    if fullest is not None and (trial is None or len(fullest.float_layers) < len(trial.float_layers)):
         counted = f"{search.layers - len(fullest.float_layers)} of {search.layers}, {key_of(fullest)}"
         facts.append(("most layers in INT8 within the budget", counted))
     return facts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 
 from edgetl_export.report.blocks import Point, ScatterChart, number
 from edgetl_export.report.charts import (
@@ -24,7 +25,8 @@ RIGHT = 40
 LABEL_CHARS = 34
 CHAR_PX = 7.4
 FURTHEST = 120
-LEADER_FROM = 14
+LEADER_FROM = 18
+LINE_STEP = 8
 
 Box = tuple[float, float, float]
 """Left and right edge and base line of something that names keep off, in pixels."""
@@ -60,7 +62,9 @@ def scatter_chart(chart: ScatterChart) -> str:
     taken: list[Box] = []
     if chart.floor is not None:
         parts.append(_floor(chart.floor_label, sy(chart.floor), taken))
-    line = " ".join(f"{sx(points[i].x):.1f},{sy(points[i].y):.1f}" for i in front(points))
+    corners = [(sx(points[i].x), sy(points[i].y)) for i in front(points)]
+    taken += [box for a, b in pairwise(corners) for box in _along(a, b)]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
     parts.append(f'<polyline class="line s0" points="{line}"/>')
     parts += [_mark(p, sx, sy) for p in points]
     parts.append(_names(points, sx, sy, taken))
@@ -108,6 +112,14 @@ def _mark(point: Point, sx: Scale, sy: Scale) -> str:
     kind += " refused" if point.refused else ""
     title = f"<title>{escape(point.label)}: {number(point.y)} at {number(point.x)}</title>"
     return f'{bar}<circle class="point {kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>'
+
+
+def _along(start: tuple[float, float], end: tuple[float, float]) -> list[Box]:
+    """What names keep off so that a line does not cross them."""
+    steps = max(round(math.dist(start, end) / LINE_STEP), 1)
+    shares = [i / steps for i in range(steps + 1)]
+    places = [(start[0] + s * (end[0] - start[0]), start[1] + s * (end[1] - start[1])) for s in shares]
+    return [(x - LINE_STEP / 2, x + LINE_STEP / 2, y + 4) for x, y in places]
 
 
 def _names(points: Sequence[Point], sx: Scale, sy: Scale, taken: list[Box]) -> str:

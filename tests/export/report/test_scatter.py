@@ -79,6 +79,6 @@ def test_names_overlap_neither_each_other_nor_points(count: int, spread: float) 
 
 
 def test_a_name_far_from_its_point_has_a_line_to_it() -> None:
-    crowded = [Point(label=f"p{i}", x=20, y=60) for i in range(6)]
+    crowded = [Point(label=f"p{i}", x=20, y=60) for i in range(10)]
     assert scatter_chart(chart(crowded)).count("leader") >= 2
     assert "leader" not in scatter_chart(chart(crowded[:1]))
