@@ -16,11 +16,13 @@ from edgetl_runtime.golden import TOLERANCE, head_error
 from edgetl_runtime.imports import cv2 as need_cv2
 from edgetl_runtime.letterbox import geometry
 from edgetl_runtime.result import Detections, Frame, Mask, Output, Result, Scores
-from edgetl_runtime.spec import DetectHead, Head, SegmentHead
+from edgetl_runtime.spec import ClassifyHead, DetectHead, Head, SegmentHead
 
 SHOWN = 4
 LEAST_WIDTH = 480
 """Narrower frames are drawn enlarged by a whole factor, so that what is written on them can be read."""
+LEAST_WIDTH_BARE = 192
+"""The same where nothing is written on them, because heads only name a category."""
 JPEG_QUALITY = 82
 
 
@@ -141,7 +143,8 @@ def _pictures(
     """The frame (1, H, W, 3) with what all heads say, by reference and found, as a JPEG file and in words."""
     cv2 = need_cv2()
     height, width = frame.shape[1:3]
-    factor = max(-(-LEAST_WIDTH // width), 1)
+    drawn_on = any(not isinstance(head, ClassifyHead) for head in heads)
+    factor = max(-(-(LEAST_WIDTH if drawn_on else LEAST_WIDTH_BARE) // width), 1)
     size_hw = (height * factor, width * factor)
     image = cv2.resize(frame[0], size_hw[::-1], interpolation=cv2.INTER_LINEAR)
     place, annotate = geometry(size_hw, (height, width)), Annotator(heads, strip=False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgetl_export.worst import LEAST_WIDTH, Watched, Worst, worst_frames
+from edgetl_export.worst import LEAST_WIDTH, LEAST_WIDTH_BARE, Watched, Worst, worst_frames
 from edgetl_runtime.spec import ClassifyHead, DetectHead, Head, SegmentHead
 
 SIZE_HW = (64, 96)
@@ -88,6 +88,7 @@ def test_the_worst_come_first_and_at_most_four() -> None:
     assert [frame.index for frame in worst.frames] == [5, 4, 3, 2]
     assert (worst.reference, worst.found, worst.compared) == ("torch", "openvino/int8", 6)
     assert worst.frames[0].difference == "classify: a probability differs by 0.50"
+    assert image_of(worst.frames[0].found).shape[1] == LEAST_WIDTH_BARE
     assert worst.frames[0].reference_says == "day 0.90"
     assert worst.frames[0].found_says == "night 0.60"
 

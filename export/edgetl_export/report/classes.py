@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgetl_export.report.blocks import Badge, Block, Cell, Change, Note, Num, Table
+from edgetl_export.report.blocks import Badge, Block, Cell, Change, Note, Num, Table, Text
 from edgetl_export.report.lookup import METRIC_NAMES, chosen_key, hop_of, minus
 from edgetl_export.report.page import Section
 from edgetl_runtime.spec import Hop, Manifest
 
 SHOWN = 15
+LEAST_SHOWN = 0.005
 LEAST_SCALE = 0.5
 """Points that fill a bar at least, so that rounding does not look like a loss."""
 
@@ -27,6 +28,11 @@ class _Row:
     def points(self) -> float:
         """The change in points; a class that has no value any more lost all of it."""
         return 100 * ((self.now or 0.0) - self.was)
+
+    @property
+    def matters(self) -> bool:
+        """Whether it changed, or has a budget of its own."""
+        return abs(self.points) >= LEAST_SHOWN or self.limit is not None
 
 
 def classes_section(manifest: Manifest) -> list[Section]:
@@ -51,10 +57,12 @@ def _head(manifest: Manifest, head: str, reference: Hop, chosen: Hop) -> list[Bl
     rows.sort(key=lambda row: row.points)
     names = (reference.hop, "chosen")
     scale = max(LEAST_SCALE, *(abs(row.points) for row in rows))
-    blocks: list[Block] = [_table(rows[:SHOWN], scale, names, caption=_caption(manifest, head, reference, chosen))]
-    rest = rows[SHOWN:]
+    shown = rows if len(rows) <= SHOWN else [row for row in rows[:SHOWN] if row.matters]
+    rest = [row for row in rows if row not in shown]
+    caption = _caption(manifest, head, reference, chosen)
+    blocks: list[Block] = [_table(shown, scale, names, caption=caption) if shown else Text([f"{caption}."])]
     if rest:
-        blocks.append(_table(rest, scale, names, fold=f"{len(rest)} more classes of {head}"))
+        blocks.append(_table(rest, scale, names, fold=f"{len(rest)} {'more ' if shown else ''}classes of {head}"))
     unlabelled = [label for label, was in before.items() if was is None]
     if unlabelled:
         blocks.append(Note(f"Not labelled in the validation set: {', '.join(unlabelled)}."))

@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 from report_support import BOXES, LIGHT, blocks, hop, manifest
 
-from edgetl_export.report.blocks import Badge, Change, Note, Num, Table
+from edgetl_export.report.blocks import Badge, Change, Note, Num, Table, Text
 from edgetl_export.report.classes import classes_section
 from edgetl_runtime.spec import AccuracyBudget, DetectHead, Hop, Manifest
 
@@ -74,6 +74,14 @@ def test_many_classes_are_folded_after_the_worst(count: int, tables: int) -> Non
     assert len(found) == tables and sum(len(table.rows) for table in found) == count
     assert found[0].rows[0][0] == f"sign{count - 1}" and not found[0].fold
     assert all(table.fold for table in found[1:])
+
+
+def test_where_no_class_of_many_changed_all_are_folded() -> None:
+    same: Values = {f"sign{i}": 0.5 for i in range(43)}
+    (section,) = classes_section(manifest_with(same, same))
+    (table,) = blocks(section, Table)
+    assert table.fold == "43 classes of detect" and len(table.rows) == 43
+    assert "60.00 to 59.00" in blocks(section, Text)[0].paragraphs[0]
 
 
 def test_several_heads_have_a_table_each_with_their_own_metric() -> None:
