@@ -9,6 +9,7 @@ import platform
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from edgetl_runtime import __version__
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import EMBEDDING, Provenance, at_threshold
 
+if TYPE_CHECKING:
+    from edgetl_runtime.keys import PrivateKey
+
 PARITY_FRAMES = 8
 DOMAIN_IMAGES = 500
 FEWEST_DOMAIN_IMAGES = 20
@@ -36,6 +40,7 @@ PACKAGES = (
     "timm",
     "transformers",
     "onnx",
+    "onnxscript",
     "onnxruntime",
     "openvino",
     "numpy",
@@ -60,10 +65,12 @@ def export_checkpoint(
     force: bool,
     latency_runs: int = 60,
     sections: Sequence[Section] = (),
+    sign: PrivateKey | None = None,
 ) -> Exported:
     """Export a checkpoint with calibration frames and metric from its dataset.
 
-    max_drop: 0..1, of each head's metric. threshold: replaces every threshold that the checkpoint has.
+    max_drop: 0..1, of each head's metric. threshold: replaces every threshold that the checkpoint has. sign: the key
+    that the bundle is signed with.
     """
     refuse_existing(out, force=force)
     model, card = load_network(checkpoint)
@@ -102,7 +109,7 @@ def export_checkpoint(
         domain=domain,
         reliability=card.reliability,
     )
-    return export(request, out, force=force)
+    return export(request, out, force=force, sign=sign)
 
 
 def _domain(card: ModelCard, model: Network, train: Dataset, frames: Frames) -> Domain | None:
@@ -137,7 +144,7 @@ def _provenance(card: ModelCard) -> Provenance:
             continue
     return Provenance(
         edgetl=__version__,
-        created=datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0).isoformat(),
+        created=created(),
         architecture=f"{card.backbone} with " + ", ".join(h.name for h in card.heads),
         weights=card.weights.source,
         weights_sha256=card.weights.sha256,
@@ -147,6 +154,23 @@ def _provenance(card: ModelCard) -> Provenance:
         machine=machine(),
         packages=versions,
     )
+
+
+def created() -> str:
+    """Now in UTC, or the time that SOURCE_DATE_EPOCH gives, for builds that are to come out the same again.
+
+    See https://reproducible-builds.org/specs/source-date-epoch/. Raises InputError where it is no time.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.datetime.now(datetime.timezone.utc)
+    if epoch is not None:
+        try:
+            now = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
+        except (ValueError, OverflowError, OSError) as error:
+            raise InputError(
+                f"SOURCE_DATE_EPOCH is {epoch!r}, expected seconds since 1970", remedy="unset it, or set a whole number"
+            ) from error
+    return now.replace(microsecond=0).isoformat()
 
 
 def machine() -> str:

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--targets", default=",".join(TARGETS), metavar="NAME,NAME", help="targets to compile for")
     parser.add_argument("--name", help="the bundle's name (default: the name of --out)")
+    parser.add_argument("--sign", type=Path, metavar="KEY", help="sign the bundle, as `edgetl sign` does")
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
 
 
@@ -37,10 +38,12 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl_export.summary import summary_json, summary_text
     from edgetl_export.targets import get_target
     from edgetl_runtime.errors import InputError
+    from edgetl_runtime.keys import key_id, read_private_key
 
     started = time.monotonic()
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold must be from 0 to 1, found {args.threshold}")
+    key = read_private_key(args.sign) if args.sign is not None else None
     targets = tuple(t.strip() for t in args.targets.split(",") if t.strip())
     for target in targets:
         get_target(target)
@@ -57,10 +60,12 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         targets=targets,
         name=args.name or args.out.name,
         force=args.force,
+        sign=key,
     )
     say(summary_text(exported.manifest))
     document: dict[str, object] = {"bundle": str(args.out), **summary_json(exported.manifest)}
     document["seconds"] = round(time.monotonic() - started, 1)
     document["parts"] = exported.seconds
+    document["signed_by"] = key_id(key.public) if key is not None else None
     say(f"bundle       {args.out} in {document['seconds']} s")
     return document

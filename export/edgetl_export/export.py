@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +16,15 @@ from edgetl_export.candidates import Candidate, Metric, choose, infer_of, judge,
 from edgetl_export.graph import load_model, save_model, without_outputs
 from edgetl_export.parity import Infer, compare, other_input_other_output, record
 from edgetl_export.passes.fold_input import fold_input
-from edgetl_export.publish import publish_directory, refuse_existing
+from edgetl_export.publish import publish_directory, refuse_existing, scratch_directory
 from edgetl_export.quantize import quantize_u8s8
 from edgetl_export.report.bundle import bundle_report
 from edgetl_export.report.page import Section
+from edgetl_export.sbom import write_sbom
 from edgetl_export.target_results import target_results
 from edgetl_export.targets import get_target
 from edgetl_export.to_onnx import exporter_of, tensor_spec, to_onnx
-from edgetl_runtime.bundle import file_entry, open_bundle, write_manifest
+from edgetl_runtime.bundle import file_entry, open_bundle, sign_bundle, write_manifest
 from edgetl_runtime.engines import load_engine
 from edgetl_runtime.errors import GateFailed
 from edgetl_runtime.golden import Golden, write_golden
@@ -47,6 +47,8 @@ from edgetl_runtime.spec import (
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from edgetl_runtime.keys import PrivateKey
 
 EXPORT_REL_ERROR = 1e-3
 GOLDEN_FRAMES = 4
@@ -158,9 +160,15 @@ def to_stderr(text: str) -> None:
 
 
 def export(
-    request: ExportRequest, out: Path, *, force: bool = False, say: Callable[[str], None] = to_stderr
+    request: ExportRequest,
+    out: Path,
+    *,
+    force: bool = False,
+    sign: PrivateKey | None = None,
+    say: Callable[[str], None] = to_stderr,
 ) -> Exported:
-    """Make the bundle `out`. Nothing is left there, and an old bundle stays, when anything fails.
+    """Make the bundle `out`, signed where a key is given. Nothing is left there, and an old bundle stays, when
+    anything fails.
 
     Raises GateFailed for a hop that does not hold, InputError for an unknown target or a path in the way.
     """
@@ -168,8 +176,7 @@ def export(
     for target in request.targets:
         get_target(target)
     clock = _Clock(say)
-    with tempfile.TemporaryDirectory(prefix="edgetl-export-") as scratch, publish_directory(out, force=force) as new:
-        work = Path(scratch)
+    with scratch_directory("edgetl-export") as work, publish_directory(out, force=force, say=say) as new:
         graphs = _compile(request, work, new, clock)
         clock.begin("parity and metric of every engine")
         candidates, left_out = judge(
@@ -193,6 +200,8 @@ def export(
         _golden(request, graphs.files, candidates, chosen, new)
         clock.begin("writing the bundle")
         manifest = _write(request, graphs, candidates, latencies, chosen, targets, left_out, new)
+        if sign is not None:
+            sign_bundle(new, sign)
         clock.begin("")
     return Exported(out, manifest, clock.seconds)
 
@@ -351,6 +360,7 @@ def _write(
             reliability=dict(request.reliability),
         )
 
+    write_sbom(new, name=request.name, provenance=request.provenance, files=[p for p in new.rglob("*") if p.is_file()])
     draft = manifest_of([p for p in new.rglob("*") if p.is_file()])
     page = bundle_report(draft, before=request.sections, left_out=left_out)
     (new / "report.html").write_text(page, encoding="utf-8")

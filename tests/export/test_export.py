@@ -124,7 +124,7 @@ def test_the_bundle_is_whole_and_alone(exported: Exported) -> None:
     assert manifest == exported.manifest
     assert [p.name for p in exported.bundle.parent.iterdir()] == ["tiny.bundle"]
     assert set(snapshot(exported.bundle)) == {*manifest.files, "manifest.json"}
-    assert {"model.fp32.onnx", "model.int8.onnx", "labels.detect.txt", "report.html", "golden.npz"} == set(
+    assert {"model.fp32.onnx", "model.int8.onnx", "labels.detect.txt", "report.html", "golden.npz", "sbom.json"} == set(
         manifest.files
     )
     assert (exported.bundle / "labels.detect.txt").read_text().split() == ["car", "person", "light"]

@@ -99,7 +99,7 @@ def test_a_swap_that_fails_half_way_is_undone(old: Path, error: BaseException, m
     rename = Path.rename
 
     def failing(self: Path, target: Path) -> Path:
-        if target == old and self.name.endswith(".old") is False:
+        if target == old and ".replaced-" not in self.name:
             raise error
         return rename(self, target)
 
