@@ -22,6 +22,9 @@ SBOM_NAME = "sbom.json"
 NOT_STATED = "not stated"
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """Of no bytes: what random weights have for a hash."""
+INSIDE = "in the bundle"
+LEARNT_FROM = "learnt from; a few of its frames are in the golden samples"
+MADE_WITH = "made with, not in the bundle"
 _KINDS = {".onnx": "network", ".npz": "arrays", ".txt": "labels"}
 _MEASURED = {".html"}
 """Files about measurements, which differ from run to run."""
@@ -139,12 +142,15 @@ def write_sbom(folder: Path, *, name: str, provenance: Provenance, files: Sequen
 
 def _weights(provenance: Provenance) -> Component:
     known = provenance.weights_sha256 not in {"", EMPTY_SHA256}
+    licences = one_licence(provenance.weights_licence)
+    if not known and provenance.weights_licence == "none":
+        licences = ("none needed",)
     return Component(
         type="machine-learning-model",
         name=provenance.weights or NOT_STATED,
         bom_ref="weights",
         hashes=(Hash(alg="SHA-256", content=provenance.weights_sha256),) if known else (),
-        licenses=_licences(one_licence(provenance.weights_licence)),
+        licenses=_licences(licences),
         properties=(Property(name="edgetl:architecture", value=provenance.architecture),),
     )
 
@@ -197,8 +203,8 @@ def read_sbom(bundle: Bundle) -> Sbom | None:
 
 def licence_list(bill: Sbom) -> Mapping[str, Mapping[str, list[str]]]:
     """What is in the bundle and what made it: licence to the parts under it, by name; unstated ones last."""
-    groups: dict[str, dict[str, list[str]]] = {"in the bundle": {}, "learnt from": {}, "made with": {}}
-    of_type = {"machine-learning-model": "in the bundle", "data": "learnt from", "library": "made with"}
+    of_type = {"machine-learning-model": INSIDE, "data": LEARNT_FROM, "library": MADE_WITH}
+    groups: dict[str, dict[str, list[str]]] = {name: {} for name in of_type.values()}
     for part in bill.components:
         if part.type in of_type:
             licence = ", ".join(x.text for x in part.licenses) or NOT_STATED
