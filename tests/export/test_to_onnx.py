@@ -95,6 +95,15 @@ def test_one_module_one_file(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_a_full_disk_is_not_the_modules_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch.onnx, "export", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        export(Maps(), tmp_path / "net.onnx", "map", "best")
+
+
 @pytest.mark.parametrize(
     ("module", "says"),
     [(OtherWhenExported(), r"output shapes .*2\).* the torch module .*3\)"), (DataDependent(), r"output shapes|could")],
