@@ -6,19 +6,25 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from msgspec import structs
 
 from edgetl_export.targets import Target, get_target
+from edgetl_export.tensorrt.lint import HARDWARE, WARNINGS
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import Check
+from edgetl_runtime.tensorrt.diagnostics import SAID
 from edgetl_runtime.tensorrt.process import OnProgress, Outcome, run_worker
 from edgetl_runtime.tensorrt.protocol import Finding, Job, Kind, OpUse
 
 WORKER = (sys.executable, "-m", "edgetl_export.tensorrt.worker")
+Verdict = Literal["ok", "rewrite", "cannot-tell"]
 CANNOT_TELL = "The host check cannot tell"
 UNDECIDED: dict[Kind, str] = {"crash": "native-crash", "timeout": "timeout", "missing-package": "not-compiled-here"}
 """Kinds of answer that need a finding of their own, and its code."""
+VAGUE = ("string-tensor", "uint4-weights", "int16-activations", "element-type")
+"""Codes that TensorRT's words don't tell apart: it names no node and no type."""
 MODULES = ("tensorrt_rtx", "tensorrt_rtx_bindings")
 
 
@@ -29,6 +35,7 @@ class HostCheck:
     ok: TensorRT for RTX parsed and compiled the graph. deployable: what it compiled is what the target runs.
     layer_precisions: convolution and matrix kernels by the dtype they read. Sizes in bytes, None if not said.
     ops: the graph's operators with the modules they come from. engine: where the engine was written.
+    verdict: whether the target takes the graph as it is ("ok"), after a change ("rewrite"), or can't be told here.
     """
 
     ok: bool
@@ -45,6 +52,7 @@ class HostCheck:
     note: str
     ops: tuple[OpUse, ...] = field(default=())
     engine: Path | None = None
+    verdict: Verdict = "cannot-tell"
 
 
 def check_onnx(
@@ -103,6 +111,7 @@ def _job(row: Target, onnx_path: Path, engine: Path | None) -> Job:
         modules=MODULES,
         compile_for=row.compile_for,
         opset_ceiling=row.opset_ceiling,
+        precisions=row.precisions,
         engine=str(engine.resolve()) if engine else "",
     )
 
@@ -131,6 +140,7 @@ def _judge(row: Target, outcome: Outcome, keep: Path | None) -> HostCheck:
         note=_note(row, kind, result.note),
         ops=tuple(outcome.ops),
         engine=keep if deployable else None,
+        verdict=_verdict(row, kind, outcome.findings),
     )
 
 
@@ -141,15 +151,38 @@ def _kind(row: Target, outcome: Outcome) -> Kind:
     return "build" if kind == "cannot-tell" and lacking and row.compiler == "tensorrt-rtx" else kind
 
 
+def _verdict(row: Target, kind: Kind, findings: list[Finding]) -> Verdict:
+    """What TensorRT said counts; what the file alone shows, where it could not say, and where it was not asked."""
+    shown = [finding for finding in findings if not finding.fatal and finding.check.code not in WARNINGS]
+    if kind in ("parse", "build", "invalid-model") or any(f.check.code == HARDWARE for f in shown):
+        return "rewrite"
+    if kind == "ok":
+        return "ok"
+    at_fault = [f for f in shown if f.tells == "graph" or (f.tells == "library" and row.compiler == "tensorrt-rtx")]
+    return "rewrite" if at_fault else "cannot-tell"
+
+
 def _merge(findings: list[Finding]) -> list[Finding]:
     """TensorRT's findings first, then one per kind of what the file alone showed and TensorRT did not say."""
-    said = [finding for finding in findings if finding.fatal]
-    located = {finding.check.code for finding in said if finding.check.node}
     shown: dict[str, list[Finding]] = {}
     for finding in findings:
-        if not finding.fatal and finding.check.code not in located:
+        if not finding.fatal:
             shown.setdefault(finding.check.code, []).append(finding)
-    return said + [_counted(alike) for alike in shown.values()]
+    said = [_located(finding, shown) for finding in findings if finding.fatal]
+    located = {finding.check.code for finding in said if finding.check.node}
+    return said + [_counted(alike) for code, alike in shown.items() if code not in located]
+
+
+def _located(said: Finding, shown: dict[str, list[Finding]]) -> Finding:
+    """TensorRT's finding with the node, and where its words are vague the reason, that the file shows."""
+    codes = VAGUE if said.check.code in VAGUE else (said.check.code,)
+    known = next((shown[code][0].check for code in codes if code in shown), None)
+    if said.check.node or known is None:
+        return said
+    advice = said.check.advice
+    if known.code != said.check.code:
+        advice = known.advice + "".join(advice.partition(SAID)[1:])
+    return structs.replace(said, check=structs.replace(known, advice=advice))
 
 
 def _counted(alike: list[Finding]) -> Finding:

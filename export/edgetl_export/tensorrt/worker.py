@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from edgetl_export.tensorrt.lint import Graph, lint, module_of, op_uses
-from edgetl_runtime.errors import MissingPackage
-from edgetl_runtime.tensorrt import diagnostics
+from edgetl_export.tensorrt.graph import Graph, label, module_of, op_uses
+from edgetl_export.tensorrt.lint import lint
+from edgetl_runtime.errors import InputError, MissingPackage
 from edgetl_runtime.tensorrt.compiler import Emit, Node, compile_job, serve
 from edgetl_runtime.tensorrt.protocol import Job, Result
 
@@ -41,7 +41,7 @@ class GraphNodes:
 
 
 def _node(node: Any | None) -> Node | None:
-    return None if node is None else Node(node.op_type, node.name, module_of(node))
+    return None if node is None else Node(node.op_type, label(node), module_of(node))
 
 
 def run(job: Job, emit: Emit) -> Result:
@@ -51,23 +51,21 @@ def run(job: Job, emit: Emit) -> Result:
         graph = load_graph(Path(job.onnx))
     except ImportError:
         return Result(kind="missing-package", note=str(MissingPackage("onnx", extra="export")))
-    except Exception as error:  # protobuf, the checker and the file system each raise their own
-        why = diagnostics.essence(str(error)) or type(error).__name__
-        return Result(kind="invalid-model", note=f"{Path(job.onnx).name} is not a valid ONNX model: {why}")
+    except InputError as error:
+        return Result(kind="invalid-model", note=str(error).replace(job.onnx, Path(job.onnx).name))
     for use in op_uses(graph):
         emit(use)
-    for finding in lint(graph, opset_ceiling=job.opset_ceiling):
+    for finding in lint(graph, opset_ceiling=job.opset_ceiling, precisions=job.precisions):
         emit(finding)
     result = compile_job(job, GraphNodes(graph), emit)
     return msgspec.structs.replace(result, seconds=round(time.monotonic() - start, 3))
 
 
 def load_graph(path: Path) -> Graph:
-    """The model, checked, without weights kept in other files. Raises what onnx raises."""
-    import onnx
+    """The model, checked, without weights kept in other files. Raises InputError."""
+    from edgetl_export.read_onnx import read_onnx
 
-    onnx.checker.check_model(str(path))
-    return Graph(onnx.load(str(path), load_external_data=False))
+    return Graph(read_onnx(path))
 
 
 def main() -> int:

@@ -25,13 +25,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One parse and build.
 
     modules: Python modules to try, in this order. compile_for: names of ComputeCapability members,
-    empty for the GPU that is there. engine: where to write the engine, empty for nowhere.
+    empty for the GPU that is there. precisions: that the target runs, empty where that is not known. engine: where to
+    write the engine, empty for nowhere.
     """
 
     onnx: str
     modules: tuple[str, ...]
     compile_for: tuple[str, ...] = ()
     opset_ceiling: int = 18
+    precisions: tuple[str, ...] = ()
     engine: str = ""
     workspace_bytes: int = 1 << 30
 

@@ -8,7 +8,8 @@ from types import ModuleType
 import onnx
 import pytest
 
-from edgetl_export.tensorrt.lint import Graph, lint, module_of, op_uses
+from edgetl_export.tensorrt.graph import Graph, module_of, op_uses
+from edgetl_export.tensorrt.lint import lint
 
 
 def load(path: Path) -> Graph:

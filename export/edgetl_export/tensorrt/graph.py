@@ -1,0 +1,120 @@
+"""An ONNX graph as the lint sees it: every node with its place, every tensor's element type, every constant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from edgetl_runtime.tensorrt.protocol import OpUse
+
+SCOPE_KEYS = ("pkg.torch.onnx.name_scopes", "namespace")
+STANDARD = ("", "ai.onnx")
+
+
+class Graph:
+    """A loaded ONNX model with look-ups by node and tensor name (weights outside the file stay there).
+
+    nodes: the outer graph's, in its order; all_nodes: with those inside If, Loop, Scan and local functions.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.nodes: list[Any] = list(model.graph.node)
+        self.all_nodes: list[Any] = [*_inner(self.nodes), *(n for f in model.functions for n in _inner(f.node))]
+        self.by_name = {label(node): node for node in self.nodes}
+        self.constants: dict[str, Any] = {tensor.name: tensor for tensor in model.graph.initializer}
+        for node in self.nodes:
+            if node.op_type == "Constant" and node.domain in STANDARD:
+                self.constants |= [(node.output[0], a.t) for a in node.attribute if a.name == "value"]
+        self.element_types = _element_types(model, self.constants)
+
+    def opset(self, domain: str) -> int:
+        """The version of a domain that the file asks for, 0 where it names none."""
+        same = STANDARD if domain in STANDARD else (domain,)
+        return max((o.version for o in self.model.opset_import if o.domain in same), default=0)
+
+    def find(self, name: str, index: int, op: str) -> Any | None:
+        """The node that a parser error names: by name, else by index where the operator agrees."""
+        if name in self.by_name:
+            return self.by_name[name]
+        if 0 <= index < len(self.nodes) and (not op or self.nodes[index].op_type == op):
+            return self.nodes[index]
+        return None
+
+    def named_in(self, text: str) -> Any | None:
+        """The node whose name stands in a free text; the builder may add `_0` to it."""
+        for name in sorted(self.by_name, key=len, reverse=True):
+            if re.search(rf"(?<![\w/.]){re.escape(name)}(_\d+)?(?![\w/.])", text):
+                return self.by_name[name]
+        return None
+
+    def reader_of(self, tensor: str) -> Any | None:
+        """The first node that reads a tensor."""
+        return next((node for node in self.all_nodes if tensor in node.input), None)
+
+
+def label(node: Any) -> str:
+    """A node's name, or the one that TensorRT gives to a node without: after its first output."""
+    return str(node.name or f"node_of_{next(iter(node.output), '')}")
+
+
+def operator(node: Any) -> str:
+    """`Conv`, or with the domain where it isn't ONNX's own."""
+    return node.op_type if node.domain in STANDARD else f"{node.domain}::{node.op_type}"
+
+
+def module_of(node: Any) -> str:
+    """The PyTorch module that a node comes from, "" where the file does not say.
+
+    torch's exporter writes name scopes as metadata; its older one has them in the node's name (/a/b/Conv).
+    """
+    metadata = {prop.key: prop.value for prop in getattr(node, "metadata_props", ())}
+    for key in SCOPE_KEYS:
+        if metadata.get(key):
+            return _scope(metadata[key], listed=key.startswith("pkg."))
+    if node.name.startswith("/"):
+        return ".".join(part for part in node.name.split("/")[1:-1] if part)
+    return ""
+
+
+def op_uses(graph: Graph) -> list[OpUse]:
+    """Every operator with its count and modules, most used first."""
+    modules: dict[str, dict[str, None]] = {}
+    counts: dict[str, int] = {}
+    for node in graph.all_nodes:
+        op = operator(node)
+        counts[op] = counts.get(op, 0) + 1
+        names = modules.setdefault(op, {})
+        if module := module_of(node):
+            names[module] = None
+    return [OpUse(op, n, tuple(modules[op])) for op, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def _inner(nodes: Any) -> Iterator[Any]:
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from _inner(body.node)
+
+
+def _element_types(model: Any, constants: dict[str, Any]) -> dict[str, int]:
+    """By tensor name, of the outer graph; inferred where the file does not state them."""
+    import onnx
+
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph
+    except Exception:  # above 2 GiB, or types that contradict each other: what the file states must do
+        graph = model.graph
+    stated = (*graph.value_info, *graph.output, *graph.input)
+    types = {v.name: v.type.tensor_type.elem_type for v in stated if v.type.tensor_type.elem_type}
+    return types | {name: tensor.data_type for name, tensor in constants.items()}
+
+
+def _scope(value: str, *, listed: bool) -> str:
+    if listed:
+        names = re.findall(r"'([^']*)'", value)
+        return names[-2] if len(names) > 1 else ""
+    names = [part.split(":")[0].strip() for part in value.split("/")]
+    return names[-2] if len(names) > 1 else ""
