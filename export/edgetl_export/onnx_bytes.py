@@ -49,13 +49,13 @@ def _recognise(path: Path, data: bytes) -> None:
             raise InputError(f"{path} is not an ONNX model, it looks like {what}")
     if data[4:8] == b"TFL3":
         raise InputError(f"{path} is not an ONNX model, it looks like a TensorFlow Lite model")
-    place, seen = 0, set()
+    place = 0
     while place < len(data):
+        begins = place == 0
         tag, place = _number(data, place)
         field, wire = tag >> 3, tag & 7
         if FIELDS.get(field) != wire:
-            raise InputError(f"{path} is not an ONNX model" if not seen else _damaged(path))
-        seen.add(field)
+            raise InputError(f"{path} is not an ONNX model" if begins else _damaged(path))
         value, place = _number(data, place)
         if wire == 2:
             place += value

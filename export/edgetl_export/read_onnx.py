@@ -115,7 +115,7 @@ def _held_inside(tensor: TensorProto, count: int, claimed: int) -> int:
     if name.startswith("COMPLEX"):
         entries //= 2
     packed = {"INT4": 2, "UINT4": 2, "FLOAT4E2M1": 2, "INT2": 4, "UINT2": 4}.get(name, 1)
-    return claimed if entries == -(-count // packed) else entries * max(_bits(tensor.data_type) or 0, 8) // 8
+    return claimed if entries == -(-count // packed) else int(entries) * max(_bits(tensor.data_type) or 0, 8) // 8
 
 
 def _held_outside(path: Path, tensor: TensorProto, claimed: int) -> int:
