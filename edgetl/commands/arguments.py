@@ -55,6 +55,11 @@ def points(text: str) -> float:
     return value
 
 
+def add_engine_dir(parser: argparse.ArgumentParser) -> None:
+    """Where `edgetl build` put a bundle's engines."""
+    parser.add_argument("--engine-dir", type=Path, help="TensorRT engines (default: BUNDLE.engines beside the bundle)")
+
+
 def share_cores() -> None:
     """Let torch's worker threads spin only briefly while they wait; to be called before torch is imported.
 

@@ -14,10 +14,9 @@ from edgetl_export.cpu_check import check_cpu
 from edgetl_export.read_onnx import read_onnx
 from edgetl_export.targets import Target, get_target
 from edgetl_export.tensorrt.check import CANNOT_TELL, HostCheck, Verdict, check_targets
-from edgetl_export.tensorrt.graph import Graph, label, module_of, op_uses
+from edgetl_export.tensorrt.graph import Graph, OpUse, label, module_of, op_uses
 from edgetl_export.tensorrt.lint import WARNINGS
 from edgetl_runtime.spec import Check
-from edgetl_runtime.tensorrt.protocol import OpUse
 
 Mark = Literal["ok", "rewrite", "cannot-tell", "not-reached"]
 """Of one operator on one target. not-reached: nothing is known against it, and it was not compiled."""
@@ -66,7 +65,7 @@ def lint_onnx(path: Path, targets: Sequence[str]) -> LintReport:
     start = time.monotonic()
     rows = [get_target(name) for name in targets]
     graph = Graph(read_onnx(path))
-    checks = check_targets(path, [row.name for row in rows])
+    checks = check_targets(path, [row.name for row in rows], graph=graph)
     found = {
         row.name: _on_cpu(row, path, graph) if row.compiler == "none" else _on_gpu(row, checks[row.name])
         for row in rows

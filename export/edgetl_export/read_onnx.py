@@ -108,7 +108,8 @@ def _check_tensor(path: Path, tensor: TensorProto) -> None:
 def _held_inside(tensor: TensorProto, count: int, claimed: int) -> int:
     """Bytes that the file has for a tensor; typed fields hold one entry an element, two halves of a byte packed."""
     if tensor.HasField("raw_data"):
-        return len(tensor.raw_data)
+        raw: bytes = tensor.raw_data
+        return len(raw)
     fields = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data)
     entries = max(len(tensor.string_data), *(len(field) for field in fields))
     name = _type_name(tensor.data_type)

@@ -22,7 +22,7 @@ HeadName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]*$")]
 DType = Literal["uint8", "float32", "int64", "int32"]
 Precision = Literal["fp32", "bf16", "fp16", "int8", "int8-bf16"]
 """What a graph runs in. int8-bf16: quantised layers in INT8, all others in bf16."""
-EngineName = Literal["onnxruntime", "openvino"]
+EngineName = Literal["onnxruntime", "openvino", "tensorrt"]
 
 
 class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from edgetl_runtime.tensorrt.protocol import OpUse
+from edgetl_runtime.tensorrt import onnx_file
 
-SCOPE_KEYS = ("pkg.torch.onnx.name_scopes", "namespace")
 STANDARD = ("", "ai.onnx")
 
 
+@dataclass(frozen=True, slots=True)
+class OpUse:
+    """How often one operator is used, and by which modules of the network as far as the file says."""
+
+    op: str
+    count: int
+    modules: tuple[str, ...] = ()
+
+
 class Graph:
-    """A loaded ONNX model with look-ups by node and tensor name (weights outside the file stay there).
+    """A loaded ONNX model (weights outside the file stay there).
 
     nodes: the outer graph's, in its order; all_nodes: with those inside If, Loop, Scan and local functions.
     """
@@ -22,7 +30,6 @@ class Graph:
         self.model = model
         self.nodes: list[Any] = list(model.graph.node)
         self.all_nodes: list[Any] = [*_inner(self.nodes), *(n for f in model.functions for n in _inner(f.node))]
-        self.by_name = {label(node): node for node in self.nodes}
         self.constants: dict[str, Any] = {tensor.name: tensor for tensor in model.graph.initializer}
         for node in self.nodes:
             if node.op_type == "Constant" and node.domain in STANDARD:
@@ -34,29 +41,10 @@ class Graph:
         same = STANDARD if domain in STANDARD else (domain,)
         return max((o.version for o in self.model.opset_import if o.domain in same), default=0)
 
-    def find(self, name: str, index: int, op: str) -> Any | None:
-        """The node that a parser error names: by name, else by index where the operator agrees."""
-        if name in self.by_name:
-            return self.by_name[name]
-        if 0 <= index < len(self.nodes) and (not op or self.nodes[index].op_type == op):
-            return self.nodes[index]
-        return None
-
-    def named_in(self, text: str) -> Any | None:
-        """The node whose name stands in a free text; the builder may add `_0` to it."""
-        for name in sorted(self.by_name, key=len, reverse=True):
-            if re.search(rf"(?<![\w/.]){re.escape(name)}(_\d+)?(?![\w/.])", text):
-                return self.by_name[name]
-        return None
-
-    def reader_of(self, tensor: str) -> Any | None:
-        """The first node that reads a tensor."""
-        return next((node for node in self.all_nodes if tensor in node.input), None)
-
 
 def label(node: Any) -> str:
-    """A node's name, or the one that TensorRT gives to a node without: after its first output."""
-    return str(node.name or f"node_of_{next(iter(node.output), '')}")
+    """The node's name as TensorRT says it."""
+    return onnx_file.label_of(node.name, node.output)
 
 
 def operator(node: Any) -> str:
@@ -65,17 +53,8 @@ def operator(node: Any) -> str:
 
 
 def module_of(node: Any) -> str:
-    """The PyTorch module that a node comes from, "" where the file does not say.
-
-    torch's exporter writes name scopes as metadata; its older one has them in the node's name (/a/b/Conv).
-    """
-    metadata = {prop.key: prop.value for prop in getattr(node, "metadata_props", ())}
-    for key in SCOPE_KEYS:
-        if metadata.get(key):
-            return _scope(metadata[key], listed=key.startswith("pkg."))
-    if node.name.startswith("/"):
-        return ".".join(part for part in node.name.split("/")[1:-1] if part)
-    return ""
+    """The PyTorch module that a node comes from, "" where the file does not say."""
+    return onnx_file.module_of(node.name, {prop.key: prop.value for prop in getattr(node, "metadata_props", ())})
 
 
 def op_uses(graph: Graph) -> list[OpUse]:
@@ -110,11 +89,3 @@ def _element_types(model: Any, constants: dict[str, Any]) -> dict[str, int]:
     stated = (*graph.value_info, *graph.output, *graph.input)
     types = {v.name: v.type.tensor_type.elem_type for v in stated if v.type.tensor_type.elem_type}
     return types | {name: tensor.data_type for name, tensor in constants.items()}
-
-
-def _scope(value: str, *, listed: bool) -> str:
-    if listed:
-        names = re.findall(r"'([^']*)'", value)
-        return names[-2] if len(names) > 1 else ""
-    names = [part.split(":")[0].strip() for part in value.split("/")]
-    return names[-2] if len(names) > 1 else ""

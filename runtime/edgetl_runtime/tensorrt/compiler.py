@@ -6,68 +6,34 @@ asked for by name first. Networks are strongly typed: the precision is the ONNX 
 
 from __future__ import annotations
 
-import ctypes
 import importlib
-import os
-import sys
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
+from edgetl_runtime.cuda import load_driver
 from edgetl_runtime.errors import MissingPackage
+from edgetl_runtime.imports import JETPACK
 from edgetl_runtime.tensorrt import diagnostics, plan
-from edgetl_runtime.tensorrt.protocol import Event, Finding, Job, Kind, Log, Progress, Result, encode
+from edgetl_runtime.tensorrt.nodes import Node, Nodes
+from edgetl_runtime.tensorrt.protocol import Event, Finding, Job, Kind, Log, Progress, Result
 
 Emit = Callable[[Event], None]
 PROGRESS_INTERVAL_S = 0.1
 LOG_CHARS = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A node of the ONNX file: its operator, its name, and the module of the network that it comes from."""
-
-    op: str
-    name: str
-    module: str
-
-
-class Nodes(Protocol):
-    """Look-ups in the ONNX file, for messages that name one of its nodes."""
-
-    @property
-    def count(self) -> int:
-        """How many nodes there are."""
-
-    def find(self, name: str, index: int, op: str) -> Node | None:
-        """The node that a parser error names."""
-
-    def named_in(self, text: str) -> Node | None:
-        """The node whose name stands in a free text."""
-
-
-def serve(run: Callable[[Job, Emit], Result]) -> int:
-    """Read one job from stdin, write events to stdout, the result last."""
-    out = _claim_stdout()
-
-    def emit(event: Event) -> None:
-        out.write(encode(event))
-
-    emit(run(msgspec.json.decode(sys.stdin.buffer.read(), type=Job), emit))
-    return 0
-
-
-def compile_job(job: Job, nodes: Nodes, emit: Emit) -> Result:
-    """Parse and build with the first library of `job.modules` that is here."""
+def compile_job(job: Job, nodes: Nodes, emit: Emit, stop: threading.Event) -> Result:
+    """Parse and build with the first library of `job.modules` that is here; `stop` cancels the build."""
     start = time.monotonic()
     trt, why = load_library(job.modules)
     if trt is None:
         return Result(kind="missing-package", note=why)
-    result = compile_graph(trt, job, nodes, emit)
+    result = compile_graph(trt, job, nodes, emit, stop)
     seconds = round(time.monotonic() - start, 3)
     library, version = trt.__name__.split(".")[0], str(trt.__version__)
     return msgspec.structs.replace(result, seconds=seconds, library=library, version=version)
@@ -78,24 +44,28 @@ def load_library(modules: tuple[str, ...]) -> tuple[Any | None, str]:
     broken = ""
     for name in modules:
         try:
-            return importlib.import_module(name), ""
+            module = importlib.import_module(name)
+            if hasattr(module, "Builder"):  # a folder of this name in the working directory imports too
+                return module, ""
         except ModuleNotFoundError:
             continue
         except (ImportError, OSError) as error:
             broken = f"{name} is installed but does not load: {error}"
-    jetpack = "" if modules[0].startswith("tensorrt_rtx") else "python3-libnvinfer"
-    return None, broken or str(MissingPackage(modules[0], extra="rtx", jetpack=jetpack))
+    return None, broken or str(MissingPackage(modules[0], extra="rtx", jetpack=JETPACK.get(modules[0], "")))
 
 
-def compile_graph(trt: Any, job: Job, nodes: Nodes, emit: Emit) -> Result:
+def compile_graph(trt: Any, job: Job, nodes: Nodes, emit: Emit, stop: threading.Event) -> Result:
     """Parse, build, and read the builder's log back."""
-    if not hasattr(trt, "ComputeCapability") and not cuda_is_here():
+    if not hasattr(trt, "ComputeCapability") and load_driver() is None:
         return Result(
             kind="cannot-tell", note="TensorRT builds engines on the target's own GPU; no GPU is visible here"
         )
     log = make_logger(trt, emit)
     builder = trt.Builder(log)
     network = builder.create_network(network_flags(trt))
+    if not is_strongly_typed(trt, network):
+        note = f"{trt.__name__} {trt.__version__} has no strongly typed networks and would choose precisions itself"
+        return Result(kind="too-old", note=f"{note}; TensorRT 10 or later is needed (JetPack 6 has it)")
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(job.onnx) or network.num_outputs == 0:
         tells = [report_error(parser.get_error(i), nodes, emit) for i in range(parser.num_errors)]
@@ -103,15 +73,20 @@ def compile_graph(trt: Any, job: Job, nodes: Nodes, emit: Emit) -> Result:
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job.workspace_bytes)
-    config.progress_monitor = make_monitor(trt, emit)
+    config.progress_monitor = make_monitor(trt, emit, stop)
     set_compute_capabilities(trt, config, job.compile_for)
+    cache = read_timing_cache(trt, config, job.timing_cache)
     log.errors.clear()
     engine = builder.build_serialized_network(network, config)
+    if cache is not None:
+        write_whole(Path(job.timing_cache), memoryview(cache.serialize()))  # after a cancel too: what was timed is kept
+    if engine is None and stop.is_set():
+        return Result(kind="canceled", note="the build was cancelled")
     if engine is None:
         return Result(kind=_failure("build", report_build_errors(log.errors, nodes, emit)))
     blob = memoryview(engine)
     if job.engine:
-        write_engine(Path(job.engine), blob)
+        write_whole(Path(job.engine), blob)
     return Result(
         kind="ok",
         engine_bytes=blob.nbytes,
@@ -126,6 +101,30 @@ def network_flags(trt: Any) -> int:
     flags = trt.NetworkDefinitionCreationFlag
     wanted = [name for name in ("EXPLICIT_BATCH", "STRONGLY_TYPED") if hasattr(flags, name)]
     return sum(1 << int(getattr(flags, name)) for name in wanted)
+
+
+def is_strongly_typed(trt: Any, network: Any) -> bool:
+    """Whether the network takes its precisions from the ONNX file, read back from it.
+
+    It is a flag that versions before 10 lack, 10 leaves off, and 11 can't do without.
+    """
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return flag is not None and bool(network.get_flag(flag))
+
+
+def read_timing_cache(trt: Any, config: Any, path: str) -> Any | None:
+    """Give the builder the timings of earlier builds; None for TensorRT for RTX, where the cache is a deprecated no-op.
+
+    A cache of another GPU or version is refused by TensorRT and replaced by an empty one.
+    """
+    if not path or hasattr(trt, "ComputeCapability"):
+        return None
+    kept = Path(path).read_bytes() if Path(path).is_file() else b""
+    cache = config.create_timing_cache(kept)
+    if cache is None or not config.set_timing_cache(cache, False):
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
+    return cache
 
 
 def set_compute_capabilities(trt: Any, config: Any, names: tuple[str, ...]) -> None:
@@ -195,8 +194,8 @@ def make_logger(trt: Any, emit: Emit) -> Any:
     return Recorder()
 
 
-def make_monitor(trt: Any, emit: Emit) -> Any:
-    """Progress of the build, at most ten events a second and every phase's start."""
+def make_monitor(trt: Any, emit: Emit, stop: threading.Event) -> Any:
+    """Progress of the build, at most ten inner steps a second; `stop` cancels it."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -211,13 +210,13 @@ def make_monitor(trt: Any, emit: Emit) -> Any:
             emit(Progress(phase_name, 0, num_steps, depth))
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            """Returning False would cancel the build."""
+            """Returning False cancels the build."""
             now = time.monotonic()
-            if now - self.last >= PROGRESS_INTERVAL_S:
+            total, depth = self.phases.get(phase_name, (0, 0))
+            if depth == 0 or now - self.last >= PROGRESS_INTERVAL_S:
                 self.last = now
-                total, depth = self.phases.get(phase_name, (0, 0))
                 emit(Progress(phase_name, step + 1, total, depth))
-            return True
+            return not stop.is_set()
 
         def phase_finish(self, phase_name: str) -> None:
             """A phase ends."""
@@ -226,18 +225,8 @@ def make_monitor(trt: Any, emit: Emit) -> Any:
     return Monitor()
 
 
-def cuda_is_here() -> bool:
-    """Whether a CUDA driver sees a GPU. The full TensorRT crashes where it doesn't, so ask first."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int()
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
-
-
-def write_engine(path: Path, blob: memoryview) -> None:
-    """The engine, whole or not at all."""
+def write_whole(path: Path, blob: memoryview) -> None:
+    """The file, whole or not at all."""
     part = path.with_name(path.name + ".part")
     part.write_bytes(blob)
     part.replace(path)
@@ -245,10 +234,3 @@ def write_engine(path: Path, blob: memoryview) -> None:
 
 def _failure(stage: Kind, tells: list[str]) -> Kind:
     return stage if not tells or "graph" in tells else "cannot-tell"
-
-
-def _claim_stdout() -> Any:
-    """A private handle on stdout; what native code prints goes to stderr from here on."""
-    private = os.dup(1)
-    os.dup2(2, 1)
-    return os.fdopen(private, "wb", buffering=0)

@@ -15,11 +15,12 @@ import onnx
 import pytest
 from onnx import NodeProto, TensorProto, helper
 
-from edgetl_export.tensorrt.check import CANNOT_TELL, MODULES, WORKER, check_onnx
+from edgetl_export.tensorrt.check import CANNOT_TELL, MODULES, check_onnx
 from edgetl_export.tensorrt.graph import Graph
 from edgetl_export.tensorrt.lint import lint
 from edgetl_runtime.tensorrt.process import run_worker
 from edgetl_runtime.tensorrt.protocol import Job
+from edgetl_runtime.tensorrt.worker import WORKER
 
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None and importlib.util.find_spec("tensorrt_rtx_bindings") is None,
@@ -288,6 +289,6 @@ def test_fp32_matrices_on_turing(tmp_path: Path) -> None:
 def test_what_newer_gpus_have_compiles_for_them(dtype: int, target: str, tmp_path: Path) -> None:
     failure = eight_bits(dtype, "rtx", opset=23, block=0 if dtype == FP8 else 16)
     path = failure.save(tmp_path / "a.onnx")
-    job = Job(onnx=str(path), modules=MODULES, compile_for=(target,), opset_ceiling=23)
+    job = Job(onnx=str(path), modules=MODULES, compile_for=(target,))
     outcome = run_worker(job, timeout_s=60, command=WORKER)
     assert (outcome.result.kind, outcome.findings) == ("ok", [])

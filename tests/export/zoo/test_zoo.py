@@ -16,9 +16,10 @@ import pytest
 
 from edgetl_export.lint import LintReport, lint_onnx
 from edgetl_export.targets import TARGETS
-from edgetl_export.tensorrt.check import MODULES, WORKER
+from edgetl_export.tensorrt.check import MODULES
 from edgetl_runtime.tensorrt.process import Outcome, run_worker
 from edgetl_runtime.tensorrt.protocol import Job, Progress
+from edgetl_runtime.tensorrt.worker import WORKER
 
 pytest.importorskip("transformers")
 pytestmark = [

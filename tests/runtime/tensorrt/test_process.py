@@ -36,7 +36,7 @@ def run(tmp_path: Path, body: str, timeout_s: float = 20.0) -> tuple[Outcome, li
 
 
 def test_events_arrive_and_noise_is_ignored(tmp_path: Path) -> None:
-    outcome, seen = run(tmp_path, "sys.stdin.read()\n" + say(PROGRESS, "native noise", FINDING, RESULT))
+    outcome, seen = run(tmp_path, "sys.stdin.readline()\n" + say(PROGRESS, "native noise", FINDING, RESULT))
     assert outcome.result.kind == "ok" and outcome.result.engine_bytes == 7
     assert [finding.check.code for finding in outcome.findings] == ["x"]
     assert [(p.phase, p.done, p.total) for p in seen] == [("Building", 1, 3)]
