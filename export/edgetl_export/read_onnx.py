@@ -121,7 +121,7 @@ def _held_inside(tensor: TensorProto, count: int, claimed: int) -> int:
 
 def _held_outside(path: Path, tensor: TensorProto, claimed: int) -> int:
     """Bytes that a file beside the model has for a tensor."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
+    entries: dict[str, str] = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     file = path.parent / location
     where = f"{path}: the weights of {tensor.name!r} are said to be in {location!r}"
