@@ -12,10 +12,11 @@ import msgspec
 
 from edgetl_export.cpu_check import check_cpu
 from edgetl_export.read_onnx import read_onnx
-from edgetl_export.targets import Target, get_target
+from edgetl_export.targets import TARGETS, Target, get_target
 from edgetl_export.tensorrt.check import CANNOT_TELL, HostCheck, Verdict, check_targets
 from edgetl_export.tensorrt.graph import Graph, OpUse, label, module_of, op_uses
 from edgetl_export.tensorrt.lint import WARNINGS
+from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import Check
 
 Mark = Literal["ok", "rewrite", "cannot-tell", "not-reached"]
@@ -60,10 +61,12 @@ class LintReport:
 def lint_onnx(path: Path, targets: Sequence[str]) -> LintReport:
     """Read `path` with every check of read_onnx, then load or compile it for each target.
 
-    Raises InputError for an unknown target and for a file that can't be read as ONNX.
+    Raises InputError for an unknown target, none at all, and for a file that can't be read as ONNX.
     """
     start = time.monotonic()
     rows = [get_target(name) for name in targets]
+    if not rows:
+        raise InputError("no target is named", remedy=f"there are: {', '.join(TARGETS)}")
     graph = Graph(read_onnx(path))
     checks = check_targets(path, [row.name for row in rows], graph=graph)
     found = {
