@@ -10,6 +10,7 @@ from edgetl_runtime.tensorrt.diagnostics import TOPK_LIMIT
 from edgetl_runtime.tensorrt.operators import PLUGINS, REWRITES
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+SCATTERS = ("ScatterElements", "ScatterND")
 BY_OPERATOR = {"NonMaxSuppression": "nms-not-in-rtx", "RoiAlign": "needs-gpu"}
 PARSER_DOMAINS = frozenset({"trt", "trt.plugins"})
 """Domains whose operators TensorRT's own tools write for its parser."""
@@ -34,6 +35,9 @@ def codes_of(graph: Graph, node: Any) -> Iterator[str]:
     elif node.op_type == "Resize":
         if any(a.name == "antialias" and a.i for a in node.attribute):
             yield "antialias"
+    elif node.op_type in SCATTERS:
+        if any(a.name == "reduction" and a.s not in (b"", b"none") for a in node.attribute):
+            yield "scatter-reduction"
     elif node.op_type in QUANTISERS and _any_nonzero(_constant(graph, node, 2)):
         yield "asymmetric-quantisation"
 

@@ -130,6 +130,11 @@ RULES = (
         r"no optimization profile has been defined|missing dimensions in profile|MIN<=OPT<=MAX",
         "Export with static shapes: edgetl engines have one.",
     ),
+    _rule(
+        "scatter-reduction",
+        r"Unsupported reduction type|ScatterND with reduction",
+        "Scatter without a reduction: add up with a MatMul by a one-hot matrix, or on indices that differ.",
+    ),
     _rule("antialias", r"Antialiasing", "Set antialias to 0 on Resize, or resize on the host."),
     _rule(
         "out-of-memory",

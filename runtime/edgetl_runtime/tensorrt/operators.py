@@ -65,6 +65,6 @@ REWRITES: dict[str, str] = {
 PLUGINS = re.compile(
     r"^(NonZero|DeformConv|MatMulNBits|MultiscaleDeformableAttnPlugin|ModulatedDeformConv2d|EfficientNMS\w*|"
     r"BatchedNMS\w*|NMS\w*|ROIAlign\w*|PyramidROIAlign\w*|InstanceNormalization\w+|GroupNormalization\w+|"
-    r"ScatterElements\w*|\w+_TRT)$"
+    r"\w+_TRT)$"
 )
 """Names of TensorRT's own plugins: TensorRT for RTX has none of them, the full TensorRT most."""

@@ -232,6 +232,14 @@ FAILURES: dict[str, Failure] = {
         [helper.make_node("Cast", ["k"], ["f"], "cast", to=F), helper.make_node("Add", ["x", "f"], ["y"], "add")],
         [("x", F, [4])], [("y", F, [4])], [tensor("k", I8, [4], 1)], kinds=("build",),
     ),
+    "ScatterElements that adds": alone(
+        "ScatterElements", code="scatter-reduction", opset=18, reduction="add", output=("y", F, [4, 4]),
+        inputs=[("x", F, [4, 4]), ("i", I64, [2, 4]), ("u", F, [2, 4])],
+    ),
+    "ScatterND that adds": alone(
+        "ScatterND", code="scatter-reduction", opset=18, reduction="add", output=("y", F, [4, 4]),
+        inputs=[("x", F, [4, 4]), ("i", I64, [2, 1]), ("u", F, [2, 4])],
+    ),
     "UINT32": alone(
         "Cast", code="element-type", inputs=[("x", TensorProto.UINT32, [4])], output=("y", F, [4]), to=F
     ),
