@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
+from edgetl_export.graph import bare_with_shapes
 from edgetl_export.onnx_bytes import read_model_bytes
 from edgetl_runtime.errors import InputError
 
@@ -158,7 +159,7 @@ def _check_rules(path: Path) -> None:
 def _check_sizes(path: Path, model: ModelProto) -> None:
     """Raises InputError for a tensor at run time that no machine here could hold; made ones count too."""
     try:
-        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        graph = bare_with_shapes(model).graph
     except Exception:  # types that contradict each other: the lint says where
         graph = model.graph
     for value in (*graph.input, *graph.output, *graph.value_info):

@@ -80,10 +80,10 @@ def _inner(nodes: Any) -> Iterator[Any]:
 
 def _element_types(model: Any, constants: dict[str, Any]) -> dict[str, int]:
     """By tensor name, of the outer graph; inferred where the file does not state them."""
-    import onnx
+    from edgetl_export.graph import bare_with_shapes
 
     try:
-        graph = onnx.shape_inference.infer_shapes(model).graph
+        graph = bare_with_shapes(model).graph
     except Exception:  # above 2 GiB, or types that contradict each other: what the file states must do
         graph = model.graph
     stated = (*graph.value_info, *graph.output, *graph.input)
