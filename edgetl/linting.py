@@ -45,25 +45,27 @@ def lint_checkpoint(path: Path, targets: Sequence[str], say: Callable[[str], Non
 
 
 def write_graph(checkpoint: Path, folder: Path) -> Path:
-    """The ONNX file of a checkpoint as it ships: frame in, decoded outputs out, the input's arithmetic folded."""
+    """The ONNX file of a checkpoint as it ships: frame in, decoded outputs out, through the export's passes."""
     import numpy as np
 
     from edgetl.heads import kinds_of
     from edgetl.models.deploy import INPUT, Deployed
     from edgetl.models.reparameterise import for_deployment
     from edgetl.training.checkpoint import load_network
-    from edgetl_export.export import torch_source
     from edgetl_export.graph import load_model, save_model, without_outputs
-    from edgetl_export.passes.fold_input import fold_input
+    from edgetl_export.passes import PASSES
+    from edgetl_export.source import torch_source
 
-    model, card = load_network(checkpoint)
+    network, card = load_network(checkpoint)
     kinds = kinds_of(card.heads, backbone=card.backbone)
-    model.backbone = for_deployment(model.backbone)
-    module = Deployed(model, kinds, card.preprocess).eval()
+    network.backbone = for_deployment(network.backbone)
+    module = Deployed(network, kinds, card.preprocess).eval()
     frame = np.random.default_rng(0).integers(0, 256, (1, *card.preprocess.size_hw, 3), np.uint8)
     source = torch_source(module, frame, input_name=INPUT, outputs=module.outputs, probes=module.probes)
     raw, shipped = folder / "raw.onnx", folder / "model.fp32.onnx"
     source.write(raw)
-    folded, _ = fold_input(load_model(raw))
-    save_model(without_outputs(folded, module.probes), shipped)
+    model = load_model(raw)
+    for each in PASSES:
+        model, _ = each.run(model)
+    save_model(without_outputs(model, module.probes), shipped)
     return shipped

@@ -202,6 +202,13 @@ def test_an_engine_in_the_wrong_precision_is_not_kept(folder: Path, monkeypatch:
     assert names(folder.with_name("cars.bundle.engines")) == {".lock", "timing.cache"}
 
 
+def test_what_the_engine_does_not_say_is_not_called_proven(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    behave(monkeypatch, inspector=False)
+    document, lines = build(folder)
+    assert document["variants"]["fp32"]["proof"]["unknown"] == 1
+    assert any("precision NOT proven" in line for line in lines)
+
+
 def test_an_engine_with_other_outputs_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     behave(monkeypatch, offset=20.0)
     with pytest.raises(GateFailed, match="from the bundle's golden samples, allowed 1e-01"):
@@ -225,7 +232,11 @@ def test_what_one_variant_gained_stands_when_another_fails(two: Path) -> None:
         ({"error": "Error Code 2: OutOfMemory (Requested size was 9)"}, "out-of-memory; Close other programs"),
         ({"error": "/cells/Conv has no runners that implement it"}, "no-kernel Conv /cells/Conv"),
         ({"strongly_typed": False}, "no strongly typed networks.*TensorRT 10 or later"),
-        ({"error": "no context"}, "can't build it: not-classified"),
+        ({"error": "something new"}, "can't build it: not-classified"),
+        (
+            {"run_crash": str(int(signal.SIGSEGV))},
+            r"fp32: the engine was built and does not run here: the library crashed \(SIGSEGV\)",
+        ),
     ],
 )
 def test_a_build_that_fails_has_one_line_and_loses_nothing(

@@ -49,6 +49,7 @@ class TensorRTEngine:
         self._plan = plan
         self._trt = import_library(module)
         self._cuda = cuda or Cuda()
+        self._runtime: Any = None
         self._engine: Any = None
         self._context: Any = None
         self._host: dict[str, NDArray[np.generic]] = {}
@@ -90,6 +91,7 @@ class TensorRTEngine:
         """Free the engine, then its buffers and the CUDA context."""
         self._context = None  # TensorRT wants its objects freed in this order
         self._engine = None
+        self._runtime = None
         self._host, self._results = {}, {}
         self._cuda.close()
 
@@ -100,8 +102,8 @@ class TensorRTEngine:
             plan = self._plan.read_bytes()
         except OSError as failure:
             raise EngineError(f"can't read {self._plan}: {failure.strerror}", remedy="edgetl build BUNDLE") from failure
-        runtime = self._trt.Runtime(log)
-        self._engine = runtime.deserialize_cuda_engine(plan)
+        self._runtime = self._trt.Runtime(log)
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise EngineError(f"tensorrt can't load {self._plan}: {self._said()}", remedy=REBUILD)
         self._context = self._engine.create_execution_context()
@@ -134,8 +136,11 @@ class TensorRTEngine:
             raise EngineError(f"tensorrt does not take a buffer for {tensor.name!r}: {self._said()}", remedy=REBUILD)
 
     def _said(self) -> str:
-        errors = _logger(self._trt).errors
-        return diagnostics.essence(errors[-1]) if errors else "it gives no reason"
+        """The first thing that TensorRT logged as an error since the last question, without its positions."""
+        log = _logger(self._trt)
+        text = diagnostics.essence("\n".join(log.errors))
+        log.errors.clear()
+        return text or "it gives no reason"
 
 
 @cache

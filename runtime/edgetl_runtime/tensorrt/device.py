@@ -62,10 +62,8 @@ def lacks() -> list[str]:
     """What this machine lacks for building and running TensorRT engines, each with what to do; empty for nothing."""
     missing = []
     if not installed_module():
-        jetpack = JETPACK["tensorrt"]
-        missing.append(
-            f"TensorRT is not installed (on a Jetson: apt install {jetpack}; pip install 'edgetl[rtx]' on a PC)"
-        )
+        jetson = f"on a Jetson: apt install {JETPACK['tensorrt']}, venv with --system-site-packages"
+        missing.append(f"TensorRT is not installed ({jetson}; on a PC: pip install 'edgetl[rtx]')")
     if cuda.load_driver() is None:
         missing.append("no NVIDIA GPU is visible to the CUDA driver")
     return missing

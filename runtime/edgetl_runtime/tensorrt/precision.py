@@ -84,15 +84,13 @@ def _output_type(node: OnnxNode, index: int, types: Mapping[str, str]) -> str:
 
 
 def layers_of(information: str) -> list[dict[str, Any]]:
-    """The layers in the inspector's JSON that carry detail; an engine built without detail has none.
-
-    Raises ValueError for text that is no such document.
-    """
-    document = json.loads(information)
+    """The layers in the inspector's JSON that carry detail; none where it is no such document, so nothing is known."""
+    try:
+        document = json.loads(information)
+    except ValueError:
+        return []
     layers = document.get("Layers") if isinstance(document, dict) else None
-    if not isinstance(layers, list):
-        raise ValueError("the engine inspector's JSON holds no list of layers")
-    return [layer for layer in layers if isinstance(layer, dict)]
+    return [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
 
 
 def layer_precisions(layers: Iterable[Mapping[str, Any]]) -> dict[str, str]:

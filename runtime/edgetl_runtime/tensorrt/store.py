@@ -16,7 +16,7 @@ import msgspec
 
 from edgetl_runtime.errors import EngineError, InputError
 from edgetl_runtime.files import staged_file
-from edgetl_runtime.spec import Check, Precision
+from edgetl_runtime.spec import Precision
 from edgetl_runtime.tensorrt.device import Fingerprint, differences
 from edgetl_runtime.tensorrt.protocol import Proof
 
@@ -55,7 +55,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     layers: dict[str, str]
     golden_error: float
     latency: Percentiles
-    findings: tuple[Check, ...] = ()
 
 
 class Fastest(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ CLASSES = {
     "config": "IBuilderConfig",
     "error": "ParserError",
     "cache": "ITimingCache",
-    "runtime": "Runtime",
+    "_runtime": "Runtime",
     "inspector": "EngineInspector",
     "_engine": "ICudaEngine",
     "_context": "IExecutionContext",

@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgetl_runtime.cuda import load_driver
 from edgetl_runtime.errors import EngineError
 from edgetl_runtime.tensorrt.jobs import Options, Share, compile_onnx, explain
 from edgetl_runtime.tensorrt.process import Outcome, run_worker
@@ -197,3 +198,33 @@ def test_a_folder_called_tensorrt_is_not_taken_for_the_library(tmp_path: Path) -
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("(None,") and "python3-libnvinfer" in done.stdout
+
+
+REAL_RUNTIME = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {support!r})
+from fake_cuda import FakeDriver
+from edgetl_runtime.cuda import Cuda
+from edgetl_runtime.engines.tensorrt import TensorRTEngine
+from edgetl_runtime.errors import EngineError
+try:
+    TensorRTEngine(Path(sys.argv[1]), precision="fp32", module=sys.argv[2], cuda=Cuda(FakeDriver()))
+except EngineError as error:
+    print(error)
+"""
+
+
+@needs_rtx
+@pytest.mark.skipif(load_driver() is not None, reason="the real library must not meet a fake driver on a GPU")
+@pytest.mark.parametrize(("cut", "words"), [(None, "cudaError 35"), (100, "blobSize"), (0, "")])
+def test_the_real_runtime_says_why_it_can_not_load_a_plan(
+    deep: Path, tmp_path: Path, cut: int | None, words: str
+) -> None:
+    plan = tmp_path / "deep.plan"
+    assert run_worker(job(deep, plan), command=WORKER, timeout_s=60).result.kind == "ok"
+    plan.write_bytes(plan.read_bytes()[:cut])
+    code = REAL_RUNTIME.format(support=str(Path(__file__).parents[1]))
+    done = subprocess.run([sys.executable, "-c", code, str(plan), RTX], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"tensorrt can't load {plan}: ") and words in done.stdout
+    assert "edgetl build BUNDLE --force" in done.stdout

@@ -174,9 +174,7 @@ def test_the_inspectors_documents() -> None:
     new = json.dumps({"Layers": GOOD, "I/O Tensors": [{"Name": "frame", "IOMode": "Input", "DataType": "UInt8"}]})
     assert layers_of(old) == layers_of(new) == GOOD
     assert layers_of(json.dumps({"Layers": ["/stem/Conv", "/head/Conv"], "Bindings": []})) == []
-    for wrong in ("", "[]", "{}", '{"Layers": 3}'):
-        with pytest.raises(ValueError):
-            layers_of(wrong)
+    assert [layers_of(wrong) for wrong in ("", "[]", "{}", '{"Layers": 3}', '{"Layers": [')] == [[]] * 5
 
 
 def test_every_layers_precision() -> None:
