@@ -80,7 +80,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             keep(key, args.out, _data_folders(args))
     say(summary_text(manifest))
     if cached:
-        say(f"unchanged    made {manifest.provenance.created}, nothing it depends on changed; --fresh measures again")
+        made = manifest.provenance.created
+        say(f"unchanged    made {made}, nothing it depends on has changed; --fresh measures again")
     document: dict[str, object] = {"bundle": str(args.out), **summary_json(manifest)}
     document["seconds"] = round(time.monotonic() - started, 1)
     document["parts"] = parts

@@ -251,11 +251,15 @@ class Check(Frozen, frozen=True, kw_only=True):
 
 
 class TargetResult(Frozen, frozen=True, kw_only=True):
-    """What would run on one target, and what the host could check of it."""
+    """What would run on one target, and what the host could check of it.
+
+    file: the compiled engine in the bundle, "" where the device builds its own.
+    """
 
     variant: str
     engine: str
     deployable: bool
+    file: str = ""
     checks: tuple[Check, ...] = ()
     note: str = ""
 

@@ -267,3 +267,21 @@ def test_an_unknown_target_is_refused_before_any_work(tmp_path: Path) -> None:
         export(request_of(TinyDetector(), targets=("cpu", "toaster")), tmp_path / "x.bundle", say=said.append)
     assert all(name in caught.value.remedy for name in TARGETS)
     assert said == [] and list(tmp_path.iterdir()) == []
+
+
+def test_graphs_for_tensorrt_and_an_engine_that_the_host_compiles(tmp_path: Path) -> None:
+    """Typed graphs ship for the device, and the RTX engine itself where the builder is here."""
+    pytest.importorskip("tensorrt_rtx_bindings")
+    out = tmp_path / "tiny.bundle"
+    manifest = export(request_of(TinyDetector(), targets=("cpu", "rtx", "orin-nx")), out, say=lambda t: None).manifest
+    assert {v.name: v.precision for v in manifest.variants if "tensorrt" in v.engines} == {
+        "trt-fp16": "fp16",
+        "trt-int8": "int8",
+    }
+    rtx, orin = manifest.targets["rtx"], manifest.targets["orin-nx"]
+    assert (rtx.deployable, rtx.file, orin.deployable, orin.file) == (True, "engine.rtx.plan", False, "")
+    assert manifest.files["engine.rtx.plan"].bytes > 10_000
+    assert rtx.variant == orin.variant == "trt-int8"
+    hops = {h.hop: h for h in manifest.hops}
+    assert 0 < hops["trt-fp16"].max_rel_error < 5e-3 and "limit of FP16" in hops["trt-fp16"].note
+    assert "symmetric" in hops["trt-int8"].note
