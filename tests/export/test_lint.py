@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgetl_export.lint import TargetLint, lint_json, lint_onnx, mark_of
 from edgetl_export.lint_text import lint_text
+from edgetl_export.targets import TARGETS
 from edgetl_export.tensorrt.check import CANNOT_TELL, Verdict
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import Check
@@ -127,3 +128,16 @@ SAMPLER = Check(code="grid-sample", op="GridSample", node="g", advice="Compare."
 )
 def test_marks(op: str, target: TargetLint, mark: str) -> None:
     assert mark_of(op, target) == mark
+
+
+@needs_rtx
+def test_an_operator_that_no_target_has(tmp_path: Path) -> None:
+    path = plain(tmp_path / "a.onnx")
+    model = onnx.load(str(path))
+    model.graph.node[0].op_type, model.graph.node[0].domain = "Swirl", "com.acme"
+    model.opset_import.append(helper.make_opsetid("com.acme", 1))
+    onnx.save(model, path)
+    report = lint_onnx(path, tuple(TARGETS))
+    assert [t.verdict for t in report.targets.values()] == ["rewrite"] * len(TARGETS)
+    assert {c.code for t in report.targets.values() for c in t.checks} == {"custom-op"}
+    assert {mark_of("com.acme::Swirl", t) for t in report.targets.values()} == {"rewrite"}
