@@ -19,7 +19,12 @@ TARGETS = ("cpu", "rtx", "orin-nano", "orin-nx", "agx-orin", "thor", "drive-orin
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `edgetl export`."""
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run directory or a checkpoint file")
-    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="bundle directory to write")
+    parser.add_argument("--out", type=Path, metavar="BUNDLE", help="bundle directory to write")
+    parser.add_argument(
+        "--lint",
+        action="store_true",
+        help="make no bundle: say which target takes the graph of a checkpoint, or an ONNX file, and what to change",
+    )
     parser.add_argument("--data", type=Path, help="dataset for calibration and metric (default: the one tuned on)")
     parser.add_argument("--train", default="train", metavar="SPLIT", help="split that calibration frames come from")
     parser.add_argument("--val", default="val", metavar="SPLIT", help="split that the metric is measured on")
@@ -62,6 +67,12 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     targets = tuple(t.strip() for t in args.targets.split(",") if t.strip())
     for target in targets:
         get_target(target)
+    if args.lint:
+        from edgetl.linting import lint
+
+        return lint(args.checkpoint, targets, say)
+    if args.out is None:
+        raise InputError("the following arguments are required: --out", remedy="or check the graph only, with --lint")
     signer = read_private_key(args.sign) if args.sign is not None else None
     key = _key(args)
     manifest, parts = recall(key, args.out, force=args.force) if key and not args.fresh else None, {}

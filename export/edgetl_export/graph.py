@@ -10,6 +10,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
+SMALL_BYTES = 4096
+"""A constant of this size may be a shape that others follow from."""
+
 
 def load_model(path: Path) -> ModelProto:
     """A checked model with shapes inferred."""
@@ -20,6 +23,16 @@ def load_model(path: Path) -> ModelProto:
 
 SCOPES = {"pkg.torch.onnx.name_scopes", "namespace"}
 """Metadata of a node that says which module it came from. All other metadata may hold paths and lines of source."""
+
+
+def bare_with_shapes(model: ModelProto) -> ModelProto:
+    """A copy with every type and shape that can be inferred, and without the bytes of large constants."""
+    bare = ModelProto()
+    bare.CopyFrom(model)
+    for tensor in bare.graph.initializer:
+        if len(tensor.raw_data) > SMALL_BYTES:
+            tensor.ClearField("raw_data")
+    return onnx.shape_inference.infer_shapes(bare, data_prop=True)
 
 
 def save_model(model: ModelProto, path: Path) -> None:

@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from edgetl_export.graph import (
     attribute,
+    bare_with_shapes,
     consumers,
     downstream,
     initializers,
@@ -135,3 +136,14 @@ def test_nothing_of_the_machine_is_saved_but_the_scope_of_a_node(model: ModelPro
     save_model(model, tmp_path / "a.onnx")
     assert b"secret" not in (tmp_path / "a.onnx").read_bytes()
     assert {p.key: p.value for p in onnx.load(tmp_path / "a.onnx").graph.node[0].metadata_props} == scopes
+
+
+def test_shapes_are_inferred_without_the_weights() -> None:
+    weights = numpy_helper.from_array(np.ones((64, 3, 5, 5), np.float32), "w")
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 3, 9, 9]), ("y", ["n"])))
+    nodes = [helper.make_node("Conv", ["x", "w"], ["a"]), helper.make_node("Relu", ["a"], ["y"])]
+    made = helper.make_model(helper.make_graph(nodes, "g", [x], [y], [weights]))
+    bare = bare_with_shapes(made)
+    (inner,) = bare.graph.value_info
+    assert [d.dim_value for d in inner.type.tensor_type.shape.dim] == [1, 64, 5, 5]
+    assert bare.graph.initializer[0].raw_data == b"" and len(made.graph.initializer[0].raw_data) == 64 * 75 * 4
