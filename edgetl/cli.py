@@ -27,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "adapt": ("edgetl.commands.adapt", "adapt to unlabelled frames of a new domain"),
     "evaluate": ("edgetl.commands.evaluate", "the task's metric of a checkpoint or a bundle"),
     "export": ("edgetl.commands.export", "checkpoint to verified bundle"),
+    "keygen": ("edgetl.commands.keygen", "a pair of keys to sign bundles with"),
+    "sign": ("edgetl.commands.sign", "sign a bundle, so that vehicles know who made it"),
     "verify": ("edgetl.commands.verify", "a bundle against its golden samples and, given data, its metric"),
     "build": ("edgetl.commands.build", "a bundle's engine on this device"),
     "bench": ("edgetl.commands.bench", "latency percentiles of a bundle, every engine here"),
@@ -138,6 +140,8 @@ def _is_given(action: argparse.Action, arguments: list[str]) -> bool:
 
 def _setting(action: argparse.Action, value: object, where: str) -> object:
     """A value of the file as this flag's default: text, which argparse then reads like the flag's own."""
+    if action.nargs == "?" and isinstance(value, bool):  # the flag with or without its value
+        return action.const if value else action.default
     if isinstance(action.default, bool):
         if not isinstance(value, bool):
             raise InputError(f"{where} is {value!r}, expected true or false")
@@ -196,6 +200,7 @@ def _fail(error: EdgetlError, *, as_json: bool) -> int:
 
 
 EXTRAS = {
+    "cryptography": ("cryptography", "vehicle"),
     "cv2": ("opencv-python", "desktop"),
     "onnxruntime": ("onnxruntime", "desktop"),
     "openvino": ("openvino", "desktop"),

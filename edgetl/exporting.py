@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import importlib.metadata
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -40,6 +41,7 @@ PACKAGES = (
     "timm",
     "transformers",
     "onnx",
+    "onnxscript",
     "onnxruntime",
     "openvino",
     "numpy",
@@ -169,7 +171,7 @@ def _versions() -> dict[str, str]:
 def _provenance(card: ModelCard) -> Provenance:
     return Provenance(
         edgetl=__version__,
-        created=datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0).isoformat(),
+        created=created(),
         architecture=f"{card.backbone} with " + ", ".join(h.name for h in card.heads),
         weights=card.weights.source,
         weights_sha256=card.weights.sha256,
@@ -179,3 +181,20 @@ def _provenance(card: ModelCard) -> Provenance:
         machine=machine(),
         packages=_versions(),
     )
+
+
+def created() -> str:
+    """Now in UTC, or the time that SOURCE_DATE_EPOCH gives, for builds that are to come out the same again.
+
+    See https://reproducible-builds.org/specs/source-date-epoch/. Raises InputError where it is no time.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.datetime.now(datetime.timezone.utc)
+    if epoch is not None:
+        try:
+            now = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
+        except (ValueError, OverflowError, OSError) as error:
+            raise InputError(
+                f"SOURCE_DATE_EPOCH is {epoch!r}, expected seconds since 1970", remedy="unset it, or set a whole number"
+            ) from error
+    return now.replace(microsecond=0).isoformat()

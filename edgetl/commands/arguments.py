@@ -8,8 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgetl_runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from edgetl_runtime.bundle import Bundle
 
 
 def size_wxh(text: str) -> tuple[int, int]:
@@ -42,6 +46,39 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group-pattern", metavar="REGEX", help="what in a file's name must stay on one side of a split"
     )
+
+
+def add_signature_argument(parser: argparse.ArgumentParser) -> None:
+    """--require-signature, to be passed on to `open_bundle`: None, True or a file."""
+    parser.add_argument(
+        "--require-signature",
+        nargs="?",
+        const=True,
+        metavar="PUBKEY",
+        help="refuse a bundle that isn't signed by a key of the file PUBKEY, or without a file by any key",
+    )
+
+
+def signature_line(bundle: Bundle, required: bool | str | None) -> str:
+    """What is known of a bundle's signature, for a person."""
+    if bundle.signed_by is not None:
+        by_whom = "any key was accepted" if required is True else f"trusted by {required}"
+        return f"valid, by the key {bundle.signed_by}; {by_whom}"
+    from edgetl_runtime.signature import read_signature
+
+    found = read_signature(bundle.path)
+    if found is None:
+        return "none"
+    return f"by the key {found.key_id}, NOT checked: give --require-signature PUBKEY"
+
+
+def signature_json(bundle: Bundle, required: bool | str | None) -> dict[str, object]:
+    """The same for a program. key_id: of a signature that was checked, else null."""
+    return {
+        "checked": bundle.signed_by is not None,
+        "key_id": bundle.signed_by,
+        "trusted": bundle.signed_by is not None and required is not True,
+    }
 
 
 def points(text: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from edgetl.commands.arguments import add_engine_dir
+from edgetl.commands.arguments import add_engine_dir, add_signature_argument
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.progress import Progress
 
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, help="stop after this time even if runs are left")
     add_engine_dir(parser)
     parser.add_argument("--threads", type=int, default=0, help="threads of each engine (default: its own)")
+    add_signature_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
     if args.runs < 1 or args.threads < 0 or (args.seconds is not None and args.seconds <= 0):
         raise InputError("--runs and --seconds must be above zero, --threads not below")
-    bundle = open_bundle(args.bundle)
+    bundle = open_bundle(args.bundle, require_signature=args.require_signature)
     with Progress("bench", args.runs, unit="runs") as progress:
         document = bench_bundle(
             bundle,

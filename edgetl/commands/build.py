@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from edgetl.commands.arguments import add_engine_dir
+from edgetl.commands.arguments import add_engine_dir, add_signature_argument
 from edgetl_runtime.errors import InputError
 
 
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("bundle", help="the bundle's folder")
     add_engine_dir(parser)
+    add_signature_argument(parser)
     parser.add_argument("--workspace-mb", type=int, default=1024, help="most memory for the builder's workspace")
     parser.add_argument("--variant", help="build this one only")
     parser.add_argument("--force", action="store_true", help="build again what is up to date")
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         force=args.force,
         timeout_s=args.timeout_s,
     )
-    document = build_bundle(open_bundle(args.bundle), options, say=_say)
+    document = build_bundle(open_bundle(args.bundle, require_signature=args.require_signature), options, say=_say)
     where = f" --engine-dir {args.engine_dir}" if args.engine_dir else ""
     _say(f"run it       edgetl run {args.bundle} SOURCE --engine tensorrt{where}")
     return document

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgetl.commands.arguments import add_dataset_arguments, count, say, share_cores
+from edgetl.commands.arguments import add_dataset_arguments, add_signature_argument, count, say, share_cores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", help="engine of the bundle (default: the chosen one)")
     parser.add_argument("--variant", help="variant of the bundle (default: the chosen one)")
     parser.add_argument("--limit", type=count, metavar="N", help="N images spread over the split")
+    add_signature_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
@@ -36,7 +37,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     if args.limit:
         dataset = dataset.take(args.limit)
     scoring = Scoring(merge=parse_merge(args.merge, dataset.classes), min_height_px=args.min_height)
-    with open_subject(args.model, engine=args.engine, variant=args.variant) as subject:
+    required = args.require_signature
+    with open_subject(args.model, engine=args.engine, variant=args.variant, require_signature=required) as subject:
         aligned = subject.align(dataset)
         frames = Frames(aligned, subject.preprocess)
         found = evaluate(subject.infer, frames, subject.kinds(aligned), scoring=scoring, title="evaluating")

@@ -19,7 +19,12 @@ TARGETS = ("cpu", "rtx", "orin-nano", "orin-nx", "agx-orin", "thor", "drive-orin
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `edgetl export`."""
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run directory or a checkpoint file")
-    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="bundle directory to write")
+    parser.add_argument("--out", type=Path, metavar="BUNDLE", help="bundle directory to write")
+    parser.add_argument(
+        "--lint",
+        action="store_true",
+        help="make no bundle: say which target takes the graph of a checkpoint, or an ONNX file, and what to change",
+    )
     parser.add_argument("--data", type=Path, help="dataset for calibration and metric (default: the one tuned on)")
     parser.add_argument("--train", default="train", metavar="SPLIT", help="split that calibration frames come from")
     parser.add_argument("--val", default="val", metavar="SPLIT", help="split that the metric is measured on")
@@ -39,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--targets", default=",".join(TARGETS), metavar="NAME,NAME", help="targets to compile for")
     parser.add_argument("--name", help="the bundle's name (default: the name of --out)")
+    parser.add_argument("--sign", type=Path, metavar="KEY", help="sign the bundle, as `edgetl sign` does")
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
     parser.add_argument("--simplify", action="store_true", help="try onnxslim first, kept only while parity holds")
     parser.add_argument("--fresh", action="store_true", help="measure again what a former export of the same measured")
@@ -51,7 +57,9 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
     from edgetl_export.summary import summary_json, summary_text
     from edgetl_export.targets import get_target
+    from edgetl_runtime.bundle import sign_bundle
     from edgetl_runtime.errors import InputError
+    from edgetl_runtime.keys import key_id, read_private_key
 
     started = time.monotonic()
     if args.threshold is not None and not 0 <= args.threshold <= 1:
@@ -59,6 +67,13 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     targets = tuple(t.strip() for t in args.targets.split(",") if t.strip())
     for target in targets:
         get_target(target)
+    if args.lint:
+        from edgetl.linting import lint
+
+        return lint(args.checkpoint, targets, say)
+    if args.out is None:
+        raise InputError("the following arguments are required: --out", remedy="or check the graph only, with --lint")
+    signer = read_private_key(args.sign) if args.sign is not None else None
     key = _key(args)
     manifest, parts = recall(key, args.out, force=args.force) if key and not args.fresh else None, {}
     cached = manifest is not None
@@ -67,6 +82,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         manifest, parts = exported.manifest, exported.seconds
         if key:
             keep(key, args.out, _data_folders(args))
+    if signer is not None:
+        sign_bundle(args.out, signer)
     say(summary_text(manifest))
     if cached:
         made = manifest.provenance.created
@@ -75,6 +92,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     document["seconds"] = round(time.monotonic() - started, 1)
     document["parts"] = parts
     document["cached"] = cached
+    document["signed_by"] = key_id(signer.public) if signer is not None else None
     say(f"bundle       {args.out} in {document['seconds']} s")
     return document
 
@@ -106,7 +124,9 @@ def _key(args: argparse.Namespace) -> str:
     if not source.is_file():
         return ""
     flags = {
-        name: value for name, value in vars(args).items() if name not in ("force", "fresh", "json", "config", "out")
+        name: value
+        for name, value in vars(args).items()
+        if name not in ("force", "fresh", "json", "config", "out", "sign")
     }
     flags["name"] = args.name or args.out.name
     return export_key(source, flags, machine())

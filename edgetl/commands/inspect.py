@@ -6,41 +6,53 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from edgetl.commands.arguments import add_signature_argument, signature_json, signature_line
 from edgetl_runtime.spec import DetectHead, Head, Manifest, SegmentHead, task_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from edgetl_runtime.bundle import Bundle
+
+    Licences = Mapping[str, Mapping[str, list[str]]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.description = "Shows a bundle's contract, variants, checks, latencies, targets and provenance."
+    parser.description = "Shows a bundle's contract, variants, checks, latencies, targets, provenance and licences."
     parser.add_argument("bundle", help="the bundle's folder")
+    add_signature_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
-    """Verify and show a bundle; the document is its manifest and its size."""
+    """Verify and show a bundle; the document is its manifest, its size, its signature and its licences."""
     import msgspec
 
+    from edgetl_export.sbom import licence_list, read_sbom
     from edgetl_runtime.bundle import open_bundle
 
-    bundle = open_bundle(args.bundle)
-    sys.stderr.write(_text(bundle) + "\n")
+    required = args.require_signature
+    bundle = open_bundle(args.bundle, require_signature=required)
+    bill = read_sbom(bundle)
+    licences = licence_list(bill) if bill else {}
+    sys.stderr.write(_text(bundle, signature_line(bundle, required), licences) + "\n")
     document: dict[str, object] = msgspec.to_builtins(bundle.manifest)
-    return {"bundle": str(bundle.path), "bytes": _size(bundle.manifest), **document}
+    extra = {"signature": signature_json(bundle, required), "licences": licences}
+    return {"bundle": str(bundle.path), "bytes": _size(bundle.manifest), **document, **extra}
 
 
 def _size(manifest: Manifest) -> int:
     return sum(entry.bytes for entry in manifest.files.values())
 
 
-def _text(bundle: Bundle) -> str:
+def _text(bundle: Bundle, signature: str, licences: Licences) -> str:
     m = bundle.manifest
     sections = [
         [
             m.name,
             *(_row(h.name if h.name == task_of(h) else f"{task_of(h)} {h.name}", ", ".join(h.labels)) for h in m.heads),
             f"  {len(m.files)} files, {_size(m) / 1e6:.1f} MB, verified",
+            f"  signature: {signature}",
         ],
         _contract(m),
         _variants(m),
@@ -67,6 +79,7 @@ def _text(bundle: Bundle) -> str:
         ],
         _targets(m),
         _provenance(m),
+        _licences(licences),
     ]
     return "\n".join("\n".join(lines) for lines in sections if len(lines) > 1)
 
@@ -137,3 +150,12 @@ def _provenance(m: Manifest) -> list[str]:
         _row("dataset", p.dataset, f"sha256 {p.dataset_sha256[:12]}"),
         _row("packages", ", ".join(f"{k} {v}" for k, v in sorted(p.packages.items())) or "none named"),
     ]
+
+
+def _licences(groups: Licences) -> list[str]:
+    """What a bundle's owner must keep to, and what only had a hand in making it."""
+    rows = ["licences (sbom.json)"]
+    for group, licences in groups.items():
+        rows.append(f"  {group}")
+        rows += [f"    {licence}: {', '.join(parts)}" for licence, parts in licences.items()]
+    return rows

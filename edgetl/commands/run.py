@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetl.commands.arguments import add_engine_dir
+from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.engines import Engine
+    from edgetl_runtime.golden import GoldenReport
     from edgetl_runtime.ledger import Ledger
     from edgetl_runtime.loop import Summary
     from edgetl_runtime.result import Result
@@ -49,16 +50,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera-size", metavar="WxH", help="ask the camera for this size")
     parser.add_argument("--camera-fps", type=float, help="ask the camera for this rate")
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
+    parser.add_argument(
+        "--skip-golden",
+        action="store_true",
+        help="for development: don't replay a golden sample before the first frame",
+    )
+    add_signature_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
     """Run until the source ends or Ctrl-C; the ledger goes to stderr, the document is the summary."""
     from edgetl_runtime.bundle import open_bundle
     from edgetl_runtime.engines import choose, load_bundle_engine
+    from edgetl_runtime.golden import start_check
     from edgetl_runtime.tally import Tally
 
     _check(args)
-    bundle = open_bundle(args.bundle)
+    bundle = open_bundle(args.bundle, require_signature=args.require_signature)
     with ExitStack() as stack:
         camera = _open_camera(args)
         stack.callback(camera.close)
@@ -66,21 +74,38 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         engine = load_bundle_engine(
             bundle, variant=picked.name, engine=args.engine, threads=args.threads, engine_dir=args.engine_dir
         )
+        golden = start_check(bundle, engine, "skip" if args.skip_golden else "replay")  # before outputs are replaced
         sinks = _open_sinks(args, bundle, camera, stack)
         height, width = camera.size_hw
         size = f" {width}x{height}" if height else ""
         sys.stderr.write(
             f"{bundle.manifest.name}: {picked.name} on {engine.name} ({engine.precision}) <- "
-            f"{camera.camera_id}{size} at {camera.fps:g}/s\n"
+            f"{camera.camera_id}{size} at {camera.fps:g}/s\n{_proof(golden)}\n"
         )
         tally = Tally(bundle.manifest.heads)
-        summary = _loop(args, bundle, camera, engine, sinks, tally)
+        summary = _loop(args, bundle, camera, engine, sinks, tally, golden)
     sys.stderr.write(_closing(summary, args) + "\n")
-    return {**summary.as_json(), "variant": picked.name, "heads": tally.as_json()}
+    signature = signature_json(bundle, args.require_signature)
+    return {**summary.as_json(), "variant": picked.name, "heads": tally.as_json(), "signature": signature}
+
+
+def _proof(golden: GoldenReport | None) -> str:
+    if golden is None:
+        return "golden samples NOT replayed (--skip-golden)"
+    return (
+        f"golden samples: {golden.compared} replayed in {golden.ms:.0f} ms, worst relative error "
+        f"{golden.worst_rel_error:.1e}, allowed {golden.tolerance:.0e}"
+    )
 
 
 def _loop(
-    args: argparse.Namespace, bundle: Bundle, camera: Camera, engine: Engine, sinks: list[Sink], tally: Tally
+    args: argparse.Namespace,
+    bundle: Bundle,
+    camera: Camera,
+    engine: Engine,
+    sinks: list[Sink],
+    tally: Tally,
+    golden: GoldenReport | None,
 ) -> Summary:
     from edgetl_runtime.ledger import table
     from edgetl_runtime.loop import run as run_loop
@@ -107,6 +132,7 @@ def _loop(
             on_ledger=report,
             every_s=LEDGER_EVERY_S,
             max_frames=args.max_frames,
+            golden=golden or "skip",
         )
 
 

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import msgspec
 
-from edgetl.commands.arguments import add_engine_dir, count, points, say
+from edgetl.commands.arguments import (
+    add_engine_dir,
+    add_signature_argument,
+    count,
+    points,
+    say,
+    signature_json,
+    signature_line,
+)
 from edgetl_runtime.spec import Hop
 
 
@@ -22,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="val")
     parser.add_argument("--limit", type=count, metavar="N", help="N images spread over the split")
     parser.add_argument("--max-drop", type=points, default=0.5, help="points a metric may lie under the stored one")
+    add_signature_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
@@ -30,7 +39,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl_runtime.engines import choose, load_bundle_engine
     from edgetl_runtime.golden import replay_golden
 
-    bundle = open_bundle(args.bundle)
+    bundle = open_bundle(args.bundle, require_signature=args.require_signature)
+    say(f"signature    {signature_line(bundle, args.require_signature)}")
     say(f"files        {len(bundle.manifest.files)} files match their SHA-256")
     picked, engine_name = choose(bundle, variant=args.variant, engine=args.engine, engine_dir=args.engine_dir)
     engine = load_bundle_engine(bundle, variant=picked.name, engine=args.engine, engine_dir=args.engine_dir)
@@ -58,6 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         "hops": msgspec.to_builtins(bundle.manifest.hops),
         "golden": {"compared": golden.compared, "worst_rel_error": golden.worst_rel_error},
         "metric": metric,
+        "signature": signature_json(bundle, args.require_signature),
     }
 
 
@@ -70,7 +81,8 @@ def _metric(args: argparse.Namespace, key: str, hops: tuple[Hop, ...]) -> dict[s
     dataset = read_dataset(args.data, args.split)
     if args.limit:
         dataset = dataset.take(args.limit)
-    with open_subject(args.bundle, engine=args.engine, variant=args.variant) as subject:
+    required = args.require_signature
+    with open_subject(args.bundle, engine=args.engine, variant=args.variant, require_signature=required) as subject:
         aligned = subject.align(dataset)
         frames = Frames(aligned, subject.preprocess)
         found = evaluate(subject.infer, frames, subject.kinds(aligned), title="evaluating")

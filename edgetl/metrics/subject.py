@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,10 +55,19 @@ class Subject:
 
 
 @contextmanager
-def open_subject(path: Path, *, engine: str | None = None, variant: str | None = None) -> Iterator[Subject]:
-    """Open a bundle directory, a run directory or a checkpoint file."""
-    if (path / MANIFEST_NAME).is_file() or engine or variant:
-        bundle = open_bundle(path)
+def open_subject(
+    path: Path,
+    *,
+    engine: str | None = None,
+    variant: str | None = None,
+    require_signature: bool | str | os.PathLike[str] | None = None,
+) -> Iterator[Subject]:
+    """Open a bundle directory, a run directory or a checkpoint file.
+
+    require_signature: as `open_bundle` takes it; only a bundle can be signed, so that anything else is refused then.
+    """
+    if (path / MANIFEST_NAME).is_file() or engine or variant or require_signature not in (None, False):
+        bundle = open_bundle(path, require_signature=require_signature)
         picked, name = choose(bundle, variant=variant, engine=engine)
         loaded = load_bundle_engine(bundle, variant=variant, engine=engine)
         manifest = bundle.manifest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,9 +29,10 @@ from edgetl_export.layers import layers_of
 from edgetl_export.parity import Infer, other_input_other_output, record
 from edgetl_export.passes import PASSES, Pass
 from edgetl_export.proof import prove
-from edgetl_export.publish import publish_directory, refuse_existing
+from edgetl_export.publish import publish_directory, refuse_existing, scratch_directory
 from edgetl_export.report.bundle import bundle_report
 from edgetl_export.report.page import Section
+from edgetl_export.sbom import write_sbom
 from edgetl_export.search import quantiser_of, search, search_record
 from edgetl_export.source import Source
 from edgetl_export.target_results import target_results
@@ -143,7 +143,11 @@ def to_stderr(text: str) -> None:
 
 
 def export(
-    request: ExportRequest, out: Path, *, force: bool = False, say: Callable[[str], None] = to_stderr
+    request: ExportRequest,
+    out: Path,
+    *,
+    force: bool = False,
+    say: Callable[[str], None] = to_stderr,
 ) -> Exported:
     """Make the bundle `out`. Nothing is left there, and an old bundle stays, when anything fails.
 
@@ -154,8 +158,7 @@ def export(
         get_target(target)
     request.budget.check(request.heads)
     clock = _Clock(say)
-    with tempfile.TemporaryDirectory(prefix="edgetl-export-") as scratch, publish_directory(out, force=force) as new:
-        work = Path(scratch)
+    with scratch_directory("edgetl-export") as work, publish_directory(out, force=force, say=say) as new:
         clock.begin(f"{request.source.name}, on the validation set")
         source = _watched(request, request.source.infer)
         reference = _reference(request, source)
@@ -334,6 +337,7 @@ def _write(
             budget=AccuracyBudget(head=request.budget.head, classes=dict(request.budget.classes)),
         )
 
+    write_sbom(new, name=request.name, provenance=request.provenance, files=[p for p in new.rglob("*") if p.is_file()])
     draft = manifest_of([p for p in new.rglob("*") if p.is_file()])
     page = bundle_report(draft, before=request.sections, left_out=made.left_out, worst=made.worst)
     (new / "report.html").write_text(page, encoding="utf-8")

@@ -10,6 +10,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
+SMALL_BYTES = 4096
+"""A constant of this size may be a shape that others follow from."""
+
 
 def load_model(path: Path) -> ModelProto:
     """A checked model with shapes inferred."""
@@ -18,10 +21,40 @@ def load_model(path: Path) -> ModelProto:
     return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
+SCOPES = {"pkg.torch.onnx.name_scopes", "namespace"}
+"""Metadata of a node that says which module it came from. All other metadata may hold paths and lines of source."""
+
+
+def bare_with_shapes(model: ModelProto) -> ModelProto:
+    """A copy with every type and shape that can be inferred, and without the bytes of large constants."""
+    bare = ModelProto()
+    bare.CopyFrom(model)
+    for tensor in bare.graph.initializer:
+        if len(tensor.raw_data) > SMALL_BYTES:
+            tensor.ClearField("raw_data")
+    return onnx.shape_inference.infer_shapes(bare, data_prop=True)
+
+
 def save_model(model: ModelProto, path: Path) -> None:
-    """Write checked, deterministic bytes."""
+    """Write checked, deterministic bytes, without what exporters note of the machine that they ran on."""
     onnx.checker.check_model(model)
+    _forget_machine(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _forget_machine(model: ModelProto) -> None:
+    """Drop comments and metadata of the graph's parts, in place, but for the scope of each node."""
+    model.ClearField("doc_string")
+    graphs = [model.graph]
+    for graph in graphs:  # grows by those inside nodes
+        for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            part.ClearField("doc_string")
+            if "metadata_props" in part.DESCRIPTOR.fields_by_name:
+                kept = [p for p in part.metadata_props if p.key in SCOPES]
+                del part.metadata_props[:]
+                part.metadata_props.extend(kept)
+        for a in (a for node in graph.node for a in node.attribute):
+            graphs += [*a.graphs, *([a.g] if a.HasField("g") else [])]
 
 
 def producers(model: ModelProto) -> dict[str, NodeProto]:

@@ -9,7 +9,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto
 
 from edgetl_export.graph import attribute, downstream, initializers, producers, shapes_of
-from edgetl_export.tensorrt.lint import module_of
+from edgetl_export.tensorrt.graph import module_of
 
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 

@@ -14,7 +14,7 @@ from onnx import ModelProto
 
 from edgetl_export.graph import copy_of, float_tensors, load_model, save_model, with_outputs
 from edgetl_export.parity import Infer, tensor_error
-from edgetl_export.tensorrt.lint import module_of
+from edgetl_export.tensorrt.graph import module_of
 from edgetl_runtime.engines import load_engine
 from edgetl_runtime.spec import EngineName, Precision
 

@@ -42,6 +42,8 @@ def to_onnx(
         try:
             _write(module, example, path, exporter, input_name=input_name, output_names=output_names)
             model = load_model(path)
+        except OSError:
+            raise  # a full disk says nothing about the module
         except Exception as error:
             reasons.append(f"{exporter} could not write ONNX: {_reason(error)}")
             continue

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle, open_bundle, read_manifest
     from edgetl_runtime.cameras import open_camera
     from edgetl_runtime.engines import available_engines, load_bundle_engine, load_engine
+    from edgetl_runtime.golden import Replay
     from edgetl_runtime.loop import Pipeline, Session, Summary, run
     from edgetl_runtime.result import Detections, Frame, Mask, Result, Scores
 
@@ -85,25 +86,34 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
     engine: str | None = None,
     threshold: float | None = None,
     deadline_ms: float = 0.0,
+    require_signature: bool | str | os.PathLike[str] | None = None,
+    golden: Replay = "replay",
 ) -> Iterator[Session]:
     """Open a verified bundle on a camera, a video file or a folder of images; iterate it for Results.
 
     A live camera gives its newest frame, a file every frame. threshold: from which a box or a category counts, for
-    every label of every head, in place of the bundle's. Raises BundleError, EngineError, CameraError
-    or MissingPackage, each one clear line.
+    every label of every head, in place of the bundle's. require_signature: a file of public keys, one of which must
+    have signed the bundle, or True for any key. golden: replay a golden sample on the engine before the first frame
+    and refuse where it differs, or skip that, which the session's summary then says. Raises BundleError, EngineError,
+    CameraError or MissingPackage, each one clear line.
     """
     from edgetl_runtime.bundle import open_bundle
     from edgetl_runtime.cameras import open_camera
     from edgetl_runtime.engines import load_bundle_engine
+    from edgetl_runtime.golden import start_check
     from edgetl_runtime.loop import Pipeline, Session
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, require_signature=require_signature)
     camera = open_camera(source)
+    loaded = None
     try:
         loaded = load_bundle_engine(opened, variant=variant, engine=engine)
+        proven = start_check(opened, loaded, golden)
         pipeline = Pipeline(opened, loaded, threshold=threshold, deadline_ms=deadline_ms)
     except BaseException:
         camera.close()
+        if loaded is not None:
+            loaded.close()
         raise
-    with Session(camera, pipeline) as session:
+    with Session(camera, pipeline, golden=proven) as session:
         yield session

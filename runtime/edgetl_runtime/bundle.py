@@ -7,16 +7,25 @@ import json
 import os
 import stat
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgetl_runtime.errors import BundleError
-from edgetl_runtime.files import staged_file
+from edgetl_runtime.errors import BundleError, InputError
+from edgetl_runtime.files import remove_stale, staged_file
+from edgetl_runtime.signature import SIGNATURE_NAME, check_signature, read_signature, sign_manifest
 from edgetl_runtime.spec import SCHEMA_VERSION, FileEntry, Manifest, Variant
+
+if TYPE_CHECKING:
+    from edgetl_runtime.keys import PrivateKey
 
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+MAX_TENSOR_BYTES = 1024**3
+"""Of any input or output: more is a mistake or an attack, and would be allocated before the first frame."""
+_ITEM_BYTES = {"uint8": 1, "int32": 4, "float32": 4, "int64": 8}
 _CHUNK_BYTES = 1024 * 1024
 _FETCH = "copy the whole bundle folder again, or export it again"
 
@@ -29,10 +38,13 @@ class _Version(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """An opened bundle. path: its folder. manifest: the validated contract."""
+    """An opened bundle. path: its folder. manifest: the validated contract. signed_by: the id of the key whose
+    signature was checked, None where none was required.
+    """
 
     path: Path
     manifest: Manifest
+    signed_by: str | None = None
 
     def file(self, name: str) -> Path:
         """The path of a file that the manifest lists. Raises BundleError for any other name."""
@@ -50,7 +62,10 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
 
     Raises BundleError where the folder or the manifest is missing, of another schema version, or invalid.
     """
-    folder = Path(path)
+    return _parse_manifest(_manifest_bytes(Path(path)), Path(path) / MANIFEST_NAME)
+
+
+def _manifest_bytes(folder: Path) -> bytes:
     target = folder / MANIFEST_NAME
     if not folder.exists():
         raise BundleError(f"no bundle at {folder}", remedy="give the folder that `edgetl export` wrote")
@@ -67,10 +82,9 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         size = target.stat().st_size
         if size > MAX_MANIFEST_BYTES:
             raise BundleError(f"{target} has {size} bytes, more than any manifest", remedy=_FETCH)
-        data = target.read_bytes()
+        return target.read_bytes()
     except OSError as error:
         raise BundleError(f"can't read {target}: {error.strerror}", remedy="check its permissions") from error
-    return _parse_manifest(data, target)
 
 
 def _parse_manifest(data: bytes, target: Path) -> Manifest:
@@ -85,8 +99,10 @@ def _parse_manifest(data: bytes, target: Path) -> Manifest:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{target} is not a valid manifest: {error}", remedy=_FETCH) from error
     _check_heads(manifest, target)
+    _check_sizes(manifest, target)
     for name in manifest.files:
-        if PurePosixPath(name).as_posix() != name or not name.isprintable() or name == MANIFEST_NAME:
+        plain = PurePosixPath(name).as_posix() == name and name.isprintable()
+        if not plain or name in {".", MANIFEST_NAME, SIGNATURE_NAME}:
             raise BundleError(f"{target} lists {name!r}, which is not a plain relative path", remedy=_FETCH)
     return manifest
 
@@ -110,12 +126,41 @@ def _check_heads(manifest: Manifest, target: Path) -> None:
             )
 
 
-def open_bundle(path: str | os.PathLike[str], *, verify: bool = True) -> Bundle:
+def _check_sizes(manifest: Manifest, target: Path) -> None:
+    """No tensor may be larger than makes sense: the vehicle takes memory for each of them before the first frame."""
+    height, width = manifest.preprocess.size_hw
+    tensors = [(f"{t.name} {t.dtype}{list(t.shape)}", prod(t.shape) * _ITEM_BYTES[t.dtype]) for t in manifest.inputs]
+    tensors += [(f"{t.name} {t.dtype}{list(t.shape)}", prod(t.shape) * _ITEM_BYTES[t.dtype]) for t in manifest.outputs]
+    tensors.append((f"the frame [{height}, {width}, 3]", height * width * 3))
+    for what, size in tensors:
+        if size > MAX_TENSOR_BYTES:
+            raise BundleError(
+                f"{target}: {what} would take {size / 1e9:.1f} GB, at most {MAX_TENSOR_BYTES / 1e9:.1f} GB make sense",
+                remedy=_FETCH,
+            )
+
+
+def open_bundle(
+    path: str | os.PathLike[str], *, verify: bool = True, require_signature: bool | str | os.PathLike[str] | None = None
+) -> Bundle:
     """Open the bundle folder at `path`; with `verify`, size and SHA-256 of every file are checked first.
 
-    Raises BundleError that names the file which is missing, truncated, altered, unlisted, or a symlink.
+    require_signature: a file of public keys (PEM), one of which must have signed the bundle, or True for any key. It is
+    checked before the manifest is parsed. Raises BundleError that names the file which is missing, truncated, altered,
+    unlisted, or a symlink, or says what is wrong with the signature; InputError and MissingPackage as
+    `edgetl_runtime.signature.check_signature` does.
     """
-    bundle = Bundle(Path(path), read_manifest(path))
+    folder, signed_by = Path(path), None
+    data = _manifest_bytes(folder)
+    if require_signature is not None and require_signature is not False:
+        if not verify:
+            raise ValueError("a signature covers the files by their hashes, so they must be verified too")
+        signed_by = check_signature(folder, data, require_signature)
+    return _opened(folder, data, verify=verify, signed_by=signed_by)
+
+
+def _opened(folder: Path, data: bytes, *, verify: bool = True, signed_by: str | None = None) -> Bundle:
+    bundle = Bundle(folder, _parse_manifest(data, folder / MANIFEST_NAME), signed_by)
     if verify:
         _refuse_unlisted(bundle)
         for name, entry in sorted(bundle.manifest.files.items()):
@@ -138,7 +183,7 @@ def _refuse_unlisted(bundle: Bundle) -> None:
                 continue
             if not stat.S_ISREG(mode):
                 raise BundleError(f"{relative} in the bundle {bundle.path} is no regular file", remedy="remove it")
-            if relative != MANIFEST_NAME and relative not in bundle.manifest.files:
+            if relative not in {MANIFEST_NAME, SIGNATURE_NAME} and relative not in bundle.manifest.files:
                 raise BundleError(
                     f"{relative} is in the bundle {bundle.path} but its manifest does not list it",
                     remedy="remove it, or export the bundle again",
@@ -194,3 +239,20 @@ def write_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> Path:
     with staged_file(target, force=True) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     return target
+
+
+def sign_bundle(path: str | os.PathLike[str], key: PrivateKey, *, force: bool = False) -> str:
+    """Sign the bundle at `path`, after every file of it was checked; nothing in it but signature.json changes.
+
+    Returns the key's id. Raises BundleError for a bundle that is not whole, InputError where it is signed already and
+    not `force`, or where the disk refuses.
+    """
+    folder = Path(path)
+    remove_stale(folder / SIGNATURE_NAME)
+    data = _manifest_bytes(folder)
+    _opened(folder, data)
+    if not force and (there := read_signature(folder)) is not None:
+        raise InputError(
+            f"the bundle {folder} is signed already, by the key {there.key_id}", remedy="give --force to replace that"
+        )
+    return sign_manifest(folder, data, key)

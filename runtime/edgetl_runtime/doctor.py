@@ -19,6 +19,7 @@ EXTRAS: dict[str, dict[str, tuple[str, ...]]] = {
         "onnxruntime": ("onnxruntime",),
         "openvino": ("openvino",),
     },
+    "vehicle": {"cryptography": ("cryptography",)},
     "train": {
         "torch": ("torch",),
         "torchvision": ("torchvision",),

@@ -8,13 +8,13 @@ mixture being another, is for `edgetl shift` to find.
 from __future__ import annotations
 
 import math
-import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from edgetl_runtime.errors import BundleError, EngineError
+from edgetl_runtime.npz import BadArrays, read_npz
 
 if TYPE_CHECKING:
     import os
@@ -182,10 +182,9 @@ class DomainMonitor:
 def read_domain(path: str | os.PathLike[str]) -> DomainModel:
     """The statistics in a file. Raises BundleError, see DomainMonitor."""
     try:
-        arrays = _read_arrays(path)
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, OverflowError) as error:
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise BundleError(f"the domain statistics {path} are unreadable: {reason}", remedy=_AGAIN) from error
+        arrays = read_npz(path, _DTYPES, max_bytes=MAX_BYTES)
+    except BadArrays as error:
+        raise BundleError(f"the domain statistics {path} are unreadable: {error}", remedy=_AGAIN) from error
     if (problem := _problem(arrays)) is not None:
         raise BundleError(f"the domain statistics {path} are not valid: {problem}", remedy=_AGAIN)
     return DomainModel(
@@ -210,16 +209,6 @@ _DTYPES = {
     "probabilities": "float64",
     "images": "int64",
 }
-
-
-def _read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[np.generic]]:
-    """The file's arrays. Sizes are looked at before anything is unpacked; nothing is run (no pickle)."""
-    with zipfile.ZipFile(path) as archive:
-        size = sum(entry.file_size for entry in archive.infolist())
-    if size > MAX_BYTES:
-        raise ValueError(f"{size} bytes, at most {MAX_BYTES} make sense")
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in _DTYPES}
 
 
 def _problem(arrays: dict[str, NDArray[np.generic]]) -> str | None:

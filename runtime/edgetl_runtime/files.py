@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,15 +42,36 @@ def sibling(out: Path) -> Path:
     return out.with_name(f".{out.stem}.{os.getpid()}.tmp{out.suffix}")
 
 
+def remove_stale(out: Path) -> None:
+    """Remove what processes that are no more, killed half-way, left beside `out` under the name of `sibling`."""
+    pattern = re.compile(rf"\.{re.escape(out.stem)}\.([1-9]\d*)\.tmp{re.escape(out.suffix)}")
+    for item in out.parent.iterdir() if out.parent.is_dir() else ():
+        match = pattern.fullmatch(item.name)
+        if match and item.is_file() and not _running(int(match[1])):
+            item.unlink(missing_ok=True)
+
+
+def _running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 @contextmanager
 def staged_file(out: Path, *, force: bool = False) -> Iterator[Path]:
     """A temporary sibling of `out` to write to; on disk and renamed to `out` when the block ends well.
 
-    On any error it is removed and `out` is as it was. Raises InputError as `refuse_file` does, and for an OSError.
+    On any error it is removed and `out` is as it was; so is what a process killed half-way has left of an earlier
+    try. Raises InputError as `refuse_file` does, and for an OSError.
     """
     refuse_file(out, force=force)
     temporary = sibling(out)
     try:
+        remove_stale(out)
         yield temporary
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())  # else a power cut may keep the new name and lose the content

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from edgetl_runtime.errors import BundleError
+from edgetl_runtime.errors import BundleError, EngineError
+from edgetl_runtime.npz import BadArrays, read_npz
 from edgetl_runtime.spec import DetectHead, Head, SegmentHead
 
 if TYPE_CHECKING:
@@ -27,6 +28,14 @@ TOLERANCE_REDUCED = 2e-2
 TOLERANCE_OTHER = 1e-1
 """For any other engine or precision: catches a wrong model or colour order; the metric judges the rest."""
 
+Replay = Literal["replay", "skip"]
+SKIPPED = "the golden samples were not replayed before the first frame, as was asked for"
+"""The note in the summary of a run whose engine was not compared with the bundle's golden samples."""
+START_FRAMES = 1
+"""Replayed before the first frame on the vehicle: the engine's slow first run is due anyway, so it costs little."""
+MAX_BYTES = 256 * 1024 * 1024
+"""Of any one array of golden samples, which are a handful of frames."""
+
 
 @dataclass(frozen=True, slots=True)
 class Golden:
@@ -39,7 +48,7 @@ class Golden:
 @dataclass(frozen=True, slots=True)
 class GoldenReport:
     """compared: frames replayed. worst_rel_error: of any head, 0 to 1, see `head_error`. tolerance: what it was
-    held against. heads: the worst error of each.
+    held against. heads: the worst error of each. ms: how long reading and replaying took.
     """
 
     compared: int
@@ -47,6 +56,12 @@ class GoldenReport:
     tolerance: float
     ok: bool
     heads: dict[str, float]
+    ms: float = 0.0
+
+    def as_json(self) -> dict[str, float]:
+        """Plain values for a run's summary."""
+        figures = {"worst_rel_error": self.worst_rel_error, "tolerance": self.tolerance, "ms": round(self.ms, 1)}
+        return {"frames": self.compared, **figures}
 
 
 def write_golden(path: str | os.PathLike[str], golden: Golden) -> None:
@@ -55,24 +70,27 @@ def write_golden(path: str | os.PathLike[str], golden: Golden) -> None:
     np.savez_compressed(path, frames=golden.frames, **named)  # type: ignore[arg-type]
 
 
-def read_golden(bundle: Bundle) -> Golden:
-    """The golden samples of a bundle. Raises BundleError where they don't fit the manifest."""
+def read_golden(bundle: Bundle, *, frames: int | None = None) -> Golden:
+    """The golden samples of a bundle, or the first `frames` of them.
+
+    Raises BundleError where they can't be read or don't fit the manifest.
+    """
     name, manifest = bundle.manifest.golden, bundle.manifest
-    wanted = [output for head in manifest.heads for output in head.outputs]
+    wanted = {f"out_{output}": output for head in manifest.heads for output in head.outputs}
     try:
-        with np.load(bundle.file(name), allow_pickle=False) as archive:
-            frames = archive["frames"]
-            outputs = {output: archive[f"out_{output}"] for output in wanted}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(bundle.file(name), ("frames", *wanted), max_bytes=MAX_BYTES, rows=frames)
+    except BadArrays as error:
         raise BundleError(
             f"the golden samples {name} are unreadable: {error}", remedy="export the bundle again"
         ) from error
+    pictures = arrays["frames"]
+    outputs = {output: arrays[key] for key, output in wanted.items()}
     specs = {s.name: s for s in manifest.outputs}
-    count = len(frames) if frames.ndim else 0
-    _fits(name, "frames", frames, (*manifest.preprocess.size_hw, 3), "uint8", count)
+    count = len(pictures) if pictures.ndim else 0
+    _fits(name, "frames", pictures, (*manifest.preprocess.size_hw, 3), "uint8", count)
     for output, value in outputs.items():
         _fits(name, output, value, specs[output].shape[1:], specs[output].dtype, count)
-    return Golden(frames, outputs)
+    return Golden(np.asarray(pictures, np.uint8), outputs)
 
 
 def _fits(file: str, key: str, array: NDArray[np.generic], shape: tuple[int, ...], dtype: str, count: int) -> None:
@@ -93,9 +111,12 @@ def tolerance_of(bundle: Bundle, engine: Engine) -> float:
     return TOLERANCE if engine.precision == "fp32" else TOLERANCE_REDUCED
 
 
-def replay_golden(bundle: Bundle, engine: Engine, *, tolerance: float | None = None) -> GoldenReport:
-    """Run every golden frame through `engine` and compare with the outputs in the bundle, head by head."""
-    golden = read_golden(bundle)
+def replay_golden(
+    bundle: Bundle, engine: Engine, *, tolerance: float | None = None, frames: int | None = None
+) -> GoldenReport:
+    """Run every golden frame, or the first `frames`, through `engine`; compare with the bundle's outputs by head."""
+    start = time.perf_counter()
+    golden = read_golden(bundle, frames=frames)
     limit = tolerance_of(bundle, engine) if tolerance is None else tolerance
     side = max(bundle.manifest.preprocess.size_hw)
     name = engine.inputs[0].name
@@ -106,7 +127,28 @@ def replay_golden(bundle: Bundle, engine: Engine, *, tolerance: float | None = N
         for head in bundle.manifest.heads:
             errors[head.name] = max(errors[head.name], head_error(head, expected, found, side=side))
     worst = max(errors.values())
-    return GoldenReport(len(golden.frames), worst, limit, ok=worst <= limit, heads=errors)
+    ms = (time.perf_counter() - start) * 1e3
+    return GoldenReport(len(golden.frames), worst, limit, ok=worst <= limit, heads=errors, ms=ms)
+
+
+def prove_golden(bundle: Bundle, engine: Engine, *, frames: int = START_FRAMES) -> GoldenReport:
+    """Replay the first `frames` golden frames, as a start-up check. Raises EngineError where they differ."""
+    report = replay_golden(bundle, engine, frames=frames)
+    if not report.ok:
+        worst = max(report.heads, key=report.heads.__getitem__)
+        raise EngineError(
+            f"{engine.name} at {engine.precision} does not give what the bundle {bundle.path} recorded: the head "
+            f"{worst!r} differs by {report.worst_rel_error:.2g}, allowed {report.tolerance:.0e}; nothing is run",
+            remedy="see `edgetl verify`, or run another pair with --variant and --engine",
+        )
+    return report
+
+
+def start_check(bundle: Bundle, engine: Engine, golden: GoldenReport | Replay) -> GoldenReport | None:
+    """The replay before the first frame, unless it was done already or is to be skipped (None)."""
+    if golden == "replay":
+        return prove_golden(bundle, engine)
+    return golden if isinstance(golden, GoldenReport) else None
 
 
 def head_error(

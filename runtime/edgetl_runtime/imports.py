@@ -11,7 +11,7 @@ from typing import Any
 
 from edgetl_runtime.errors import MissingPackage
 
-JETPACK = {"cv2": "python3-opencv", "tensorrt": "python3-libnvinfer"}
+JETPACK = {"cryptography": "python3-cryptography", "cv2": "python3-opencv", "tensorrt": "python3-libnvinfer"}
 
 
 def present(package: str) -> bool:

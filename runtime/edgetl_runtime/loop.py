@@ -17,6 +17,7 @@ from edgetl_runtime.capture import Capture
 from edgetl_runtime.decode import decode
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import EngineError, InputError
+from edgetl_runtime.golden import SKIPPED, start_check
 from edgetl_runtime.ledger import Ledger
 from edgetl_runtime.letterbox import Letterbox
 from edgetl_runtime.result import Result
@@ -31,13 +32,17 @@ if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.engines import Engine
+    from edgetl_runtime.golden import GoldenReport, Replay
     from edgetl_runtime.result import Frame, ResultState
     from edgetl_runtime.sinks import Sink
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run did. captured = processed + dropped; failed frames never left the camera."""
+    """What a run did. captured = processed + dropped; failed frames never left the camera.
+
+    golden: the replay before the first frame: frames (0 where it was skipped), worst_rel_error, tolerance, ms.
+    """
 
     captured: int
     processed: int
@@ -52,6 +57,7 @@ class Summary:
     precision: str
     interrupted: bool = False
     notes: list[str] = field(default_factory=list)
+    golden: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         """Plain values; the keys are stable."""
@@ -124,7 +130,8 @@ class Session:
     """A pipeline on a camera; iterate for results, or `frames` for frames with them.
 
     Owns engine and camera: leaving the context closes both. Python's garbage collector rests meanwhile and
-    runs between frames, every `every_s`, when `on_ledger` is called too.
+    runs between frames, every `every_s`, when `on_ledger` is called too. golden: what replaying golden samples on the
+    engine gave, None where that was skipped: the summary says which.
     """
 
     def __init__(
@@ -134,7 +141,9 @@ class Session:
         *,
         every_s: float = 5.0,
         on_ledger: Callable[[Ledger], None] | None = None,
+        golden: GoldenReport | None = None,
     ) -> None:
+        self.golden = golden
         self.ledger = Ledger()
         self.states: Counter[str] = Counter()
         self.processed = 0
@@ -214,7 +223,8 @@ class Session:
             engine=engine.name,
             precision=engine.precision,
             interrupted=interrupted,
-            notes=list(camera.notes),
+            notes=[*camera.notes, *([] if self.golden else [SKIPPED])],
+            golden=self.golden.as_json() if self.golden else {"frames": 0},
         )
 
 
@@ -230,19 +240,28 @@ def run(
     on_ledger: Callable[[Ledger], None] | None = None,
     every_s: float = 5.0,
     max_frames: int | None = None,
+    golden: GoldenReport | Replay = "replay",
 ) -> Summary:
     """Run until the source ends, `max_frames` are done, a sink asks to stop, or Ctrl-C; then close everything.
 
-    engine: the bundle's chosen one where None. A result is published first (`on_result`, then sinks without
-    pictures) and drawn afterwards. Raises CameraError or EngineError; sinks are closed even so.
+    engine: the bundle's chosen one where None. golden: replay a golden sample first and refuse to run where it
+    differs, skip that (the summary says so), or the report of a replay that was done. A result is published first
+    (`on_result`, then sinks without pictures) and drawn afterwards. Raises BundleError, CameraError or EngineError;
+    sinks are closed even so.
     """
+    loaded = engine
     try:
-        loaded = engine or load_bundle_engine(bundle)
+        loaded = loaded or load_bundle_engine(bundle)
+        proven = start_check(bundle, loaded, golden)
         pipeline = Pipeline(bundle, loaded, threshold=threshold, deadline_ms=deadline_ms)
     except BaseException:
         camera.close()
+        for sink in sinks:
+            sink.close()
+        if loaded is not None:
+            loaded.close()
         raise
-    session = Session(camera, pipeline, every_s=every_s, on_ledger=on_ledger)
+    session = Session(camera, pipeline, every_s=every_s, on_ledger=on_ledger, golden=proven)
     publisher = _Publisher(bundle, sinks, on_result, session.ledger)
     interrupted = False
     try:

@@ -216,6 +216,9 @@ USAGE = {
     "a choice that is none": (["tune", "x", "--freeze-stride", "3"], "--freeze-stride: invalid choice: 3"),
     "points that are none": (["export", "x", "--out", "y", "--max-drop", "-1"], "points from 0 to 100"),
     "a threshold that is none": (["export", "x", "--out", "y", "--threshold", "2"], "--threshold must be from 0 to 1"),
+    "a key that is not there": (["export", "x", "--out", "y", "--sign", "none.key"], "can't read the key none.key"),
+    "no key": (["sign", "x"], "required: --key"),
+    "keys for no name": (["keygen", "none/fleet"], "the folder none does not exist"),
     "runs below one": (["bench", "x", "--runs", "0"], "--runs"),
     "a metric that is none": (["evaluate", "x", "y", "--metric", "f1"], "invalid choice: 'f1'"),
     "two things at once": (["data", "render", "x", "--images", "1", "--clip", "1"], "not allowed with"),
@@ -625,7 +628,13 @@ def test_export_document(made: Made) -> None:
     assert document["seconds"] > 0
     cpu = document["targets"]["cpu"]
     assert {"variant", "engine", "deployable", "checks"} <= set(cpu) and cpu["deployable"]
-    assert [h["hop"] for h in document["hops"]][:3] == ["torch", "onnx", "fold-input"]
+    assert [h["hop"] for h in document["hops"]][:5] == [
+        "torch",
+        "onnx",
+        "fold-constants",
+        "fold-batch-norm",
+        "fold-input",
+    ]
     assert all({"hop", "metric", "value", "max_rel_error"} <= set(h) for h in document["hops"])
     assert open_bundle(made.bundle).manifest.provenance.dataset_sha256 != "0" * 64
 

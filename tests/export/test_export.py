@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import math
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from itertools import chain, repeat
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -14,15 +20,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgetl_export.budget import Budget, Measured
+from edgetl_export.candidates import Candidate, choose
 from edgetl_export.export import Exported, ExportRequest, export
 from edgetl_export.parity import Infer
+from edgetl_export.sbom import read_sbom
 from edgetl_export.source import torch_source
 from edgetl_export.targets import TARGETS
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import BundleError, GateFailed, InputError
 from edgetl_runtime.golden import read_golden, replay_golden
-from edgetl_runtime.spec import DetectHead, Preprocess, Provenance, Reliability
+from edgetl_runtime.spec import Chosen, DetectHead, Latency, Preprocess, Provenance, Reliability
 
 SIZE_HW = (64, 96)
 K = 4
@@ -127,7 +135,7 @@ def test_the_bundle_is_whole_and_alone(exported: Exported) -> None:
     assert manifest == exported.manifest
     assert [p.name for p in exported.bundle.parent.iterdir()] == ["tiny.bundle"]
     assert set(snapshot(exported.bundle)) == {*manifest.files, "manifest.json"}
-    assert {"model.fp32.onnx", "model.int8.onnx", "labels.detect.txt", "report.html", "golden.npz"} == set(
+    assert {"model.fp32.onnx", "model.int8.onnx", "labels.detect.txt", "report.html", "golden.npz", "sbom.json"} == set(
         manifest.files
     )
     assert (exported.bundle / "labels.detect.txt").read_text().split() == ["car", "person", "light"]
@@ -143,6 +151,78 @@ def test_the_contract_is_the_graphs_own(exported: Exported) -> None:
         ("scores", "float32", (1, K)),
         ("classes", "int64", (1, K)),
     ]
+
+
+def fixed_choice(candidates: Sequence[Candidate], latencies: Sequence[Latency]) -> Chosen:
+    """The choice is by measured latency, and golden samples are the chosen pair's: here it is the same every time."""
+    return Chosen(variant="int8", engine="onnxruntime", reason=choose(candidates, latencies).reason)
+
+
+AGAIN = """
+import importlib.util, sys
+from pathlib import Path
+spec = importlib.util.spec_from_file_location(sys.argv[3], sys.argv[1])
+tests = importlib.util.module_from_spec(spec)
+sys.modules[spec.name] = tests
+spec.loader.exec_module(tests)
+import edgetl_export.export as module
+module.choose = tests.fixed_choice
+module.export(tests.request_of(tests.TinyDetector()), Path(sys.argv[2]), say=lambda text: None)
+"""
+
+
+def assert_same(first: Path, second: Path) -> None:
+    """Two bundles that differ in nothing but what was measured."""
+    a, b = snapshot(first), snapshot(second)
+    assert set(a) == set(b)
+    assert {name for name in a if a[name] != b[name]} <= {"manifest.json", "report.html"}
+    one, other = (msgspec.to_builtins(open_bundle(folder).manifest) for folder in (first, second))
+    for manifest in (one, other):
+        del manifest["latencies"], manifest["chosen"]["reason"], manifest["files"]["report.html"]
+        for trial in manifest["search"]["trials"]:
+            del trial["p50_ms"]
+    assert one == other
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetl_export.export.choose", fixed_choice)
+    for name in ("first", "second"):
+        export(request_of(TinyDetector()), tmp_path / name, say=lambda text: None)
+    assert_same(tmp_path / "first", tmp_path / "second")
+
+
+@pytest.mark.slow
+def test_another_process_gives_the_same_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sets and dicts are ordered by other hashes, and it has its own stack."""
+    monkeypatch.setattr("edgetl_export.export.choose", fixed_choice)
+    export(request_of(TinyDetector()), tmp_path / "first", say=lambda text: None)
+    environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, "-c", AGAIN, __file__, str(tmp_path / "second"), __name__]
+    subprocess.run(command, check=True, env=environment)
+    assert_same(tmp_path / "first", tmp_path / "second")
+
+
+def test_the_bill_of_materials_is_of_the_files_that_ship(exported: Exported) -> None:
+    bundle = open_bundle(exported.bundle)
+    bill = read_sbom(bundle)
+    assert bill is not None
+    listed = {c.name: c.hashes[0].content for c in bill.components if c.type == "file"}
+    files = {name: entry.sha256 for name, entry in bundle.manifest.files.items()}
+    assert listed == {name: digest for name, digest in files.items() if name not in {"report.html", "sbom.json"}}
+
+
+@pytest.mark.parametrize(
+    "step", ["compile.save_model", "export.write_golden", "export.write_sbom", "export.write_manifest"]
+)
+def test_a_full_disk_at_any_step_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"edgetl_export.{step}", full)
+    out = tmp_path / "place" / "tiny.bundle"
+    with pytest.raises(InputError, match=r"tiny\.bundle: can't be written \(No space left on device"):
+        export(request_of(TinyDetector()), out, say=lambda text: None)
+    assert nothing_left(out)
 
 
 def test_every_hop_is_recorded(exported: Exported) -> None:
@@ -177,7 +257,7 @@ def test_golden_samples_tell_another_network_apart(bundle: Path) -> None:
     engine.close()
 
 
-FILES = ("model.fp32.onnx", "model.int8.onnx", "labels.detect.txt", "report.html", "golden.npz")
+FILES = ("model.fp32.onnx", "model.int8.onnx", "labels.detect.txt", "report.html", "golden.npz", "sbom.json")
 
 
 @pytest.mark.parametrize("name", FILES)

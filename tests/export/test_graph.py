@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from edgetl_export.graph import (
     attribute,
+    bare_with_shapes,
     consumers,
     downstream,
     initializers,
@@ -113,3 +114,36 @@ def test_a_broken_graph_is_neither_saved_nor_loaded(model: ModelProto, tmp_path:
     (tmp_path / "cut.onnx").write_bytes((tmp_path / "whole.onnx").read_bytes()[:-20])
     with pytest.raises(Exception, match=r"."):
         load_model(tmp_path / "cut.onnx")
+
+
+def test_nothing_of_the_machine_is_saved_but_the_scope_of_a_node(model: ModelProto, tmp_path: Path) -> None:
+    """Exporters note stack traces with paths, and lines of the source."""
+    inner = helper.make_graph([helper.make_node("Identity", ["positive"], ["inside"])], "inner", [], [])
+    inner.output.append(helper.make_tensor_value_info("inside", TensorProto.FLOAT, [1, 3]))
+    inner.node[0].metadata_props.add(key="pkg.torch.onnx.stack_trace", value="/home/me/secret.py")
+    condition = numpy_helper.from_array(np.array(True), "condition")
+    model.graph.initializer.append(condition)
+    model.graph.node.append(helper.make_node("If", ["condition"], ["if"], then_branch=inner, else_branch=inner))
+    model.graph.value_info.append(helper.make_tensor_value_info("sum", TensorProto.FLOAT, [1, 3]))
+    scopes = {"pkg.torch.onnx.name_scopes": "['', 'stem']", "namespace": ": Net/stem: Conv"}
+    parts = [model, model.graph, *model.graph.node, model.graph.input[0], model.graph.value_info[0]]
+    for part in (*parts, model.graph.output[0], model.graph.initializer[0]):
+        part.doc_string = "/home/me/secret.py"
+        if part is not model:
+            part.metadata_props.add(key="pkg.torch.onnx.stack_trace", value="/home/me/secret.py, in forward")
+    for key, value in scopes.items():
+        model.graph.node[0].metadata_props.add(key=key, value=value)
+    save_model(model, tmp_path / "a.onnx")
+    assert b"secret" not in (tmp_path / "a.onnx").read_bytes()
+    assert {p.key: p.value for p in onnx.load(tmp_path / "a.onnx").graph.node[0].metadata_props} == scopes
+
+
+def test_shapes_are_inferred_without_the_weights() -> None:
+    weights = numpy_helper.from_array(np.ones((64, 3, 5, 5), np.float32), "w")
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 3, 9, 9]), ("y", ["n"])))
+    nodes = [helper.make_node("Conv", ["x", "w"], ["a"]), helper.make_node("Relu", ["a"], ["y"])]
+    made = helper.make_model(helper.make_graph(nodes, "g", [x], [y], [weights]))
+    bare = bare_with_shapes(made)
+    (inner,) = bare.graph.value_info
+    assert [d.dim_value for d in inner.type.tensor_type.shape.dim] == [1, 64, 5, 5]
+    assert bare.graph.initializer[0].raw_data == b"" and len(made.graph.initializer[0].raw_data) == 64 * 75 * 4

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from edgetl_export.publish import publish_directory, refuse_existing
+from edgetl_export.publish import publish_directory, refuse_existing, scratch_directory
 from edgetl_runtime.errors import GateFailed, InputError
 
 
@@ -99,7 +103,7 @@ def test_a_swap_that_fails_half_way_is_undone(old: Path, error: BaseException, m
     rename = Path.rename
 
     def failing(self: Path, target: Path) -> Path:
-        if target == old and self.name.endswith(".old") is False:
+        if target == old and ".replaced-" not in self.name:
             raise error
         return rename(self, target)
 
@@ -115,3 +119,121 @@ def test_a_parent_that_can_not_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="can't be written"), publish_directory(tmp_path / "file" / "x.bundle"):
         pytest.fail("the block ran")
+
+
+def killed(out: Path, when: str) -> int:
+    """The exit status of a process that is killed (-9) while it publishes `out`."""
+    return subprocess.run([sys.executable, "-c", KILLED, str(out), when], check=False).returncode
+
+
+KILLED = """
+import os, pathlib, shutil, signal, sys
+from edgetl_export.publish import publish_directory, scratch_directory
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+out, when = pathlib.Path(sys.argv[1]), sys.argv[2]
+rename = pathlib.Path.rename
+
+def rename_and_die(self, target):
+    done = rename(self, target)
+    if (when == "moved aside" and self == out) or (when == "swapped" and target == out):
+        die()
+    return done
+
+pathlib.Path.rename = rename_and_die
+with scratch_directory("edgetl-test") as work, publish_directory(out, force=True) as new:
+    (work / "half").write_text("half")
+    (new / "a").write_text("new")
+    if when == "writing":
+        die()
+"""
+
+
+@pytest.mark.parametrize("existing", [True, False], ids=["old", "none"])
+def test_killed_while_writing(out: Path, existing: bool) -> None:
+    if existing:
+        (out / "sub").mkdir(parents=True)
+        (out / "sub" / "precious").write_text("old")
+    assert killed(out, "writing") == -signal.SIGKILL
+    left = [n for n in beside(out) if n != "x.bundle"]
+    assert len(left) == 1 and left[0].startswith(".x.bundle.unfinished-")
+    assert out.exists() == existing and (not existing or content(out) == {"sub/precious": "old"})
+    said: list[str] = []
+    with publish_directory(out, force=True, say=said.append) as new:
+        (new / "a").write_text("next")
+    assert beside(out) == ["x.bundle"] and content(out) == {"a": "next"}
+    assert said == [f"removed {out.parent / left[0]}, left by a process that was killed"]
+
+
+def test_killed_between_the_two_renames_the_old_one_comes_back(old: Path) -> None:
+    assert killed(old, "moved aside") == -signal.SIGKILL
+    assert not old.exists()
+    said: list[str] = []
+    with pytest.raises(InputError, match="exists and would be replaced"), publish_directory(old, say=said.append):
+        pytest.fail("the block ran")
+    assert content(old) == {"sub/precious": "old"} and beside(old) == ["x.bundle"]
+    assert len(said) == 2 and said[0].startswith(f"put {old} back")
+
+
+def test_killed_after_the_swap_the_new_one_stays(old: Path) -> None:
+    assert killed(old, "swapped") == -signal.SIGKILL
+    assert content(old) == {"a": "new"} and len(beside(old)) == 2
+    with pytest.raises(InputError, match="exists and would be replaced"), publish_directory(old, say=lambda _: None):
+        pytest.fail("the block ran")
+    assert content(old) == {"a": "new"} and beside(old) == ["x.bundle"]
+
+
+def test_an_older_one_of_unknown_fate_is_named_and_kept(out: Path) -> None:
+    """Nothing tells whether it is whole, and it may be the only one."""
+    (out.parent / ".x.bundle.replaced-abcd1234").mkdir(parents=True)
+    said: list[str] = []
+    with publish_directory(out, say=said.append) as new:
+        (new / "a").write_text("new")
+    assert len(said) == 1 and ".x.bundle.replaced-abcd1234 is an older x.bundle" in said[0]
+    assert sorted(beside(out)) == [".x.bundle.replaced-abcd1234", "x.bundle"]
+
+
+def test_one_that_is_being_written_is_left_alone(out: Path) -> None:
+    said: list[str] = []
+    with publish_directory(out, say=said.append) as first:
+        (first / "a").write_text("first")
+        with publish_directory(out, say=said.append) as second:
+            assert first.is_dir() and (first / "a").read_text() == "first"
+            (second / "a").write_text("second")
+        assert content(out) == {"a": "second"}
+    assert content(out) == {"a": "first"} and beside(out) == ["x.bundle"] and said == []
+
+
+def test_what_only_looks_like_it_is_left_alone(out: Path) -> None:
+    names = [".x.bundle.unfinished-short", ".x.bundle.unfinished-ABCD1234", "x.bundle.unfinished-abcd1234"]
+    names += [".y.bundle.unfinished-abcd1234", ".x.bundle.unfinished-abcd1234.tar"]
+    for name in names:
+        (out.parent / name).mkdir(parents=True)
+    with publish_directory(out) as new:
+        (new / "a").write_text("1")
+    assert sorted(beside(out)) == sorted([*names, "x.bundle"])
+
+
+def test_scratch_of_a_killed_process_is_removed_by_the_next(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "tmp"
+    for name in ("edgetl-test.scratch-keep", "edgetl-test-results1", "other.scratch-abcd1234"):
+        (temporary / name).mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert killed(out, "writing") == -signal.SIGKILL
+    assert len(list(temporary.iterdir())) == 4
+    with scratch_directory("edgetl-test") as first, scratch_directory("edgetl-test") as second:
+        assert first.is_dir() and second.is_dir() and first != second, "one in use was taken for a dead one"
+        assert len(list(temporary.iterdir())) == 5
+    assert len(list(temporary.iterdir())) == 3
+
+
+def test_a_full_disk_tells_how_much_is_left(out: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    says = rf"No space left on device: \d+ MB free in {out.parent}, \d+ MB free in {tempfile.gettempdir()}\)"
+    with pytest.raises(InputError, match=says), publish_directory(out):
+        raise full

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import msgspec
@@ -153,11 +154,72 @@ def test_a_manifest_that_contradicts_itself(bundle_dir: Path, changes: dict[str,
     assert "not a valid manifest" in refused(bundle_dir)
 
 
-@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/../../b", "./labels.txt", "a//b", "labels.txt\n"])
-def test_paths_can_not_leave_the_bundle(bundle_dir: Path, name: str) -> None:
-    files = json.loads((bundle_dir / MANIFEST_NAME).read_text())["files"]
-    edit_manifest(bundle_dir, files=files | {name: files["labels.txt"]})
+OUTSIDE = (
+    *("../outside", "/etc/passwd", "a/../../b", "./labels.txt", "a//b", "labels.txt\n", "..", ".", "", "a/", "a/."),
+    *(
+        "//host/share",
+        "..\\outside",
+        "C:\\outside",
+        "a\\..\\b",
+        "C:outside",
+        "~/outside",
+        "$HOME",
+        "%2e%2e/outside",
+        "a b",
+    ),
+    *("\uff0e\uff0e/outside", "\u2024\u2024/outside", ".\u200b./outside", "a\u2215b", "a\uff0fb", "\u202etxt.slebal"),
+    *("labels\u0301.txt", "l\u0430bels.txt", "labels.txt\0", "\ud7ff", "\ufeffa", "a\tb"),
+    *(MANIFEST_NAME, "signature.json"),
+)
+"""Upwards, absolute, of other systems, by look-alikes of dots and slashes, turned around, composed, invisible."""
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+@pytest.mark.parametrize("where", ["files", "golden", "variant", "domain"])
+def test_paths_can_not_leave_the_bundle(bundle_dir: Path, name: str, where: str) -> None:
+    document = json.loads((bundle_dir / MANIFEST_NAME).read_text())
+    changes: dict[str, object] = {"files": document["files"] | {name: document["files"]["labels.txt"]}}
+    if where == "golden":
+        changes["golden"] = name
+    elif where == "variant":
+        changes["variants"] = [document["variants"][0] | {"file": name}]
+    elif where == "domain":
+        changes["domain"] = {"file": name, "output": "scores", "images": 1}
+    edit_manifest(bundle_dir, **changes)
     assert MANIFEST_NAME in refused(bundle_dir)
+    with pytest.raises(BundleError):
+        open_bundle(bundle_dir, verify=False)
+
+
+def test_a_link_inside_a_listed_folder_is_refused(tmp_path: Path) -> None:
+    """The path is a plain one; only the disk makes it lead outside."""
+    folder = write_test_bundle(tmp_path / "b")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "more.txt").write_text("x")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "more.txt").write_text("x")
+    write_manifest(folder, make_manifest(folder))
+    open_bundle(folder)
+    (folder / "sub" / "more.txt").unlink()
+    (folder / "sub").rmdir()
+    (folder / "sub").symlink_to(tmp_path / "outside")
+    assert "sub in the bundle" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"inputs": [{"name": "frame", "dtype": "uint8", "shape": [1, 60_000, 60_000, 3]}]}, "frame uint8.* 10.8 GB"),
+        ({"inputs": [{"name": "frame", "dtype": "uint8", "shape": [2**62, 2**62]}]}, "at most 1.1 GB make sense"),
+        ({"preprocess": {"size_hw": [60_000, 60_000], "mean": [0, 0, 0], "std": [1, 1, 1]}}, "the frame .* 10.8 GB"),
+    ],
+)
+def test_a_tensor_of_10_gb_is_refused(bundle_dir: Path, changes: dict[str, object], says: str) -> None:
+    edit_manifest(bundle_dir, **changes)
+    assert re.search(says, refused(bundle_dir))
+    outputs = json.loads((bundle_dir / MANIFEST_NAME).read_text())["outputs"]
+    edit_manifest(bundle_dir, outputs=[o | {"shape": [1, 2**31]} for o in outputs])
+    assert "would take" in refused(bundle_dir)
 
 
 def test_the_same_manifest_gives_the_same_bytes(bundle_dir: Path) -> None:

@@ -15,12 +15,13 @@ from typing import Any
 import cv2
 import msgspec
 import pytest
-from runtime_support import DETECT, HEADS, make_manifest, output_specs, write_clip, write_test_bundle
+from runtime_support import DETECT, HEADS, make_manifest, output_specs, tiny_model, write_clip, write_test_bundle
 
 from edgetl.commands import bench, doctor, inspect
 from edgetl.commands import run as run_command
-from edgetl_runtime.bundle import write_manifest
+from edgetl_runtime.bundle import sign_bundle, write_manifest
 from edgetl_runtime.errors import BundleError, CameraError, EngineError, InputError
+from edgetl_runtime.keys import read_private_key, write_key_pair
 from edgetl_runtime.spec import DomainStatistics, Hop, Reliability
 
 
@@ -158,6 +159,71 @@ def test_bench_reports_a_tampered_bundle(bundle_dir: Path) -> None:
     for command in (bench, inspect):
         with pytest.raises(BundleError, match=r"labels\.txt"):
             call(command, bundle_dir)
+
+
+def other_model(folder: Path) -> Path:
+    """The bundle with another network in it than the golden samples are of."""
+    tiny_model(folder / "model.fp32.onnx", bias=0.05)
+    write_manifest(folder, make_manifest(folder))
+    return folder
+
+
+def test_run_refuses_a_bundle_whose_golden_samples_differ_and_replaces_nothing(
+    bundle_dir: Path, clip: Path, tmp_path: Path
+) -> None:
+    lines = tmp_path / "o.jsonl"
+    lines.write_text("precious")
+    with pytest.raises(EngineError, match=r"onnxruntime at fp32 .*differs by .*nothing is run"):
+        call(run_command, other_model(bundle_dir), clip, "--jsonl", lines, "--force")
+    assert lines.read_text() == "precious"
+
+
+def test_run_says_whether_golden_samples_were_replayed(
+    bundle_dir: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document: Any = call(run_command, bundle_dir, clip, "--max-frames", 1)
+    assert document["golden"]["frames"] == 1 and document["notes"] == []
+    assert "golden samples: 1 replayed in" in capsys.readouterr().err
+    document = call(run_command, other_model(bundle_dir), clip, "--max-frames", 1, "--skip-golden")
+    assert document["golden"] == {"frames": 0} and len(document["notes"]) == 1
+    shown = capsys.readouterr().err
+    assert "golden samples NOT replayed (--skip-golden)" in shown and "note: the golden samples were not" in shown
+
+
+def test_every_command_on_a_bundle_can_require_a_signature(
+    bundle_dir: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    private, public, identity = write_key_pair(tmp_path / "mine")
+    stranger = write_key_pair(tmp_path / "other")[1]
+    commands: list[tuple[object, list[object]]] = [
+        (run_command, [bundle_dir, clip, "--max-frames", 1]),
+        (bench, [bundle_dir, "--runs", 1]),
+        (inspect, [bundle_dir]),
+    ]
+    for command, arguments in commands:
+        for required in ([], [public]):
+            with pytest.raises(BundleError, match="is not signed"):
+                call(command, *arguments, "--require-signature", *required)
+    sign_bundle(bundle_dir, read_private_key(private))
+    for command, arguments in commands:
+        with pytest.raises(BundleError, match="none of the trusted key"):
+            call(command, *arguments, "--require-signature", stranger)
+        document = call(command, *arguments, "--require-signature", public)
+        if command is not bench:
+            assert document["signature"] == {"checked": True, "key_id": identity, "trusted": True}
+            document = call(command, *arguments, "--require-signature")
+            assert document["signature"] == {"checked": True, "key_id": identity, "trusted": False}
+            document = call(command, *arguments)
+            assert document["signature"] == {"checked": False, "key_id": None, "trusted": False}
+    shown = capsys.readouterr().err
+    assert f"signature: valid, by the key {identity}; trusted by {public}" in shown
+    assert f"signature: valid, by the key {identity}; any key was accepted" in shown
+    assert f"signature: by the key {identity}, NOT checked" in shown
+
+
+def test_inspect_says_that_nothing_is_signed(shared_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call(inspect, shared_bundle)
+    assert "signature: none\n" in capsys.readouterr().err
 
 
 ENDLESS = """

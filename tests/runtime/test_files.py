@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from edgetl_runtime.errors import GateFailed, InputError
-from edgetl_runtime.files import refuse_existing, refuse_file, sibling, staged_file
+from edgetl_runtime.files import refuse_existing, refuse_file, remove_stale, sibling, staged_file
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
@@ -64,3 +67,41 @@ def test_refused_before_the_block_runs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--force"), staged_file(tmp_path / "out"):
         pytest.fail("the block ran")
     assert (tmp_path / "out").read_text() == "precious"
+
+
+DEAD = 2**22 + 1
+"""No process of Linux has this number."""
+
+
+def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    stale = tmp_path / f".out.{DEAD}.tmp.json"
+    others = [
+        *(f".other.{DEAD}.tmp.json", f".out.{DEAD}.tmp.mp4", f".out.{DEAD}.tmp", f"out.{DEAD}.tmp.json"),
+        *(".out.x1.tmp.json", f".out.{os.getpid()}.tmp.json", ".out.1.tmp.json"),
+    ]
+    for name in (stale.name, *others):
+        (tmp_path / name).write_text("half")
+    remove_stale(out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(others)
+    remove_stale(tmp_path / "none" / "out.json")
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from edgetl_runtime.files import staged_file
+with staged_file(pathlib.Path(sys.argv[1]), force=True) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_killed_half_way_the_old_file_stays_and_the_next_run_cleans_up(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    out.write_text("old")
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(out)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert out.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
+    with staged_file(out, force=True) as temporary:
+        temporary.write_text("new")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("out.json", "new")]

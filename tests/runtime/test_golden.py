@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,17 @@ from runtime_support import (
 
 from edgetl_runtime.bundle import open_bundle, write_manifest
 from edgetl_runtime.engines import ONNX_ENGINES, load_bundle_engine
-from edgetl_runtime.errors import BundleError
-from edgetl_runtime.golden import Golden, box_error, head_error, read_golden, replay_golden, write_golden
+from edgetl_runtime.errors import BundleError, EngineError
+from edgetl_runtime.golden import (
+    Golden,
+    box_error,
+    head_error,
+    prove_golden,
+    read_golden,
+    replay_golden,
+    start_check,
+    write_golden,
+)
 
 
 @pytest.mark.parametrize("engine", ONNX_ENGINES)
@@ -143,3 +154,45 @@ def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:
     write_manifest(folder, make_manifest(folder))
     with pytest.raises(BundleError, match="unreadable"):
         read_golden(open_bundle(folder))
+
+
+def test_the_first_frames_only(shared_bundle: Path) -> None:
+    bundle = open_bundle(shared_bundle)
+    whole, first = read_golden(bundle), read_golden(bundle, frames=1)
+    assert (len(whole.frames), len(first.frames)) == (3, 1)
+    np.testing.assert_array_equal(first.frames, whole.frames[:1])
+    for name, value in first.outputs.items():
+        np.testing.assert_array_equal(value, whole.outputs[name][:1])
+    report = replay_golden(bundle, load_bundle_engine(bundle), frames=2)
+    assert report.ok and report.compared == 2 and report.ms > 0
+
+
+@pytest.mark.parametrize("key", ["frames", "out_scores"])
+def test_samples_that_claim_10_gb_are_refused(tmp_path: Path, key: str) -> None:
+    folder = write_test_bundle(tmp_path / "b")
+    with zipfile.ZipFile(folder / "golden.npz") as archive:
+        entries = {n: archive.read(n) for n in archive.namelist()}
+    text = b"{'descr': '|u1', 'fortran_order': False, 'shape': (10000000000,), }\n"
+    entries[f"{key}.npy"] = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+    with zipfile.ZipFile(folder / "golden.npz", "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    write_manifest(folder, make_manifest(folder))
+    with pytest.raises(BundleError, match=f"unreadable: {key} claims .* 10000000000 bytes; at most"):
+        read_golden(open_bundle(folder))
+
+
+def test_a_start_up_check_refuses_an_engine_that_differs(bundle_dir: Path) -> None:
+    bundle = open_bundle(bundle_dir)
+    engine = load_bundle_engine(bundle)
+    report = prove_golden(bundle, engine)
+    assert report.ok and report.compared == 1
+    assert report.as_json().keys() == {"frames", "worst_rel_error", "tolerance", "ms"}
+    assert start_check(bundle, engine, "skip") is None and start_check(bundle, engine, report) is report
+    tiny_model(bundle_dir / "model.fp32.onnx", bias=0.05)
+    write_manifest(bundle_dir, make_manifest(bundle_dir))
+    bundle = open_bundle(bundle_dir)
+    engine = load_bundle_engine(bundle)
+    for call in (lambda: prove_golden(bundle, engine), lambda: start_check(bundle, engine, "replay")):
+        with pytest.raises(EngineError, match=r"onnxruntime at fp32 .*the head 'detect' differs by .*nothing is run"):
+            call()

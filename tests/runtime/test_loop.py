@@ -13,13 +13,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runtime_support import CLASSIFY, HEADS, FakeCamera, expected_many, scene, write_test_bundle
+from runtime_support import (
+    CLASSIFY,
+    HEADS,
+    FakeCamera,
+    expected_many,
+    make_manifest,
+    scene,
+    tiny_model,
+    write_test_bundle,
+)
 
 import edgetl_runtime
-from edgetl_runtime.bundle import open_bundle
+from edgetl_runtime.bundle import open_bundle, write_manifest
 from edgetl_runtime.cameras import open_camera
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import CameraError, EngineError, InputError
+from edgetl_runtime.golden import prove_golden
 from edgetl_runtime.loop import Pipeline, rss_mb, run
 from edgetl_runtime.result import Frame, Mask, Result, Scores
 
@@ -225,10 +235,55 @@ def test_failures_close_everything_and_are_raised(shared_bundle: Path, what: str
     camera = FakeCamera([scene(90, 160)] * 9, live=False, fail_at=2 if what == "camera" else -1)
     sink = Sink(needs_image=False)
     with pytest.raises(CameraError if what == "camera" else EngineError):
-        run(open_bundle(shared_bundle), camera, engine=engine, sinks=[sink], threshold=0.1)
-    assert camera.closed and gc.isenabled()
-    if what != "warm-up":
-        assert sink.closed and engine.closed
+        run(open_bundle(shared_bundle), camera, engine=engine, sinks=[sink], threshold=0.1, golden="skip")
+    assert camera.closed and gc.isenabled() and sink.closed and engine.closed
+
+
+def test_a_golden_sample_is_replayed_before_the_first_frame(shared_bundle: Path) -> None:
+    bundle, engine = open_bundle(shared_bundle), engine_of(shared_bundle)
+    summary = run(bundle, FakeCamera([scene(90, 160)] * 2, live=False), engine=engine)
+    assert engine.calls == 1 + 1 + 2, "a golden sample, the warm-up, two frames"
+    found = summary.golden
+    assert found["frames"] == 1 and found["worst_rel_error"] <= found["tolerance"] == 1e-3 and found["ms"] > 0
+    assert summary.notes == [] and summary.as_json()["golden"] == found
+
+
+def test_an_engine_that_differs_from_the_golden_samples_is_not_run(shared_bundle: Path) -> None:
+    engine = engine_of(shared_bundle, class_shift=1)
+    camera, sink = FakeCamera([scene(90, 160)] * 2, live=False), Sink(needs_image=False)
+    results: list[Result] = []
+    with pytest.raises(
+        EngineError, match=r"onnxruntime at fp32 .*'detect' differs by .*nothing is run; see `edgetl ver"
+    ):
+        run(open_bundle(shared_bundle), camera, engine=engine, sinks=[sink], on_result=results.append)
+    assert results == [] and camera.reads == 0
+    assert camera.closed and sink.closed and engine.closed
+
+
+def test_a_skipped_replay_is_said_in_the_summary(shared_bundle: Path, clip: Path) -> None:
+    camera = FakeCamera([scene(90, 160)], live=False)
+    summary = run(open_bundle(shared_bundle), camera, engine=engine_of(shared_bundle, class_shift=1), golden="skip")
+    assert summary.golden == {"frames": 0} and summary.processed == 1
+    with edgetl_runtime.open(shared_bundle, str(clip), golden="skip") as results:
+        next(iter(results))
+    for notes in (summary.notes, results.summary().notes):
+        assert len(notes) == 1 and "not replayed" in notes[0]
+
+
+def test_a_replay_that_was_done_is_not_done_again(shared_bundle: Path) -> None:
+    bundle, engine = open_bundle(shared_bundle), engine_of(shared_bundle)
+    proven = prove_golden(bundle, engine)
+    summary = run(bundle, FakeCamera([scene(90, 160)], live=False), engine=engine, golden=proven)
+    assert engine.calls == 3 and summary.golden == proven.as_json()
+
+
+def test_open_replays_too(bundle_dir: Path, clip: Path) -> None:
+    tiny_model(bundle_dir / "model.fp32.onnx", bias=0.05)
+    write_manifest(bundle_dir, make_manifest(bundle_dir))
+    with pytest.raises(EngineError, match="nothing is run"), edgetl_runtime.open(bundle_dir, str(clip)):
+        pytest.fail("it ran")
+    with edgetl_runtime.open(bundle_dir, str(clip), golden="skip") as results:
+        assert len(list(results)) == 12
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])

@@ -14,7 +14,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from edgetl_export.graph import copy_of, downstream, initializers, prune, set_initializer, set_nodes
-from edgetl_export.tensorrt.lint import module_of
+from edgetl_export.tensorrt.graph import module_of
 
 LARGEST = 65504.0
 """The largest finite FP16 value (IEEE 754 binary16)."""

@@ -76,7 +76,8 @@ def _pareto(manifest: Manifest, rows: Sequence[Latency], tried: frozenset[str]) 
         label = f"{reference.hop} less {100 * manifest.budget.head:g} points"
     over = [p.label for p in points if p.refused]
     caption = f"Line: none is both faster and better ({', '.join(p.label for p in points if p.label in best)})."
-    caption += " Hollow: over the budget." if over else ""
+    alone = len(manifest.heads) == 1 and not (manifest.budget and manifest.budget.classes)
+    caption += f" Hollow: over the budget{'' if alone else ' of a head or a class'}." if over else ""
     caption += " Small dots without a name: what the search tried, in the table below." if tried else ""
     return [
         ScatterChart(

@@ -96,7 +96,7 @@ def _frame(chart: ScatterChart, x_ticks: Sequence[float], y_ticks: Sequence[floa
 def _floor(label: str, y: float, taken: list[Box]) -> str:
     """A dashed line across, its name at the left end, where few points are; below it where the upper edge is near."""
     beside = y - 6 if y - 18 > TOP else y + 14
-    taken.append((LEFT + 6, LEFT + 6 + CHAR_PX * len(label), beside))
+    taken += [(LEFT, WIDTH - RIGHT, y + 4), (LEFT + 6, LEFT + 6 + CHAR_PX * len(label), beside)]
     return (
         f'<path class="whisker" stroke-dasharray="3 4" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
         f'<text class="tick" x="{LEFT + 6}" y="{beside:.1f}">{escape(label)}</text>'

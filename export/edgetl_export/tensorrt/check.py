@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from msgspec import structs
 
 from edgetl_export.targets import Target, get_target
+from edgetl_export.tensorrt.graph import Graph, OpUse, op_uses
+from edgetl_export.tensorrt.lint import HARDWARE, WARNINGS, lint
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import Check
+from edgetl_runtime.tensorrt.diagnostics import SAID
 from edgetl_runtime.tensorrt.process import OnProgress, Outcome, run_worker
-from edgetl_runtime.tensorrt.protocol import Finding, Job, Kind, OpUse
+from edgetl_runtime.tensorrt.protocol import Finding, Job, Kind
+from edgetl_runtime.tensorrt.worker import WORKER
 
-WORKER = (sys.executable, "-m", "edgetl_export.tensorrt.worker")
+Verdict = Literal["ok", "rewrite", "cannot-tell"]
 CANNOT_TELL = "The host check cannot tell"
 UNDECIDED: dict[Kind, str] = {"crash": "native-crash", "timeout": "timeout", "missing-package": "not-compiled-here"}
 """Kinds of answer that need a finding of their own, and its code."""
+VAGUE = ("string-tensor", "uint4-weights", "int16-activations", "element-type")
+"""Codes that TensorRT's words don't tell apart: it names no node and no type."""
 MODULES = ("tensorrt_rtx", "tensorrt_rtx_bindings")
 
 
@@ -29,6 +35,7 @@ class HostCheck:
     ok: TensorRT for RTX parsed and compiled the graph. deployable: what it compiled is what the target runs.
     layer_precisions: convolution and matrix kernels by the dtype they read. Sizes in bytes, None if not said.
     ops: the graph's operators with the modules they come from. engine: where the engine was written.
+    verdict: whether the target takes the graph as it is ("ok"), after a change ("rewrite"), or can't be told here.
     """
 
     ok: bool
@@ -45,6 +52,7 @@ class HostCheck:
     note: str
     ops: tuple[OpUse, ...] = field(default=())
     engine: Path | None = None
+    verdict: Verdict = "cannot-tell"
 
 
 def check_onnx(
@@ -56,62 +64,80 @@ def check_onnx(
     engine_path: Path | None = None,
     worker: Sequence[str] = WORKER,
 ) -> HostCheck:
-    """Parse and compile `onnx_path` for `target` in a worker process.
+    """Read and lint `onnx_path`, then parse and compile it for `target` in a worker process.
 
     A graph that fails, a missing package, a crash and a timeout are all answers (`kind`), never
     exceptions. `engine_path`: keep the engine there, only where the target runs it. `worker`: the command that
     does the work. Raises InputError for an unknown target or a file that is not there.
     """
     row = get_target(target)
-    if not onnx_path.is_file():
-        raise InputError(f"no ONNX file at {onnx_path}")
+    graph = _read(onnx_path)
     if row.compiler == "none":
         return _nothing_to_check(row)
+    if isinstance(graph, str):
+        return _no_model(row, graph)
     keep = engine_path if row.built_on_host else None
     outcome = run_worker(_job(row, onnx_path, keep), timeout_s=timeout_s, on_progress=on_progress, command=worker)
-    return _judge(row, outcome, keep)
+    return _judge(row, graph, outcome, keep)
 
 
 def check_targets(
     onnx_path: Path,
     targets: Sequence[str],
     *,
+    graph: Graph | None = None,
     timeout_s: float = 180,
     on_progress: OnProgress | None = None,
     worker: Sequence[str] = WORKER,
 ) -> dict[str, HostCheck]:
-    """`check_onnx` for several targets; those that ask the same of the compiler are compiled once."""
+    """`check_onnx` for several targets; those that ask the same of the compiler are compiled once.
+
+    graph: of the file, where it was read before.
+    """
+    rows = [get_target(name) for name in targets]
+    read = graph or _read(onnx_path)
     outcomes: dict[Job, Outcome] = {}
     found: dict[str, HostCheck] = {}
-    for name in targets:
-        row = get_target(name)
+    for row in rows:
         if row.compiler == "none":
-            found[name] = _nothing_to_check(row)
-            continue
-        job = _job(row, onnx_path, None)
-        if job not in outcomes:
-            outcomes[job] = run_worker(job, timeout_s=timeout_s, on_progress=on_progress, command=worker)
-        found[name] = _judge(row, outcomes[job], None)
+            found[row.name] = _nothing_to_check(row)
+        elif isinstance(read, str):
+            found[row.name] = _no_model(row, read)
+        else:
+            job = _job(row, onnx_path, None)
+            if job not in outcomes:
+                outcomes[job] = run_worker(job, timeout_s=timeout_s, on_progress=on_progress, command=worker)
+            found[row.name] = _judge(row, read, outcomes[job], None)
     return found
 
 
-def _job(row: Target, onnx_path: Path, engine: Path | None) -> Job:
+def _read(onnx_path: Path) -> Graph | str:
+    """The graph, or why it is none. Raises InputError where there is no file."""
+    from edgetl_export.read_onnx import read_onnx
+
     if not onnx_path.is_file():
         raise InputError(f"no ONNX file at {onnx_path}")
+    try:
+        return Graph(read_onnx(onnx_path))
+    except InputError as error:
+        return str(error).replace(str(onnx_path), onnx_path.name)
+
+
+def _job(row: Target, onnx_path: Path, engine: Path | None) -> Job:
     return Job(
         onnx=str(onnx_path.resolve()),
         modules=MODULES,
         compile_for=row.compile_for,
-        opset_ceiling=row.opset_ceiling,
         engine=str(engine.resolve()) if engine else "",
     )
 
 
-def _judge(row: Target, outcome: Outcome, keep: Path | None) -> HostCheck:
+def _judge(row: Target, graph: Graph, outcome: Outcome, keep: Path | None) -> HostCheck:
     result = outcome.result
     kind = _kind(row, outcome)
     ok = kind == "ok"
-    diagnostics = [_worded(row, finding) for finding in _merge(outcome.findings)]
+    findings = [*lint(graph, opset_ceiling=row.opset_ceiling, precisions=row.precisions), *outcome.findings]
+    diagnostics = [_worded(row, finding) for finding in _merge(findings)]
     if kind in UNDECIDED:
         code = UNDECIDED[kind]
         diagnostics.append(Check(code=code, advice=f"{CANNOT_TELL}: {result.note}."))
@@ -129,8 +155,9 @@ def _judge(row: Target, outcome: Outcome, keep: Path | None) -> HostCheck:
         diagnostics=tuple(diagnostics),
         deployable=deployable,
         note=_note(row, kind, result.note),
-        ops=tuple(outcome.ops),
+        ops=tuple(op_uses(graph)),
         engine=keep if deployable else None,
+        verdict=_verdict(row, kind, findings),
     )
 
 
@@ -141,15 +168,38 @@ def _kind(row: Target, outcome: Outcome) -> Kind:
     return "build" if kind == "cannot-tell" and lacking and row.compiler == "tensorrt-rtx" else kind
 
 
+def _verdict(row: Target, kind: Kind, findings: list[Finding]) -> Verdict:
+    """What TensorRT said counts; what the file alone shows, where it could not say, and where it was not asked."""
+    shown = [finding for finding in findings if not finding.fatal and finding.check.code not in WARNINGS]
+    if kind in ("parse", "build", "invalid-model") or any(f.check.code == HARDWARE for f in shown):
+        return "rewrite"
+    if kind == "ok":
+        return "ok"
+    at_fault = [f for f in shown if f.tells == "graph" or (f.tells == "library" and row.compiler == "tensorrt-rtx")]
+    return "rewrite" if at_fault else "cannot-tell"
+
+
 def _merge(findings: list[Finding]) -> list[Finding]:
     """TensorRT's findings first, then one per kind of what the file alone showed and TensorRT did not say."""
-    said = [finding for finding in findings if finding.fatal]
-    located = {finding.check.code for finding in said if finding.check.node}
     shown: dict[str, list[Finding]] = {}
     for finding in findings:
-        if not finding.fatal and finding.check.code not in located:
+        if not finding.fatal:
             shown.setdefault(finding.check.code, []).append(finding)
-    return said + [_counted(alike) for alike in shown.values()]
+    said = [_located(finding, shown) for finding in findings if finding.fatal]
+    located = {finding.check.code for finding in said if finding.check.node}
+    return said + [_counted(alike) for code, alike in shown.items() if code not in located]
+
+
+def _located(said: Finding, shown: dict[str, list[Finding]]) -> Finding:
+    """TensorRT's finding with the node, and where its words are vague the reason, that the file shows."""
+    codes = VAGUE if said.check.code in VAGUE else (said.check.code,)
+    known = next((shown[code][0].check for code in codes if code in shown), None)
+    if said.check.node or known is None:
+        return said
+    advice = said.check.advice
+    if known.code != said.check.code:
+        advice = known.advice + "".join(advice.partition(SAID)[1:])
+    return structs.replace(said, check=structs.replace(known, advice=advice))
 
 
 def _counted(alike: list[Finding]) -> Finding:
@@ -184,9 +234,18 @@ def _note(row: Target, kind: Kind, detail: str) -> str:
 
 
 def _nothing_to_check(row: Target) -> HostCheck:
+    return _unasked("not-applicable", f"{row.name} is not compiled with TensorRT", "cannot-tell")
+
+
+def _no_model(row: Target, why: str) -> HostCheck:
+    return _unasked("invalid-model", _note(row, "invalid-model", why), "rewrite")
+
+
+def _unasked(kind: Kind, note: str, verdict: Verdict) -> HostCheck:
+    """The answer where no library was asked."""
     return HostCheck(
         ok=False,
-        kind="not-applicable",
+        kind=kind,
         library="",
         version="",
         seconds=0.0,
@@ -196,5 +255,6 @@ def _nothing_to_check(row: Target) -> HostCheck:
         layer_precisions={},
         diagnostics=(),
         deployable=False,
-        note=f"{row.name} is not compiled with TensorRT",
+        note=note,
+        verdict=verdict,
     )

@@ -143,7 +143,8 @@ def report_error(error: Any, nodes: Nodes, emit: Emit) -> str:
     node = nodes.find(name, error.node(), op)
     code = str(error.code()).rsplit(".", maxsplit=1)[-1]
     rule = diagnostics.classify(text, error_code=code, op=op)
-    check = diagnostics.to_check(rule, text, op=op, node=name, module=node.module if node else "")
+    node = node or Node(op, name, "")
+    check = diagnostics.to_check(rule, text, op=op, node=node.name, module=node.module)
     emit(Finding(check, fatal=True, tells=rule.tells))
     return rule.tells
 

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgetl_runtime.spec import Check
+from edgetl_runtime.tensorrt.operators import PLUGINS, REWRITES
 
 Tells = Literal["graph", "library", "gpu"]
 QUOTED_CHARS = 240
+TOPK_LIMIT = 3840
+SAID = " TensorRT said: "
+NEVER = r"(?!)"
+"""For what TensorRT's words don't tell from other troubles: only the file shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,10 @@ def _rule(code: str, pattern: str, advice: str, tells: Tells = "graph", op: str 
     return Rule(code, re.compile(pattern, re.IGNORECASE), advice, tells, re.compile(op))
 
 
+_NO_PLUGIN = (
+    r"plugin (creator )?.*was not found|plugin not found|could not find any plugin|no plugin|failed to load \w+ plugin"
+)
+
 RULES = (
     _rule(
         "needs-gpu",
@@ -41,10 +50,17 @@ RULES = (
     ),
     _rule(
         "missing-plugin",
-        r"plugin (creator )?.*was not found|plugin not found|could not find any plugin|no plugin",
+        _NO_PLUGIN,
         "This operator is a plugin that TensorRT for RTX lacks and the full TensorRT may have: build on the device, "
         "or express it with standard operators.",
         "library",
+        rf"^$|{PLUGINS.pattern}",
+    ),
+    _rule(
+        "custom-op",
+        _NO_PLUGIN,
+        "Neither ONNX nor TensorRT has an operator of this name: write it with standard ones, or export the file again "
+        "without the step (another framework's, or an optimiser's) that put it there.",
     ),
     _rule(
         "nms-not-in-rtx",
@@ -56,14 +72,15 @@ RULES = (
     ),
     _rule("no-kernel", r"has no runners that implement it", "No kernel runs this layer: change its type or shape."),
     _rule(
-        "uint8-read",
-        r"input has type UInt8 but must have type",
-        "Only Cast may read a uint8 tensor: put Cast first, then Transpose, Resize and normalise.",
-    ),
-    _rule(
         "uint8-weights",
         r"unsupported input type of UINT8|type UINT8 .*(weight|zero)",
-        "Quantise weights and activations as signed INT8 (QInt8), symmetric.",
+        "Quantise weights and activations as signed INT8 (QInt8), symmetric; a camera's bytes go through a Cast.",
+        op="^DequantizeLinear$",
+    ),
+    _rule(
+        "uint8-read",
+        r"input has type UInt8 but must have type|unsupported input type of UINT8|UINT8 types for intermediate tensors",
+        "Only Cast may read a uint8 tensor: put Cast first, then Transpose, Resize and normalise.",
     ),
     _rule(
         "asymmetric-quantisation",
@@ -80,9 +97,24 @@ RULES = (
         r"Failed to import initializer: \S*zero_point",
         "Quantise activations to INT8: TensorRT has no INT16.",
     ),
+    _rule("uint4-weights", NEVER, "Quantise weights as signed INT4, or as INT8: TensorRT has no UINT4."),
+    _rule(
+        "string-tensor", NEVER, "Do the text's part on the host and give the network numbers: TensorRT has no strings."
+    ),
+    _rule(
+        "element-type",
+        r"Failed to import initializer|Failed to convert ONNX date type|Unsupported data type for the Cast",
+        "TensorRT has no tensors of this element type: use FLOAT, HALF, BFLOAT16, INT32, INT64, BOOL, or INT8 within "
+        "Q/DQ pairs.",
+    ),
+    _rule(
+        "quantised-constant",
+        r"Quantized constant .* only allowed before DQ",
+        "Only DequantizeLinear may read an INT8 constant: store the others as INT32, INT64 or BOOL.",
+    ),
     _rule(
         "mixed-types",
-        r"must have same input types|must be of same type|input type is \w+ but kernel is of type",
+        r"must have same input types|must (all )?be of (the )?same type|input type is \w+ but kernel is of type",
         "Make both inputs the same type with an explicit Cast; where batch-norm was folded into float weights of a "
         "half-precision graph, fold it before the conversion.",
     ),
@@ -92,11 +124,16 @@ RULES = (
         "This GPU has no kernels for the type (FP8 needs SM89, FP4 SM120): choose another precision for the target.",
     ),
     _rule("turing-fp32", r"for Turing", "Compile FP32 for SM80 and later, or give Turing an FP16 graph.", "library"),
-    _rule("topk-limit", r"K exceeds the maximum", "TensorRT's TopK takes K up to 3840: lower max_detections."),
+    _rule("topk-limit", r"K exceeds the maximum", f"TensorRT's TopK takes K up to {TOPK_LIMIT}: lower max_detections."),
     _rule(
         "dynamic-shape",
         r"no optimization profile has been defined|missing dimensions in profile|MIN<=OPT<=MAX",
         "Export with static shapes: edgetl engines have one.",
+    ),
+    _rule(
+        "scatter-reduction",
+        r"Unsupported reduction type|ScatterND with reduction",
+        "Scatter without a reduction: add up with a MatMul by a one-hot matrix, or on indices that differ.",
     ),
     _rule("antialias", r"Antialiasing", "Set antialias to 0 on Resize, or resize on the host."),
     _rule(
@@ -129,6 +166,8 @@ OTHER = Rule("not-classified", re.compile(""), "Read what TensorRT said, and loo
 
 def classify(message: str, *, error_code: str = "", op: str = "") -> Rule:
     """The rule for one message; `error_code` is the parser's own, e.g. UNSUPPORTED_NODE."""
+    if op in REWRITES:
+        return UNSUPPORTED
     for rule in RULES:
         if rule.op.search(op) and rule.pattern.search(message):
             return rule
@@ -137,11 +176,17 @@ def classify(message: str, *, error_code: str = "", op: str = "") -> Rule:
     return UNSUPPORTED if error_code.startswith("UNSUPPORTED_NODE") else OTHER
 
 
-def to_check(rule: Rule, message: str, *, op: str = "", node: str = "", module: str = "") -> Check:
+def rule_of(code: str) -> Rule:
+    """The rule of this code."""
+    return next(rule for rule in (*RULES, UNSUPPORTED) if rule.code == code)
+
+
+def to_check(rule: Rule, message: str = "", *, op: str = "", node: str = "", module: str = "") -> Check:
     """The finding as the manifest keeps it: advice first, then TensorRT's own words."""
+    advice = f"TensorRT's parser has no {op}. {REWRITES[op]}" if rule is UNSUPPORTED and op in REWRITES else rule.advice
     said = essence(message)
-    quoted = f' TensorRT said: "{said}"' if said not in ("", "false") else ""
-    return Check(code=rule.code, op=op, node=node, module=module, advice=rule.advice + quoted)
+    quoted = f'{SAID}"{said}"' if said not in ("", "false") else ""
+    return Check(code=rule.code, op=op, node=node, module=module, advice=advice + quoted)
 
 
 def essence(message: str) -> str:

@@ -7,7 +7,7 @@ Weights are stepped over, never copied.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class OnnxFile:
     def find(self, name: str, index: int, op: str) -> Node | None:
         """The node that a parser error names: by name, else by index where the operator agrees."""
         for node in self.nodes:
-            if name and node.name == name:
+            if name and label_of(node.name, node.outputs) == name:
                 return _named(node)
         if 0 <= index < len(self.nodes) and (not op or self.nodes[index].op == op):
             return _named(self.nodes[index])
@@ -70,9 +70,10 @@ class OnnxFile:
 
     def named_in(self, text: str) -> Node | None:
         """The node whose name stands in a free text; the builder may add `_0` to it."""
-        for node in sorted(self.nodes, key=lambda n: len(n.name), reverse=True):
-            if node.name and re.search(rf"(?<![\w/.]){re.escape(node.name)}(_\d+)?(?![\w/.])", text):
-                return _named(node)
+        nodes = {label_of(node.name, node.outputs): node for node in self.nodes}
+        for name in sorted(nodes, key=len, reverse=True):
+            if re.search(rf"(?<![\w/.]){re.escape(name)}(_\d+)?(?![\w/.])", text):
+                return _named(nodes[name])
         return None
 
 
@@ -87,6 +88,11 @@ def read_onnx(path: Path) -> OnnxFile:
     if not found.nodes:
         raise InputError(f"{path} holds no ONNX graph", remedy="export the bundle again")
     return found
+
+
+def label_of(name: str, outputs: Sequence[str]) -> str:
+    """A node's name, or the one that TensorRT gives to a node without: after its first output."""
+    return name or f"node_of_{next(iter(outputs), '')}"
 
 
 def module_of(name: str, metadata: Mapping[str, str]) -> str:
@@ -109,7 +115,7 @@ def _scope(value: str, *, listed: bool) -> str:
 
 
 def _named(node: OnnxNode) -> Node:
-    return Node(node.op, node.name, module_of(node.name, node.metadata))
+    return Node(node.op, label_of(node.name, node.outputs), module_of(node.name, node.metadata))
 
 
 def _model(data: memoryview) -> OnnxFile:

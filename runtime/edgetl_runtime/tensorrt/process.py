@@ -20,7 +20,6 @@ from edgetl_runtime.tensorrt.protocol import (
     Finding,
     Job,
     Log,
-    OpUse,
     Progress,
     Result,
     decode,
@@ -38,7 +37,6 @@ class Outcome:
 
     result: Result
     findings: list[Finding] = field(default_factory=list)
-    ops: list[OpUse] = field(default_factory=list)
     logs: list[Log] = field(default_factory=list)
     examined: list[Examined] = field(default_factory=list)
 
@@ -135,8 +133,6 @@ def _converse(
                 on_progress(event)
         elif isinstance(event, Finding):
             outcome.findings.append(event)
-        elif isinstance(event, OpUse):
-            outcome.ops.append(event)
         elif isinstance(event, Examined):
             outcome.examined.append(event)
         elif isinstance(event, Log):

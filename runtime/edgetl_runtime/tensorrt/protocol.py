@@ -37,7 +37,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="build"):
     onnx: str
     modules: tuple[str, ...]
     compile_for: tuple[str, ...] = ()
-    opset_ceiling: int = 18
     engine: str = ""
     workspace_bytes: int = 1 << 30
     timing_cache: str = ""
@@ -85,14 +84,6 @@ class Log(msgspec.Struct, frozen=True, tag="log"):
 
     severity: str
     text: str
-
-
-class OpUse(msgspec.Struct, frozen=True, tag="op"):
-    """How often one operator is used, and by which modules of the network as far as the file says."""
-
-    op: str
-    count: int
-    modules: tuple[str, ...] = ()
 
 
 class Mismatch(msgspec.Struct, frozen=True):
@@ -147,7 +138,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     note: str = ""
 
 
-Event = Progress | Finding | Log | OpUse | Examined | Result
+Event = Progress | Finding | Log | Examined | Result
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)

@@ -17,7 +17,9 @@ from edgetl.metrics.subject import Subject, open_subject
 from edgetl.training.checkpoint import Checkpoint, save_checkpoint
 from edgetl.training.config import TuneConfig
 from edgetl.training.start import first_model
-from edgetl_runtime.errors import EdgetlError, InputError
+from edgetl_runtime.bundle import sign_bundle
+from edgetl_runtime.errors import BundleError, EdgetlError, InputError
+from edgetl_runtime.keys import read_private_key, write_key_pair
 from edgetl_runtime.spec import ClassifyHead, DetectHead, Preprocess
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -94,6 +96,25 @@ def test_a_bundle_is_opened_on_the_engine_asked_for(tmp_path: Path) -> None:
         assert set(opened.infer(frame)) >= {name for h in HEADS for name in h.outputs}
     with pytest.raises(EdgetlError, match="tensorrt"), open_subject(bundle, engine="tensorrt"):
         pass
+
+
+def test_a_bundle_whose_signature_is_required(tmp_path: Path) -> None:
+    bundle = write_test_bundle(tmp_path / "b", heads=HEADS)
+    private, public, _ = write_key_pair(tmp_path / "k")
+    with pytest.raises(BundleError, match="is not signed"), open_subject(bundle, require_signature=public):
+        pass
+    sign_bundle(bundle, read_private_key(private))
+    with open_subject(bundle, require_signature=public) as opened:
+        assert opened.heads == HEADS
+
+
+@pytest.mark.parametrize("name", ["", "best.pt"])
+@pytest.mark.parametrize("required", [True, "k.pub"])
+def test_a_checkpoint_can_not_be_signed(run: Path, tmp_path: Path, name: str, required: bool | str) -> None:
+    if isinstance(required, str):
+        required = str(write_key_pair(tmp_path / "k")[1])
+    with pytest.raises(BundleError, match=r"so it is no bundle|a bundle is a folder"):
+        open_subject(run / name, require_signature=required).__enter__()
 
 
 def test_neither_a_checkpoint_nor_a_bundle(tmp_path: Path) -> None:

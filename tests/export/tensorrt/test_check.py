@@ -108,8 +108,8 @@ def test_garbage_is_not_a_model(tmp_path: Path, content: bytes) -> None:
     model = tmp_path / "garbage.onnx"
     model.write_bytes(content)
     found = check_onnx(model, target="rtx")
-    assert (found.ok, found.kind) == (False, "invalid-model")
-    assert found.note.startswith("garbage.onnx is not a valid ONNX model")
+    assert (found.ok, found.kind, found.verdict) == (False, "invalid-model", "rewrite")
+    assert found.note.startswith("garbage.onnx is ") and str(tmp_path) not in found.note
 
 
 def test_a_missing_library_is_said_and_the_file_is_still_read(graphs: ModuleType, tmp_path: Path) -> None:
@@ -117,11 +117,11 @@ def test_a_missing_library_is_said_and_the_file_is_still_read(graphs: ModuleType
     script.write_text(
         "import sys\n"
         "sys.modules['tensorrt_rtx'] = sys.modules['tensorrt_rtx_bindings'] = None\n"
-        "from edgetl_export.tensorrt.worker import main\nsys.exit(main())\n"
+        "from edgetl_runtime.tensorrt.worker import main\nsys.exit(main())\n"
     )
     model = graphs.quantised_net(tmp_path / "a.onnx", zero_point=3)
     found = check_onnx(model, target="thor", worker=[sys.executable, str(script)])
-    assert (found.ok, found.kind, found.deployable) == (False, "missing-package", False)
+    assert (found.ok, found.kind, found.deployable, found.verdict) == (False, "missing-package", False, "rewrite")
     assert "pip install 'edgetl[rtx]'" in found.note
     assert codes(found) == ["asymmetric-quantisation", "not-compiled-here"]
     assert "2 such nodes" in found.diagnostics[0].advice

@@ -48,6 +48,18 @@ def test_types_are_read_from_casts_constants_and_weights(tmp_path: Path) -> None
     assert found.named_in("prelu failed") is None
 
 
+def test_a_node_without_a_name_has_the_one_that_tensorrt_gives_it(tmp_path: Path) -> None:
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [3]) for n in ("x", "y")]
+    path = tmp_path / "a.onnx"
+    onnx.save(
+        helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", *([e] for e in ends))), path
+    )
+    found = read_onnx(path)
+    expected = Node("Relu", "node_of_y", "")
+    assert found.named_in("ITopKLayer node_of_y: K exceeds") == found.find("node_of_y", -1, "") == expected
+    assert found.find("", 0, "Relu") == expected
+
+
 @pytest.mark.parametrize(
     ("name", "metadata", "module"),
     [
