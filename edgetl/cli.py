@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("edgetl.commands.evaluate", "the task's metric of a checkpoint or a bundle"),
     "export": ("edgetl.commands.export", "checkpoint to verified bundle"),
     "verify": ("edgetl.commands.verify", "a bundle against its golden samples and, given data, its metric"),
-    "build": ("", "a bundle's engine on this device"),
+    "build": ("edgetl.commands.build", "a bundle's engine on this device"),
     "bench": ("edgetl.commands.bench", "latency percentiles of a bundle, every engine here"),
     "inspect": ("edgetl.commands.inspect", "what is in a bundle"),
     "run": ("edgetl.commands.run", "camera, video or images to results"),

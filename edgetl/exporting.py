@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.metadata
-import os
-import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,18 +15,22 @@ import numpy as np
 from edgetl.data import Dataset, read_dataset
 from edgetl.features.pooled import pooled_features
 from edgetl.heads import kinds_of
-from edgetl.metrics.predict import Frames, Infer, evaluate, scored_kinds
+from edgetl.metrics.predict import Evaluation, Frames, Infer, evaluate, scored_kinds
 from edgetl.models.deploy import INPUT, Deployed
 from edgetl.models.network import Network
 from edgetl.models.reparameterise import for_deployment
 from edgetl.shift.statistics import fit_statistics, save_statistics
 from edgetl.training.checkpoint import ModelCard, load_network
-from edgetl_export.export import Domain, Exported, ExportRequest, export, torch_source
+from edgetl_export.budget import Budget, Measured
+from edgetl_export.export import Domain, Exported, ExportRequest, export
+from edgetl_export.passes import PASSES, SIMPLIFY
 from edgetl_export.publish import refuse_existing
 from edgetl_export.report.page import Section
+from edgetl_export.source import torch_source
 from edgetl_runtime import __version__
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.spec import EMBEDDING, Provenance, at_threshold
+from edgetl_runtime.machine import machine
+from edgetl_runtime.spec import EMBEDDING, Head, Provenance, at_threshold
 
 PARITY_FRAMES = 8
 DOMAIN_IMAGES = 500
@@ -52,18 +56,21 @@ def export_checkpoint(
     train_split: str,
     val_split: str,
     max_drop: float,
+    max_drop_class: Mapping[str, float] | None = None,
     calibration: int,
     val_images: int,
     threshold: float | None,
     targets: Sequence[str],
     name: str,
     force: bool,
+    simplify: bool = False,
     latency_runs: int = 60,
     sections: Sequence[Section] = (),
 ) -> Exported:
     """Export a checkpoint with calibration frames and metric from its dataset.
 
-    max_drop: 0..1, of each head's metric. threshold: replaces every threshold that the checkpoint has.
+    max_drop: 0..1, of each head's metric; max_drop_class: the same of single classes. threshold: replaces every
+    threshold that the checkpoint has. simplify: try onnxslim.
     """
     refuse_existing(out, force=force)
     model, card = load_network(checkpoint)
@@ -92,17 +99,38 @@ def export_checkpoint(
         preprocess=card.preprocess,
         calibration=calibration_frames,
         frames=frames.images[:: max(len(frames) // PARITY_FRAMES, 1)][:PARITY_FRAMES],
-        metric=lambda infer: evaluate(infer, frames, scored).values,
+        metric=lambda infer: measured(evaluate(infer, frames, scored)),
         metric_name=card.metric or "mean",
-        max_drop=max_drop,
+        budget=Budget(max_drop, dict(max_drop_class or {})),
         targets=targets,
         provenance=_provenance(card),
         latency_runs=latency_runs,
         sections=sections,
         domain=domain,
         reliability=card.reliability,
+        passes=(SIMPLIFY, *PASSES) if simplify else PASSES,
+        trials_key=trials_key(frames, heads),
     )
     return export(request, out, force=force)
+
+
+def measured(evaluation: Evaluation) -> Measured:
+    """The metric of every head and class as the compiler's budget reads it."""
+    classes = {name: dict(metric.per_class) for name, metric in evaluation.heads.items()}
+    return Measured(evaluation.values, classes)
+
+
+def trials_key(frames: Frames, heads: Sequence[Head]) -> str:
+    """Of all that a trial depends on besides graph and engine: frames, labels, heads, packages, machine."""
+    digest = hashlib.sha256(repr((heads, _versions(), machine())).encode())
+    for image, sample in zip(frames.images, frames.dataset.samples, strict=True):
+        digest.update(image.tobytes())
+        digest.update(repr(sample).encode())
+        for array in (sample.boxes, sample.labels, sample.ignore):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        for mask in sample.masks:
+            digest.update(str(mask and mask.stat().st_mtime_ns).encode())
+    return digest.hexdigest()
 
 
 def _domain(card: ModelCard, model: Network, train: Dataset, frames: Frames) -> Domain | None:
@@ -128,13 +156,16 @@ def spread(dataset: Dataset, number: int) -> Dataset:
     return dataset.only(chosen)
 
 
-def _provenance(card: ModelCard) -> Provenance:
+def _versions() -> dict[str, str]:
+    """The packages that a bundle is made with, where they are here."""
     versions = {}
     for package in PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    return versions
+
+
+def _provenance(card: ModelCard) -> Provenance:
     return Provenance(
         edgetl=__version__,
         created=datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0).isoformat(),
@@ -145,18 +176,5 @@ def _provenance(card: ModelCard) -> Provenance:
         dataset=card.data,
         dataset_sha256=card.data_sha256,
         machine=machine(),
-        packages=versions,
+        packages=_versions(),
     )
-
-
-def machine() -> str:
-    """Processor and system of this machine, for figures."""
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    return f"{model}, {os.cpu_count()} cores, {platform.system()}"

@@ -55,6 +55,19 @@ def points(text: str) -> float:
     return value
 
 
+def class_points(text: str) -> tuple[str, float]:
+    """`person=1.0` to the class and its points."""
+    name, sign, value = text.rpartition("=")
+    if not sign or not name:
+        raise argparse.ArgumentTypeError(f"expected CLASS=POINTS such as person=1.0, found {text!r}")
+    return name, points(value)
+
+
+def add_engine_dir(parser: argparse.ArgumentParser) -> None:
+    """Where `edgetl build` put a bundle's engines."""
+    parser.add_argument("--engine-dir", type=Path, help="TensorRT engines (default: BUNDLE.engines beside the bundle)")
+
+
 def share_cores() -> None:
     """Let torch's worker threads spin only briefly while they wait; to be called before torch is imported.
 

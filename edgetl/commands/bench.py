@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from edgetl.commands.arguments import add_engine_dir
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.progress import Progress
 
@@ -15,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="the bundle's folder")
     parser.add_argument("--runs", type=int, default=200, help="runs of each pair (default 200)")
     parser.add_argument("--seconds", type=float, help="stop after this time even if runs are left")
+    add_engine_dir(parser)
     parser.add_argument("--threads", type=int, default=0, help="threads of each engine (default: its own)")
 
 
@@ -32,6 +34,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             runs=args.runs,
             seconds=args.seconds,
             threads=args.threads,
+            engine_dir=args.engine_dir,
             on_round=lambda done: progress.step(done - progress.done),
         )
     sys.stderr.write(_text(document) + "\n")

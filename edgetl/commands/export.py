@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgetl.commands.arguments import count, points, say, share_cores
+from edgetl.commands.arguments import class_points, count, points, say, share_cores
+from edgetl.export_cache import export_key, keep, recall
+from edgetl_runtime.machine import machine
+
+if TYPE_CHECKING:
+    from edgetl_export.export import Exported
 
 TARGETS = ("cpu", "rtx", "orin-nano", "orin-nx", "agx-orin", "thor", "drive-orin", "drive-thor")
 
@@ -18,6 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", default="train", metavar="SPLIT", help="split that calibration frames come from")
     parser.add_argument("--val", default="val", metavar="SPLIT", help="split that the metric is measured on")
     parser.add_argument("--max-drop", type=points, default=0.5, help="points that INT8 or bf16 may lose of each metric")
+    parser.add_argument(
+        "--max-drop-class",
+        type=class_points,
+        action="append",
+        default=[],
+        metavar="CLASS=POINTS",
+        help="points that one class may lose; may be repeated",
+    )
     parser.add_argument("--calibration", type=count, default=64, metavar="N", help="calibration frames")
     parser.add_argument("--val-images", type=count, default=250, metavar="N", help="images for the metric")
     parser.add_argument(
@@ -26,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--targets", default=",".join(TARGETS), metavar="NAME,NAME", help="targets to compile for")
     parser.add_argument("--name", help="the bundle's name (default: the name of --out)")
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
+    parser.add_argument("--simplify", action="store_true", help="try onnxslim first, kept only while parity holds")
+    parser.add_argument("--fresh", action="store_true", help="measure again what a former export of the same measured")
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
@@ -33,7 +49,6 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     share_cores()
     import time
 
-    from edgetl.exporting import export_checkpoint
     from edgetl_export.summary import summary_json, summary_text
     from edgetl_export.targets import get_target
     from edgetl_runtime.errors import InputError
@@ -44,23 +59,60 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     targets = tuple(t.strip() for t in args.targets.split(",") if t.strip())
     for target in targets:
         get_target(target)
-    exported = export_checkpoint(
+    key = _key(args)
+    manifest, parts = recall(key, args.out, force=args.force) if key and not args.fresh else None, {}
+    cached = manifest is not None
+    if manifest is None:
+        exported = _export(args, targets)
+        manifest, parts = exported.manifest, exported.seconds
+        if key:
+            keep(key, args.out, _data_folders(args))
+    say(summary_text(manifest))
+    if cached:
+        made = manifest.provenance.created
+        say(f"unchanged    made {made}, nothing it depends on has changed; --fresh measures again")
+    document: dict[str, object] = {"bundle": str(args.out), **summary_json(manifest)}
+    document["seconds"] = round(time.monotonic() - started, 1)
+    document["parts"] = parts
+    document["cached"] = cached
+    say(f"bundle       {args.out} in {document['seconds']} s")
+    return document
+
+
+def _export(args: argparse.Namespace, targets: tuple[str, ...]) -> Exported:
+    from edgetl.exporting import export_checkpoint
+
+    return export_checkpoint(
         args.checkpoint,
         args.out,
         data=args.data,
         train_split=args.train,
         val_split=args.val,
         max_drop=args.max_drop / 100,
+        max_drop_class={name: value / 100 for name, value in args.max_drop_class},
         calibration=args.calibration,
         val_images=args.val_images,
         threshold=args.threshold,
         targets=targets,
         name=args.name or args.out.name,
+        simplify=args.simplify,
         force=args.force,
     )
-    say(summary_text(exported.manifest))
-    document: dict[str, object] = {"bundle": str(args.out), **summary_json(exported.manifest)}
-    document["seconds"] = round(time.monotonic() - started, 1)
-    document["parts"] = exported.seconds
-    say(f"bundle       {args.out} in {document['seconds']} s")
-    return document
+
+
+def _key(args: argparse.Namespace) -> str:
+    """What this export is kept under; "" where the checkpoint is not there, which the export itself will say."""
+    source = args.checkpoint / "best.pt" if args.checkpoint.is_dir() else args.checkpoint
+    if not source.is_file():
+        return ""
+    flags = {
+        name: value for name, value in vars(args).items() if name not in ("force", "fresh", "json", "config", "out")
+    }
+    flags["name"] = args.name or args.out.name
+    return export_key(source, flags, machine())
+
+
+def _data_folders(args: argparse.Namespace) -> list[Path]:
+    from edgetl.training.checkpoint import load_checkpoint
+
+    return [args.data or Path(load_checkpoint(args.checkpoint).card.data_root)]

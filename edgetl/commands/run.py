@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgetl.commands.arguments import add_engine_dir
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--view", action="store_true", help="show a live window; q ends")
     parser.add_argument("--engine", help="run on this engine instead of the chosen one")
     parser.add_argument("--variant", help="run this variant instead of the chosen one")
+    add_engine_dir(parser)
     parser.add_argument("--threshold", type=float, help="score from which a box or category counts, 0 to 1")
     parser.add_argument("--max-frames", type=int, metavar="N", help="end after N results")
     parser.add_argument("--realtime", action="store_true", help="play a file at its own rate, like a camera")
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, object]:
     """Run until the source ends or Ctrl-C; the ledger goes to stderr, the document is the summary."""
     from edgetl_runtime.bundle import open_bundle
-    from edgetl_runtime.engines import load_bundle_engine
+    from edgetl_runtime.engines import choose, load_bundle_engine
     from edgetl_runtime.tally import Tally
 
     _check(args)
@@ -60,19 +62,21 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     with ExitStack() as stack:
         camera = _open_camera(args)
         stack.callback(camera.close)
-        engine = load_bundle_engine(bundle, variant=args.variant, engine=args.engine, threads=args.threads)
+        picked, _ = choose(bundle, variant=args.variant, engine=args.engine, engine_dir=args.engine_dir)
+        engine = load_bundle_engine(
+            bundle, variant=picked.name, engine=args.engine, threads=args.threads, engine_dir=args.engine_dir
+        )
         sinks = _open_sinks(args, bundle, camera, stack)
-        variant = args.variant or bundle.manifest.chosen.variant
         height, width = camera.size_hw
         size = f" {width}x{height}" if height else ""
         sys.stderr.write(
-            f"{bundle.manifest.name}: {variant} on {engine.name} ({engine.precision}) <- "
+            f"{bundle.manifest.name}: {picked.name} on {engine.name} ({engine.precision}) <- "
             f"{camera.camera_id}{size} at {camera.fps:g}/s\n"
         )
         tally = Tally(bundle.manifest.heads)
         summary = _loop(args, bundle, camera, engine, sinks, tally)
     sys.stderr.write(_closing(summary, args) + "\n")
-    return {**summary.as_json(), "variant": variant, "heads": tally.as_json()}
+    return {**summary.as_json(), "variant": picked.name, "heads": tally.as_json()}
 
 
 def _loop(

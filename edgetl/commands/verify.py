@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgetl.commands.arguments import count, points, say
+from edgetl.commands.arguments import add_engine_dir, count, points, say
 from edgetl_runtime.spec import Hop
 
 
@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("--engine", help="engine (default: the chosen one)")
     parser.add_argument("--variant", help="variant (default: the chosen one)")
+    add_engine_dir(parser)
     parser.add_argument("--data", type=Path, help="also measure the metric on this dataset")
     parser.add_argument("--split", default="val")
     parser.add_argument("--limit", type=count, metavar="N", help="N images spread over the split")
@@ -31,8 +32,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
     bundle = open_bundle(args.bundle)
     say(f"files        {len(bundle.manifest.files)} files match their SHA-256")
-    picked, engine_name = choose(bundle, variant=args.variant, engine=args.engine)
-    engine = load_bundle_engine(bundle, variant=args.variant, engine=args.engine)
+    picked, engine_name = choose(bundle, variant=args.variant, engine=args.engine, engine_dir=args.engine_dir)
+    engine = load_bundle_engine(bundle, variant=picked.name, engine=args.engine, engine_dir=args.engine_dir)
     try:
         golden = replay_golden(bundle, engine)
     finally:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from edgetl.data import Dataset
 from edgetl.features.frozen import backbone_maps, feature_key
-from edgetl.features.store import cache_directory, name_of
+from edgetl.features.store import name_of
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.files import cache_directory
 from edgetl_runtime.spec import Preprocess
 
 LIMIT_BYTES = 8 * 1024**3

@@ -8,20 +8,13 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetl_runtime.files import cache_directory
+
 Arrays = Mapping[str, NDArray[np.generic]]
-
-
-def cache_directory() -> Path:
-    """Where arrays are kept: $EDGETL_CACHE, or `edgetl` in the user's cache directory."""
-    own = os.environ.get("EDGETL_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgetl"
 
 
 def name_of(key: Mapping[str, object]) -> str:

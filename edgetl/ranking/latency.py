@@ -77,8 +77,8 @@ def compile_network(
     from edgetl.models.backbone import build_backbone
     from edgetl.models.deploy import INPUT, Deployed
     from edgetl_export.graph import load_model, save_model, without_outputs
-    from edgetl_export.passes.fold_input import fold_input
-    from edgetl_export.quantize import quantize_u8s8
+    from edgetl_export.passes import PASSES
+    from edgetl_export.search import quantiser_of
     from edgetl_export.to_onnx import to_onnx
     from edgetl_runtime.spec import Preprocess
 
@@ -87,32 +87,34 @@ def compile_network(
     preprocess = Preprocess(size_hw=size_hw, mean=built.input_range.mean, std=built.input_range.std)
     kinds = kinds_of(heads)
     module = Deployed(network_of(built, kinds), kinds, preprocess).eval()
-    raw, folded, quantised = (folder / f"{n}.onnx" for n in ("raw", "folded", "int8_probes"))
+    raw, folded, fp32 = (folder / f"{n}.onnx" for n in ("raw", "folded", "fp32"))
     names = [*module.outputs, *module.probes]
     to_onnx(module, torch.from_numpy(frames[0]), raw, input_name=INPUT, output_names=names)
-    save_model(fold_input(load_model(raw))[0], folded)
-    quantize_u8s8(folded, quantised, frames, keep_float=module.probes)
-    files: dict[Precision, Path] = {"fp32": folder / "fp32.onnx", "int8": folder / "int8.onnx"}
-    for source, target in ((folded, files["fp32"]), (quantised, files["int8"])):
-        save_model(without_outputs(load_model(source), module.probes), target)
-    return files
+    model = load_model(raw)
+    for each in PASSES:
+        model, _ = each.run(model)
+    save_model(model, folded)
+    save_model(without_outputs(model, module.probes), fp32)
+    quantiser = quantiser_of(folded, module.probes, frames, work=folder, ship=folder)
+    return {"fp32": fp32, "int8": quantiser.build("int8")[1]}
 
 
 def _fastest(files: Mapping[Precision, Path], frame: NDArray[np.uint8]) -> tuple[str, Engine]:
     """`engine/variant` and the loaded engine of the fastest pair that runs here; the caller closes it."""
-    from edgetl_export.candidates import PAIRS
+    from edgetl_export.candidates import FLOAT_RUNNERS
+    from edgetl_export.search import RUNNERS
     from edgetl_runtime.bench import measure
     from edgetl_runtime.engines import available_engines, load_engine
     from edgetl_runtime.errors import EngineError
 
     engines: dict[str, Engine] = {}
     reasons: list[str] = []
-    for variant, precision, engine in PAIRS:
+    for engine, precision in (*FLOAT_RUNNERS, *RUNNERS):
         if engine not in available_engines():
             continue
         try:
-            path = files["int8" if precision == "int8" else "fp32"]
-            engines[f"{engine}/{variant}"] = load_engine(engine, path, precision=precision)
+            path = files["int8" if (engine, precision) in RUNNERS else "fp32"]
+            engines[f"{engine}/{precision}"] = load_engine(engine, path, precision=precision)
         except EngineError as error:
             reasons.append(error.message)
     if not engines:

@@ -1,41 +1,47 @@
-"""Every pair of variant and engine that this machine can run, measured by metric, parity and latency."""
+"""Pairs of a compiled graph and an engine: held against the reference by tensor and by metric, timed, chosen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetl_export.budget import Budget, Measured, Metric
 from edgetl_export.parity import Infer, compare, record
+from edgetl_export.trials import Trial, Trials
 from edgetl_runtime.bench import measure
 from edgetl_runtime.engines import Engine, available_engines, load_engine
 from edgetl_runtime.errors import EngineError, GateFailed
 from edgetl_runtime.spec import Chosen, EngineName, Hop, Latency, Precision
 
-PAIRS: tuple[tuple[str, Precision, EngineName], ...] = (
-    ("fp32", "fp32", "onnxruntime"),
-    ("fp32", "fp32", "openvino"),
-    ("bf16", "bf16", "openvino"),
-    ("int8", "int8", "onnxruntime"),
-    ("int8", "int8", "openvino"),
+FLOAT_RUNNERS: tuple[tuple[EngineName, Precision], ...] = (
+    ("onnxruntime", "fp32"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
 )
-"""Variant, precision and engine of every candidate on a CPU."""
+"""Engines that run a float graph on a CPU, in every precision that they run it in by themselves."""
 
 FP32_REL_ERROR = 1e-2
 """What two correct fp32 engines may differ by, in the worst cell of a map."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A loaded pair with its ONNX file, and a hop that says how it compares with torch."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A variant on an engine. probe_file: its ONNX with inner tensors as outputs; file: as it ships.
+
+    float_layers: names of the layers that were left in float on purpose.
+    """
 
     variant: str
-    engine: EngineName
     precision: Precision
-    hop: Hop
+    engine: EngineName
+    probe_file: Path
+    file: Path
+    float_layers: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -43,89 +49,97 @@ class Candidate:
         return f"{self.engine}/{self.variant}"
 
 
-Metric = Callable[[Infer], Mapping[str, float]]
-"""The metric of every head in 0..1, of a network on the validation set."""
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A pair that runs here, with what was found of it."""
+
+    pair: Pair
+    measured: Measured
+    hop: Hop
+
+    @property
+    def key(self) -> str:
+        """`engine/variant`."""
+        return self.pair.key
 
 
-def mean_metric(values: Mapping[str, float]) -> float:
-    """One figure for several heads: the mean of those that have a value."""
-    known = [v for v in values.values() if np.isfinite(v)]
-    return float(np.mean(known)) if known else float("nan")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What every pair is held against: tensors on the parity frames, and the metric, of the network itself."""
+
+    name: str
+    frames: Sequence[NDArray[np.uint8]]
+    probes: Sequence[str]
+    tensors: Sequence[dict[str, NDArray[np.float32]]]
+    measured: Measured
+    metric: Metric
+    metric_name: str
+    budget: Budget
+    trials: Trials = field(default_factory=lambda: Trials(""))
 
 
-def largest_drop(reference: Mapping[str, float], values: Mapping[str, float]) -> tuple[str, float]:
-    """The head that lost most against the reference, and how much, in 0..1; negative where all gained.
+def judge(pair: Pair, reference: Reference) -> Candidate | str:
+    """The pair's parity and metric, or why it can't run here.
 
-    A head that had a value and has none any more lost most of all (NaN); heads without one are not judged.
+    It passes when nothing lies further under the reference than the budget allows. Raises GateFailed when an fp32
+    engine does not give what the reference gives.
     """
-    drops = {name: was - values[name] for name, was in reference.items() if np.isfinite(was)}
-    if not drops:
-        return next(iter(reference)), 0.0
-    worst = max(drops, key=lambda name: drops[name] if np.isfinite(drops[name]) else np.inf)
-    return worst, drops[worst]
-
-
-def judge(
-    files: dict[Precision, Path],
-    *,
-    frames: Sequence[NDArray[np.uint8]],
-    probe_files: dict[Precision, Path],
-    probes: Sequence[str],
-    reference: Sequence[dict[str, NDArray[np.float32]]],
-    reference_values: Mapping[str, float],
-    metric: Metric,
-    metric_name: str,
-    max_drop: float,
-    say: Callable[[str], None],
-) -> tuple[list[Candidate], list[str]]:
-    """Parity and metric of every pair that this machine can run, and why the others can't.
-
-    files: ONNX by precision of the graph, `probe_files` the same with inner tensors as outputs. A pair
-    passes when the metric of each head lies at most `max_drop` (in 0..1) under the reference. Raises GateFailed when an
-    fp32 engine does not give what torch gives.
-    """
-    candidates, left_out = [], []
-    for variant, precision, engine_name in PAIRS:
-        graph: Precision = "int8" if precision == "int8" else "fp32"
-        if graph not in files:
-            continue
-        if engine_name not in available_engines():
-            left_out.append(f"{engine_name}/{variant}: the package is not installed")
-            continue
-        say(f"{engine_name}/{variant}")
-        try:
-            engine = load_engine(engine_name, probe_files[graph], precision=precision)
-        except EngineError as error:
-            left_out.append(f"{engine_name}/{variant}: {error.message}")
-            continue
-        try:
-            infer = infer_of(engine)
-            parity = compare(reference, record(infer, frames, probes))
-            values = metric(infer)
-        finally:
-            engine.close()
-        if precision == "fp32" and parity.max_rel_error > FP32_REL_ERROR:
-            raise GateFailed(
-                f"{engine_name} at fp32 differs from torch by {parity.max_rel_error:.2g} in {parity.tensor} "
-                f"(frame {parity.frame}), more than {FP32_REL_ERROR:.2g}; nothing is shipped"
-            )
-        worst, drop = largest_drop(reference_values, values)
-        hop = Hop(
-            hop=f"{engine_name}/{variant}",
-            metric=metric_name,
-            value=mean_metric(values),
-            max_rel_error=parity.max_rel_error,
-            cosine=parity.cosine,
-            passed=drop <= max_drop,
-            note=f"{0.0 - 100 * drop:+.2f} points against torch{_of(worst, values)}, budget {100 * max_drop:.2f}",
-            heads=dict(values) if len(values) > 1 else {},
+    if pair.engine not in available_engines():
+        return f"{pair.key}: the package is not installed"
+    try:
+        trial = reference.trials.recall(
+            pair.probe_file, pair.engine, pair.precision, lambda: run_trial(pair, reference)
         )
-        candidates.append(Candidate(variant, engine_name, precision, hop))
-    return candidates, left_out
+    except EngineError as error:
+        return f"{pair.key}: {error.message}"
+    if pair.precision == "fp32" and trial.max_rel_error > FP32_REL_ERROR:
+        raise GateFailed(
+            f"{pair.engine} at fp32 differs from {reference.name} by {trial.max_rel_error:.2g} in {trial.tensor} "
+            f"(frame {trial.frame}), more than {FP32_REL_ERROR:.2g}; nothing is shipped"
+        )
+    measured = Measured(trial.heads, trial.classes)
+    verdict = reference.budget.judge(reference.measured, measured)
+    note = f"{verdict.note.replace('points', f'points against {reference.name}', 1)}"
+    return Candidate(pair, measured, hop_of(pair.key, reference.metric_name, trial, passed=verdict.ok, note=note))
 
 
-def _of(head: str, values: Mapping[str, float]) -> str:
-    return f" in {head}" if len(values) > 1 else ""
+def run_trial(pair: Pair, reference: Reference, *, check: Callable[[Infer], None] = lambda infer: None) -> Trial:
+    """Run a pair over the parity frames and the validation set. check: may refuse it before the metric is measured."""
+    engine = load_engine(pair.engine, pair.probe_file, precision=pair.precision)
+    try:
+        infer = infer_of(engine)
+        check(infer)
+        parity = compare(reference.tensors, record(infer, reference.frames, reference.probes))
+        measured = reference.metric(infer)
+    finally:
+        engine.close()
+    return Trial(
+        max_rel_error=parity.max_rel_error,
+        cosine=parity.cosine,
+        tensor=parity.tensor,
+        frame=parity.frame,
+        heads=dict(measured.heads),
+        classes={head: dict(values) for head, values in measured.classes.items()},
+    )
+
+
+def hop_of(name: str, metric: str, trial: Trial, *, passed: bool, note: str) -> Hop:
+    """A trial as the manifest keeps it."""
+    return Hop(
+        hop=name,
+        metric=metric,
+        value=Measured(trial.heads).value,
+        max_rel_error=trial.max_rel_error,
+        cosine=trial.cosine,
+        passed=passed,
+        note=note,
+        heads=trial.heads if len(trial.heads) > 1 else {},
+        classes={head: {k: _finite(v) for k, v in values.items()} for head, values in trial.classes.items()},
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def infer_of(engine: Engine) -> Infer:
@@ -135,16 +149,19 @@ def infer_of(engine: Engine) -> Infer:
 
 
 def time_candidates(
-    candidates: Sequence[Candidate], files: dict[Precision, Path], frame: NDArray[np.uint8], *, runs: int
+    candidates: Sequence[Candidate],
+    frame: NDArray[np.uint8],
+    *,
+    runs: int,
+    on_round: Callable[[int], None] | None = None,
 ) -> list[Latency]:
     """Latency of every pair, all loaded at once and run in turn, so that noise meets all alike."""
-    engines = {
-        c.key: load_engine(c.engine, files["int8" if c.precision == "int8" else "fp32"], precision=c.precision)
-        for c in candidates
-    }
+    engines: dict[str, Engine] = {}
     try:
+        for c in candidates:
+            engines[c.key] = load_engine(c.pair.engine, c.pair.file, precision=c.pair.precision)
         calls = {key: (lambda e=engine: e.infer({e.inputs[0].name: frame})) for key, engine in engines.items()}
-        times = measure(calls, runs=runs, warmup=5)
+        times = measure(calls, runs=runs, warmup=5, on_round=on_round)
     finally:
         for engine in engines.values():
             engine.close()
@@ -152,7 +169,14 @@ def time_candidates(
     for c in candidates:
         p50, p95, p99 = (float(v) for v in np.percentile(times[c.key], [50, 95, 99]))
         rows.append(
-            Latency(engine=c.engine, variant=c.variant, p50_ms=p50, p95_ms=p95, p99_ms=p99, runs=len(times[c.key]))
+            Latency(
+                engine=c.pair.engine,
+                variant=c.pair.variant,
+                p50_ms=p50,
+                p95_ms=p95,
+                p99_ms=p99,
+                runs=len(times[c.key]),
+            )
         )
     return rows
 
@@ -172,4 +196,4 @@ def choose(candidates: Sequence[Candidate], latencies: Sequence[Latency]) -> Cho
     reason = f"fastest within the budget: {times[best.key].p50_ms:.2f} ms, {best.hop.note}"
     if refused:
         reason += f"; faster but over the budget: {', '.join(refused)}"
-    return Chosen(variant=best.variant, engine=best.engine, reason=reason)
+    return Chosen(variant=best.pair.variant, engine=best.pair.engine, reason=reason)

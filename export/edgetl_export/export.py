@@ -8,22 +8,37 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
-from edgetl_export.candidates import Candidate, Metric, choose, infer_of, judge, mean_metric, time_candidates
-from edgetl_export.graph import load_model, save_model, without_outputs
-from edgetl_export.parity import Infer, compare, other_input_other_output, record
-from edgetl_export.passes.fold_input import fold_input
+from edgetl_export.budget import Budget, Metric
+from edgetl_export.candidates import (
+    FLOAT_RUNNERS,
+    Candidate,
+    Pair,
+    Reference,
+    choose,
+    hop_of,
+    infer_of,
+    judge,
+    time_candidates,
+)
+from edgetl_export.compile import FloatGraph, compile_float
+from edgetl_export.layers import layers_of
+from edgetl_export.parity import Infer, other_input_other_output, record
+from edgetl_export.passes import PASSES, Pass
+from edgetl_export.proof import prove
 from edgetl_export.publish import publish_directory, refuse_existing
-from edgetl_export.quantize import quantize_u8s8
 from edgetl_export.report.bundle import bundle_report
 from edgetl_export.report.page import Section
+from edgetl_export.search import quantiser_of, search, search_record
+from edgetl_export.source import Source
 from edgetl_export.target_results import target_results
 from edgetl_export.targets import get_target
-from edgetl_export.to_onnx import exporter_of, tensor_spec, to_onnx
+from edgetl_export.trials import Trial, Trials
+from edgetl_export.typed import typed_variants
 from edgetl_runtime.bundle import file_entry, open_bundle, write_manifest
 from edgetl_runtime.engines import load_engine
 from edgetl_runtime.errors import GateFailed
@@ -32,59 +47,22 @@ from edgetl_runtime.spec import (
     SCHEMA_VERSION,
     Chosen,
     DomainStatistics,
+    EngineName,
     Head,
     Hop,
     Latency,
     Manifest,
-    Precision,
     Preprocess,
     Provenance,
     Reliability,
+    Search,
     TargetResult,
-    TensorSpec,
     Variant,
 )
 
-if TYPE_CHECKING:
-    from torch import nn
-
-EXPORT_REL_ERROR = 1e-3
 GOLDEN_FRAMES = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Where a network comes from.
-
-    name: of the first hop, e.g. "torch". outputs: what ships. probes: inner tensors before decoding, which parity
-    compares. infer: a frame (1, H, W, 3) uint8 to all of them, by the network's own means: the reference.
-    write: an ONNX file of that function with outputs and probes as outputs in this order; returns a note for its hop.
-    """
-
-    name: str
-    outputs: Sequence[str]
-    probes: Sequence[str]
-    infer: Infer
-    write: Callable[[Path], str]
-
-
-def torch_source(
-    module: nn.Module, example: NDArray[np.uint8], *, input_name: str, outputs: Sequence[str], probes: Sequence[str]
-) -> Source:
-    """A module in eval mode that gives the outputs, then the probes, of a frame like `example`."""
-    import torch
-
-    names = (*outputs, *probes)
-
-    def infer(frame: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
-        with torch.inference_mode():
-            return dict(zip(names, (o.numpy() for o in module(torch.from_numpy(frame))), strict=True))
-
-    def write(path: Path) -> str:
-        to_onnx(module, torch.from_numpy(example), path, input_name=input_name, output_names=names)
-        return f"written by {exporter_of(path)}"
-
-    return Source(name="torch", outputs=tuple(outputs), probes=tuple(probes), infer=infer, write=write)
+SHIPPED_ANYWAY = frozenset({"fp32", "bf16", "int8", "int8-bf16"})
+"""Variants that a bundle keeps even over the budget: another machine, or another budget, may want them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +70,9 @@ class ExportRequest:
     """All that an export needs.
 
     calibration, frames: uint8 frames (1, H, W, 3) at network size, for INT8 ranges and for parity. metric: the
-    heads' metrics of any function of a frame, 0..1. max_drop: how much of each INT8 or bf16 may lose, 0..1.
-    domain: the training domain's statistics. reliability: of the heads' scores, by head.
+    heads' metrics of any function of a frame. budget: how much of them a variant may lose. domain: the training
+    domain's statistics. reliability: of the heads' scores, by head. passes: what the float graph goes through.
+    trials_key: of all that a trial depends on besides graph and engine; empty to keep none on disk.
     """
 
     name: str
@@ -104,13 +83,15 @@ class ExportRequest:
     frames: Sequence[NDArray[np.uint8]]
     metric: Metric
     metric_name: str
-    max_drop: float
+    budget: Budget
     targets: Sequence[str]
     provenance: Provenance
     latency_runs: int = 60
     sections: Sequence[Section] = ()
     domain: Domain | None = None
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
+    passes: Sequence[Pass] = PASSES
+    trials_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,133 +148,113 @@ def export(
     refuse_existing(out, force=force)
     for target in request.targets:
         get_target(target)
+    request.budget.check(request.heads)
     clock = _Clock(say)
     with tempfile.TemporaryDirectory(prefix="edgetl-export-") as scratch, publish_directory(out, force=force) as new:
         work = Path(scratch)
-        graphs = _compile(request, work, new, clock)
-        clock.begin("parity and metric of every engine")
-        candidates, left_out = judge(
-            graphs.files,
-            frames=request.frames,
-            probe_files=graphs.probe_files,
-            probes=request.source.probes,
-            reference=graphs.reference,
-            reference_values=graphs.reference_values,
-            metric=request.metric,
-            metric_name=request.metric_name,
-            max_drop=request.max_drop,
-            say=lambda text: say(f"  {text}"),
-        )
+        clock.begin(f"{request.source.name}, on the validation set")
+        reference = _reference(request)
+        clock.begin(f"{request.source.name} to ONNX, passes")
+        graph, hops = compile_float(request.source, reference, work, new, passes=request.passes, say=say)
+        clock.begin("float engines")
+        candidates, left_out = _float_candidates(graph, reference, request.source.probes, say)
+        clock.begin(f"INT8, calibrated on {len(request.calibration)} frames")
+        quantiser = quantiser_of(graph.probe_file, request.source.probes, request.calibration, work=work, ship=new)
+        found = search(quantiser, reference, say=say)
+        candidates += found.candidates
+        left_out += found.left_out
         clock.begin("latency, all engines in turn")
-        latencies = time_candidates(candidates, graphs.files, request.frames[0], runs=request.latency_runs)
+        latencies = time_candidates(candidates, request.frames[0], runs=request.latency_runs)
         chosen = choose(candidates, latencies)
-        clock.begin("TensorRT check on the host")
-        targets = target_results(graphs.files["fp32"], request.targets, chosen)
+        typed: list[Candidate] = []
+        targets = [get_target(name) for name in request.targets]
+        if any(target.compiler != "none" for target in targets):
+            clock.begin("graphs for TensorRT")
+            typed, others = typed_variants(graph, quantiser, found, reference, say=say)
+            left_out += others
+            clock.begin("TensorRT check on the host")
+        results = target_results(graph.file, typed, request.targets, chosen, new)
         clock.begin("golden samples")
-        _golden(request, graphs.files, candidates, chosen, new)
+        _golden(request, candidates, chosen, new)
         clock.begin("writing the bundle")
-        manifest = _write(request, graphs, candidates, latencies, chosen, targets, left_out, new)
+        times = {f"{row.engine}/{row.variant}": row.p50_ms for row in latencies}
+        made = _Made(graph, [_base(reference), *hops], candidates, typed, latencies, chosen, results, left_out)
+        record = search_record(found, len(quantiser.eligible), times)
+        manifest = _write(request, made, record, new)
         clock.begin("")
     return Exported(out, manifest, clock.seconds)
 
 
 @dataclass(frozen=True, slots=True)
-class _Graphs:
-    """ONNX files by precision, with and without inner tensors as outputs, and what was compared so far."""
+class _Made:
+    """All that an export found out, for the manifest."""
 
-    files: dict[Precision, Path]
-    probe_files: dict[Precision, Path]
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    reference: list[dict[str, NDArray[np.float32]]]
-    reference_values: dict[str, float]
+    graph: FloatGraph
     hops: list[Hop]
+    candidates: list[Candidate]
+    typed: list[Candidate]
+    latencies: list[Latency]
+    chosen: Chosen
+    targets: dict[str, TargetResult]
+    left_out: list[str]
 
 
-def _compile(request: ExportRequest, work: Path, new: Path, clock: _Clock) -> _Graphs:
-    """Torch to ONNX, folded, quantised; every graph compared with torch before the next is made."""
+def _reference(request: ExportRequest) -> Reference:
+    """The source itself on the parity frames and the validation set. Raises GateFailed where it ignores its input."""
     source = request.source
-    clock.begin(f"{source.name}, on the validation set")
-    reference = record(source.infer, request.frames, source.probes)
-    if not other_input_other_output(reference):
+    tensors = record(source.infer, request.frames, source.probes)
+    if not other_input_other_output(tensors):
         raise GateFailed("the network gives the same output for different frames")
-    values = dict(request.metric(source.infer))
-    base = Hop(
-        hop=source.name,
-        metric=request.metric_name,
-        value=mean_metric(values),
-        heads=values if len(values) > 1 else {},
+    return Reference(
+        name=source.name,
+        frames=request.frames,
+        probes=source.probes,
+        tensors=tensors,
+        measured=request.metric(source.infer),
+        metric=request.metric,
+        metric_name=request.metric_name,
+        budget=request.budget,
+        trials=Trials(request.trials_key),
+    )
+
+
+def _base(reference: Reference) -> Hop:
+    """The hop that all others are compared with."""
+    trial = Trial(
         max_rel_error=0.0,
         cosine=1.0,
-        passed=True,
-        note="the reference",
+        tensor="",
+        frame=-1,
+        heads=dict(reference.measured.heads),
+        classes={head: dict(values) for head, values in reference.measured.classes.items()},
     )
-    hops = [base]
-    clock.begin(f"{source.name} to ONNX")
-    raw = work / "raw.onnx"
-    note = source.write(raw)
-    hops.append(_hop("onnx", raw, request, reference, EXPORT_REL_ERROR, note=note))
-    folded = work / "folded.onnx"
-    model, note = fold_input(load_model(raw))
-    save_model(model, folded)
-    hops.append(_hop("fold-input", folded, request, reference, EXPORT_REL_ERROR, note=note))
-    clock.begin("INT8 calibration")
-    quantised = work / "int8.onnx"
-    quantize_u8s8(folded, quantised, request.calibration, keep_float=source.probes)
-    probe_files: dict[Precision, Path] = {"fp32": folded, "int8": quantised}
-    files: dict[Precision, Path] = {}
-    for precision, path in probe_files.items():
-        files[precision] = new / f"model.{precision}.onnx"
-        save_model(without_outputs(load_model(path), source.probes), files[precision])
-    inputs = tuple(tensor_spec(i) for i in load_model(folded).graph.input)
-    outputs = tuple(tensor_spec(o) for o in load_model(folded).graph.output if o.name in source.outputs)
-    return _Graphs(files, probe_files, inputs, outputs, reference, values, hops)
+    return hop_of(reference.name, reference.metric_name, trial, passed=True, note="the reference")
 
 
-def _hop(
-    name: str,
-    path: Path,
-    request: ExportRequest,
-    reference: list[dict[str, NDArray[np.float32]]],
-    limit: float,
-    *,
-    note: str = "",
-) -> Hop:
-    """Compare a float graph with torch on ONNX Runtime. Raises GateFailed above `limit`."""
-    engine = load_engine("onnxruntime", path, precision="fp32")
-    try:
-        infer = infer_of(engine)
-        parity = compare(reference, record(infer, request.frames, request.source.probes))
-        if parity.max_rel_error > limit:
-            raise GateFailed(
-                f"the step {name!r} broke the network: {parity.tensor} differs by {parity.max_rel_error:.2g} "
-                f"on frame {parity.frame}, more than {limit:.0e}; nothing is shipped"
-            )
-        values = request.metric(infer)
-    finally:
-        engine.close()
-    return Hop(
-        hop=name,
-        metric=request.metric_name,
-        value=mean_metric(values),
-        heads=dict(values) if len(values) > 1 else {},
-        max_rel_error=parity.max_rel_error,
-        cosine=parity.cosine,
-        passed=True,
-        note=note,
-    )
+def _float_candidates(
+    graph: FloatGraph, reference: Reference, probes: Sequence[str], say: Callable[[str], None]
+) -> tuple[list[Candidate], list[str]]:
+    """The float graph on every engine here, in every precision that it runs it in by itself."""
+    candidates, left_out = [], []
+    for engine, precision in FLOAT_RUNNERS:
+        pair = Pair(variant=precision, precision=precision, engine=engine, probe_file=graph.probe_file, file=graph.file)
+        say(f"  {pair.key}")
+        judged = judge(pair, reference)
+        if isinstance(judged, str):
+            left_out.append(judged)
+            continue
+        if engine == "openvino":
+            proof = prove(pair.file, engine, precision, layers_of(graph.model, probes), ())
+            hop = structs.replace(judged.hop, passed=judged.hop.passed and proof.ok, note=f"{judged.hop.note}; {proof}")
+            judged = Candidate(pair, judged.measured, hop)
+        candidates.append(judged)
+    return candidates, left_out
 
 
-def _golden(
-    request: ExportRequest,
-    files: Mapping[Precision, Path],
-    candidates: Sequence[Candidate],
-    chosen: Chosen,
-    new: Path,
-) -> None:
+def _golden(request: ExportRequest, candidates: Sequence[Candidate], chosen: Chosen, new: Path) -> None:
     """Frames with what the chosen pair gives for them, and the training domain as it sees it."""
-    pair = next(c for c in candidates if (c.variant, c.engine) == (chosen.variant, chosen.engine))
-    engine = load_engine(pair.engine, files["int8" if pair.precision == "int8" else "fp32"], precision=pair.precision)
+    pair = next(c.pair for c in candidates if c.key == f"{chosen.engine}/{chosen.variant}")
+    engine = load_engine(pair.engine, pair.file, precision=pair.precision)
     frames = [np.ascontiguousarray(f) for f in request.frames[:GOLDEN_FRAMES]]
     try:
         infer = infer_of(engine)
@@ -306,25 +267,29 @@ def _golden(
     write_golden(new / "golden.npz", Golden(frames=np.concatenate(frames), outputs=outputs))
 
 
-def _variants(candidates: Sequence[Candidate]) -> tuple[Variant, ...]:
+def _variants(made: _Made, new: Path) -> tuple[Variant, ...]:
+    """Every graph that may run somewhere; trials of the search that were not within the budget stay out."""
     variants: dict[str, Variant] = {}
-    for c in candidates:
-        file = f"model.{'int8' if c.precision == 'int8' else 'fp32'}.onnx"
-        engines = (*(variants[c.variant].engines if c.variant in variants else ()), c.engine)
-        variants[c.variant] = Variant(name=c.variant, file=file, precision=c.precision, engines=engines)
+    for c in (*made.candidates, *made.typed):
+        if not c.hop.passed and c.pair.variant not in SHIPPED_ANYWAY:
+            continue
+        engine: EngineName = "tensorrt" if c in made.typed else c.pair.engine
+        engines = (*(variants[c.pair.variant].engines if c.pair.variant in variants else ()), engine)
+        name, file = c.pair.variant, c.pair.file.relative_to(new).as_posix()
+        variants[name] = Variant(name=name, file=file, precision=c.pair.precision, engines=engines)
     return tuple(variants.values())
 
 
 def _write(
     request: ExportRequest,
-    graphs: _Graphs,
-    candidates: Sequence[Candidate],
-    latencies: Sequence[Latency],
-    chosen: Chosen,
-    targets: dict[str, TargetResult],
-    left_out: Sequence[str],
+    made: _Made,
+    search_: Search,
     new: Path,
 ) -> Manifest:
+    variants = _variants(made, new)
+    for path in new.glob("model.*.onnx"):
+        if path.name not in {v.file for v in variants}:
+            path.unlink()
     for head in request.heads:
         (new / f"labels.{head.name}.txt").write_text("\n".join(head.labels) + "\n", encoding="utf-8")
     domain = None
@@ -337,22 +302,23 @@ def _write(
             name=request.name,
             heads=request.heads,
             preprocess=request.preprocess,
-            inputs=graphs.inputs,
-            outputs=graphs.outputs,
-            variants=_variants(candidates),
-            chosen=chosen,
-            targets=targets,
-            hops=(*graphs.hops, *(c.hop for c in candidates)),
-            latencies=tuple(latencies),
+            inputs=made.graph.inputs,
+            outputs=made.graph.outputs,
+            variants=variants,
+            chosen=made.chosen,
+            targets=made.targets,
+            hops=(*made.hops, *(c.hop for c in (*made.candidates, *made.typed))),
+            latencies=tuple(made.latencies),
             golden="golden.npz",
             files={p.relative_to(new).as_posix(): file_entry(p) for p in sorted(paths)},
             provenance=request.provenance,
             domain=domain,
             reliability=dict(request.reliability),
+            search=search_,
         )
 
     draft = manifest_of([p for p in new.rglob("*") if p.is_file()])
-    page = bundle_report(draft, before=request.sections, left_out=left_out)
+    page = bundle_report(draft, before=request.sections, left_out=made.left_out)
     (new / "report.html").write_text(page, encoding="utf-8")
     manifest = manifest_of([p for p in new.rglob("*") if p.is_file()])
     write_manifest(new, manifest)

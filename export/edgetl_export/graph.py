@@ -74,10 +74,39 @@ def downstream(model: ModelProto, names: Iterable[str]) -> list[NodeProto]:
     return nodes
 
 
-def with_outputs(model: ModelProto, names: Iterable[str]) -> ModelProto:
-    """A copy in which these inner tensors are float32 outputs too."""
+def shapes_of(model: ModelProto) -> dict[str, tuple[int, ...]]:
+    """Tensor name -> its static shape, as far as shape inference says; constants too."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    infos = (*inferred.value_info, *inferred.input, *inferred.output)
+    shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in infos}
+    return {**shapes, **{i.name: tuple(i.dims) for i in model.graph.initializer}}
+
+
+def float_tensors(model: ModelProto) -> list[str]:
+    """Tensors that nodes make, in graph order, where shape inference says that they hold floats."""
+    infos = (*model.graph.value_info, *model.graph.output)
+    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    floats = {v.name for v in infos if v.type.tensor_type.elem_type in kinds}
+    return [o for node in model.graph.node for o in node.output if o in floats]
+
+
+def copy_of(model: ModelProto) -> ModelProto:
+    """A model of its own."""
     copy = ModelProto()
     copy.CopyFrom(model)
+    return copy
+
+
+def set_nodes(model: ModelProto, nodes: Iterable[NodeProto]) -> None:
+    """Replace the graph's nodes, in place."""
+    copies = [NodeProto.FromString(n.SerializeToString()) for n in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
+
+
+def with_outputs(model: ModelProto, names: Iterable[str]) -> ModelProto:
+    """A copy in which these inner tensors are float32 outputs too."""
+    copy = copy_of(model)
     present = {o.name for o in copy.graph.output}
     shaped = {v.name: v for v in onnx.shape_inference.infer_shapes(copy).graph.value_info}
     for name in names:
@@ -89,8 +118,7 @@ def with_outputs(model: ModelProto, names: Iterable[str]) -> ModelProto:
 
 def without_outputs(model: ModelProto, names: Iterable[str]) -> ModelProto:
     """A copy in which these tensors are inner ones."""
-    copy = ModelProto()
-    copy.CopyFrom(model)
+    copy = copy_of(model)
     dropped = set(names)
     kept = [o for o in copy.graph.output if o.name not in dropped]
     gone = [o for o in copy.graph.output if o.name in dropped]
@@ -115,9 +143,9 @@ def prune(model: ModelProto) -> None:
         if node is not None:
             keep.add(id(node))
             stack.extend(i for i in node.input if i)
-    nodes = [n for n in model.graph.node if id(n) in keep]
-    constants = [i for i in model.graph.initializer if i.name in needed]
-    for field, items in ((model.graph.node, nodes), (model.graph.initializer, constants)):
-        copies = [type(item).FromString(item.SerializeToString()) for item in items]
-        del field[:]
-        field.extend(copies)
+    set_nodes(model, [n for n in model.graph.node if id(n) in keep])
+    constants = [
+        onnx.TensorProto.FromString(i.SerializeToString()) for i in model.graph.initializer if i.name in needed
+    ]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(constants)

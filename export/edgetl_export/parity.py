@@ -62,6 +62,20 @@ def tensor_error(expected: NDArray[np.float32], found: NDArray[np.float32]) -> t
     return float(np.abs(a - b).max(initial=0.0)) / scale, min(cosine, 1.0)
 
 
+def rms_error(
+    reference: Sequence[Mapping[str, NDArray[np.float32]]], other: Sequence[Mapping[str, NDArray[np.float32]]]
+) -> float:
+    """Root mean square difference over the reference's own spread, the mean over tensors; infinite if not finite."""
+    errors = []
+    for name in reference[0]:
+        a = np.stack([row[name] for row in reference]).astype(np.float64)
+        b = np.stack([row[name] for row in other]).astype(np.float64)
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            return float("inf")
+        errors.append(float(np.sqrt(np.mean((a - b) ** 2)) / max(float(a.std()), 1e-12)))
+    return float(np.mean(errors))
+
+
 def other_input_other_output(rows: Sequence[Mapping[str, NDArray[np.float32]]]) -> bool:
     """Whether two different frames gave different tensors: a graph that ignores its input fails."""
     return len(rows) < 2 or any(not np.array_equal(rows[0][n], row[n]) for row in rows[1:] for n in row)

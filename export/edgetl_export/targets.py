@@ -88,7 +88,7 @@ _ROWS = (
         precisions=_AMPERE,
         dla="no",
         strongly_typed="yes",
-        compile_for=("SM86", "SM89", "SM120"),
+        compile_for=("SM80", "SM86", "SM89", "SM120", "SM121"),
         unknown=("latency: kernels are finished on the GPU when the engine is first loaded",),
     ),
     Target(

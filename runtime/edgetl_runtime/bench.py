@@ -14,6 +14,7 @@ from edgetl_runtime.golden import read_golden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.engines import Engine
@@ -85,6 +86,7 @@ def bench_bundle(
     runs: int = 200,
     seconds: float | None = None,
     threads: int = 0,
+    engine_dir: Path | None = None,
     on_round: Callable[[int], None] | None = None,
 ) -> dict[str, object]:
     """Every variant and engine of a bundle that works here, on a golden frame, beside the baseline.
@@ -93,7 +95,7 @@ def bench_bundle(
     `skipped` with the reason. speedup is the baseline's median over the chosen pair's; None without either.
     """
     skipped: list[dict[str, str]] = []
-    engines = _load_all(bundle, threads, skipped)
+    engines = _load_all(bundle, threads, engine_dir, skipped)
     baseline = _load_baseline(bundle, skipped)
     if not engines:
         reasons = "; ".join(row["why"] for row in skipped)
@@ -124,13 +126,15 @@ def bench_bundle(
     }
 
 
-def _load_all(bundle: Bundle, threads: int, skipped: list[dict[str, str]]) -> dict[tuple[str, str], Engine]:
+def _load_all(
+    bundle: Bundle, threads: int, engine_dir: Path | None, skipped: list[dict[str, str]]
+) -> dict[tuple[str, str], Engine]:
     engines: dict[tuple[str, str], Engine] = {}
     for variant in bundle.manifest.variants:
         for name in variant.engines:
             try:
                 engines[name, variant.name] = load_bundle_engine(
-                    bundle, variant=variant.name, engine=name, threads=threads
+                    bundle, variant=variant.name, engine=name, threads=threads, engine_dir=engine_dir
                 )
             except EdgetlError as error:
                 skipped.append({"engine": name, "variant": variant.name, "why": str(error)})

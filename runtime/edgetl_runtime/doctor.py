@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
 import os
 import platform
 import shutil
-import sys
 from pathlib import Path
 
+from edgetl_runtime import cuda
+from edgetl_runtime.engines import available_engines
 from edgetl_runtime.imports import JETPACK, present
+from edgetl_runtime.tensorrt.device import installed_module, lacks
 
 EXTRAS: dict[str, dict[str, tuple[str, ...]]] = {
     "desktop": {
@@ -37,7 +38,12 @@ ISA = (
 )
 """CPU features that decide which precision is fast: x86 first, then ARM."""
 
-_CUDA_MAJOR, _CUDA_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+TENSORRT = {
+    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+    "tensorrt_rtx": ("tensorrt-rtx", "tensorrt-rtx-cu13-bindings"),
+    "tensorrt_rtx_bindings": ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu12-bindings"),
+}
+"""TensorRT's modules by the distributions that may bring them; JetPack's has the first one's name."""
 
 
 def examine(root: Path = Path("/")) -> dict[str, object]:
@@ -51,9 +57,9 @@ def examine(root: Path = Path("/")) -> dict[str, object]:
         for extra, modules in EXTRAS.items()
         for module, names in modules.items()
     }
-    gpus = _gpus()
+    gpus = [{"name": gpu.name, "compute_capability": gpu.compute_capability} for gpu in cuda.gpus()]
     cameras = sorted(str(p) for p in (root / "dev").glob("video*"))
-    engines = [name for name in ("onnxruntime", "openvino") if packages[name]["present"]]
+    engines = list(available_engines())
     disk = shutil.disk_usage(Path.cwd())
     return {
         "ok": bool(packages["cv2"]["present"] and engines),
@@ -66,6 +72,7 @@ def examine(root: Path = Path("/")) -> dict[str, object]:
         "packages": packages,
         "engines": engines,
         "gpus": gpus,
+        "tensorrt": _tensorrt(),
         "cameras": cameras,
         "jetson": _jetson(root),
         "missing": _missing(packages, gpus, cameras),
@@ -156,32 +163,22 @@ def _jetson(root: Path) -> dict[str, str] | None:
     return {"model": model or "unknown", "l4t": release or "unknown"}
 
 
-def _gpus() -> list[dict[str, str]]:
-    """NVIDIA GPUs by the driver's own library; an empty list where there is no driver."""
-    try:
-        cuda = ctypes.CDLL("libcuda.so.1" if sys.platform == "linux" else "nvcuda.dll")
-    except OSError:
-        return []
-    count = ctypes.c_int(0)
-    if cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return []
-    return [_gpu(cuda, i) for i in range(count.value)]
-
-
-def _gpu(cuda: ctypes.CDLL, index: int) -> dict[str, str]:
-    device, name = ctypes.c_int(0), ctypes.create_string_buffer(128)
-    major, minor = ctypes.c_int(0), ctypes.c_int(0)
-    cuda.cuDeviceGet(ctypes.byref(device), index)
-    cuda.cuDeviceGetName(name, len(name), device)
-    cuda.cuDeviceGetAttribute(ctypes.byref(major), _CUDA_MAJOR, device)
-    cuda.cuDeviceGetAttribute(ctypes.byref(minor), _CUDA_MINOR, device)
-    return {"name": name.value.decode(errors="replace"), "compute_capability": f"{major.value}.{minor.value}"}
+def _tensorrt() -> dict[str, object]:
+    """Which TensorRT is here, and what `edgetl build` lacks."""
+    module = installed_module()
+    return {
+        "module": module or None,
+        "version": _version(TENSORRT[module]) if module else None,
+        "can_build": not lacks(),
+        "lacks": lacks(),
+    }
 
 
 def text(report: dict[str, object]) -> str:
     """The report of `examine` for people."""
     cpu, memory = report["cpu"], report["memory_mb"]
-    packages, missing = report["packages"], report["missing"]
+    packages, missing, tensorrt = report["packages"], report["missing"], report["tensorrt"]
+    assert isinstance(tensorrt, dict)
     assert isinstance(cpu, dict) and isinstance(memory, dict)
     assert isinstance(packages, dict) and isinstance(missing, list)
     lines = [
@@ -193,6 +190,7 @@ def text(report: dict[str, object]) -> str:
         f"disk      {report['disk_free_mb']} MB free here",
         f"jetson    {_words(report['jetson'])}",
         f"gpu       {_words(report['gpus'])}",
+        f"tensorrt  {_building(tensorrt)}",
         f"cameras   {_words(report['cameras'])}",
         "packages",
     ]
@@ -204,6 +202,13 @@ def text(report: dict[str, object]) -> str:
         lines += [f"  {m['what']} (for {m['needed_for']}): {m['remedy']}" for m in missing]
     lines.append("a bundle runs here" if report["ok"] else "a bundle does not run here yet: see above")
     return "\n".join(lines)
+
+
+def _building(tensorrt: dict[str, object]) -> str:
+    here = f"{tensorrt['module']} {tensorrt['version'] or ''}".rstrip() if tensorrt["module"] else "none"
+    lacking = tensorrt["lacks"]
+    assert isinstance(lacking, list)
+    return f"{here}; edgetl build works here" if not lacking else f"{here}; no edgetl build here: {'; '.join(lacking)}"
 
 
 def _words(value: object) -> str:

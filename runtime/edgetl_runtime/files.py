@@ -1,4 +1,4 @@
-"""Writing so that nothing is replaced by accident and nothing stands there half-written."""
+"""Where files go, and writing so that nothing is replaced by accident and nothing stands there half-written."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+def cache_directory() -> Path:
+    """Where computed things are kept: $EDGETL_CACHE, or `edgetl` in the user's cache directory."""
+    own = os.environ.get("EDGETL_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgetl"
 
 
 def refuse_existing(out: Path, *, force: bool) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 
 from edgetl_runtime.errors import MissingPackage
 
-JETPACK = {"cv2": "python3-opencv"}
+JETPACK = {"cv2": "python3-opencv", "tensorrt": "python3-libnvinfer"}
 
 
 def present(package: str) -> bool:
-    """Whether `package` can be found, without importing it."""
+    """Whether `package` can be found, without importing it. A mere folder of that name is none."""
     try:
-        return importlib.util.find_spec(package) is not None
+        spec = importlib.util.find_spec(package)
+        return spec is not None and spec.loader is not None and spec.origin is not None
     except (ImportError, ValueError):
         return False
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -22,7 +22,7 @@ HeadName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]*$")]
 DType = Literal["uint8", "float32", "int64", "int32"]
 Precision = Literal["fp32", "bf16", "fp16", "int8", "int8-bf16"]
 """What a graph runs in. int8-bf16: quantised layers in INT8, all others in bf16."""
-EngineName = Literal["onnxruntime", "openvino"]
+EngineName = Literal["onnxruntime", "openvino", "tensorrt"]
 
 
 class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -189,7 +189,7 @@ class Hop(Frozen, frozen=True, kw_only=True):
 
     `max_rel_error` is the largest absolute difference over the largest absolute reference value, the
     worst tensor of all compared frames; `cosine` is the lowest cosine similarity. `heads` holds the metric of
-    every head where there are several; `value` is then their mean.
+    every head where there are several; `value` is then their mean. `classes`: the metric by head and label.
     """
 
     hop: str
@@ -200,6 +200,7 @@ class Hop(Frozen, frozen=True, kw_only=True):
     passed: bool
     note: str = ""
     heads: dict[str, float] = msgspec.field(default_factory=dict)
+    classes: dict[str, dict[str, float | None]] = msgspec.field(default_factory=dict)
 
 
 class Latency(Frozen, frozen=True, kw_only=True):
@@ -222,6 +223,45 @@ class Variant(Frozen, frozen=True, kw_only=True):
     engines: tuple[EngineName, ...]
 
 
+class Sensitivity(Frozen, frozen=True, kw_only=True):
+    """What one layer alone in INT8 costs: the relative root mean square error of the tensors that decoding reads.
+
+    macs: its multiply-accumulates for one frame.
+    """
+
+    layer: str
+    op: str
+    module: str
+    macs: int
+    error: float
+
+
+class SearchTrial(Frozen, frozen=True, kw_only=True):
+    """One choice of INT8 layers that was measured. float_layers: those left in float. p50_ms: None if not timed."""
+
+    variant: str
+    engine: EngineName
+    precision: Precision
+    calibrator: str
+    float_layers: tuple[str, ...]
+    value: float
+    passed: bool
+    note: str
+    p50_ms: float | None = None
+
+
+class Search(Frozen, frozen=True, kw_only=True):
+    """How the INT8 layers were found. calibrators: the error of each, all layers in INT8; the least was taken first.
+
+    layers: how many there are. sensitivities: empty where INT8 everywhere met the budget.
+    """
+
+    calibrators: dict[str, float]
+    layers: int
+    sensitivities: tuple[Sensitivity, ...] = ()
+    trials: tuple[SearchTrial, ...] = ()
+
+
 class Check(Frozen, frozen=True, kw_only=True):
     """One finding about one operator on one target."""
 
@@ -233,11 +273,15 @@ class Check(Frozen, frozen=True, kw_only=True):
 
 
 class TargetResult(Frozen, frozen=True, kw_only=True):
-    """What would run on one target, and what the host could check of it."""
+    """What would run on one target, and what the host could check of it.
+
+    file: the compiled engine in the bundle, "" where the device builds its own.
+    """
 
     variant: str
     engine: str
     deployable: bool
+    file: str = ""
     checks: tuple[Check, ...] = ()
     note: str = ""
 
@@ -291,6 +335,7 @@ class Manifest(Frozen, frozen=True, kw_only=True):
     provenance: Provenance
     domain: DomainStatistics | None = None
     reliability: dict[str, Reliability] = msgspec.field(default_factory=dict)
+    search: Search | None = None
     calibration: Calibration | None = None
 
     def __post_init__(self) -> None:

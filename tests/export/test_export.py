@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgetl_export.export import Exported, ExportRequest, export, torch_source
+from edgetl_export.budget import Budget, Measured
+from edgetl_export.export import Exported, ExportRequest, export
 from edgetl_export.parity import Infer
+from edgetl_export.source import torch_source
 from edgetl_export.targets import TARGETS
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import load_bundle_engine
@@ -69,8 +71,8 @@ def request_of(module: nn.Module, *, targets: tuple[str, ...] = ("cpu",)) -> Exp
 
     validation = frames(3, seed=7)
 
-    def metric(infer: Infer) -> dict[str, float]:
-        return {"detect": float(np.mean([np.asarray(infer(f)["scores"]).max() > 0.5 for f in validation]))}
+    def metric(infer: Infer) -> Measured:
+        return Measured({"detect": float(np.mean([np.asarray(infer(f)["scores"]).max() > 0.5 for f in validation]))})
 
     return ExportRequest(
         name="tiny",
@@ -81,7 +83,7 @@ def request_of(module: nn.Module, *, targets: tuple[str, ...] = ("cpu",)) -> Exp
         frames=frames(3, seed=2),
         metric=metric,
         metric_name="hit",
-        max_drop=0.5,
+        budget=Budget(0.5),
         targets=targets,
         provenance=Provenance(
             edgetl="0",
@@ -144,12 +146,12 @@ def test_the_contract_is_the_graphs_own(exported: Exported) -> None:
 
 def test_every_hop_is_recorded(exported: Exported) -> None:
     hops = {h.hop: h for h in exported.manifest.hops}
-    assert list(hops)[:3] == ["torch", "onnx", "fold-input"]
+    assert list(hops)[:5] == ["torch", "onnx", "fold-constants", "fold-batch-norm", "fold-input"]
     assert "onnxruntime/fp32" in hops and "onnxruntime/int8" in hops
-    assert all(h.passed and h.max_rel_error < 1e-4 for h in list(hops.values())[:3])
+    assert all(h.passed and h.max_rel_error < 1e-4 for h in list(hops.values())[:5])
     assert "folded" in hops["fold-input"].note
     assert 0 < hops["onnxruntime/int8"].max_rel_error < 0.2, "INT8 is float, or broken"
-    assert {f"{r.engine}/{r.variant}" for r in exported.manifest.latencies} == set(list(hops)[3:])
+    assert {f"{r.engine}/{r.variant}" for r in exported.manifest.latencies} == set(list(hops)[5:])
     assert exported.seconds and all(s >= 0 for s in exported.seconds.values())
 
 
@@ -250,7 +252,9 @@ def test_a_budget_that_nothing_meets(tmp_path: Path) -> None:
     """The metric of the engines lies under torch's: nothing is chosen, nothing is left."""
     request = request_of(TinyDetector())
     torch_itself = request.source.infer
-    request = dataclasses.replace(request, metric=lambda infer: {"detect": 0.9 if infer is torch_itself else 0.1})
+    request = dataclasses.replace(
+        request, metric=lambda infer: Measured({"detect": 0.9 if infer is torch_itself else 0.1})
+    )
     out = tmp_path / "place" / "tiny.bundle"
     with pytest.raises(GateFailed, match="--max-drop"):
         export(request, out, say=lambda text: None)
@@ -263,3 +267,21 @@ def test_an_unknown_target_is_refused_before_any_work(tmp_path: Path) -> None:
         export(request_of(TinyDetector(), targets=("cpu", "toaster")), tmp_path / "x.bundle", say=said.append)
     assert all(name in caught.value.remedy for name in TARGETS)
     assert said == [] and list(tmp_path.iterdir()) == []
+
+
+def test_graphs_for_tensorrt_and_an_engine_that_the_host_compiles(tmp_path: Path) -> None:
+    """Typed graphs ship for the device, and the RTX engine itself where the builder is here."""
+    pytest.importorskip("tensorrt_rtx_bindings")
+    out = tmp_path / "tiny.bundle"
+    manifest = export(request_of(TinyDetector(), targets=("cpu", "rtx", "orin-nx")), out, say=lambda t: None).manifest
+    assert {v.name: v.precision for v in manifest.variants if "tensorrt" in v.engines} == {
+        "trt-fp16": "fp16",
+        "trt-int8": "int8",
+    }
+    rtx, orin = manifest.targets["rtx"], manifest.targets["orin-nx"]
+    assert (rtx.deployable, rtx.file, orin.deployable, orin.file) == (True, "engine.rtx.plan", False, "")
+    assert manifest.files["engine.rtx.plan"].bytes > 10_000
+    assert rtx.variant == orin.variant == "trt-int8"
+    hops = {h.hop: h for h in manifest.hops}
+    assert 0 < hops["trt-fp16"].max_rel_error < 5e-3 and "limit of FP16" in hops["trt-fp16"].note
+    assert "symmetric" in hops["trt-int8"].note

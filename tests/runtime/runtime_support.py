@@ -103,7 +103,7 @@ def _detector(bias: float) -> tuple[list[onnx.NodeProto], dict[str, NDArray[Any]
     nodes = [
         helper.make_node("Cast", ["frame"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Conv", ["planes", "kernel", "bias"], ["map"], strides=[CELL, CELL]),
+        helper.make_node("Conv", ["planes", "kernel", "bias"], ["map"], "/cells/Conv", strides=[CELL, CELL]),
         helper.make_node("Reshape", ["map", "flat"], ["flat_map"]),
         helper.make_node("TopK", ["flat_map", "k"], ["scores", "index"], axis=1),
         helper.make_node("Gather", ["grid", "index"], ["boxes"]),

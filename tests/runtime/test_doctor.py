@@ -7,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fake_tensorrt
 import pytest
+from fake_cuda import FakeDriver
 
+from edgetl_runtime import cuda
 from edgetl_runtime.doctor import examine, text
+from edgetl_runtime.tensorrt import device
 
 
 def test_this_machine() -> None:
@@ -18,6 +22,22 @@ def test_this_machine() -> None:
     assert report["ok"] is True
     assert {"onnxruntime", "openvino"} == set(report["engines"])  # type: ignore[call-overload]
     assert "a bundle runs here" in text(report)
+
+
+def test_it_says_whether_an_engine_can_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "load_driver", lambda: None)
+    monkeypatch.setattr(device, "MODULES", ())
+    report = examine()
+    assert report["tensorrt"]["module"] is None and report["tensorrt"]["can_build"] is False  # type: ignore[index]
+    shown = text(report)
+    assert "none; no edgetl build here: TensorRT is not installed" in shown and "no NVIDIA GPU is visible" in shown
+    monkeypatch.setattr(cuda, "load_driver", FakeDriver)
+    monkeypatch.setattr(device, "MODULES", ("tensorrt",))
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt)
+    report = examine()
+    assert report["gpus"] == [{"name": "Orin", "compute_capability": "8.7"}]
+    assert "tensorrt" in report["engines"]  # type: ignore[operator]
+    assert "tensorrt; edgetl build works here" in text(report)
 
 
 def test_a_jetson(tmp_path: Path) -> None:
@@ -56,7 +76,8 @@ def test_a_bare_machine_gets_remedies(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_nothing_heavy_is_imported() -> None:
     code = (
         "import sys; from edgetl_runtime.doctor import examine; examine();"
-        "print(sorted({'torch','cv2','openvino','onnxruntime','numpy','tensorrt_rtx'} & set(sys.modules)))"
+        "heavy = {'torch','cv2','openvino','onnxruntime','numpy','tensorrt_rtx','tensorrt_rtx_bindings'};"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ import pytest
 from runtime_support import SIZE_HW, expected_outputs, tiny_model, write_test_bundle
 
 from edgetl_runtime.bundle import open_bundle
-from edgetl_runtime.engines import ENGINES, available_engines, choose, load_bundle_engine, load_engine
+from edgetl_runtime.engines import ONNX_ENGINES, available_engines, choose, load_bundle_engine, load_engine
 from edgetl_runtime.errors import EngineError, MissingPackage
 from edgetl_runtime.spec import TensorSpec
 
@@ -25,7 +25,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_engines_agree_with_numpy(model: Path, name: str) -> None:
     engine = load_engine(name, model, precision="fp32")
     expected = expected_outputs(FRAMES)
@@ -42,7 +42,7 @@ def test_engines_agree_with_numpy(model: Path, name: str) -> None:
         engine.infer({"frame": FRAMES[:1]})
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_a_reused_buffer_is_read_again(model: Path, name: str) -> None:
     engine = load_engine(name, model, precision="fp32", threads=1)
     buffer = np.empty((1, *SIZE_HW, 3), np.uint8)
@@ -53,7 +53,7 @@ def test_a_reused_buffer_is_read_again(model: Path, name: str) -> None:
     np.testing.assert_allclose(np.concatenate(scores), expected_outputs(FRAMES)["scores"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 @pytest.mark.parametrize(
     "inputs",
     [
@@ -71,7 +71,7 @@ def test_wrong_inputs_are_refused(model: Path, name: str, inputs: dict[str, np.n
         engine.infer(inputs)
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_broken_and_missing_models(tmp_path: Path, name: str) -> None:
     with pytest.raises(EngineError, match="no model at"):
         load_engine(name, tmp_path / "none.onnx", precision="fp32")
@@ -80,7 +80,7 @@ def test_broken_and_missing_models(tmp_path: Path, name: str) -> None:
         load_engine(name, tmp_path / "broken.onnx", precision="fp32")
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_dynamic_shapes_are_refused(tmp_path: Path, name: str) -> None:
     proto = onnx.load(tiny_model(tmp_path / "tiny.onnx"))
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -90,7 +90,9 @@ def test_dynamic_shapes_are_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_an_unknown_engine_lists_the_choices(model: Path) -> None:
-    with pytest.raises(EngineError, match="choose one of onnxruntime, openvino"):
+    with pytest.raises(EngineError, match="choose one of onnxruntime, openvino, tensorrt"):
+        load_engine("tflite", model, precision="fp32")
+    with pytest.raises(EngineError, match="edgetl build BUNDLE"):
         load_engine("tensorrt", model, precision="fp32")
 
 
@@ -160,7 +162,7 @@ print(asked)
 """
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_no_engine_calls_home_or_writes_there(model: Path, tmp_path: Path, name: str) -> None:
     command = [sys.executable, "-c", CALLS_HOME, name, str(model)]
     kept = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY" and not k.startswith("XDG_")}

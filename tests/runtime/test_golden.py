@@ -18,12 +18,12 @@ from runtime_support import (
 )
 
 from edgetl_runtime.bundle import open_bundle, write_manifest
-from edgetl_runtime.engines import ENGINES, load_bundle_engine
+from edgetl_runtime.engines import ONNX_ENGINES, load_bundle_engine
 from edgetl_runtime.errors import BundleError
 from edgetl_runtime.golden import Golden, box_error, head_error, read_golden, replay_golden, write_golden
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ONNX_ENGINES)
 def test_every_engine_reproduces_them(shared_bundle: Path, engine: str) -> None:
     bundle = open_bundle(shared_bundle)
     report = replay_golden(bundle, load_bundle_engine(bundle, engine=engine))
@@ -33,7 +33,7 @@ def test_every_engine_reproduces_them(shared_bundle: Path, engine: str) -> None:
     assert report.heads == {"detect": report.worst_rel_error}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ONNX_ENGINES)
 def test_every_head_is_replayed(shared_many: Path, engine: str) -> None:
     bundle = open_bundle(shared_many)
     report = replay_golden(bundle, load_bundle_engine(bundle, engine=engine))

@@ -1,3 +1,37 @@
-"""Graph passes: each says what it requires and what it ensures."""
+"""Graph passes: each says what it requires and what it ensures, and is checked after it ran.
+
+A pass takes a model and returns another, or the same where it does not apply, with a note for the report. Passes keep
+the names of tensors whose meaning they keep: by them `locate` finds the first layer that a bad pass broke.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from onnx import ModelProto
+
+from edgetl_export.passes.fold_batch_norm import fold_batch_norm
+from edgetl_export.passes.fold_constants import fold_constants
+from edgetl_export.passes.fold_input import fold_input
+from edgetl_export.passes.simplify import simplify
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass. optional: where its result does not hold against the reference, the model before it is kept."""
+
+    name: str
+    run: Callable[[ModelProto], tuple[ModelProto, str]]
+    optional: bool = False
+
+
+PASSES = (
+    Pass("fold-constants", fold_constants),
+    Pass("fold-batch-norm", fold_batch_norm),
+    Pass("fold-input", fold_input),
+)
+"""What every network goes through, in this order."""
+
+SIMPLIFY = Pass("onnxslim", simplify, optional=True)
+"""Goes first where it was asked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 from msgspec import structs
 
 from edgetl_export.targets import Target, get_target
-from edgetl_export.tensorrt.process import WORKER, OnProgress, Outcome, run_worker
-from edgetl_export.tensorrt.protocol import Finding, Job, Kind, OpUse
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import Check
+from edgetl_runtime.tensorrt.process import OnProgress, Outcome, run_worker
+from edgetl_runtime.tensorrt.protocol import Finding, Job, Kind, OpUse
 
+WORKER = (sys.executable, "-m", "edgetl_export.tensorrt.worker")
 CANNOT_TELL = "The host check cannot tell"
 UNDECIDED: dict[Kind, str] = {"crash": "native-crash", "timeout": "timeout", "missing-package": "not-compiled-here"}
 """Kinds of answer that need a finding of their own, and its code."""

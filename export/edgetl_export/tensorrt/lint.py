@@ -6,16 +6,15 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from edgetl_export.tensorrt import diagnostics
-from edgetl_export.tensorrt.protocol import Finding, OpUse
 from edgetl_runtime.spec import Check
+from edgetl_runtime.tensorrt import diagnostics, onnx_file
+from edgetl_runtime.tensorrt.protocol import Finding, OpUse
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 GRID_SAMPLE = (
     "TensorRT builds GridSample, and some versions then give wrong numbers without a word (its issues 4646 and 4813, "
     "seen with 10.13 to 11.1): compare what the engine gives on the device with the bundle's golden samples."
 )
-SCOPE_KEYS = ("pkg.torch.onnx.name_scopes", "namespace")
 
 
 class Graph:
@@ -44,25 +43,8 @@ class Graph:
 
 
 def module_of(node: Any) -> str:
-    """The PyTorch module that a node comes from, "" where the file does not say.
-
-    torch's exporter writes name scopes as metadata; its older one has them in the node's name (/a/b/Conv).
-    """
-    metadata = {prop.key: prop.value for prop in getattr(node, "metadata_props", ())}
-    for key in SCOPE_KEYS:
-        if metadata.get(key):
-            return _scope(metadata[key], listed=key.startswith("pkg."))
-    if node.name.startswith("/"):
-        return ".".join(part for part in node.name.split("/")[1:-1] if part)
-    return ""
-
-
-def _scope(value: str, *, listed: bool) -> str:
-    if listed:
-        names = re.findall(r"'([^']*)'", value)
-        return names[-2] if len(names) > 1 else ""
-    names = [part.split(":")[0].strip() for part in value.split("/")]
-    return names[-2] if len(names) > 1 else ""
+    """The PyTorch module that a node comes from, "" where the file does not say."""
+    return onnx_file.module_of(node.name, {prop.key: prop.value for prop in getattr(node, "metadata_props", ())})
 
 
 def op_uses(graph: Graph) -> list[OpUse]:

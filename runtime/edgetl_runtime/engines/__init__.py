@@ -11,6 +11,7 @@ from edgetl_runtime.spec import EngineName
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -22,6 +23,8 @@ Spin = Literal["short", "off", "default"]
 """How worker threads wait between frames: a short busy wait, none, or the engine's own default."""
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+ONNX_ENGINES: tuple[EngineName, ...] = ("onnxruntime", "openvino")
+"""The engines that run an ONNX file itself; TensorRT runs what `edgetl build` made of it."""
 
 
 class Engine(Protocol):
@@ -48,8 +51,14 @@ class Engine(Protocol):
 
 
 def available_engines() -> tuple[EngineName, ...]:
-    """The engines whose package is on this machine; nothing is imported."""
-    return tuple(name for name in ENGINES if present(name))
+    """The engines whose package is on this machine, TensorRT only with a GPU; nothing is imported."""
+    return tuple(name for name in ENGINES if (_tensorrt_runs() if name == "tensorrt" else present(name)))
+
+
+def _tensorrt_runs() -> bool:
+    from edgetl_runtime.tensorrt.device import lacks
+
+    return not lacks()
 
 
 def load_engine(
@@ -60,7 +69,7 @@ def load_engine(
     threads: int = 0,
     spin: Spin = "short",
 ) -> Engine:
-    """Load an ONNX file into the engine called `name`. threads: 0 lets the engine choose.
+    """Load an ONNX file into the engine called `name`, one of ONNX_ENGINES. threads: 0 lets the engine choose.
 
     Raises EngineError for an unknown name, a model that does not load, or a precision that the engine or
     this CPU does not run; MissingPackage where the engine's package is absent.
@@ -73,15 +82,28 @@ def load_engine(
         from edgetl_runtime.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(model_path, precision=precision, threads=threads)
+    if name == "tensorrt":
+        raise EngineError(
+            "tensorrt runs no ONNX file, it runs an engine that was built on the device",
+            remedy="run edgetl build BUNDLE, then use the bundle with --engine tensorrt",
+        )
     raise EngineError(f"no engine {name!r}", remedy=f"choose one of {', '.join(ENGINES)}")
 
 
-def choose(bundle: Bundle, *, variant: str | None = None, engine: str | None = None) -> tuple[Variant, EngineName]:
+def choose(
+    bundle: Bundle, *, variant: str | None = None, engine: str | None = None, engine_dir: Path | None = None
+) -> tuple[Variant, EngineName]:
     """The pair to run: what was asked for, else what the manifest chose. Never another one in silence.
+
+    For TensorRT the variant is by default the one that `edgetl build` measured to be the fastest on this device.
 
     Raises EngineError that lists every pair in the bundle where the one asked for is not among them.
     """
     manifest = bundle.manifest
+    if engine == "tensorrt" and variant is None:
+        from edgetl_runtime.engines.tensorrt import built_variant
+
+        variant = built_variant(bundle, engine_dir)
     wanted = (variant or manifest.chosen.variant, engine or manifest.chosen.engine)
     for candidate in manifest.variants:
         for name in candidate.engines:
@@ -101,15 +123,26 @@ def load_bundle_engine(
     engine: str | None = None,
     threads: int = 0,
     spin: Spin = "short",
+    engine_dir: Path | None = None,
 ) -> Engine:
     """Load one variant of a bundle, by default the chosen pair; its tensors are compared with the manifest.
+
+    engine_dir: where `edgetl build` put its engines, by default beside the bundle.
 
     Raises EngineError for a pair that is not in the bundle or tensors that differ; MissingPackage, naming
     the pairs that this machine could run instead, where the engine's package is absent.
     """
-    picked, name = choose(bundle, variant=variant, engine=engine)
+    picked, name = choose(bundle, variant=variant, engine=engine, engine_dir=engine_dir)
+    loaded: Engine
     try:
-        loaded = load_engine(name, bundle.model_path(picked), precision=picked.precision, threads=threads, spin=spin)
+        if name == "tensorrt":
+            from edgetl_runtime.engines.tensorrt import load_built
+
+            loaded = load_built(bundle, picked, engine_dir=engine_dir)
+        else:
+            loaded = load_engine(
+                name, bundle.model_path(picked), precision=picked.precision, threads=threads, spin=spin
+            )
     except MissingPackage as error:
         here = available_engines()
         others = [f"--variant {v.name} --engine {e}" for v in bundle.manifest.variants for e in v.engines if e in here]

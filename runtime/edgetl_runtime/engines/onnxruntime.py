@@ -26,7 +26,11 @@ _SPIN_US = "200"
 
 
 class OnnxRuntimeEngine:
-    """An InferenceSession whose provider is read back. Precision is the model's own: fp32 or int8 Q/DQ."""
+    """An InferenceSession whose provider is read back. Precision is the model's own: fp32, int8 Q/DQ, or fp16.
+
+    On a CPU fp16 is arithmetic in float with results rounded to half: good to see what TensorRT will make of the graph,
+    not to run it fast.
+    """
 
     def __init__(
         self,
@@ -39,7 +43,7 @@ class OnnxRuntimeEngine:
         self.name: EngineName = "onnxruntime"
         self.precision: Precision = precision
         self._model = str(model_path)
-        if precision not in ("fp32", "int8"):
+        if precision not in ("fp32", "fp16", "int8"):
             raise EngineError(
                 f"onnxruntime on a CPU does not run {precision}",
                 remedy="use --engine openvino, or fp32 or int8",

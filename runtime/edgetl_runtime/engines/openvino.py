@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgetl_runtime.engines._tensors import check_inputs, tensor_spec
 from edgetl_runtime.errors import EngineError
 from edgetl_runtime.imports import openvino as _openvino
-from edgetl_runtime.spec import EngineName
+from edgetl_runtime.spec import EngineName, Precision
 
 if TYPE_CHECKING:
     import os
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgetl_runtime.spec import Precision, TensorSpec
+    from edgetl_runtime.spec import TensorSpec
 
 DEVICE = "CPU"
 # What the layers that the model does not quantise run in; OpenVINO left alone would pick bf16 in silence.
 _HINT = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "int8-bf16": "bf16"}
 _NEEDS = {"fp32": ("FP32",), "bf16": ("BF16",), "int8": ("INT8",), "int8-bf16": ("INT8", "BF16")}
+_HEAVY = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
+_PRECISIONS: dict[str, Precision] = {"u8": "int8", "i8": "int8", "bf16": "bf16", "f16": "fp16", "f32": "fp32"}
 
 
 class OpenVinoEngine:
@@ -75,6 +77,18 @@ class OpenVinoEngine:
         self._request.set_input_tensor(index, self._ov.Tensor(array, shared_memory=True))
         self._bound[name] = array
 
+    def layer_precisions(self) -> dict[str, Precision]:
+        """What each convolution and matrix product runs in, by the names of the ONNX nodes that are fused in it."""
+        found: dict[str, Precision] = {}
+        for op in self._request.get_compiled_model().get_runtime_model().get_ops():
+            said = op.get_rt_info()
+            kind, precision, names = (
+                _text(said, key) for key in ("layerType", "runtimePrecision", "originalLayersNames")
+            )
+            if kind in _HEAVY and precision in _PRECISIONS:
+                found.update((name.removesuffix("/WithoutBiases"), _PRECISIONS[precision]) for name in names.split(","))
+        return found
+
     def close(self) -> None:
         """Free the infer request and with it the compiled model."""
         self._request = None
@@ -100,6 +114,10 @@ def _check_capability(core: Any, precision: Precision) -> None:
             f"this CPU does not run {precision} in openvino (it offers {', '.join(found)})",
             remedy="choose another variant with --variant",
         )
+
+
+def _text(said: Any, key: str) -> str:
+    return str(said[key].astype(str)) if key in said else ""
 
 
 def _check_compiled(ov: Any, compiled: Any, precision: Precision) -> None:

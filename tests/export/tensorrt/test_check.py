@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 
 from edgetl_export.tensorrt.check import CANNOT_TELL, HostCheck, check_onnx
-from edgetl_export.tensorrt.protocol import Progress
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.tensorrt.protocol import Progress
 
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None and importlib.util.find_spec("tensorrt_rtx_bindings") is None,

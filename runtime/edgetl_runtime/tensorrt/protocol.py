@@ -1,4 +1,7 @@
-"""What the host and the worker process say to each other: one job on stdin, JSON lines on stdout."""
+"""What the host and the worker process say to each other: one job on stdin, JSON lines on stdout.
+
+The job is one line. Closing stdin after it cancels the job, so a worker never outlives who started it.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,19 @@ Kind = Literal[
     "parse",
     "build",
     "cannot-tell",
+    "too-old",
+    "canceled",
     "timeout",
     "crash",
 ]
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class Job(msgspec.Struct, frozen=True, kw_only=True, tag="build"):
     """One parse and build.
 
     modules: Python modules to try, in this order. compile_for: names of ComputeCapability members,
-    empty for the GPU that is there. engine: where to write the engine, empty for nowhere.
+    empty for the GPU that is there. engine: where to write the engine, empty for nowhere. timing_cache: the file
+    to start from and to leave behind, empty for none.
     """
 
     onnx: str
@@ -34,6 +40,24 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     opset_ceiling: int = 18
     engine: str = ""
     workspace_bytes: int = 1 << 30
+    timing_cache: str = ""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A built engine's file, and the variant that it was built from."""
+
+    variant: str
+    file: str
+
+
+class Examine(msgspec.Struct, frozen=True, kw_only=True, tag="examine"):
+    """Load these plans of a bundle in one process: read their layers, replay the golden frames, time them in turns."""
+
+    bundle: str
+    module: str
+    plans: tuple[Plan, ...]
+    runs: int
+    seconds: float
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
@@ -71,6 +95,44 @@ class OpUse(msgspec.Struct, frozen=True, tag="op"):
     modules: tuple[str, ...] = ()
 
 
+class Mismatch(msgspec.Struct, frozen=True):
+    """A layer that runs in something other than what was asked of the ONNX nodes in it."""
+
+    layer: str
+    nodes: tuple[str, ...]
+    asked: str
+    found: str
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """Convolutions and matrix products by precision: asked for, and found in layers that name them.
+
+    unknown: those that no layer names, or whose type it does not say. mismatches: empty where it holds.
+    """
+
+    asked: dict[str, int]
+    found: dict[str, int]
+    unknown: int
+    mismatches: tuple[Mismatch, ...] = ()
+
+
+class Examined(msgspec.Struct, frozen=True, kw_only=True, tag="examined"):
+    """What one plan turned out to be on this device.
+
+    layers: precision by layer, as the engine inspector says. golden_error: see `golden.replay_golden`.
+    """
+
+    variant: str
+    proof: Proof
+    layers: dict[str, str]
+    golden_error: float
+    golden_tolerance: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    runs: int
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     """The end of the job. Sizes in bytes, None where the library did not say."""
 
@@ -85,13 +147,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     note: str = ""
 
 
-Event = Progress | Finding | Log | OpUse | Result
+Event = Progress | Finding | Log | OpUse | Examined | Result
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)
 
 
-def encode(message: Event | Job) -> bytes:
+def encode(message: Event | Job | Examine) -> bytes:
     """One line of JSON, with its newline."""
     return _encoder.encode(message) + b"\n"
 

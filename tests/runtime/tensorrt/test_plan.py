@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgetl_export.tensorrt.plan import layer_precisions, memory_bytes
+from edgetl_runtime.tensorrt.plan import layer_precisions, memory_bytes
 
 
 def layer(kind: str, dtype: str) -> str:

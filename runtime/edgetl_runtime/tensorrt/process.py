@@ -6,18 +6,30 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO
 
-from edgetl_export.tensorrt.protocol import Finding, Job, Log, OpUse, Progress, Result, decode, encode
+from edgetl_runtime.tensorrt.protocol import (
+    Examine,
+    Examined,
+    Finding,
+    Job,
+    Log,
+    OpUse,
+    Progress,
+    Result,
+    decode,
+    encode,
+)
 
-WORKER = (sys.executable, "-m", "edgetl_export.tensorrt.worker")
 OnProgress = Callable[[Progress], None]
+GRACE_S = 5.0
+"""How long a cancelled worker may take to end by itself, so that it can keep what it has timed."""
 
 
 @dataclass(slots=True)
@@ -28,12 +40,21 @@ class Outcome:
     findings: list[Finding] = field(default_factory=list)
     ops: list[OpUse] = field(default_factory=list)
     logs: list[Log] = field(default_factory=list)
+    examined: list[Examined] = field(default_factory=list)
 
 
 def run_worker(
-    job: Job, *, timeout_s: float, on_progress: OnProgress | None = None, command: Sequence[str] = WORKER
+    job: Job | Examine,
+    *,
+    command: Sequence[str],
+    timeout_s: float,
+    on_progress: OnProgress | None = None,
+    grace_s: float = GRACE_S,
 ) -> Outcome:
-    """Run one job to its end, or to `timeout_s`; the worker never outlives this call. Raises nothing of its own."""
+    """Run one job to its end, or to `timeout_s`; the worker never outlives this call.
+
+    Raises nothing of its own. Ctrl-C and a timeout cancel the job and wait up to `grace_s` for the worker's end.
+    """
     start = time.monotonic()
     outcome = Outcome(Result(kind="crash"))
     # The working directory must not shadow a package: this file's own folder is called tensorrt.
@@ -41,24 +62,51 @@ def run_worker(
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
-                list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
+                start_new_session=True,  # a terminal's Ctrl-C must not reach native code half-way
             )
         except OSError as error:
             outcome.result = Result(kind="crash", note=f"the worker could not be started: {error}")
             return outcome
         try:
             phase = _converse(process, job, outcome, start + timeout_s, on_progress)
+            if outcome.result.kind == "timeout":
+                _cancel(process, grace_s)
+        except BaseException:
+            _cancel(process, grace_s)
+            raise
         finally:
             if process.poll() is None:
                 process.kill()
             status = process.wait()
+            _close_stdin(process)
         if outcome.result.kind in ("crash", "timeout"):
             outcome.result = _post_mortem(outcome.result, status, phase, errors, time.monotonic() - start, timeout_s)
     return outcome
 
 
+def _cancel(process: subprocess.Popen[bytes], grace_s: float) -> None:
+    _close_stdin(process)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=grace_s)
+
+
+def _close_stdin(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    with suppress(OSError):  # it has ended
+        process.stdin.close()
+
+
 def _converse(
-    process: subprocess.Popen[bytes], job: Job, outcome: Outcome, deadline: float, on_progress: OnProgress | None
+    process: subprocess.Popen[bytes],
+    job: Job | Examine,
+    outcome: Outcome,
+    deadline: float,
+    on_progress: OnProgress | None,
 ) -> str:
     """Feed the job, take events until the result, the end or the deadline; returns the last phase."""
     assert process.stdin is not None and process.stdout is not None
@@ -67,7 +115,7 @@ def _converse(
     reader.start()
     try:
         process.stdin.write(encode(job))
-        process.stdin.close()
+        process.stdin.flush()
     except OSError:
         pass  # it ended before it read the job: its exit status says why
     phase = "start"
@@ -89,6 +137,8 @@ def _converse(
             outcome.findings.append(event)
         elif isinstance(event, OpUse):
             outcome.ops.append(event)
+        elif isinstance(event, Examined):
+            outcome.examined.append(event)
         elif isinstance(event, Log):
             outcome.logs.append(event)
         elif isinstance(event, Result):
@@ -115,6 +165,8 @@ def _post_mortem(
 ) -> Result:
     if result.kind == "timeout":
         note = f"no result within {timeout_s:g} s, stopped in phase {phase!r}"
+    elif status == -signal.SIGKILL:
+        note = f"it was killed (SIGKILL) in phase {phase!r}, as Linux does when memory runs out"
     elif status < 0:
         note = f"the library crashed ({_signal_name(-status)}) in phase {phase!r}"
     else:

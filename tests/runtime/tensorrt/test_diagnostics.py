@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgetl_export.tensorrt.diagnostics import QUOTED_CHARS, RULES, classify, essence, to_check
+from edgetl_runtime.tensorrt.diagnostics import QUOTED_CHARS, RULES, classify, essence, to_check
 
 UINT8 = (
     "Invalid Node - tr\nITensor::getDimensions: Error Code 4: API Usage Error (tr: first input has type UInt8 but must "

@@ -1,0 +1,121 @@
+"""Bundles that were made before: the same export a second time takes seconds, because nothing has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from edgetl_export.publish import publish_directory
+from edgetl_runtime.bundle import open_bundle
+from edgetl_runtime.errors import BundleError
+from edgetl_runtime.files import cache_directory
+from edgetl_runtime.spec import Manifest
+
+KEPT = 8
+"""Bundles that the cache holds; the longest unused go first."""
+PACKAGES = ("torch", "timm", "onnx", "onnxruntime", "openvino", "tensorrt-rtx-cu13-libs", "numpy")
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What else a kept bundle depends on: folders of data by path, with their state then."""
+
+    data: dict[str, str]
+
+
+def export_key(source: Path, settings: Mapping[str, object], machine: str) -> str:
+    """Of all that a bundle depends on besides its data.
+
+    source: the checkpoint or network file, by content. settings: the command's own, in plain JSON values. The code
+    of edgetl itself and the packages' versions are in it too, and the machine, because latencies are measured.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    digest.update(source.read_bytes())
+    digest.update(_code().encode())
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            digest.update(f"{name} {importlib.metadata.version(name)}".encode())
+    digest.update(machine.encode())
+    return digest.hexdigest()[:32]
+
+
+def state_of(folder: Path) -> str:
+    """A hash of the names, sizes and times of all files under a folder: enough to see that something was changed."""
+    digest = hashlib.sha256()
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(root) / name
+            with contextlib.suppress(OSError):
+                stat = path.stat()
+                digest.update(f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def recall(key: str, out: Path, *, force: bool) -> Manifest | None:
+    """Put the kept bundle of this key at `out`, checked like any other; None where there is none or data changed."""
+    place = _place(key)
+    try:
+        record = msgspec.json.decode((place / "record.json").read_bytes(), type=Record)
+    except (OSError, msgspec.DecodeError):
+        return None
+    if any(state_of(Path(path)) != state for path, state in record.data.items()):
+        return None
+    try:
+        open_bundle(place / "bundle")
+    except BundleError:
+        shutil.rmtree(place, ignore_errors=True)
+        return None
+    with publish_directory(out, force=force) as new:
+        shutil.copytree(place / "bundle", new, dirs_exist_ok=True)
+    with contextlib.suppress(OSError):
+        os.utime(place)
+    return open_bundle(out).manifest
+
+
+def keep(key: str, bundle: Path, data: Sequence[Path]) -> None:
+    """Keep a copy of a finished bundle. A disk that takes no more costs the cache, not the bundle."""
+    place = _place(key)
+    temporary = place.with_name(f".{key}.{os.getpid()}")
+    record = Record({str(path.resolve()): state_of(path.resolve()) for path in data})
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(bundle, temporary / "bundle")
+        (temporary / "record.json").write_bytes(msgspec.json.encode(record))
+        temporary.rename(place)
+        _forget_oldest(place.parent)
+    except OSError:
+        pass
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _forget_oldest(folder: Path) -> None:
+    kept = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda p: p.stat().st_mtime)
+    for old in kept[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _place(key: str) -> Path:
+    return cache_directory() / "exports" / key
+
+
+def _code() -> str:
+    """A hash of edgetl's own source: a bundle of older code is another bundle."""
+    import edgetl
+    import edgetl_export
+    import edgetl_runtime
+
+    digest = hashlib.sha256()
+    for package in (edgetl, edgetl_export, edgetl_runtime):
+        folder = Path(package.__file__ or "").parent
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,88 @@
+"""What a compiled network may lose, on the task's own metric, as a whole and in single classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgetl_export.parity import Infer
+from edgetl_runtime.errors import InputError
+from edgetl_runtime.spec import Head
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The metric of every head, and of every class of it, in 0..1; NaN where nothing was labelled."""
+
+    heads: Mapping[str, float]
+    classes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def value(self) -> float:
+        """One figure for several heads: the mean of those that have a value."""
+        known = [v for v in self.heads.values() if math.isfinite(v)]
+        return float(np.mean(known)) if known else float("nan")
+
+
+Metric = Callable[[Infer], Measured]
+"""Runs a network over the validation set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """ok: everything lies within the budget. what: the head or class nearest to, or furthest over, its limit, "" for
+    the one head as a whole. drop, limit: how much it lost and may lose, 0..1.
+    """
+
+    ok: bool
+    what: str
+    drop: float
+    limit: float
+
+    @property
+    def note(self) -> str:
+        """For a person, in points."""
+        of = f" in {self.what}" if self.what else ""
+        return f"{0.0 - 100 * self.drop:+.2f} points{of}, budget {100 * self.limit:.2f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """head: how much the metric of each head may lose. classes: how much single classes may, by label. All 0..1."""
+
+    head: float
+    classes: Mapping[str, float] = field(default_factory=dict)
+
+    def check(self, heads: Sequence[Head]) -> None:
+        """Raise InputError for a class that no head has."""
+        labels = list(dict.fromkeys(label for head in heads for label in head.labels))
+        unknown = [name for name in self.classes if name not in labels]
+        if unknown:
+            raise InputError(f"--max-drop-class: no class {unknown[0]!r}", remedy=f"there are: {', '.join(labels)}")
+
+    def judge(self, reference: Measured, found: Measured) -> Verdict:
+        """Hold `found` against the reference.
+
+        What had a value and has none any more lost most of all; what had none is not judged.
+        """
+        several = len(reference.heads) > 1
+        limits = [
+            (name if several else "", was, found.heads.get(name, math.nan), self.head)
+            for name, was in reference.heads.items()
+        ]
+        for head, classes in reference.classes.items():
+            now = found.classes.get(head, {})
+            for label, was in classes.items():
+                if label in self.classes:
+                    limits.append((label, was, now.get(label, math.nan), self.classes[label]))
+        verdicts = []
+        for what, was, value, limit in limits:
+            if math.isfinite(was):
+                drop = was - value if math.isfinite(value) else 1.0
+                verdicts.append(Verdict(drop <= limit, what, drop, limit))
+        if not verdicts:
+            return Verdict(True, "", 0.0, self.head)
+        return max(verdicts, key=lambda v: v.drop - v.limit)

@@ -1,0 +1,107 @@
+"""From a source to one float graph that every variant is made from; each step is held against the source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec import structs
+from onnx import ModelProto
+
+from edgetl_export.candidates import Pair, Reference, hop_of, run_trial
+from edgetl_export.graph import load_model, save_model, without_outputs
+from edgetl_export.locate import locate, swapped_channels
+from edgetl_export.parity import Infer, compare, record
+from edgetl_export.passes import PASSES, Pass
+from edgetl_export.source import Source
+from edgetl_export.to_onnx import tensor_spec
+from edgetl_export.trials import Trial
+from edgetl_runtime.errors import GateFailed
+from edgetl_runtime.spec import Hop, TensorSpec
+
+EXPORT_REL_ERROR = 1e-3
+"""What a float graph may differ from its source by."""
+LAYER_REL_ERROR = 1e-2
+"""From where on a layer counts as broken when the first bad one is looked for: one layer's rounding is far below."""
+
+
+@dataclass(frozen=True, slots=True)
+class FloatGraph:
+    """probe_file: ONNX with the probes as outputs, file: as it ships; model: the former, loaded."""
+
+    probe_file: Path
+    file: Path
+    model: ModelProto
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def compile_float(
+    source: Source,
+    reference: Reference,
+    work: Path,
+    ship: Path,
+    *,
+    passes: Sequence[Pass] = PASSES,
+    say: Callable[[str], None],
+) -> tuple[FloatGraph, list[Hop]]:
+    """Write the source's ONNX, put it through the passes, and gate every step.
+
+    Raises GateFailed that names the first step and the first layer that broke the network.
+    """
+    path = work / "onnx.onnx"
+    note = source.write(path)
+    hops = [_gate("onnx", path, None, reference, note)]
+    for each in passes:
+        say(f"  {each.name}")
+        after = work / f"{each.name}.onnx"
+        model, note = each.run(load_model(path))
+        save_model(model, after)
+        try:
+            hop = _gate(each.name, after, path, reference, note)
+        except GateFailed as error:
+            if not each.optional:
+                raise
+            hop = structs.replace(hops[-1], hop=each.name, note=f"left out: {error.message}")
+            after = path
+        hops.append(hop)
+        path = after
+    model = load_model(path)
+    file = ship / "model.fp32.onnx"
+    save_model(without_outputs(model, source.probes), file)
+    specs = tuple(tensor_spec(o) for o in model.graph.output if o.name in source.outputs)
+    return FloatGraph(path, file, model, tuple(tensor_spec(i) for i in model.graph.input), specs), hops
+
+
+def _gate(name: str, path: Path, before: Path | None, reference: Reference, note: str) -> Hop:
+    """Compare a float graph with the source on ONNX Runtime, and measure its metric."""
+    pair = Pair(variant="fp32", precision="fp32", engine="onnxruntime", probe_file=path, file=path)
+
+    def compute() -> Trial:
+        return run_trial(pair, reference, check=lambda infer: _check(name, path, before, reference, infer))
+
+    trial = reference.trials.recall(path, "onnxruntime", "fp32", compute)
+    return hop_of(name, reference.metric_name, trial, passed=True, note=note)
+
+
+def _check(name: str, path: Path, before: Path | None, reference: Reference, infer: Infer) -> None:
+    """Raise GateFailed with all that can be said about what broke."""
+    parity = compare(reference.tensors, record(infer, reference.frames, reference.probes))
+    if parity.max_rel_error <= EXPORT_REL_ERROR:
+        return
+    text = (
+        f"the step {name!r} broke the network: {parity.tensor} differs by {parity.max_rel_error:.2g} "
+        f"on frame {parity.frame}, more than {EXPORT_REL_ERROR:.0e}"
+    )
+    if before is not None:
+        parting = locate(before, path, reference.frames[parity.frame], limit=LAYER_REL_ERROR)
+        text += f"; {parting or 'every layer that both graphs have agrees'}"
+    elif swapped_channels(infer, lambda other: _agrees(other, reference)):
+        text += "; with red and blue of the frame swapped it agrees: the channel order is wrong"
+    raise GateFailed(f"{text}; nothing is shipped")
+
+
+def _agrees(infer: Infer, reference: Reference) -> bool:
+    rows = record(infer, reference.frames, reference.probes)
+    return compare(reference.tensors, rows).max_rel_error <= EXPORT_REL_ERROR

@@ -1,0 +1,152 @@
+"""FP16 written into the graph, as strongly typed engines want it, with FP32 islands where FP16 can't hold the values.
+
+Requires: a float32 graph with static shapes, and the largest magnitude of every tensor on real frames.
+Ensures: every layer before decoding reads and makes FP16, islands and decoding FP32, Casts between; inputs and outputs
+keep their types, tensors their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper
+
+from edgetl_export.graph import copy_of, downstream, initializers, prune, set_initializer, set_nodes
+from edgetl_export.tensorrt.lint import module_of
+
+LARGEST = 65504.0
+"""The largest finite FP16 value (IEEE 754 binary16)."""
+MARGIN = 4.0
+"""Frames on the road may drive a tensor this much further than those that were seen."""
+
+SUMS = frozenset(
+    {
+        "GlobalAveragePool",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "LogSoftmax",
+        "ReduceL2",
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceSumSquare",
+        "RMSNormalization",
+        "Softmax",
+        "Exp",
+        "Pow",
+        "CumSum",
+    }
+)
+"""Operators that add up or blow up so much that FP16 loses them even where inputs and results fit."""
+
+FLOAT_INPUTS = {"Resize": (1, 2)}
+"""Inputs by position that stay float32 in a half-precision node."""
+SKIPPED = frozenset({"QuantizeLinear", "DequantizeLinear", "ConstantOfShape", "RandomNormal", "RandomUniform"})
+
+
+def to_half(
+    model: ModelProto, magnitudes: Mapping[str, float], probes: Sequence[str]
+) -> tuple[ModelProto, dict[str, float]]:
+    """The typed graph, and the islands: nodes that stay FP32 for their values, with the largest magnitude of each."""
+    result = onnx.shape_inference.infer_shapes(copy_of(model), data_prop=True)
+    types = _types(result)
+    islands = _islands(result, magnitudes)
+    deciding = {n.name for n in downstream(result, probes)}
+    half = [n for n in result.graph.node if n.name not in islands and n.name not in deciding and _convertible(n, types)]
+    _rewrite(result, {n.name for n in half}, types)
+    prune(result)
+    del result.graph.value_info[:]
+    onnx.checker.check_model(result)
+    return onnx.shape_inference.infer_shapes(result, data_prop=True), islands
+
+
+def describe_islands(model: ModelProto, islands: Mapping[str, float]) -> str:
+    """For a person: which layers stay FP32, and why."""
+    if not islands:
+        return "no value comes near the limit of FP16"
+    nodes = {n.name: n for n in model.graph.node}
+    named = [
+        f"{nodes[name].op_type} {name!r}{_in_module(nodes[name])} (up to {top:.3g})" for name, top in islands.items()
+    ]
+    more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+    return f"{len(named)} layers stay FP32, FP16 ends at {LARGEST:.0f}: {', '.join(named[:3])}{more}"
+
+
+def _in_module(node: NodeProto) -> str:
+    module = module_of(node)
+    return f" in {module}" if module else ""
+
+
+def _islands(model: ModelProto, magnitudes: Mapping[str, float]) -> dict[str, float]:
+    found = {}
+    for node in model.graph.node:
+        top = max((magnitudes.get(name, 0.0) for name in (*node.input, *node.output)), default=0.0)
+        if top * MARGIN > LARGEST:
+            found[node.name] = top
+    return found
+
+
+def _types(model: ModelProto) -> dict[str, int]:
+    infos = (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    types = {v.name: v.type.tensor_type.elem_type for v in infos}
+    return {**types, **{i.name: i.data_type for i in model.graph.initializer}}
+
+
+def _convertible(node: NodeProto, types: Mapping[str, int]) -> bool:
+    """Whether the node computes in float32 and may compute in FP16 instead."""
+    if node.op_type in SUMS or node.op_type in SKIPPED or any(a.HasField("g") for a in node.attribute):
+        return False
+    return any(types.get(name) == TensorProto.FLOAT for name in node.output)
+
+
+def _rewrite(model: ModelProto, half: set[str], types: Mapping[str, int]) -> None:
+    """Give half nodes FP16 inputs and the others FP32 ones, with as few Casts as that takes."""
+    constants = initializers(model)
+    outputs = {o.name for o in model.graph.output}
+    made_half = {
+        name
+        for node in model.graph.node
+        if node.name in half
+        for name in node.output
+        if types.get(name) == TensorProto.FLOAT
+    }
+    ordered: list[NodeProto] = []
+    casts: dict[tuple[str, int], str] = {}
+
+    def as_type(name: str, kind: int) -> str:
+        """The tensor in this type; made when first asked for."""
+        if (name in made_half) == (kind == TensorProto.FLOAT16):
+            return inner.get(name, name)
+        if name in inner:
+            return name
+        key = (name, kind)
+        if key not in casts:
+            casts[key] = f"{name}_{'fp16' if kind == TensorProto.FLOAT16 else 'fp32'}"
+            if name in constants:
+                value = np.clip(np.asarray(constants[name], np.float32), -LARGEST, LARGEST)
+                set_initializer(model, casts[key], value.astype(np.float16))
+            else:
+                source = inner.get(name, name)
+                ordered.append(helper.make_node("Cast", [source], [casts[key]], name=f"{casts[key]}/Cast", to=kind))
+        return casts[key]
+
+    inner = {name: f"{name}_inner" for name in made_half if name in outputs}
+    for node in model.graph.node:
+        is_half = node.name in half
+        kept = FLOAT_INPUTS.get(node.op_type, ())
+        for index, name in enumerate(node.input):
+            if name and types.get(name) == TensorProto.FLOAT:
+                wanted = TensorProto.FLOAT16 if is_half and index not in kept else TensorProto.FLOAT
+                node.input[index] = as_type(name, wanted)
+        if is_half and node.op_type == "Cast":
+            next(a for a in node.attribute if a.name == "to").i = TensorProto.FLOAT16
+        renamed = [name for name in node.output if name in inner]
+        for index, name in enumerate(node.output):
+            node.output[index] = inner.get(name, name)
+        ordered.append(node)
+        ordered += [
+            helper.make_node("Cast", [inner[name]], [name], name=f"{name}/Cast", to=TensorProto.FLOAT)
+            for name in renamed
+        ]
+    set_nodes(model, ordered)

@@ -1,0 +1,275 @@
+"""INT8 as Q/DQ: for CPU engines unsigned activations and the camera's bytes as they are, for TensorRT symmetric.
+
+Requires: a float graph with static shapes, a range for what each INT8 layer reads, nodes with names of their own.
+Ensures: Q/DQ pairs before INT8 layers, weights as INT8 per output channel, everything else untouched.
+
+Placement follows what each engine fuses. For TensorRT a layer's result is not quantised on its way into an addition, so
+that the addition becomes part of the layer; ONNX Runtime adds in INT8 only where both sides are quantised, and OpenVINO
+is as fast either way. Copies (Concat, MaxPool, Resize, ...) have one scale before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, helper
+
+from edgetl_export.calibrate import Range
+from edgetl_export.graph import (
+    attribute,
+    consumers,
+    copy_of,
+    initializers,
+    producers,
+    prune,
+    set_initializer,
+    set_nodes,
+)
+from edgetl_export.layers import Layer, weight_axis
+
+Scheme = Literal["u8s8", "s8s8"]
+"""u8s8: unsigned activations with a zero point, biases as INT32: ONNX Runtime and OpenVINO. s8s8: signed, every zero
+point 0, float biases: TensorRT."""
+
+COPIES = frozenset({"Concat", "MaxPool", "Resize", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split"})
+"""Operators whose results hold nothing but values that they read, or values between those."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantisationPlan:
+    """Which layers become INT8, by name, and with what ranges.
+
+    means: channel means of what layers read; where they are known, the mean error of rounded weights goes into the
+    bias (Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019).
+    """
+
+    scheme: Scheme
+    layers: Collection[str]
+    ranges: Mapping[str, Range]
+    means: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+def quantise(model: ModelProto, layers: Sequence[Layer], plan: QuantisationPlan) -> ModelProto:
+    """A copy in which the plan's layers are INT8; layers that read the frame itself stay float under s8s8."""
+    result = copy_of(model)
+    builder = _Builder(result, plan)
+    for layer in layers:
+        if layer.name in plan.layers:
+            builder.add(layer)
+    builder.finish()
+    prune(result)
+    onnx.checker.check_model(result)
+    return result
+
+
+def quantised_inputs(model: ModelProto, layers: Sequence[Layer]) -> list[str]:
+    """The tensors that need a range, whichever layers become INT8 and wherever pairs are put."""
+    made, readers = producers(model), consumers(model)
+    names = {layer.data: None for layer in layers}
+    for node in model.graph.node:
+        if node.op_type == "Add" and any(t in names for t in node.output) and not _constant(model, node):
+            names.update(dict.fromkeys(node.input))
+    return [n for n in names if n in made and n in readers]
+
+
+def _constant(model: ModelProto, node: NodeProto) -> bool:
+    constants = {i.name for i in model.graph.initializer}
+    return any(i in constants for i in node.input)
+
+
+class _Builder:
+    """Collects what is to be inserted, then writes the nodes anew in order."""
+
+    def __init__(self, model: ModelProto, plan: QuantisationPlan) -> None:
+        self.model, self.plan = model, plan
+        self.made, self.readers, self.constants = producers(model), consumers(model), initializers(model)
+        self.nodes = {n.name: n for n in model.graph.node}
+        self.after: dict[str, list[NodeProto]] = {}
+        self.before: dict[str, list[NodeProto]] = {}
+        self.pairs: dict[str, tuple[str, float]] = {}
+        self.int8: dict[str, Layer] = {}
+
+    def add(self, layer: Layer) -> None:
+        """Make one layer INT8."""
+        if layer.data not in self.plan.ranges and not self._bytes(layer.data):
+            return
+        if self._bytes(layer.data) and self.plan.scheme == "s8s8":
+            return
+        self.int8[layer.name] = layer
+        self._pair(layer.data, self.plan.ranges.get(layer.data, (0.0, 255.0)))
+
+    def finish(self) -> None:
+        """Redirect readers, quantise weights, and write the nodes."""
+        for layer in self.int8.values():
+            self._weights(layer)
+        for tensor, (dequantised, _) in self.pairs.items():
+            for node in self.readers.get(tensor, []):
+                if self._stays_float(node):
+                    continue
+                for i, name in enumerate(node.input):
+                    if name == tensor:
+                        node.input[i] = dequantised
+        ordered = [n for start in ("", *(i.name for i in self.model.graph.input)) for n in self.after.get(start, [])]
+        for node in self.model.graph.node:
+            ordered += [*self.before.get(node.name, []), node]
+            for output in node.output:
+                ordered += self.after.get(output, [])
+        set_nodes(self.model, ordered)
+
+    def _stays_float(self, node: NodeProto) -> bool:
+        """A float layer reads what was there before; so does what only few values pass through."""
+        heavy = len(node.input) > 1 and node.input[1] in self.constants and node.op_type in ("Conv", "Gemm", "MatMul")
+        return heavy and node.name not in self.int8
+
+    def _pair(self, tensor: str, limits: Range) -> None:
+        if tensor in self.pairs:
+            return
+        if self._bytes(tensor):
+            self._frame(tensor)
+            return
+        scale, zero = _scale(limits, self.plan.scheme)
+        names = {k: f"{tensor}_{k}" for k in ("scale", "zero", "quantised", "dequantised")}
+        set_initializer(self.model, names["scale"], np.array(scale, np.float32))
+        set_initializer(self.model, names["zero"], zero)
+        pair = [
+            helper.make_node(op, [source, names["scale"], names["zero"]], [target], name=f"{tensor}/{op}")
+            for op, source, target in (
+                ("QuantizeLinear", tensor, names["quantised"]),
+                ("DequantizeLinear", names["quantised"], names["dequantised"]),
+            )
+        ]
+        self.after.setdefault(tensor, []).extend(pair)
+        self.pairs[tensor] = (names["dequantised"], scale)
+        producer = self.made.get(tensor)
+        if producer is None:
+            return
+        if producer.op_type in COPIES:
+            data = producer.input if producer.op_type == "Concat" else producer.input[:1]
+            for source in data:
+                if source not in self.constants and source in self.made:
+                    self._pair(source, limits)
+        elif self.plan.scheme == "u8s8" and producer.op_type == "Add" and not _constant(self.model, producer):
+            for source in producer.input:
+                if source in self.plan.ranges:
+                    self._pair(source, self.plan.ranges[source])
+
+    def _bytes(self, tensor: str) -> bool:
+        return _frame_chain(self.model, self.made, tensor) is not None
+
+    def _frame(self, tensor: str) -> None:
+        """Cast, Transpose, Pad become Transpose, Pad on bytes: a byte is a value of scale 1 and zero point 0."""
+        chain = _frame_chain(self.model, self.made, tensor)
+        assert chain is not None
+        cast, transpose, pad = chain
+        perm = attribute(transpose, "perm")
+        nodes = [helper.make_node("Transpose", [cast.input[0]], ["frame_bytes"], perm=perm, name="frame_to_nchw")]
+        last = "frame_bytes"
+        if pad is not None:
+            set_initializer(self.model, "frame_pad_byte", np.array(round(self._pad_value(pad)), np.uint8))
+            inputs = [last, pad.input[1], "frame_pad_byte"]
+            last = "frame_bytes_padded"
+            nodes.append(helper.make_node("Pad", inputs, [last], name="frame_pad_bytes"))
+        set_initializer(self.model, "frame_scale", np.array(1.0, np.float32))
+        set_initializer(self.model, "frame_zero", np.array(0, np.uint8))
+        inputs = [last, "frame_scale", "frame_zero"]
+        nodes.append(helper.make_node("DequantizeLinear", inputs, ["frame_dequantised"], name="frame_dequantise"))
+        self.after.setdefault("", []).extend(nodes)
+        self.pairs[tensor] = ("frame_dequantised", 1.0)
+
+    def _pad_value(self, pad: NodeProto) -> float:
+        return float(self.constants[pad.input[2]].item()) if len(pad.input) > 2 and pad.input[2] else 0.0
+
+    def _weights(self, layer: Layer) -> None:
+        node = self.nodes[layer.name]
+        weight = np.asarray(self.constants[layer.weight], np.float32)
+        axis = weight_axis(node) % weight.ndim
+        others = tuple(i for i in range(weight.ndim) if i != axis)
+        scale = np.maximum(np.abs(weight).max(axis=others), 1e-8) / 127
+        shape = [1] * weight.ndim
+        shape[axis] = -1
+        rounded = np.clip(np.round(weight / scale.reshape(shape)), -127, 127)
+        base = f"{layer.name}/weight"
+        set_initializer(self.model, f"{base}_int8", rounded.astype(np.int8))
+        set_initializer(self.model, f"{base}_scale", scale.astype(np.float32))
+        set_initializer(self.model, f"{base}_zero", np.zeros(len(scale), np.int8))
+        inputs = [f"{base}_int8", f"{base}_scale", f"{base}_zero"]
+        nodes = [
+            helper.make_node("DequantizeLinear", inputs, [f"{base}_dq"], name=f"{base}/DequantizeLinear", axis=axis)
+        ]
+        node.input[1] = f"{base}_dq"
+        nodes += self._bias(layer, node, rounded * scale.reshape(shape) - weight, scale)
+        self.before.setdefault(layer.name, []).extend(nodes)
+
+    def _bias(
+        self, layer: Layer, node: NodeProto, error: NDArray[np.float32], scale: NDArray[np.float32]
+    ) -> list[NodeProto]:
+        """The corrected bias; under u8s8 as INT32 in units of input scale times weight scale."""
+        if node.op_type == "MatMul" or (len(node.input) > 2 and node.input[2] not in self.constants):
+            return []
+        given = np.asarray(self.constants[node.input[2]], np.float64) if len(node.input) > 2 else np.zeros(len(scale))
+        if given.shape != scale.shape:
+            return []
+        corrected = given - self._mean_error(layer, node, error)
+        name = f"{layer.name}/bias"
+        while len(node.input) < 3:
+            node.input.append("")
+        if self.plan.scheme == "s8s8":
+            set_initializer(self.model, name, corrected.astype(np.float32))
+            node.input[2] = name
+            return []
+        units = self.pairs[layer.data][1] * scale.astype(np.float64)
+        steps = np.clip(np.round(corrected / units), -(2**31), 2**31 - 1)
+        set_initializer(self.model, f"{name}_int32", steps.astype(np.int32))
+        set_initializer(self.model, f"{name}_scale", units.astype(np.float32))
+        set_initializer(self.model, f"{name}_zero", np.zeros(len(scale), np.int32))
+        node.input[2] = f"{name}_dq"
+        inputs = [f"{name}_int32", f"{name}_scale", f"{name}_zero"]
+        return [helper.make_node("DequantizeLinear", inputs, [f"{name}_dq"], name=f"{name}/DequantizeLinear", axis=0)]
+
+    def _mean_error(self, layer: Layer, node: NodeProto, error: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What the rounding of weights adds to each output channel on average, borders aside."""
+        means = self.plan.means.get(layer.data)
+        zero = np.zeros(1)
+        if means is None or node.op_type not in ("Conv", "Gemm"):
+            return zero
+        if node.op_type == "Gemm":
+            matrix = error if attribute(node, "transB") else error.T
+            return np.asarray(matrix @ means, np.float64) if matrix.shape[1] == len(means) else zero
+        taps = error.reshape(*error.shape[:2], -1).sum(axis=2, dtype=np.float64)
+        groups = int(attribute(node, "group") or 1)  # type: ignore[call-overload]
+        per_group = means.reshape(groups, -1)
+        owner = np.arange(len(taps)) * groups // len(taps)
+        return np.asarray((taps * per_group[owner]).sum(axis=1))
+
+
+def _scale(limits: Range, scheme: Scheme) -> tuple[float, NDArray[np.generic]]:
+    low, high = limits
+    if scheme == "s8s8":
+        return max(abs(low), abs(high), 1e-8) / 127, np.array(0, np.int8)
+    scale = max(high - low, 1e-8) / 255
+    return scale, np.array(np.clip(round(-low / scale), 0, 255), np.uint8)
+
+
+def _frame_chain(
+    model: ModelProto, made: Mapping[str, NodeProto], tensor: str
+) -> tuple[NodeProto, NodeProto, NodeProto | None] | None:
+    """Cast, Transpose and Pad (or None) that make `tensor` from the uint8 frame, or None."""
+    node, pad = made.get(tensor), None
+    if node is not None and node.op_type == "Pad":
+        value = next((i for i in model.graph.initializer if len(node.input) > 2 and i.name == node.input[2]), None)
+        if value is None or attribute(node, "mode") not in (None, b"constant") or len(node.input) > 3:
+            return None
+        if not 0 <= round(float(onnx.numpy_helper.to_array(value).item())) <= 255:
+            return None
+        pad, node = node, made.get(node.input[0])
+    if node is None or node.op_type != "Transpose":
+        return None
+    cast = made.get(node.input[0])
+    if cast is None or cast.op_type != "Cast" or cast.input[0] != model.graph.input[0].name:
+        return None
+    return cast, node, pad

@@ -1,0 +1,87 @@
+"""What each layer really runs in, read back from the engine, against what was asked for."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from edgetl_export.layers import Layer
+from edgetl_runtime.engines import load_engine
+from edgetl_runtime.engines.onnxruntime import PROVIDER, session_options
+from edgetl_runtime.engines.openvino import OpenVinoEngine
+from edgetl_runtime.imports import onnxruntime as need_onnxruntime
+from edgetl_runtime.spec import EngineName, Precision
+
+QUANTISED_OPS = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"})
+REST: dict[Precision, Precision] = {"int8-bf16": "bf16", "int8": "fp32", "bf16": "bf16", "fp32": "fp32"}
+"""What layers run in that are not quantised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """int8: how many of the `asked` layers run in INT8. wrong: layers by name that run in another precision than asked,
+    with that precision. Where an engine tells no names, `wrong` is empty.
+    """
+
+    asked: int
+    int8: int
+    wrong: dict[str, Precision]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every layer whose precision the engine tells got what was asked for, and INT8 is there at all.
+
+        ONNX Runtime only tells how many. Where it does not fuse a pair into a layer it computes in float what the pair
+        says, so that accuracy is as measured, and so is the time.
+        """
+        return not self.wrong and (self.int8 > 0 or not self.asked)
+
+    def __str__(self) -> str:
+        """One phrase."""
+        text = (
+            f"{self.int8} of {self.asked} layers asked for in INT8 run in INT8"
+            if self.asked
+            else "every layer's precision as asked"
+        )
+        if self.wrong:
+            named = [f"{name} ({found})" for name, found in list(self.wrong.items())[:3]]
+            text += f"; not as asked: {', '.join(named)}" + (" ..." if len(self.wrong) > 3 else "")
+        return text
+
+
+def prove(
+    path: Path, engine: EngineName, precision: Precision, layers: Collection[Layer], int8: Collection[str]
+) -> Proof:
+    """Load the graph and ask for the precision of every layer; int8: names of those that were quantised."""
+    if engine == "onnxruntime":
+        return Proof(len(int8), min(_quantised_nodes(path), len(int8)), {})
+    loaded = load_engine(engine, path, precision=precision)
+    try:
+        assert isinstance(loaded, OpenVinoEngine)
+        found = loaded.layer_precisions()
+    finally:
+        loaded.close()
+    rest = REST[precision]
+    wrong, right = {}, 0
+    for layer in layers:
+        asked: Precision = "int8" if layer.name in int8 else rest
+        got = found.get(layer.name)
+        right += asked == got == "int8"
+        if got is not None and got != asked:
+            wrong[layer.name] = got
+    return Proof(len(int8), right, wrong)
+
+
+def _quantised_nodes(path: Path) -> int:
+    """How many quantised layers ONNX Runtime makes of the graph when it optimises it."""
+    ort = need_onnxruntime()
+    with tempfile.TemporaryDirectory(prefix="edgetl-proof-") as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        options = session_options(ort, 0, "short")
+        options.optimized_model_filepath = str(optimised)
+        ort.InferenceSession(str(path), sess_options=options, providers=[PROVIDER])
+        return sum(node.op_type in QUANTISED_OPS for node in onnx.load(str(optimised)).graph.node)

@@ -1,0 +1,295 @@
+"""Which layers stay in float so that INT8 keeps within the accuracy budget, in the least time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from msgspec import structs
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from edgetl_export.calibrate import CALIBRATORS, Calibrator, Observed, Range, observe, ranges
+from edgetl_export.candidates import Candidate, Pair, Reference, infer_of, judge
+from edgetl_export.graph import load_model, save_model, without_outputs
+from edgetl_export.layers import Layer, layers_of
+from edgetl_export.parity import record, rms_error
+from edgetl_export.passes.quantise import QuantisationPlan, Scheme, quantise, quantised_inputs
+from edgetl_export.proof import prove
+from edgetl_runtime.engines import load_engine
+from edgetl_runtime.errors import EngineError
+from edgetl_runtime.progress import Progress
+from edgetl_runtime.spec import EngineName, Precision, Search, SearchTrial, Sensitivity
+
+RUNNERS: tuple[tuple[EngineName, Precision], ...] = (
+    ("openvino", "int8-bf16"),
+    ("openvino", "int8"),
+    ("onnxruntime", "int8"),
+)
+"""Engines that run U8S8 graphs, the fastest that was met first; the search is made on the first that runs here."""
+
+SENSITIVITY_FRAMES = 4
+FEWER_FLOAT_TRIES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiser:
+    """One float network and all that INT8 graphs of it are made from.
+
+    model: with the probes as outputs. layers: of `layers_of`. observed: what they read, on the calibration frames.
+    work, ship: folders for graphs with probes and without.
+    """
+
+    model: ModelProto
+    layers: tuple[Layer, ...]
+    observed: Mapping[str, Observed]
+    probes: Sequence[str]
+    work: Path
+    ship: Path
+    _ranges: dict[Calibrator, dict[str, Range]] = field(default_factory=dict)
+
+    @property
+    def eligible(self) -> tuple[Layer, ...]:
+        """Layers that may become INT8, not those that decoding reads: equal scores would make one object many."""
+        return tuple(layer for layer in self.layers if not layer.decides)
+
+    def build(
+        self,
+        name: str,
+        *,
+        float_layers: Sequence[str] = (),
+        calibrator: Calibrator = "minmax",
+        scheme: Scheme = "u8s8",
+        shipped: bool = True,
+    ) -> tuple[Path, Path]:
+        """Write the graph with probes and, where it may ship, without; returns both paths."""
+        if calibrator not in self._ranges:
+            self._ranges[calibrator] = ranges(self.observed, calibrator)
+        left = set(float_layers)
+        plan = QuantisationPlan(
+            scheme=scheme,
+            layers=frozenset(layer.name for layer in self.eligible if layer.name not in left),
+            ranges=self._ranges[calibrator],
+            means={tensor: seen.means for tensor, seen in self.observed.items()},
+        )
+        model = quantise(self.model, self.layers, plan)
+        probe_file, file = self.work / f"{name}.onnx", self.ship / f"model.{name}.onnx"
+        save_model(model, probe_file)
+        if shipped:
+            save_model(without_outputs(model, self.probes), file)
+        return probe_file, file
+
+
+def quantiser_of(
+    probe_file: Path, probes: Sequence[str], calibration: Sequence[NDArray[np.uint8]], *, work: Path, ship: Path
+) -> Quantiser:
+    """Run the float graph over the calibration frames. Raises InputError without frames or with values not finite."""
+    model = load_model(probe_file)
+    layers = layers_of(model, probes)
+    tensors = quantised_inputs(model, [layer for layer in layers if not layer.decides])
+    return Quantiser(model, layers, observe(probe_file, tensors, calibration, work), probes, work, ship)
+
+
+@dataclass(slots=True)
+class Found:
+    """What a search came to: every candidate that was judged, why others were not, and the record of it."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    calibrators: dict[str, float] = field(default_factory=dict)
+    sensitivities: list[Sensitivity] = field(default_factory=list)
+    used: dict[str, Calibrator] = field(default_factory=dict)
+    refused: dict[str, Precision] = field(default_factory=dict)
+
+    def calibrator_of(self, candidate: Candidate) -> Calibrator:
+        """By which calibrator a candidate's ranges were chosen."""
+        return self.used[candidate.pair.variant.removesuffix("-bf16")]
+
+
+def search(quantiser: Quantiser, reference: Reference, *, say: Callable[[str], None]) -> Found:
+    """INT8 in every layer by the best calibrator; where that costs too much, fewer and fewer layers.
+
+    What is tried, in this order: all calibrators by tensors alone; the best two by the metric; then the most sensitive
+    layers in float, as few as the budget needs, found by halving; then single ones of them back to INT8.
+    """
+    found = Found()
+    runner = _runner(quantiser, reference, found)
+    if runner is None or not quantiser.eligible:
+        found.left_out.append("INT8: no engine here runs it" if runner is None else "INT8: no layer can be quantised")
+        return found
+    for name, (probe_file, _) in _calibrated(quantiser).items():
+        found.calibrators[name] = _error(runner, probe_file, reference)
+    best = sorted(CALIBRATORS, key=lambda name: found.calibrators[name])
+    probe_file, _ = quantiser.build("by-none", calibrator=best[0], shipped=False)
+    found.refused = _refused(quantiser, runner, probe_file)
+    for place, calibrator in enumerate(best[:2]):
+        variant = "int8" if place == 0 else f"int8-{calibrator}"
+        say(f"  {variant}, calibrated by {calibrator}")
+        files = quantiser.build(variant, float_layers=tuple(found.refused), calibrator=calibrator)
+        found.used[variant] = calibrator
+        runners = RUNNERS if place == 0 else (runner,)
+        judged = [_judge(quantiser, found, reference, variant, files, r, tuple(found.refused)) for r in runners]
+        if any(c is not None and c.hop.passed and c.pair.engine == runner[0] for c in judged):
+            return found
+    _mixed(quantiser, reference, runner, best[0], found, say)
+    return found
+
+
+def _runner(quantiser: Quantiser, reference: Reference, found: Found) -> tuple[EngineName, Precision] | None:
+    """The first engine that runs an INT8 graph here."""
+    probe_file, _ = quantiser.build("trial", shipped=False)
+    for engine, precision in RUNNERS:
+        try:
+            load_engine(engine, probe_file, precision=precision).close()
+        except Exception as error:
+            reason = error.message if isinstance(error, EngineError) else str(error)
+            found.left_out.append(f"{engine}/{precision}: {reason}")
+            continue
+        return engine, precision
+    return None
+
+
+def _calibrated(quantiser: Quantiser) -> dict[Calibrator, tuple[Path, Path]]:
+    return {name: quantiser.build(f"by-{name}", calibrator=name, shipped=False) for name in CALIBRATORS}
+
+
+def _error(
+    runner: tuple[EngineName, Precision], probe_file: Path, reference: Reference, frames: int | None = None
+) -> float:
+    engine = load_engine(runner[0], probe_file, precision=runner[1])
+    try:
+        rows = record(infer_of(engine), reference.frames[:frames], reference.probes)
+    finally:
+        engine.close()
+    return rms_error(reference.tensors[:frames], rows)
+
+
+def _refused(quantiser: Quantiser, runner: tuple[EngineName, Precision], probe_file: Path) -> dict[str, Precision]:
+    """Layers that the engine runs in float although they are quantised: quantising them costs accuracy for nothing."""
+    names = {layer.name for layer in quantiser.eligible}
+    proof = prove(probe_file, *runner, quantiser.layers, names)
+    return {name: found for name, found in proof.wrong.items() if name in names}
+
+
+def _judge(
+    quantiser: Quantiser,
+    found: Found,
+    reference: Reference,
+    variant: str,
+    files: tuple[Path, Path],
+    runner: tuple[EngineName, Precision],
+    float_layers: Sequence[str],
+) -> Candidate | None:
+    engine, precision = runner
+    name = variant if precision == "int8" else f"{variant}-bf16"
+    pair = Pair(
+        variant=name,
+        precision=precision,
+        engine=engine,
+        probe_file=files[0],
+        file=files[1],
+        float_layers=tuple(float_layers),
+    )
+    judged = judge(pair, reference)
+    if isinstance(judged, str):
+        if judged not in found.left_out:
+            found.left_out.append(judged)
+        return None
+    proof = prove(
+        files[1], engine, precision, quantiser.layers, {n.name for n in quantiser.eligible} - set(float_layers)
+    )
+    hop = structs.replace(judged.hop, passed=judged.hop.passed and proof.ok, note=f"{judged.hop.note}; {proof}")
+    candidate = Candidate(pair, judged.measured, hop)
+    found.candidates.append(candidate)
+    return candidate
+
+
+def sensitivities(
+    quantiser: Quantiser, reference: Reference, runner: tuple[EngineName, Precision], calibrator: Calibrator
+) -> list[Sensitivity]:
+    """The error of each layer alone in INT8, greatest first."""
+    engine = (runner[0], "int8")
+    names = [layer.name for layer in quantiser.eligible]
+    rows = []
+    with Progress("sensitivity", len(names), unit="layers") as progress:
+        for layer in quantiser.eligible:
+            others = [name for name in names if name != layer.name]
+            probe_file, _ = quantiser.build("alone", float_layers=others, calibrator=calibrator, shipped=False)
+            error = _error((engine[0], "int8"), probe_file, reference, SENSITIVITY_FRAMES)
+            rows.append(Sensitivity(layer=layer.name, op=layer.op, module=layer.module, macs=layer.macs, error=error))
+            progress.step()
+    return sorted(rows, key=lambda row: row.error, reverse=True)
+
+
+def _mixed(
+    quantiser: Quantiser,
+    reference: Reference,
+    runner: tuple[EngineName, Precision],
+    calibrator: Calibrator,
+    found: Found,
+    say: Callable[[str], None],
+) -> None:
+    say("  INT8 everywhere costs more than the budget: which layers does it hurt?")
+    found.sensitivities = sensitivities(quantiser, reference, runner, calibrator)
+    order = [row.layer for row in found.sensitivities if row.layer not in found.refused]
+
+    def attempt(chosen: Sequence[str]) -> bool:
+        float_layers = [*found.refused, *chosen]
+        variant = f"mixed{sum(v.startswith('mixed') for v in found.used)}"
+        found.used[variant] = calibrator
+        files = quantiser.build(variant, float_layers=float_layers, calibrator=calibrator)
+        candidate = _judge(quantiser, found, reference, variant, files, runner, float_layers)
+        passed = candidate is not None and candidate.hop.passed
+        if candidate is not None:
+            verdict = "within the budget" if passed else "over the budget"
+            say(f"  {len(chosen)} of {len(order)} layers in float: {candidate.hop.note}, {verdict}")
+        return passed
+
+    float_layers = least_prefix(order, attempt)
+    if not float_layers:
+        return
+    macs = {row.layer: row.macs for row in found.sensitivities}
+    for layer in sorted(float_layers, key=lambda name: macs[name], reverse=True)[:FEWER_FLOAT_TRIES]:
+        fewer = [name for name in float_layers if name != layer]
+        if fewer and attempt(fewer):
+            float_layers = fewer
+
+
+def least_prefix(order: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:
+    """The shortest start of `order` that passes, found by halving; empty where not even all but the last do."""
+    good: list[str] = []
+    low, high = 1, len(order) - 1
+    while low <= high:
+        middle = (low + high) // 2
+        if passes(order[:middle]):
+            good, high = list(order[:middle]), middle - 1
+        else:
+            low = middle + 1
+    return good
+
+
+def search_record(found: Found, layers: int, p50_ms: Mapping[str, float]) -> Search:
+    """The search as the manifest keeps it; p50_ms: by `engine/variant`."""
+    return Search(
+        calibrators=found.calibrators,
+        layers=layers,
+        sensitivities=tuple(found.sensitivities),
+        trials=tuple(_rows(found, p50_ms)),
+    )
+
+
+def _rows(found: Found, p50_ms: Mapping[str, float]) -> Iterator[SearchTrial]:
+    for c in found.candidates:
+        yield SearchTrial(
+            variant=c.pair.variant,
+            engine=c.pair.engine,
+            precision=c.pair.precision,
+            calibrator=found.calibrator_of(c),
+            float_layers=c.pair.float_layers,
+            value=c.hop.value,
+            passed=c.hop.passed,
+            note=c.hop.note,
+            p50_ms=p50_ms.get(c.key),
+        )

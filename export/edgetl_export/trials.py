@@ -1,0 +1,75 @@
+"""What was measured of a graph on an engine, kept on disk: an export that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from edgetl_runtime.files import cache_directory
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One graph on one engine: how near its tensors are to the reference, and the metric by head and by class."""
+
+    max_rel_error: float
+    cosine: float
+    tensor: str
+    frame: int
+    heads: dict[str, float]
+    classes: dict[str, dict[str, float]]
+
+
+class Trials:
+    """Results by what they depend on.
+
+    key: of all that a result depends on besides graph and engine: frames, labels, the way of scoring, the machine's
+    packages. With an empty key results are kept in memory only.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._known: dict[str, Trial] = {}
+        self.reused = 0
+
+    def recall(self, graph: Path, engine: str, precision: str, compute: Callable[[], Trial]) -> Trial:
+        """The trial of this graph's bytes, computed where it is not known yet."""
+        content = hashlib.sha256(graph.read_bytes()).hexdigest()
+        name = hashlib.sha256(f"{self._key} {content} {engine} {precision}".encode()).hexdigest()[:32]
+        found = self._known.get(name) or self._read(name)
+        if found is None:
+            found = compute()
+            self._write(name, found)
+        else:
+            self.reused += 1
+        self._known[name] = found
+        return found
+
+    def _path(self, name: str) -> Path:
+        return cache_directory() / "trials" / f"{name}.msgpack"
+
+    def _read(self, name: str) -> Trial | None:
+        if not self._key:
+            return None
+        try:
+            return msgspec.msgpack.decode(self._path(name).read_bytes(), type=Trial)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def _write(self, name: str, trial: Trial) -> None:
+        """A disk that takes no more costs the memory of this result, not the result."""
+        if not self._key:
+            return
+        path = self._path(name)
+        temporary = path.with_name(f".{name}.{os.getpid()}.msgpack")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(msgspec.msgpack.encode(trial))
+            temporary.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()

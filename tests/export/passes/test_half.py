@@ -1,0 +1,84 @@
+"""FP16 in the graph: what becomes half, what stays, and that inputs and outputs keep their types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from networks import PROBES, folded, frames, residual_net
+from onnx import ModelProto, TensorProto
+
+from edgetl_export.calibrate import observe
+from edgetl_export.graph import float_tensors, load_model, save_model
+from edgetl_export.parity import record, rms_error
+from edgetl_export.passes.half import describe_islands, to_half
+from edgetl_runtime.engines import load_engine
+
+
+def magnitudes(path: Path, folder: Path) -> dict[str, float]:
+    seen = observe(path, float_tensors(load_model(path)), frames(), folder)
+    return {name: max(-o.low, o.high) for name, o in seen.items()}
+
+
+def types(model: ModelProto) -> dict[str, int]:
+    return {v.name: v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.output)}
+
+
+@pytest.fixture
+def half(tmp_path: Path) -> ModelProto:
+    path = folded(tmp_path / "net.onnx")
+    model, islands = to_half(load_model(path), magnitudes(path, tmp_path), PROBES)
+    assert islands == {} and describe_islands(model, islands) == "no value comes near the limit of FP16"
+    save_model(model, tmp_path / "half.onnx")
+    return model
+
+
+def test_layers_are_half_decoding_and_the_outside_are_not(half: ModelProto) -> None:
+    found = types(half)
+    for name in ("stem_out", "deep_out", "sum", "both", "x3"):
+        assert found[name] == TensorProto.FLOAT16, name
+    assert {found[o.name] for o in half.graph.output} == {TensorProto.FLOAT}
+    assert half.graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
+    sigmoid = next(n for n in half.graph.node if n.op_type == "Sigmoid")
+    assert sigmoid.input[0] == "heat" and found["heat"] == TensorProto.FLOAT
+    kinds = {i.data_type for i in half.graph.initializer}
+    assert TensorProto.FLOAT16 in kinds
+    onnx.checker.check_model(half, full_check=True)
+
+
+def test_one_cast_at_either_end(half: ModelProto) -> None:
+    assert sum(n.op_type == "Cast" for n in half.graph.node) == 2
+
+
+def test_what_it_computes(half: ModelProto, tmp_path: Path) -> None:
+    rows = []
+    for name, precision in (("net", "fp32"), ("half", "fp16")):
+        engine = load_engine("onnxruntime", tmp_path / f"{name}.onnx", precision=precision)  # type: ignore[arg-type]
+        rows.append(record(lambda f, e=engine: e.infer({"frame": f}), frames(), PROBES))  # type: ignore[misc]
+        engine.close()
+    assert 0 < rms_error(*rows) < 2e-3
+
+
+def test_an_island_in_the_middle(tmp_path: Path) -> None:
+    path = folded(tmp_path / "net.onnx")
+    found = magnitudes(path, tmp_path)
+    found["deep_out"] = 1e6
+    model, islands = to_half(load_model(path), found, PROBES)
+    assert islands == {"deep": 1e6, "relu2": 1e6}
+    kinds = types(model)
+    assert kinds["deep_out"] == kinds["x2"] == TensorProto.FLOAT
+    assert kinds["x1"] == kinds["back_out"] == TensorProto.FLOAT16
+    assert sum(n.op_type == "Cast" for n in model.graph.node) == 4
+    assert "2 layers stay FP32" in describe_islands(load_model(path), islands)
+
+
+def test_sums_stay_float(tmp_path: Path) -> None:
+    """A mean over a whole map overflows half in some engines although its result fits."""
+    model = residual_net()
+    model.graph.node.append(onnx.helper.make_node("GlobalAveragePool", ["x3"], ["pooled"], name="pool"))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("pooled", TensorProto.FLOAT, None))
+    half, _ = to_half(model, {}, PROBES)
+    kinds = types(half)
+    pool = next(n for n in half.graph.node if n.op_type == "GlobalAveragePool")
+    assert pool.input[0] == "x3_fp32" and kinds["pooled"] == TensorProto.FLOAT

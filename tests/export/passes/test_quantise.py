@@ -1,0 +1,224 @@
+"""INT8 as Q/DQ: where pairs stand, what they hold, and that what is left in float is untouched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from networks import PROBES, folded, frames, residual_net
+from onnx import ModelProto, helper
+from onnxruntime import InferenceSession
+
+from edgetl_export.calibrate import Observed, observe, ranges
+from edgetl_export.graph import initializers, load_model, producers, save_model, set_initializer
+from edgetl_export.layers import Layer, layers_of
+from edgetl_export.parity import record, rms_error
+from edgetl_export.passes.fold_input import fold_input
+from edgetl_export.passes.quantise import QuantisationPlan, Scheme, quantise, quantised_inputs
+from edgetl_runtime.engines import available_engines, load_engine
+
+
+class Net:
+    """The folded network, its layers, and what they read on some frames."""
+
+    def __init__(self, folder: Path, pad: int) -> None:
+        self.path = folded(folder / "float.onnx", pad=pad)
+        self.model = load_model(self.path)
+        self.layers = layers_of(self.model, PROBES)
+        free = [layer for layer in self.layers if not layer.decides]
+        self.seen: dict[str, Observed] = observe(self.path, quantised_inputs(self.model, free), frames(), folder)
+        self.folder = folder
+
+    def int8(self, scheme: Scheme = "u8s8", *, leave: tuple[str, ...] = (), means: bool = False) -> ModelProto:
+        names = {layer.name for layer in self.layers if not layer.decides and layer.name not in leave}
+        corrected = {k: v.means for k, v in self.seen.items()} if means else {}
+        return quantise(
+            self.model, self.layers, QuantisationPlan(scheme, names, ranges(self.seen, "minmax"), corrected)
+        )
+
+    def error(self, model: ModelProto, engine: str = "onnxruntime") -> float:
+        save_model(model, self.folder / "int8.onnx")
+        rows = []
+        for path, name, precision in ((self.path, "onnxruntime", "fp32"), (self.folder / "int8.onnx", engine, "int8")):
+            loaded = load_engine(name, path, precision=precision)  # type: ignore[arg-type]
+            rows.append(record(lambda f, e=loaded: e.infer({"frame": f}), frames(), PROBES))  # type: ignore[misc]
+            loaded.close()
+        return rms_error(*rows)
+
+
+@pytest.fixture(params=[0, 1], ids=["no padding", "padding"])
+def net(request: pytest.FixtureRequest, tmp_path: Path) -> Net:
+    return Net(tmp_path, request.param)
+
+
+def node(model: ModelProto, name: str) -> onnx.NodeProto:
+    return next(n for n in model.graph.node if n.name == name)
+
+
+def quantised(model: ModelProto) -> set[str]:
+    made = producers(model)
+    return {
+        n.name
+        for n in model.graph.node
+        if n.op_type == "Conv" and n.input[1] in made and made[n.input[1]].op_type == "DequantizeLinear"
+    }
+
+
+def test_the_bytes_of_the_frame_are_the_quantised_tensor(net: Net) -> None:
+    model = net.int8()
+    chain, name = [], "frame"
+    while not chain or chain[-1].op_type != "DequantizeLinear":
+        (reader,) = [n for n in model.graph.node if name in n.input]
+        chain.append(reader)
+        name = reader.output[0]
+    padded = "frame_pad" in {n.name for n in net.model.graph.node}
+    assert [n.op_type for n in chain] == ["Transpose", *(["Pad"] if padded else []), "DequantizeLinear"]
+    constants = initializers(model)
+    assert [constants[i].item() for i in chain[-1].input[1:]] == [1.0, 0]
+    assert constants[chain[-1].input[2]].dtype == np.uint8
+    if padded:
+        assert constants["frame_pad_byte"].item() == 127
+    assert "Cast" not in {n.op_type for n in model.graph.node}
+
+
+def test_what_decoding_reads_stays_float(net: Net) -> None:
+    model = net.int8()
+    assert quantised(model) == {"stem", "wide", "deep", "back", "left", "right", "mix"}
+    head = node(model, "head")
+    assert list(head.input) == list(node(net.model, "head").input), "the head reads what it read before"
+    assert producers(model)["scores"].input[0] == "heat"
+
+
+def test_weights_are_signed_symmetric_and_per_channel(net: Net) -> None:
+    model = net.int8()
+    made, constants = producers(model), initializers(model)
+    for name, channels in (("stem", 8), ("deep", 16), ("back", 8)):
+        dequantise = made[node(model, name).input[1]]
+        assert constants[dequantise.input[0]].dtype == np.int8
+        assert constants[dequantise.input[1]].shape == (channels,)
+        assert not constants[dequantise.input[2]].any()
+
+
+def test_biases_are_in_units_of_input_and_weight_scale_for_cpu_engines(net: Net) -> None:
+    model = net.int8()
+    made, constants = producers(model), initializers(model)
+    for name in ("stem", "wide"):
+        layer = node(model, name)
+        data, weight, bias = (made[i] for i in layer.input)
+        np.testing.assert_allclose(
+            constants[bias.input[1]], constants[data.input[1]] * constants[weight.input[1]], rtol=1e-6
+        )
+        real = constants[bias.input[0]] * constants[bias.input[1]]
+        before = initializers(net.model)[node(net.model, name).input[2]]
+        np.testing.assert_allclose(real, before, atol=float(constants[bias.input[1]].max()))
+
+
+def test_tensorrt_gets_no_zero_point_no_quantised_bias_and_no_pair_before_the_addition(net: Net) -> None:
+    model = net.int8("s8s8")
+    constants, made = initializers(model), producers(model)
+    pairs = [n for n in model.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert pairs and all(not constants[n.input[2]].any() and constants[n.input[2]].dtype == np.int8 for n in pairs)
+    assert all(constants[n.input[0]].dtype == np.int8 for n in pairs if n.input[0] in constants)
+    assert quantised(model) == {"wide", "deep", "back", "left", "right", "mix"}, "the frame's own layer stays float"
+    assert all(node(model, name).input[2] in constants for name in quantised(model))
+    residual = [made[i].op_type for i in node(model, "add").input]
+    assert sorted(residual) == ["Conv", "DequantizeLinear"], "one branch only"
+
+
+def test_a_concatenation_has_one_scale(net: Net) -> None:
+    for scheme in ("u8s8", "s8s8"):
+        model = net.int8(scheme)  # type: ignore[arg-type]
+        made, constants = producers(model), initializers(model)
+        concat = node(model, "concat")
+        scales = {constants[made[i].input[1]].item() for i in concat.input}
+        (after,) = [n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "both"]
+        assert scales == {constants[after.input[1]].item()}
+
+
+def test_layers_left_in_float_read_what_they_read_before(net: Net) -> None:
+    model = net.int8(leave=("deep", "left"))
+    assert quantised(model) == {"stem", "wide", "back", "right", "mix"}
+    assert list(node(model, "deep").input) == ["x1", "deep_w", "deep_b"]
+    assert node(model, "left").input[0] == "sum", "right's pair on the same tensor is not for it"
+    assert node(model, "right").input[0] != "sum"
+
+
+def test_no_layer_at_all_changes_nothing(net: Net) -> None:
+    model = net.int8(leave=tuple(layer.name for layer in net.layers))
+    assert [n.op_type for n in model.graph.node] == [n.op_type for n in net.model.graph.node]
+    assert net.error(model) == 0.0
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("scheme", ["u8s8", "s8s8"])
+def test_int8_stays_near_float(net: Net, engine: str, scheme: Scheme) -> None:
+    if engine not in available_engines():
+        pytest.skip(f"needs {engine}")
+    assert 0 < net.error(net.int8(scheme), engine) < 0.05
+
+
+def test_the_mean_error_of_rounded_weights_goes_into_the_bias(net: Net) -> None:
+    """With weights that all round down every channel's mean shifts; the correction takes the shift back."""
+    name = node(net.model, "wide").input[1]
+    weight = initializers(net.model)[name].copy()
+    step = np.abs(weight).max() / 127
+    weight[:, :4] = 10.4 * step
+    weight[:, 4] = 127 * step
+    set_initializer(net.model, name, weight)
+    save_model(net.model, net.path)
+    others = tuple(layer.name for layer in net.layers if layer.name != "wide")
+
+    def channel_means(model: ModelProto) -> np.ndarray:  # type: ignore[type-arg]
+        save_model(model, net.folder / "watched.onnx")
+        return observe(net.folder / "watched.onnx", ["wide_out"], frames(), net.folder)["wide_out"].means
+
+    before = channel_means(net.model)
+    plain, corrected = (channel_means(net.int8(leave=others, means=on)) for on in (False, True))
+    assert np.abs(corrected - before).max() < 0.2 * np.abs(plain - before).max()
+
+
+def test_a_border_that_no_byte_can_hold_keeps_the_cast(tmp_path: Path) -> None:
+    model = fold_input(residual_net())[0]
+    set_initializer(model, "frame_pad_value", np.array(-3.0, np.float32))
+    save_model(model, tmp_path / "net.onnx")
+    layers = layers_of(model, PROBES)
+    seen = observe(tmp_path / "net.onnx", quantised_inputs(model, layers), frames(), tmp_path)
+    result = quantise(model, layers, QuantisationPlan("u8s8", {"stem"}, ranges(seen, "minmax")))
+    assert [n.op_type for n in result.graph.node][:5] == [
+        "Cast", "Transpose", "Pad", "QuantizeLinear", "DequantizeLinear",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_matrix_products(tmp_path: Path, transposed: int) -> None:
+    """A classifier's last layer, both ways that ONNX stores its weights."""
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(5, 12) if transposed else (12, 5)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gemm", ["x", "m", "b"], ["y"], name="gemm", transB=transposed),
+        helper.make_node("MatMul", ["y", "n"], ["z"], name="matmul"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 12])],
+        [helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, [1, 3])],
+        [
+            onnx.numpy_helper.from_array(matrix, "m"),
+            onnx.numpy_helper.from_array(rng.normal(size=5).astype(np.float32), "b"),
+            onnx.numpy_helper.from_array(rng.normal(size=(5, 3)).astype(np.float32), "n"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    layers: tuple[Layer, ...] = layers_of(model, ())
+    assert [layer.macs for layer in layers] == [60, 15]
+    limits = {"x": (-3.0, 3.0), "y": (-20.0, 20.0)}
+    result = quantise(model, layers, QuantisationPlan("u8s8", {"gemm", "matmul"}, limits))
+    made, constants = producers(result), initializers(result)
+    assert constants[made[node(result, "gemm").input[1]].input[1]].shape == (5,)
+    assert constants[made[node(result, "matmul").input[1]].input[1]].shape == (3,)
+    x = rng.uniform(-2, 2, (1, 12)).astype(np.float32)
+    before, after = (InferenceSession(m.SerializeToString()).run(None, {"x": x})[0] for m in (model, result))
+    np.testing.assert_allclose(after, before, atol=0.03 * float(np.abs(before).max()))

@@ -1,0 +1,139 @@
+"""The search for INT8 layers: everywhere where the budget allows it, else as many as it allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from networks import PROBES, folded, frames
+
+from edgetl_export.budget import Budget, Measured
+from edgetl_export.candidates import Reference, infer_of
+from edgetl_export.graph import load_model
+from edgetl_export.parity import Infer, record, rms_error
+from edgetl_export.proof import Proof, prove
+from edgetl_export.search import Quantiser, least_prefix, quantiser_of, search, search_record
+from edgetl_runtime.engines import available_engines, load_engine
+from edgetl_runtime.errors import InputError
+
+needs_openvino = pytest.mark.skipif("openvino" not in available_engines(), reason="needs openvino")
+INT8 = {"stem", "wide", "deep", "back", "left", "right", "mix"}
+
+
+class Lab:
+    """The residual network with a metric that is its nearness to the float network: 1 minus the heat's error."""
+
+    def __init__(self, folder: Path, max_drop: float) -> None:
+        path = folded(folder / "net.onnx")
+        engine = load_engine("onnxruntime", path, precision="fp32")
+        infer = infer_of(engine)
+        tensors = record(infer, frames(), PROBES)
+        self.measured = 0
+
+        def metric(other: Infer) -> Measured:
+            self.measured += 1
+            rows = record(other, frames(), PROBES)
+            return Measured({"detect": 1.0 - rms_error(tensors, rows)})
+
+        self.reference = Reference(
+            name="net",
+            frames=frames(),
+            probes=PROBES,
+            tensors=tensors,
+            measured=Measured({"detect": 1.0}),
+            metric=metric,
+            metric_name="nearness",
+            budget=Budget(max_drop),
+        )
+        (folder / "ship").mkdir()
+        self.quantiser: Quantiser = quantiser_of(path, PROBES, frames(6, seed=3), work=folder, ship=folder / "ship")
+
+
+@needs_openvino
+def test_int8_everywhere_where_the_budget_allows_it(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, max_drop=0.2)
+    found = search(lab.quantiser, lab.reference, say=lambda text: None)
+    assert {c.pair.variant for c in found.candidates} <= {"int8", "int8-bf16"}
+    assert any(c.hop.passed for c in found.candidates) and not found.sensitivities
+    assert set(found.calibrators) == {"minmax", "percentile", "entropy", "mse"}
+    best = min(found.calibrators, key=lambda name: found.calibrators[name])
+    assert found.used["int8"] == best
+    assert all((c.pair.file.parent, c.pair.file.is_file()) == (tmp_path / "ship", True) for c in found.candidates)
+
+
+@needs_openvino
+def test_sensitive_layers_stay_in_float_where_it_does_not(tmp_path: Path) -> None:
+    """A budget between what INT8 everywhere loses and what one layer loses."""
+    plain = search(Lab(tmp_path, max_drop=1.0).quantiser, Lab2(tmp_path).reference, say=lambda text: None)
+    loss = max(1.0 - c.hop.value for c in plain.candidates if c.pair.engine == "openvino")
+    folder = tmp_path / "tight"
+    folder.mkdir()
+    lab = Lab(folder, max_drop=0.6 * loss)
+    said: list[str] = []
+    found = search(lab.quantiser, lab.reference, say=said.append)
+    assert {row.layer for row in found.sensitivities} == INT8
+    errors = [row.error for row in found.sensitivities]
+    assert errors == sorted(errors, reverse=True) and errors[-1] > 0
+    mixed = [c for c in found.candidates if c.pair.variant.startswith("mixed")]
+    passing = [c for c in mixed if c.hop.passed]
+    assert passing, said
+    best = min(passing, key=lambda c: len(c.pair.float_layers))
+    assert 0 < len(best.pair.float_layers) < len(INT8)
+    assert any("layers in float" in text for text in said)
+    record = search_record(found, len(lab.quantiser.eligible), {best.key: 1.5})
+    assert next(t for t in record.trials if t.variant == best.pair.variant).p50_ms == 1.5
+    assert record.layers == len(INT8)
+
+
+class Lab2:
+    """A reference of its own folder."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "second").mkdir()
+        self.reference = Lab(folder / "second", max_drop=0.0).reference
+
+
+@needs_openvino
+@pytest.mark.parametrize("precision", ["int8", "int8-bf16"])
+def test_the_precision_of_every_layer_is_read_back(tmp_path: Path, precision: str) -> None:
+    lab = Lab(tmp_path, max_drop=1.0)
+    probe_file, file = lab.quantiser.build("trial", float_layers=("deep", "mix"))
+    if precision == "int8-bf16":
+        try:
+            load_engine("openvino", file, precision="int8-bf16").close()
+        except Exception:
+            pytest.skip("this CPU has no bf16")
+    asked = INT8 - {"deep", "mix"}
+    proof = prove(file, "openvino", precision, lab.quantiser.layers, asked)  # type: ignore[arg-type]
+    assert proof == Proof(len(asked), len(asked), {}) and proof.ok
+    wrong = prove(file, "openvino", precision, lab.quantiser.layers, INT8)  # type: ignore[arg-type]
+    assert set(wrong.wrong) == {"deep", "mix"} and not wrong.ok
+    assert "5 of 7" in str(wrong) and "deep" in str(wrong)
+    assert probe_file != file and {o.name for o in load_model(file).graph.output} == {"scores"}
+
+
+def test_onnxruntime_tells_how_many_layers_it_fused(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, max_drop=1.0)
+    _, file = lab.quantiser.build("trial")
+    assert prove(file, "onnxruntime", "int8", lab.quantiser.layers, INT8).int8 >= 5
+    float_only = prove(tmp_path / "net.onnx", "onnxruntime", "int8", lab.quantiser.layers, INT8)
+    assert float_only.int8 == 0 and not float_only.ok
+
+
+def test_no_calibration_frames(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no calibration frames"):
+        quantiser_of(folded(tmp_path / "net.onnx"), PROBES, [], work=tmp_path, ship=tmp_path)
+
+
+@pytest.mark.parametrize(("count", "needed"), [(1, 1), (2, 1), (8, 1), (8, 3), (8, 7), (8, 8), (8, 9), (0, 1)])
+def test_the_shortest_start_that_passes(count: int, needed: int) -> None:
+    order = [f"layer{i}" for i in range(count)]
+    asked: list[int] = []
+
+    def passes(start: object) -> bool:
+        asked.append(len(start))  # type: ignore[arg-type]
+        return asked[-1] >= needed
+
+    found = least_prefix(order, passes)
+    assert found == (order[:needed] if needed < count else [])
+    assert len(asked) <= 4 and 0 not in asked and count not in asked

@@ -1,0 +1,75 @@
+"""Trials are kept by what they depend on, in memory always, on disk where a key says so."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from edgetl_export.trials import Trial, Trials
+
+TRIAL = Trial(
+    max_rel_error=0.1,
+    cosine=0.9,
+    tensor="heat",
+    frame=1,
+    heads={"detect": 0.5},
+    classes={"detect": {"car": 0.5, "train": math.nan}},
+)
+
+
+def never() -> Trial:
+    raise AssertionError("was known")
+
+
+@pytest.fixture
+def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "net.onnx").write_bytes(b"one")
+    return tmp_path / "net.onnx"
+
+
+def test_known_in_the_next_process(graph: Path) -> None:
+    assert Trials("key").recall(graph, "openvino", "int8", lambda: TRIAL) is TRIAL
+    later = Trials("key")
+    found = later.recall(graph, "openvino", "int8", never)
+    assert found.heads == TRIAL.heads and math.isnan(found.classes["detect"]["train"]) and later.reused == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "engine", "precision", "content"),
+    [
+        ("other", "openvino", "int8", b"one"),
+        ("key", "onnxruntime", "int8", b"one"),
+        ("key", "openvino", "int8-bf16", b"one"),
+        ("key", "openvino", "int8", b"two"),
+    ],
+)
+def test_another_key_engine_precision_or_graph_is_another_trial(
+    graph: Path, key: str, engine: str, precision: str, content: bytes
+) -> None:
+    Trials("key").recall(graph, "openvino", "int8", lambda: TRIAL)
+    graph.write_bytes(content)
+    with pytest.raises(AssertionError, match="was known"):
+        Trials(key).recall(graph, engine, precision, never)
+
+
+def test_without_a_key_nothing_is_written(graph: Path) -> None:
+    trials = Trials("")
+    trials.recall(graph, "openvino", "int8", lambda: TRIAL)
+    assert trials.recall(graph, "openvino", "int8", never) is TRIAL
+    assert not (graph.parent / "cache").exists()
+
+
+def test_a_broken_file_is_computed_anew(graph: Path) -> None:
+    Trials("key").recall(graph, "openvino", "int8", lambda: TRIAL)
+    (file,) = (graph.parent / "cache" / "trials").iterdir()
+    file.write_bytes(file.read_bytes()[:10])
+    assert Trials("key").recall(graph, "openvino", "int8", lambda: TRIAL) is TRIAL
+    assert Trials("key").recall(graph, "openvino", "int8", never).heads == TRIAL.heads
+
+
+def test_a_disk_that_takes_nothing_costs_only_the_memory(graph: Path) -> None:
+    (graph.parent / "cache").write_bytes(b"a file is in the way")
+    assert Trials("key").recall(graph, "openvino", "int8", lambda: TRIAL) is TRIAL
