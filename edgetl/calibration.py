@@ -107,8 +107,8 @@ def _greedy(kinds: Sequence[Kind], objects: NDArray[np.int64], number: int) -> l
 def _wanted(kind: Kind, number: int) -> NDArray[np.float64]:
     """(S,) how many frames each stratum should have: an even share, at least one, and never more than there are."""
     there = kind.members.sum(axis=0)
-    even = max(kind.share * number / max(np.count_nonzero(there), 1), 1.0)
-    return np.minimum(even, there.clip(1)).astype(np.float64)
+    even = kind.share * number / max(int(np.count_nonzero(there)), 1)
+    return np.asarray(np.minimum(max(even, 1.0), np.maximum(there, 1)), np.float64)
 
 
 def _weights(kind: Kind) -> NDArray[np.float64]:

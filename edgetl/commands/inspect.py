@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from edgetl_runtime.spec import DetectHead, Head, Manifest, SegmentHead, task_of
+from edgetl_runtime.spec import Calibration, DetectHead, Head, Manifest, SegmentHead, task_of
 
 if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
@@ -66,6 +66,7 @@ def _text(bundle: Bundle) -> str:
             ),
         ],
         _targets(m),
+        *(_calibration(c) for c in (m.calibration,) if c),
         _provenance(m),
     ]
     return "\n".join("\n".join(lines) for lines in sections if len(lines) > 1)
@@ -125,6 +126,14 @@ def _targets(m: Manifest) -> list[str]:
         rows.append(_row(name, f"{t.variant} on {t.engine}", state, t.note))
         rows += [_row("", f"{c.code} {c.op} {c.node}".rstrip(), c.advice) for c in t.checks]
     return rows
+
+
+def _calibration(c: Calibration) -> list[str]:
+    return [
+        "calibration",
+        _row("frames", str(c.frames), c.method, f"sha256 {c.sha256[:12]}"),
+        *(_row(kind, counts) for kind, counts in c.by_kind().items()),
+    ]
 
 
 def _provenance(m: Manifest) -> list[str]:
