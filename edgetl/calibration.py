@@ -112,8 +112,9 @@ def _wanted(kind: Kind, number: int) -> NDArray[np.float64]:
 
 
 def _weights(kind: Kind) -> NDArray[np.float64]:
-    """(S,) 1, or up to 2 for the rarest."""
-    return np.asarray(2 - kind.members.mean(axis=0)) if kind.rare_first else np.ones(len(kind.strata))
+    """(S,) the kind's weight, or up to twice that for the rarest."""
+    frequent = kind.members.sum(axis=0) / max(len(kind.members), 1)
+    return np.asarray(kind.weight * (2 - frequent if kind.rare_first else np.ones(len(kind.strata))))
 
 
 def _counts(kinds: Sequence[Kind], chosen: Sequence[int]) -> dict[str, int]:

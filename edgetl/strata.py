@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,8 @@ SMALL_PX = 16.0
 """Boxes of less height in the network's input are small."""
 SMALL_SHARE, EMPTY_SHARE = 1 / 4, 1 / 16
 """Of the chosen frames: those with a small object, and those without any."""
+STRETCH_WEIGHT = 0.5
+"""Frames lie apart in their split where nothing else asks for others: less is known of a stretch than of a class."""
 MASK_SHARE = 0.001
 """From this share of a mask's pixels on, a frame has the class."""
 
@@ -44,13 +46,14 @@ class Kind:
     """Strata of one kind, which are to share the frames evenly.
 
     members: (N, S) bool, which frames have which of the S strata. share: of all chosen frames, for the whole kind.
-    rare_first: whether a stratum of few frames counts more, up to twice. shown: what a record says of the strata.
+    weight: how much a stratum counts; rare_first: one of few frames up to twice as much. shown: what a record says.
     """
 
     name: str
     strata: tuple[str, ...]
     members: Members = field(repr=False)
     share: float = 1.0
+    weight: float = 1.0
     rare_first: bool = False
     shown: Shown = "each"
 
@@ -76,7 +79,7 @@ def kinds_of_strata(datasets: Sequence[Dataset], number: int, size_hw: tuple[int
         _many_each("category", datasets, lambda d: d.categories, lambda d: category_counts(d) > 0),
         *_masks(datasets),
         *_objects(datasets, [size for _, size in looks], size_hw),
-        _one_each("stretches", stretches, shown="no"),
+        replace(_one_each("stretches", stretches, shown="no"), weight=STRETCH_WEIGHT),
     ]
 
 
