@@ -13,6 +13,7 @@ from edgetl_export.report.bundle import bundle_report, sections_from_manifest
 from edgetl_export.report.page import Section
 from edgetl_export.tensorrt.check import CANNOT_TELL
 from edgetl_runtime.spec import (
+    Calibration,
     Check,
     Chosen,
     ClassifyHead,
@@ -238,6 +239,20 @@ def test_the_training_domain_is_named_where_there_is_one() -> None:
     domain = DomainStatistics(file="domain.npz", output="embedding", images=480)
     assert "480 images" in bundle_report(several(files=files, domain=domain))
     assert "training domain" not in bundle_report(several())
+
+
+def test_the_calibration_frames_are_counted_by_kind() -> None:
+    strata = {"light: dark": 3, "light: day": 61, "different: groups": 40, "class: vehicle": 64, "class: sign": 0}
+    record = Calibration(frames=64, sha256="cd" * 32, strata=strata, method="percentile")
+    section = by_title(sections_from_manifest(several(calibration=record)))["Provenance"]
+    assert [list(row) for row in blocks(section, Table)[0].rows] == [
+        ["light", "dark 3, day 61"],
+        ["different", "groups 40"],
+        ["class", "vehicle 64, sign 0"],
+    ]
+    page = bundle_report(several(calibration=record))
+    assert "64 percentile" in page and "cd" * 32 in page
+    assert len(blocks(by_title(sections_from_manifest(several()))["Provenance"], Table)) == 1
 
 
 def test_trust_in_scores_is_drawn_for_the_heads_that_were_calibrated() -> None:
