@@ -93,7 +93,7 @@ def export_checkpoint(
     scored = scored_kinds(kinds, frames.dataset)
     further = [read_side(text, split="train") for text in calibration_data]
     chosen = choose_calibration([train, *further], calibration, size_hw=card.preprocess.size_hw)
-    calibrated_on, _ = calibration_frames(chosen, card.preprocess)
+    images, _ = calibration_frames(chosen, card.preprocess)
     domain = _domain(card, model, train, frames)
     model.backbone = for_deployment(model.backbone)
     module = Deployed(model, kinds, card.preprocess).eval()
@@ -102,7 +102,7 @@ def export_checkpoint(
         source=torch_source(module, frames.images[0], input_name=INPUT, outputs=module.outputs, probes=module.probes),
         heads=heads,
         preprocess=card.preprocess,
-        calibration=calibrated_on,
+        calibration=images,
         frames=frames.images[:: max(len(frames) // PARITY_FRAMES, 1)][:PARITY_FRAMES],
         metric=lambda infer: measured(evaluate(infer, frames, scored)),
         metric_name=card.metric or "mean",
