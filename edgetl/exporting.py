@@ -8,11 +8,11 @@ import importlib.metadata
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from edgetl.calibration import calibration_frames, choose_calibration
 from edgetl.data import Dataset, read_dataset
 from edgetl.features.pooled import pooled_features
 from edgetl.heads import kinds_of
@@ -20,6 +20,7 @@ from edgetl.metrics.predict import Evaluation, Frames, Infer, evaluate, scored_k
 from edgetl.models.deploy import INPUT, Deployed
 from edgetl.models.network import Network
 from edgetl.models.reparameterise import for_deployment
+from edgetl.shift.source import read_side
 from edgetl.shift.statistics import fit_statistics, save_statistics
 from edgetl.training.checkpoint import ModelCard, load_network
 from edgetl_export.budget import Budget, Measured
@@ -60,6 +61,7 @@ def export_checkpoint(
     max_drop: float,
     max_drop_class: Mapping[str, float] | None = None,
     calibration: int,
+    calibration_data: Sequence[str] = (),
     val_images: int,
     threshold: float | None,
     targets: Sequence[str],
@@ -72,7 +74,8 @@ def export_checkpoint(
     """Export a checkpoint with calibration frames and metric from its dataset.
 
     max_drop: 0..1, of each head's metric; max_drop_class: the same of single classes. threshold: replaces every
-    threshold that the checkpoint has. simplify: try onnxslim.
+    threshold that the checkpoint has. simplify: try onnxslim. calibration_data: further images to calibrate on, each as
+    read_side takes it.
     """
     refuse_existing(out, force=force)
     model, card = load_network(checkpoint)
@@ -90,7 +93,9 @@ def export_checkpoint(
         )
     frames = Frames(val.take(val_images), card.preprocess, title="val images")
     scored = scored_kinds(kinds, frames.dataset)
-    calibration_frames = Frames(spread(train, calibration), card.preprocess, title="calibration").images
+    further = [read_side(text, split="train") for text in calibration_data]
+    chosen = choose_calibration([train, *further], calibration, size_hw=card.preprocess.size_hw)
+    images, calibrated_on = calibration_frames(chosen, card.preprocess)
     domain = _domain(card, model, train, frames)
     model.backbone = for_deployment(model.backbone)
     module = Deployed(model, kinds, card.preprocess).eval()
@@ -99,7 +104,8 @@ def export_checkpoint(
         source=torch_source(module, frames.images[0], input_name=INPUT, outputs=module.outputs, probes=module.probes),
         heads=heads,
         preprocess=card.preprocess,
-        calibration=calibration_frames,
+        calibration=images,
+        calibrated_on=calibrated_on,
         frames=frames.images[:: max(len(frames) // PARITY_FRAMES, 1)][:PARITY_FRAMES],
         metric=lambda infer: measured(evaluate(infer, frames, scored)),
         metric_name=card.metric or "mean",
@@ -148,15 +154,6 @@ def _domain(card: ModelCard, model: Network, train: Dataset, frames: Frames) -> 
         save_statistics(path, fit_statistics(pooled.embedding, held_out=seen))
 
     return Domain(EMBEDDING, len(images), write)
-
-
-def spread(dataset: Dataset, number: int) -> Dataset:
-    """Calibration images: spread evenly over the split, those with the most objects of each stretch."""
-    if number >= len(dataset):
-        return dataset
-    edges = [round(i * len(dataset) / number) for i in range(number + 1)]
-    chosen = [max(range(a, b), key=lambda i: len(dataset.samples[i].labels)) for a, b in pairwise(edges)]
-    return dataset.only(chosen)
 
 
 def _versions() -> dict[str, str]:

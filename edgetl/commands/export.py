@@ -38,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="points that one class may lose; may be repeated",
     )
     parser.add_argument("--calibration", type=count, default=64, metavar="N", help="calibration frames")
+    parser.add_argument(
+        "--calibration-data",
+        action="append",
+        default=[],
+        metavar="DATA[:SPLIT]",
+        help="choose them from this dataset or folder of images too, labelled or not; may be repeated",
+    )
     parser.add_argument("--val-images", type=count, default=250, metavar="N", help="images for the metric")
     parser.add_argument(
         "--threshold", type=float, help="score from which a box or class is shown (default: the fitted ones)"
@@ -109,6 +116,7 @@ def _export(args: argparse.Namespace, targets: tuple[str, ...]) -> Exported:
         max_drop=args.max_drop / 100,
         max_drop_class={name: value / 100 for name, value in args.max_drop_class},
         calibration=args.calibration,
+        calibration_data=args.calibration_data,
         val_images=args.val_images,
         threshold=args.threshold,
         targets=targets,
@@ -133,6 +141,8 @@ def _key(args: argparse.Namespace) -> str:
 
 
 def _data_folders(args: argparse.Namespace) -> list[Path]:
+    from edgetl.shift.source import parted
     from edgetl.training.checkpoint import load_checkpoint
 
-    return [args.data or Path(load_checkpoint(args.checkpoint).card.data_root)]
+    data = args.data or Path(load_checkpoint(args.checkpoint).card.data_root)
+    return [data, *(parted(text)[0] for text in args.calibration_data)]

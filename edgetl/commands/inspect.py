@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import add_signature_argument, signature_json, signature_line
-from edgetl_runtime.spec import DetectHead, Head, Manifest, SegmentHead, task_of
+from edgetl_runtime.spec import Calibration, DetectHead, Head, Manifest, SegmentHead, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +78,7 @@ def _text(bundle: Bundle, signature: str, licences: Licences) -> str:
             ),
         ],
         _targets(m),
+        *(_calibration(c) for c in (m.calibration,) if c),
         _provenance(m),
         _licences(licences),
     ]
@@ -138,6 +139,14 @@ def _targets(m: Manifest) -> list[str]:
         rows.append(_row(name, f"{t.variant} on {t.engine}", state, t.note))
         rows += [_row("", f"{c.code} {c.op} {c.node}".rstrip(), c.advice) for c in t.checks]
     return rows
+
+
+def _calibration(c: Calibration) -> list[str]:
+    return [
+        "calibration",
+        _row("frames", str(c.frames), c.method, f"sha256 {c.sha256[:12]}"),
+        *(_row(kind, counts) for kind, counts in c.by_kind().items()),
+    ]
 
 
 def _provenance(m: Manifest) -> list[str]:

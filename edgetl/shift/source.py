@@ -56,13 +56,13 @@ def read_side(text: str, *, split: str, group_pattern: str | None = None, format
     A folder with images directly in it counts as plain images: no labels, every file a group of its own unless
     `group_pattern` says otherwise. Raises InputError where there is nothing to read.
     """
-    path, named = _parted(text)
+    path, named = parted(text)
     if named is None and path.is_dir() and (images := [p for p in image_files(path) if p.parent == path]):
         return _plain(path, images, group_pattern)
     return read_dataset(path, named or split, group_pattern=group_pattern, format=format)
 
 
-def _parted(text: str) -> tuple[Path, str | None]:
+def parted(text: str) -> tuple[Path, str | None]:
     """The directory and the split after its last colon; a path that exists as it is has none."""
     head, colon, split = text.rpartition(":")
     if not colon or Path(text).exists() or not head or not split:
@@ -148,6 +148,6 @@ def groups_of(
     first: str, second: str, reference: Dataset, data: Dataset, *, shared: bool
 ) -> tuple[list[str], list[str]]:
     """Groups of both sides. Equal names mean the same group only within one directory, or where `shared` says so."""
-    same = shared or _parted(first)[0].resolve() == _parted(second)[0].resolve()
+    same = shared or parted(first)[0].resolve() == parted(second)[0].resolve()
     ours, theirs = ([s.group for s in side.samples] for side in (reference, data))
     return (ours, theirs) if same else ([f"r {g}" for g in ours], [f"d {g}" for g in theirs])

@@ -47,6 +47,7 @@ from edgetl_runtime.golden import Golden, write_golden
 from edgetl_runtime.spec import (
     SCHEMA_VERSION,
     AccuracyBudget,
+    Calibration,
     Chosen,
     DomainStatistics,
     EngineName,
@@ -74,7 +75,7 @@ class ExportRequest:
     calibration, frames: uint8 frames (1, H, W, 3) at network size, for INT8 ranges and for parity. metric: the
     heads' metrics of any function of a frame. budget: how much of them a variant may lose. validation: the frames
     that the metric runs over, as it hands them on; the report shows the worst of them. domain: the training domain's
-    statistics. reliability: of the heads' scores, by head. passes: what the float graph goes through.
+    statistics. reliability: of the heads' scores, by head. calibrated_on: how the calibration frames were chosen. passes: what the float graph goes through.
     trials_key: of all that a trial depends on besides graph and engine; empty to keep none on disk.
     """
 
@@ -94,6 +95,7 @@ class ExportRequest:
     sections: Sequence[Section] = ()
     domain: Domain | None = None
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
+    calibrated_on: Calibration | None = None
     passes: Sequence[Pass] = PASSES
     trials_key: str = ""
 
@@ -311,6 +313,11 @@ def _write(
             path.unlink()
     for head in request.heads:
         (new / f"labels.{head.name}.txt").write_text("\n".join(head.labels) + "\n", encoding="utf-8")
+    calibrated_on = request.calibrated_on
+    if calibrated_on is not None:
+        by = {trial.variant: trial.calibrator for trial in search_.trials}
+        method = by.get(made.chosen.variant) or next(iter(by.values()), "")
+        calibrated_on = structs.replace(calibrated_on, method=method)
     domain = None
     if request.domain is not None:
         domain = DomainStatistics(file="domain.npz", output=request.domain.output, images=request.domain.images)
@@ -334,6 +341,7 @@ def _write(
             domain=domain,
             reliability=dict(request.reliability),
             search=search_,
+            calibration=calibrated_on,
             budget=AccuracyBudget(head=request.budget.head, classes=dict(request.budget.classes)),
         )
 

@@ -162,6 +162,28 @@ class DomainStatistics(Frozen, frozen=True, kw_only=True):
     images: Positive
 
 
+class Calibration(Frozen, frozen=True, kw_only=True):
+    """The frames that INT8 ranges were taken from.
+
+    sha256: over the bytes of the letterboxed uint8 frames (1, H, W, 3), in their order. strata: how many frames have
+    what, such as "light: dark" or "class: car"; "different: groups" counts the drives or cameras. method: how ranges
+    were made of them.
+    """
+
+    frames: Positive
+    sha256: Sha256
+    strata: dict[str, Annotated[int, msgspec.Meta(ge=0)]]
+    method: str = ""
+
+    def by_kind(self) -> dict[str, str]:
+        """The strata in lines: "light" -> "dark 3, day 61"."""
+        lines: dict[str, list[str]] = {}
+        for stratum, count in self.strata.items():
+            kind, _, name = stratum.partition(": ")
+            lines.setdefault(kind, []).append(f"{name} {count}".lstrip())
+        return {kind: ", ".join(parts) for kind, parts in lines.items()}
+
+
 class Hop(Frozen, frozen=True, kw_only=True):
     """One step of the chain, compared with the step before it, by tensor and by the task's metric.
 
@@ -328,6 +350,7 @@ class Manifest(Frozen, frozen=True, kw_only=True):
     reliability: dict[str, Reliability] = msgspec.field(default_factory=dict)
     search: Search | None = None
     budget: AccuracyBudget | None = None
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         heads = [h.name for h in self.heads]

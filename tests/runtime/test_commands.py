@@ -22,7 +22,7 @@ from edgetl.commands import run as run_command
 from edgetl_runtime.bundle import sign_bundle, write_manifest
 from edgetl_runtime.errors import BundleError, CameraError, EngineError, InputError
 from edgetl_runtime.keys import read_private_key, write_key_pair
-from edgetl_runtime.spec import DomainStatistics, Hop, Reliability
+from edgetl_runtime.spec import Calibration, DomainStatistics, Hop, Reliability
 
 
 def call(command: object, *arguments: object) -> dict[str, object]:
@@ -79,7 +79,9 @@ def test_inspect_shows_every_head(tmp_path: Path, capsys: pytest.CaptureFixture[
     (folder / "domain.npz").write_bytes(b"statistics")
     domain = DomainStatistics(file="domain.npz", output="embedding", images=120)
     trust = Reliability(before=(), after=(), error_before=0.081, error_after=0.023, answers=50)
+    calibration = Calibration(frames=64, sha256="cd" * 32, strata={"light: dark": 3, "light: day": 61}, method="mse")
     changes = {"heads": heads, "hops": (hop,), "domain": domain, "reliability": {"detect": trust}}
+    changes |= {"calibration": calibration}
     write_manifest(folder, make_manifest(folder, **changes, outputs=output_specs(HEADS)))
     document: Any = call(inspect, folder)
     assert [h["task"] for h in document["heads"]] == ["detect", "segment", "classify"]
@@ -93,6 +95,8 @@ def test_inspect_shows_every_head(tmp_path: Path, capsys: pytest.CaptureFixture[
         "ground 0.600, light 0.800",
         "120 images, by embedding",
         "calibration error 0.081, shipped 0.023",
+        "64  mse  sha256 cdcdcdcdcdcd",
+        "dark 3, day 61",
     ):
         assert text in shown, text
 

@@ -80,7 +80,18 @@ def provenance_section(manifest: Manifest) -> Section:
         [name, Num(_bytes(entry.bytes)), Code(entry.sha256[:HASH_CHARS] + "…")]
         for name, entry in manifest.files.items()
     ]
-    return Section("Provenance", [Facts(facts), Table(columns=["file", "size", "SHA-256"], rows=files)])
+    table = Table(columns=["file", "size", "SHA-256"], rows=files)
+    return Section("Provenance", [Facts(facts), *_calibration(manifest), table])
+
+
+def _calibration(manifest: Manifest) -> list[Facts | Table]:
+    """Which frames INT8 ranges come from, and how many of them have what."""
+    c = manifest.calibration
+    if c is None:
+        return []
+    facts = Facts([("calibration frames", f"{c.frames} {c.method}".rstrip()), ("their SHA-256", Code(c.sha256))])
+    rows: list[list[Cell]] = [[kind, counts] for kind, counts in c.by_kind().items()]
+    return [facts, Table(columns=["of the calibration frames", "how many have it"], rows=rows)]
 
 
 def _thresholds(head: Head) -> str | None:

@@ -6,8 +6,8 @@ from report_support import blocks, several
 
 from edgetl_export.report.blocks import LineChart, Table
 from edgetl_export.report.bundle import bundle_report
-from edgetl_export.report.contract import contract_section, reliability_section
-from edgetl_runtime.spec import DomainStatistics, FileEntry, Reliability
+from edgetl_export.report.contract import contract_section, provenance_section, reliability_section
+from edgetl_runtime.spec import Calibration, DomainStatistics, FileEntry, Reliability
 
 
 def test_the_contract_names_every_head_with_its_thresholds_and_temperature() -> None:
@@ -37,3 +37,17 @@ def test_trust_in_scores_is_drawn_for_the_heads_that_were_calibrated() -> None:
     assert [series.label for series in chart.series[1:]] == ["as trained", "as shipped"]
     assert list(chart.series[1].xs) == [0.3, 0.8] and list(chart.series[1].ys) == [0.1, 0.6]
     assert reliability_section(several()) == []
+
+
+def test_the_calibration_frames_are_counted_by_kind() -> None:
+    strata = {"light: dark": 3, "light: day": 61, "different: groups": 40, "class: vehicle": 64, "class: sign": 0}
+    record = Calibration(frames=64, sha256="cd" * 32, strata=strata, method="percentile")
+    section = provenance_section(several(calibration=record))
+    assert [list(row) for row in blocks(section, Table)[0].rows] == [
+        ["light", "dark 3, day 61"],
+        ["different", "groups 40"],
+        ["class", "vehicle 64, sign 0"],
+    ]
+    page = bundle_report(several(calibration=record))
+    assert "64 percentile" in page and "cd" * 32 in page
+    assert len(blocks(provenance_section(several()), Table)) == 1
