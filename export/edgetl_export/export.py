@@ -93,7 +93,8 @@ class ExportRequest:
 
     calibration, frames: uint8 frames (1, H, W, 3) at network size, for INT8 ranges and for parity. metric: the
     heads' metrics of any function of a frame, 0..1. max_drop: how much of each INT8 or bf16 may lose, 0..1.
-    domain: the training domain's statistics. reliability: of the heads' scores, by head.
+    domain: the training domain's statistics. reliability: of the heads' scores, by head. dataset_classes: as in
+    the manifest.
     """
 
     name: str
@@ -111,6 +112,7 @@ class ExportRequest:
     sections: Sequence[Section] = ()
     domain: Domain | None = None
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
+    dataset_classes: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +351,7 @@ def _write(
             provenance=request.provenance,
             domain=domain,
             reliability=dict(request.reliability),
+            dataset_classes={head: dict(names) for head, names in request.dataset_classes.items()},
         )
 
     draft = manifest_of([p for p in new.rglob("*") if p.is_file()])
