@@ -20,17 +20,17 @@ REST = "*"
 def align(dataset: Dataset, heads: Sequence[Head], names: Mapping[str, Names] | None = None) -> Dataset:
     """The dataset with labels as the heads have them; what no head speaks of stays as it is.
 
-    names: by head. A dataset's class that they don't name is left out where a head has names, and must be a label of
-    the head where it has none. Raises InputError for a class that the network doesn't know.
+    names: by head. Where a head has names, a class that is neither named nor a label is left out. Where it has none,
+    every class of boxes must be a label; categories stay as they are unless all are. Raises InputError for a class of
+    boxes that the network doesn't know.
     """
     names = names or {}
     for head in heads:
         own = names.get(head.name, {})
         if isinstance(head, DetectHead) and dataset.classes:
-            dataset = _boxes(dataset, _table(dataset, "classes", dataset.classes, head.labels, own), head.labels)
-        elif isinstance(head, ClassifyHead) and dataset.categories and (own or dataset.categories != head.labels):
-            table = _table(dataset, "categories", dataset.categories, head.labels, own)
-            dataset = _categories(dataset, table, head.labels)
+            dataset = _boxes(dataset, _table(dataset, head.labels, own), head.labels)
+        elif isinstance(head, ClassifyHead) and (own or set(dataset.categories) < set(head.labels)):
+            dataset = _categories(dataset, _places(dataset.categories, head.labels, own), head.labels)
         elif isinstance(head, SegmentHead) and own:
             dataset = _masks(dataset, head, own)
     return dataset
@@ -54,13 +54,14 @@ def _places(classes: Sequence[str], labels: Sequence[str], names: Names) -> list
     return [named.get(c, own.get(c, rest)) for c in classes]
 
 
-def _table(dataset: Dataset, what: str, classes: Sequence[str], labels: Sequence[str], names: Names) -> list[int]:
-    table = _places(classes, labels, names)
-    unknown = [c for c, i in zip(classes, table, strict=True) if i < 0]
+def _table(dataset: Dataset, labels: Sequence[str], names: Names) -> list[int]:
+    """Where each class of boxes stands among the labels."""
+    table = _places(dataset.classes, labels, names)
+    unknown = [c for c, i in zip(dataset.classes, table, strict=True) if i < 0]
     if unknown and not names:
         raise InputError(
-            f"{dataset.name} has {what} that the network doesn't know: {', '.join(unknown)}",
-            remedy=f"the network's {what} are: {', '.join(labels)}",
+            f"{dataset.name} has classes that the network doesn't know: {', '.join(unknown)}",
+            remedy=f"the network's classes are: {', '.join(labels)}",
         )
     return table
 

@@ -94,7 +94,7 @@ def misfit(decoder: str, outputs: Sequence[Output], expected: str) -> InputError
 
 def sigmoid(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """1 / (1 + exp(-x)) without overflow."""
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), np.float32)
+    return np.asarray(1 / (1 + np.exp(-np.clip(x.astype(np.float64), -700, 700))), np.float32)
 
 
 def softmax(x: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
