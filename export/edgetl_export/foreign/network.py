@@ -75,14 +75,10 @@ def _loaded(path: Path) -> ModelProto:
         onnx.checker.check_model(model)
     except InputError:
         raise
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path}: its weights lie in another file, which is missing ({error.filename or error})",
-            remedy="put that file beside it",
-        ) from error
     except Exception as error:  # protobuf, onnx.checker and onnx's external data have no exception in common
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path}: not an ONNX model that can be read ({reason[:200]})") from error
+        missing = "put the file with its weights beside it" if "should be stored in" in reason else ""
+        raise InputError(f"{path}: not an ONNX model that can be read ({reason[:300]})", remedy=missing) from error
     if not model.graph.node or not model.graph.output:
         raise InputError(f"{path}: an ONNX model without nodes or outputs")
     return model

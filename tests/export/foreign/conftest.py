@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from edgetl_export.foreign.compose import _infos
 from edgetl_export.foreign.decoders import Decoder, Output
@@ -88,7 +88,7 @@ def write_network(tmp_path: Path) -> WriteNetwork:
     ) -> Path:
         rng = np.random.default_rng(seed)
         values = {
-            "weight": rng.normal(0, 0.5, (channels, 3, 8, 8)).astype(np.float32),
+            "weight": rng.normal(0, 0.05, (channels, 3, 8, 8)).astype(np.float32),
             "bias": rng.normal(size=channels).astype(np.float32),
             **(constants or {}),
         }
@@ -110,7 +110,7 @@ def write_network(tmp_path: Path) -> WriteNetwork:
         initializers = [numpy_helper.from_array(v, n) for n, v in values.items()]
         graph = helper.make_graph([*nodes, *tail], "network", inputs, infos, initializers)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-        save_model(model, tmp_path / name)
+        save_model(shape_inference.infer_shapes(model), tmp_path / name)
         return tmp_path / name
 
     return write
