@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +74,11 @@ def export_foreign(
     reference = _Answers(brought.source.infer, heads)
     scored = _scored(heads, ruled, frames, reference)
 
+    values = evaluate(reference, frames, scored).values
+    _refuse_nothing(values, frames)
+
     def metric(infer: Infer) -> Mapping[str, float]:
-        own = infer is brought.source.infer
-        return evaluate(reference if own else infer, frames, scored).values
+        return values if infer is brought.source.infer else evaluate(infer, frames, scored).values
 
     request = ExportRequest(
         name=name or spec.name,
@@ -156,6 +159,17 @@ def _scored(
                 "compiled network is then judged by the answers that it gave before",
             )
     return tuple(scored)
+
+
+def _refuse_nothing(values: Mapping[str, float], frames: Frames) -> None:
+    """Raise InputError for a head that no frame says anything about."""
+    for head, value in values.items():
+        if not math.isfinite(value):
+            raise InputError(
+                f"there is nothing to judge the head {head} by in {len(frames)} images of {frames.dataset.name}: no "
+                "object of its labels, or with `metric: agreement` none that the network itself is sure of",
+                remedy="give more or other images, map classes with dataset_classes, or lower the spec's threshold",
+            )
 
 
 def _some(labels: Sequence[str], most: int = 8) -> str:

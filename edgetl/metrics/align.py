@@ -29,7 +29,11 @@ def align(dataset: Dataset, heads: Sequence[Head], names: Mapping[str, Names] | 
         own = names.get(head.name, {})
         if isinstance(head, DetectHead) and dataset.classes:
             dataset = _boxes(dataset, _table(dataset, head.labels, own), head.labels)
-        elif isinstance(head, ClassifyHead) and (own or set(dataset.categories) < set(head.labels)):
+        elif (
+            isinstance(head, ClassifyHead)
+            and dataset.categories
+            and (own or set(dataset.categories) <= set(head.labels))
+        ):
             dataset = _categories(dataset, _places(dataset.categories, head.labels, own), head.labels)
         elif isinstance(head, SegmentHead) and own:
             dataset = _masks(dataset, head, own)
@@ -79,6 +83,8 @@ def _boxes(dataset: Dataset, table: Sequence[int], labels: tuple[str, ...]) -> D
 
 
 def _categories(dataset: Dataset, table: Sequence[int], labels: tuple[str, ...]) -> Dataset:
+    if dataset.categories == labels and list(table) == list(range(len(labels))):
+        return dataset
     samples = (dataclasses.replace(s, category=table[s.category] if s.category >= 0 else -1) for s in dataset.samples)
     return dataclasses.replace(dataset, categories=labels, samples=tuple(samples))
 
