@@ -15,8 +15,8 @@ from onnx import TensorProto
 
 from edgetl_export.foreign.nodes import Nodes
 
-ROUNDS = 8
-"""Even. The longest chain that FastestDet's boxes formed on 250 frames of BDD100K had 5 links."""
+ROUNDS = 12
+"""Even. The 200 best boxes that FastestDet gives on 500 frames of BDD100K took 11 rounds at most, 5 in the mean."""
 
 
 def suppress_nodes(g: Nodes, boxes: str, classes: str, count: int, iou: float) -> str:
