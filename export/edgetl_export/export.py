@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgetl_export.candidates import Candidate, Metric, choose, infer_of, judge, mean_metric, time_candidates
 from edgetl_export.graph import load_model, save_model, without_outputs
 from edgetl_export.parity import Infer, compare, other_input_other_output, record
+from edgetl_export.passes.flush_tiny import flush_tiny
 from edgetl_export.passes.fold_input import fold_input
 from edgetl_export.publish import publish_directory, refuse_existing
 from edgetl_export.quantize import quantize_u8s8
@@ -235,8 +236,12 @@ def _compile(request: ExportRequest, work: Path, new: Path, clock: _Clock) -> _G
     raw = work / "raw.onnx"
     note = source.write(raw)
     hops.append(_hop("onnx", raw, request, reference, EXPORT_REL_ERROR, note=note))
+    flushed = work / "flushed.onnx"
+    model, note = flush_tiny(load_model(raw))
+    save_model(model, flushed)
+    hops.append(_hop("flush-tiny", flushed, request, reference, EXPORT_REL_ERROR, note=note))
     folded = work / "folded.onnx"
-    model, note = fold_input(load_model(raw))
+    model, note = fold_input(load_model(flushed))
     save_model(model, folded)
     hops.append(_hop("fold-input", folded, request, reference, EXPORT_REL_ERROR, note=note))
     clock.begin("INT8 calibration")

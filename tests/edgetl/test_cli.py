@@ -625,7 +625,7 @@ def test_export_document(made: Made) -> None:
     assert document["seconds"] > 0
     cpu = document["targets"]["cpu"]
     assert {"variant", "engine", "deployable", "checks"} <= set(cpu) and cpu["deployable"]
-    assert [h["hop"] for h in document["hops"]][:3] == ["torch", "onnx", "fold-input"]
+    assert [h["hop"] for h in document["hops"]][:4] == ["torch", "onnx", "flush-tiny", "fold-input"]
     assert all({"hop", "metric", "value", "max_rel_error"} <= set(h) for h in document["hops"])
     assert open_bundle(made.bundle).manifest.provenance.dataset_sha256 != "0" * 64
 
