@@ -30,14 +30,15 @@ class Record(msgspec.Struct, frozen=True):
     data: dict[str, str]
 
 
-def export_key(source: Path, settings: Mapping[str, object], machine: str) -> str:
+def export_key(sources: Sequence[Path], settings: Mapping[str, object], machine: str) -> str:
     """Of all that a bundle depends on besides its data.
 
-    source: the checkpoint or network file, by content. settings: the command's own, in plain JSON values. The code
-    of edgetl itself and the packages' versions are in it too, and the machine, because latencies are measured.
+    sources: the checkpoint, or network and spec, by content. settings: the command's own, in plain JSON values. The
+    code of edgetl itself and the packages' versions are in it too, and the machine, because latencies are measured.
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    digest.update(source.read_bytes())
+    for source in sources:
+        digest.update(hashlib.sha256(source.read_bytes()).digest())
     digest.update(_code().encode())
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -166,15 +166,29 @@ def _versions() -> dict[str, str]:
 
 
 def _provenance(card: ModelCard) -> Provenance:
-    return Provenance(
-        edgetl=__version__,
-        created=created(),
+    return provenance(
         architecture=f"{card.backbone} with " + ", ".join(h.name for h in card.heads),
         weights=card.weights.source,
         weights_sha256=card.weights.sha256,
         weights_licence=card.weights.licence,
         dataset=card.data,
         dataset_sha256=card.data_sha256,
+    )
+
+
+def provenance(
+    *, architecture: str, weights: str, weights_sha256: str, weights_licence: str, dataset: str, dataset_sha256: str
+) -> Provenance:
+    """These facts with the date, the machine, and the versions of the packages that an export goes through."""
+    return Provenance(
+        edgetl=__version__,
+        created=created(),
+        architecture=architecture,
+        weights=weights,
+        weights_sha256=weights_sha256,
+        weights_licence=weights_licence,
+        dataset=dataset,
+        dataset_sha256=dataset_sha256,
         machine=machine(),
         packages=_versions(),
     )

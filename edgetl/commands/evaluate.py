@@ -36,10 +36,10 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     dataset = read_dataset(args.data, args.split, group_pattern=args.group_pattern, format=args.format)
     if args.limit:
         dataset = dataset.take(args.limit)
-    scoring = Scoring(merge=parse_merge(args.merge, dataset.classes), min_height_px=args.min_height)
     required = args.require_signature
     with open_subject(args.model, engine=args.engine, variant=args.variant, require_signature=required) as subject:
         aligned = subject.align(dataset)
+        scoring = Scoring(merge=parse_merge(args.merge, aligned.classes), min_height_px=args.min_height)
         frames = Frames(aligned, subject.preprocess)
         found = evaluate(subject.infer, frames, subject.kinds(aligned), scoring=scoring, title="evaluating")
     document: dict[str, object] = {"images": found.images, "engine": subject.engine, "variant": subject.variant}

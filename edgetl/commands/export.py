@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import class_points, count, points, say, share_cores
 from edgetl.export_cache import export_key, keep, recall
+from edgetl_runtime.errors import InputError
 from edgetl_runtime.machine import machine
 
 if TYPE_CHECKING:
@@ -18,7 +19,12 @@ TARGETS = ("cpu", "rtx", "orin-nano", "orin-nx", "agx-orin", "thor", "drive-orin
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `edgetl export`."""
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run directory or a checkpoint file")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a run directory or checkpoint; with --spec model.onnx or module.py:function"
+    )
+    parser.add_argument(
+        "--spec", type=Path, metavar="YAML", help="what a network from elsewhere takes in and gives out"
+    )
     parser.add_argument("--out", type=Path, metavar="BUNDLE", help="bundle directory to write")
     parser.add_argument(
         "--lint",
@@ -65,7 +71,6 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl_export.summary import summary_json, summary_text
     from edgetl_export.targets import get_target
     from edgetl_runtime.bundle import sign_bundle
-    from edgetl_runtime.errors import InputError
     from edgetl_runtime.keys import key_id, read_private_key
 
     started = time.monotonic()
@@ -77,9 +82,10 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     if args.lint:
         from edgetl.linting import lint
 
-        return lint(args.checkpoint, targets, say)
+        return lint(Path(args.model), targets, say)
     if args.out is None:
         raise InputError("the following arguments are required: --out", remedy="or check the graph only, with --lint")
+    _check_spec(args)
     signer = read_private_key(args.sign) if args.sign is not None else None
     key = _key(args)
     manifest, parts = recall(key, args.out, force=args.force) if key and not args.fresh else None, {}
@@ -105,16 +111,38 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _export(args: argparse.Namespace, targets: tuple[str, ...]) -> Exported:
+    """A checkpoint, or a network from elsewhere with its spec."""
+    from edgetl.bring import export_foreign
     from edgetl.exporting import export_checkpoint
 
+    budget = {name: value / 100 for name, value in args.max_drop_class}
+    if args.spec is not None:
+        return export_foreign(
+            args.model,
+            args.spec,
+            args.out,
+            data=args.data,
+            train_split=args.train,
+            val_split=args.val,
+            max_drop=args.max_drop / 100,
+            max_drop_class=budget,
+            calibration=args.calibration,
+            calibration_data=args.calibration_data,
+            val_images=args.val_images,
+            threshold=args.threshold,
+            targets=targets,
+            name=args.name,
+            simplify=args.simplify,
+            force=args.force,
+        )
     return export_checkpoint(
-        args.checkpoint,
+        Path(args.model),
         args.out,
         data=args.data,
         train_split=args.train,
         val_split=args.val,
         max_drop=args.max_drop / 100,
-        max_drop_class={name: value / 100 for name, value in args.max_drop_class},
+        max_drop_class=budget,
         calibration=args.calibration,
         calibration_data=args.calibration_data,
         val_images=args.val_images,
@@ -126,23 +154,40 @@ def _export(args: argparse.Namespace, targets: tuple[str, ...]) -> Exported:
     )
 
 
+def _check_spec(args: argparse.Namespace) -> None:
+    """Raise InputError where --spec is missing, or given for a checkpoint."""
+    from edgetl_export.foreign.module_file import is_foreign
+
+    elsewhere = is_foreign(args.model)
+    if elsewhere and args.spec is None:
+        raise InputError(
+            f"{args.model} is a network from elsewhere", remedy="give --spec FILE, which says how to read it"
+        )
+    if args.spec is not None and not elsewhere:
+        raise InputError(
+            f"--spec is for model.onnx and module.py:function, not for {args.model}",
+            remedy="leave --spec out: a checkpoint knows all of it",
+        )
+
+
 def _key(args: argparse.Namespace) -> str:
-    """What this export is kept under; "" where the checkpoint is not there, which the export itself will say."""
-    source = args.checkpoint / "best.pt" if args.checkpoint.is_dir() else args.checkpoint
-    if not source.is_file():
-        return ""
-    flags = {
-        name: value
-        for name, value in vars(args).items()
-        if name not in ("force", "fresh", "json", "config", "out", "sign")
-    }
+    """What this export is kept under; "" where its files are not there, which the export itself will say."""
+    others = ("force", "fresh", "json", "config", "out", "sign", "lint")
+    flags = {name: value for name, value in vars(args).items() if name not in others}
     flags["name"] = args.name or args.out.name
-    return export_key(source, flags, machine())
+    files = [args.spec] if args.spec is not None else []
+    model = Path(args.model.rpartition(":")[0] if ".py:" in args.model else args.model)
+    files.append(model / "best.pt" if model.is_dir() else model)
+    if not all(file.is_file() for file in files):
+        return ""
+    return export_key(files, flags, machine())
 
 
 def _data_folders(args: argparse.Namespace) -> list[Path]:
+    """Every folder that the bundle depends on: data, and the folder of a module that may read weights beside it."""
     from edgetl.shift.source import parted
     from edgetl.training.checkpoint import load_checkpoint
 
-    data = args.data or Path(load_checkpoint(args.checkpoint).card.data_root)
-    return [data, *(parted(text)[0] for text in args.calibration_data)]
+    data = args.data or Path(load_checkpoint(Path(args.model)).card.data_root)
+    beside = [Path(args.model).resolve().parent] if ".py:" in args.model else []
+    return [data, *beside, *(parted(text)[0] for text in args.calibration_data)]

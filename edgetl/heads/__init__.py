@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgetl.heads.build import build_network, heads_for, kinds_of, network_of
-from edgetl.heads.kind import HeadMetric, Kind, Meter
+from edgetl.heads.kind import HeadMetric, Kind, Meter, Scorable
 from edgetl.metrics.detection import Scoring
 
-__all__ = ["HeadMetric", "Kind", "Meter", "Scoring", "build_network", "heads_for", "kinds_of", "network_of"]
+__all__ = ["HeadMetric", "Kind", "Meter", "Scorable", "Scoring", "build_network", "heads_for", "kinds_of", "network_of"]

@@ -40,12 +40,22 @@ class Meter(Protocol):
         """The metric over the frames until now."""
 
 
-class Kind(Protocol):
-    """One head of a network, as its contract `head` states it."""
+class Scorable(Protocol):
+    """One head of a network, as far as scoring must know it."""
 
     @property
     def head(self) -> Head:
         """The contract."""
+
+    def labelled(self, dataset: Dataset) -> bool:
+        """Whether the dataset has anything to score this head by."""
+
+    def meter(self, dataset: Dataset, scoring: Scoring) -> Meter:
+        """A new meter for frames of this dataset."""
+
+
+class Kind(Scorable, Protocol):
+    """One head of a network, as its contract `head` states it."""
 
     @property
     def probes(self) -> tuple[str, ...]:
@@ -76,9 +86,3 @@ class Kind(Protocol):
 
     def probe(self, raw: Any) -> tuple[Tensor, ...]:
         """Tensors before decoding, in the order of `probes`."""
-
-    def labelled(self, dataset: Dataset) -> bool:
-        """Whether the dataset has anything to score this head by."""
-
-    def meter(self, dataset: Dataset, scoring: Scoring) -> Meter:
-        """A new meter for frames of this dataset."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.data import Dataset, read_image
-from edgetl.heads import HeadMetric, Kind, Scoring
+from edgetl.heads import HeadMetric, Scorable, Scoring
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.letterbox import Geometry, Letterbox
 from edgetl_runtime.progress import Progress
@@ -78,7 +78,7 @@ class Frames:
         return len(self.images)
 
 
-def scored_kinds(kinds: Sequence[Kind], dataset: Dataset) -> tuple[Kind, ...]:
+def scored_kinds(kinds: Sequence[Scorable], dataset: Dataset) -> tuple[Scorable, ...]:
     """The heads that this dataset has labels for. Raises InputError where there are none."""
     scored = tuple(k for k in kinds if k.labelled(dataset))
     if not scored:
@@ -91,7 +91,7 @@ def scored_kinds(kinds: Sequence[Kind], dataset: Dataset) -> tuple[Kind, ...]:
 
 
 def evaluate(
-    infer: Infer, frames: Frames, kinds: Sequence[Kind], *, scoring: Scoring | None = None, title: str = ""
+    infer: Infer, frames: Frames, kinds: Sequence[Scorable], *, scoring: Scoring | None = None, title: str = ""
 ) -> Evaluation:
     """The metric of every head that the frames have labels for."""
     meters = {k.head.name: k.meter(frames.dataset, scoring or Scoring()) for k in scored_kinds(kinds, frames.dataset)}

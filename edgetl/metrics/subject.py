@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
 
 from edgetl.data import Dataset
 from edgetl.heads import Kind, kinds_of
+from edgetl.metrics.align import Names, align
 from edgetl.metrics.predict import Infer
 from edgetl_export.candidates import infer_of
 from edgetl_runtime.bundle import MANIFEST_NAME, open_bundle
 from edgetl_runtime.engines import choose, load_bundle_engine
-from edgetl_runtime.errors import InputError
-from edgetl_runtime.spec import DetectHead, Head, Preprocess
+from edgetl_runtime.spec import Head, Preprocess
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +27,15 @@ class Subject:
     preprocess: Preprocess
     engine: str
     variant: str
+    dataset_classes: Mapping[str, Names] = field(default_factory=dict)
 
     def kinds(self, dataset: Dataset) -> tuple[Kind, ...]:
         """How to score each head on this dataset."""
         return kinds_of(self.heads, dataset)
 
     def align(self, dataset: Dataset) -> Dataset:
-        """The dataset with its classes of boxes in the network's order.
-
-        Raises InputError for classes that the network doesn't know.
-        """
-        detect = next((h for h in self.heads if isinstance(h, DetectHead)), None)
-        if detect is None or not dataset.classes or dataset.classes == detect.labels:
-            return dataset
-        unknown = [c for c in dataset.classes if c not in detect.labels]
-        if unknown:
-            raise InputError(
-                f"{dataset.name} has classes that the network doesn't know: {', '.join(unknown)}",
-                remedy=f"the network's classes are: {', '.join(detect.labels)}",
-            )
-        table = np.array([detect.labels.index(c) for c in dataset.classes], np.int64)
-        samples = tuple(dataclasses.replace(s, labels=table[s.labels]) for s in dataset.samples)
-        return dataclasses.replace(dataset, classes=detect.labels, samples=samples)
+        """The dataset in the network's words. Raises InputError for classes that the network doesn't know."""
+        return align(dataset, self.heads, self.dataset_classes)
 
 
 @contextmanager
@@ -72,7 +56,9 @@ def open_subject(
         loaded = load_bundle_engine(bundle, variant=variant, engine=engine)
         manifest = bundle.manifest
         try:
-            yield Subject(infer_of(loaded), manifest.heads, manifest.preprocess, name, picked.name)
+            yield Subject(
+                infer_of(loaded), manifest.heads, manifest.preprocess, name, picked.name, manifest.dataset_classes
+            )
         finally:
             loaded.close()
         return

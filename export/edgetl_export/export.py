@@ -75,8 +75,9 @@ class ExportRequest:
     calibration, frames: uint8 frames (1, H, W, 3) at network size, for INT8 ranges and for parity. metric: the
     heads' metrics of any function of a frame. budget: how much of them a variant may lose. validation: the frames
     that the metric runs over, as it hands them on; the report shows the worst of them. domain: the training domain's
-    statistics. reliability: of the heads' scores, by head. calibrated_on: how the calibration frames were chosen. passes: what the float graph goes through.
-    trials_key: of all that a trial depends on besides graph and engine; empty to keep none on disk.
+    statistics. reliability: of the heads' scores, by head. calibrated_on: how the calibration frames were chosen.
+    dataset_classes: as in the manifest. passes: what the float graph goes through. trials_key: of all that a trial
+    depends on besides graph and engine; empty to keep none on disk.
     """
 
     name: str
@@ -98,6 +99,7 @@ class ExportRequest:
     calibrated_on: Calibration | None = None
     passes: Sequence[Pass] = PASSES
     trials_key: str = ""
+    dataset_classes: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +345,7 @@ def _write(
             search=search_,
             calibration=calibrated_on,
             budget=AccuracyBudget(head=request.budget.head, classes=dict(request.budget.classes)),
+            dataset_classes={head: dict(names) for head, names in request.dataset_classes.items()},
         )
 
     write_sbom(new, name=request.name, provenance=request.provenance, files=[p for p in new.rglob("*") if p.is_file()])

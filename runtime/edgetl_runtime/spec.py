@@ -330,7 +330,10 @@ class Provenance(Frozen, frozen=True, kw_only=True):
 
 
 class Manifest(Frozen, frozen=True, kw_only=True):
-    """A bundle's contract; `manifest.json` holds exactly this."""
+    """A bundle's contract; `manifest.json` holds exactly this.
+
+    dataset_classes: by head, a label -> the names that the dataset had for it; empty where they were the labels.
+    """
 
     schema_version: Annotated[int, msgspec.Meta(ge=1)]
     name: str
@@ -351,6 +354,7 @@ class Manifest(Frozen, frozen=True, kw_only=True):
     search: Search | None = None
     budget: AccuracyBudget | None = None
     calibration: Calibration | None = None
+    dataset_classes: dict[str, dict[str, tuple[str, ...]]] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         heads = [h.name for h in self.heads]

@@ -628,11 +628,12 @@ def test_export_document(made: Made) -> None:
     assert document["seconds"] > 0
     cpu = document["targets"]["cpu"]
     assert {"variant", "engine", "deployable", "checks"} <= set(cpu) and cpu["deployable"]
-    assert [h["hop"] for h in document["hops"]][:5] == [
+    assert [h["hop"] for h in document["hops"]][:6] == [
         "torch",
         "onnx",
         "fold-constants",
         "fold-batch-norm",
+        "flush-tiny",
         "fold-input",
     ]
     assert all({"hop", "metric", "value", "max_rel_error"} <= set(h) for h in document["hops"])

@@ -93,12 +93,12 @@ def test_a_disk_that_takes_nothing_costs_only_the_cache(place: Path) -> None:
 def test_what_a_key_depends_on(place: Path, change: str) -> None:
     source = place / "best.pt"
     source.write_bytes(b"weights")
-    first = export_key(source, {"max_drop": 0.5}, "cpu")
-    assert first == export_key(source, {"max_drop": 0.5}, "cpu")
+    first = export_key([source], {"max_drop": 0.5}, "cpu")
+    assert first == export_key([source], {"max_drop": 0.5}, "cpu")
     if change == "source":
         source.write_bytes(b"other weights")
     settings = {"max_drop": 0.6 if change == "settings" else 0.5}
-    assert export_key(source, settings, "other" if change == "machine" else "cpu") != first
+    assert export_key([source], settings, "other" if change == "machine" else "cpu") != first
 
 
 def test_an_empty_and_a_missing_folder_have_a_state(place: Path) -> None:

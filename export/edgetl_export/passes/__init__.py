@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from onnx import ModelProto
 
+from edgetl_export.passes.flush_tiny import flush_tiny
 from edgetl_export.passes.fold_batch_norm import fold_batch_norm
 from edgetl_export.passes.fold_constants import fold_constants
 from edgetl_export.passes.fold_input import fold_input
@@ -29,6 +30,7 @@ class Pass:
 PASSES = (
     Pass("fold-constants", fold_constants),
     Pass("fold-batch-norm", fold_batch_norm),
+    Pass("flush-tiny", flush_tiny),
     Pass("fold-input", fold_input),
 )
 """What every network goes through, in this order."""

@@ -1,0 +1,1 @@
+"""Networks trained elsewhere: their spec file, their decoders as ONNX nodes and in numpy, and the graph around them."""
