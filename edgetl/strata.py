@@ -30,8 +30,9 @@ LIGHT_LEVELS = (DARKEST, DARK, 120.0)
 """Mean grey levels up to which a frame is dark, dusk and day."""
 SMALL_PX = 16.0
 """Boxes of less height in the network's input are small."""
-SMALL_SHARE, EMPTY_SHARE = 1 / 4, 1 / 16
-"""Of the chosen frames: those with a small object, and those without any."""
+SMALL_SHARE, EMPTY_SHARE, BRIGHT_SHARE = 1 / 4, 1 / 16, 1 / 8
+"""Of the chosen frames: those with a small object, those without any, and those brighter than most days. With an even
+share of bright frames the INT8 detector of BDD100K's day was a sixth less exact at night and no more so by day."""
 STRETCH_WEIGHT = 0.5
 """Frames lie apart in their split where nothing else asks for others: less is known of a stretch than of a class."""
 MASK_SHARE = 0.001
@@ -72,7 +73,8 @@ def kinds_of_strata(datasets: Sequence[Dataset], number: int, size_hw: tuple[int
     stretches = [str(i * number // len(samples)) for i in range(len(samples))]
     return [
         _one_each("data", several),
-        _one_each("light", lights, LIGHTS),
+        _one_each("light", lights, LIGHTS[:-1]),
+        replace(_one_each("light", lights, LIGHTS[-1:]), share=BRIGHT_SHARE),
         _one_each("domain", [s.domain for _, s in samples]),
         _one_each("groups", groups, shown="how many"),
         _many_each("class", datasets, lambda d: d.classes, lambda d: box_counts(d) > 0, rare_first=True),

@@ -15,7 +15,7 @@ from edgetl.calibration import calibration_frames, choose_calibration
 from edgetl.data import Dataset, MaskLayer, Sample, read_dataset
 from edgetl.features.store import cache_directory
 from edgetl.shift.source import read_side
-from edgetl.strata import kinds_of_strata
+from edgetl.strata import LIGHTS, kinds_of_strata
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import Preprocess
 
@@ -85,6 +85,14 @@ def test_the_choice_is_the_same_every_time_and_in_order(drives: Dataset) -> None
 def test_never_more_than_asked_for_and_none_twice(number: int, drives: Dataset) -> None:
     names = chosen_names([drives], number)
     assert len(names) == len(set(names)) == min(number, 40)
+
+
+def test_bright_frames_are_few_where_the_data_have_others(tmp_path: Path) -> None:
+    levels = [BRIGHT, DARK, DUSK, BRIGHT, DAY] * 10
+    samples = [sample(tmp_path / f"{i:02d}.jpg", 0, level=level, seed=i) for i, level in enumerate(levels)]
+    strata = choose_calibration([Dataset("d", CLASSES, tuple(samples))], 16, size_hw=SIZE_HW).strata
+    assert 1 <= strata["light: bright"] <= 4
+    assert min(strata[f"light: {name}"] for name in ("dark", "dusk", "day")) >= 4
 
 
 def test_frames_without_groups_are_spread_over_the_split(tmp_path: Path) -> None:
@@ -186,8 +194,8 @@ def test_one_scene_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_light(level: int, light: str, suffix: str, tmp_path: Path) -> None:
     dataset = Dataset("d", CLASSES, (sample(tmp_path / f"a{suffix}", 0, level=level),))
-    kind = next(k for k in kinds_of_strata([dataset], 1, SIZE_HW) if k.name == "light")
-    assert [s for s, has in zip(kind.strata, kind.members[0], strict=True) if has] == [light]
+    strata = choose_calibration([dataset], 1, size_hw=SIZE_HW).strata
+    assert [name for name in LIGHTS if strata[f"light: {name}"]] == [light]
 
 
 @pytest.mark.parametrize(("height", "small"), [(0.24, True), (0.26, False)])
