@@ -291,10 +291,11 @@ def _golden(
 
 
 def _variants(made: _Made, new: Path) -> tuple[Variant, ...]:
-    """Every graph that may run somewhere; trials of the search that were not within the budget stay out."""
+    """Every graph that may run somewhere; of the search's trials only the one that was chosen."""
     variants: dict[str, Variant] = {}
     for c in (*made.candidates, *made.typed):
-        if not c.hop.passed and c.pair.variant not in SHIPPED_ANYWAY:
+        wanted = (c in made.typed and c.hop.passed) or c.key == f"{made.chosen.engine}/{made.chosen.variant}"
+        if not wanted and c.pair.variant not in SHIPPED_ANYWAY:
             continue
         engine: EngineName = "tensorrt" if c in made.typed else c.pair.engine
         engines = (*(variants[c.pair.variant].engines if c.pair.variant in variants else ()), engine)

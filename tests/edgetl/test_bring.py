@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgetl import cli
-from edgetl.bring import is_foreign
+from edgetl_export.foreign.module_file import is_foreign
 from edgetl_runtime.bundle import open_bundle
 
 pytestmark = pytest.mark.usefixtures("one_thread")

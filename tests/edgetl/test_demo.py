@@ -35,7 +35,14 @@ def test_a_small_demo_leaves_everything(tmp_path: Path) -> None:
     assert isinstance(ledger, dict)
     assert isinstance(hops, list)
     assert set(transfer) == {"pretrained", "random"}
-    assert [h["hop"] for h in hops][:4] == ["torch", "onnx", "flush-tiny", "fold-input"]
+    assert [h["hop"] for h in hops][:6] == [
+        "torch",
+        "onnx",
+        "fold-constants",
+        "fold-batch-norm",
+        "flush-tiny",
+        "fold-input",
+    ]
     assert ledger["processed"] == ledger["captured"] == 15
     assert open_bundle(out / "bundle").manifest.heads[0].labels[0] == "car"
     video = cv2.VideoCapture(str(out / "annotated.mp4"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from edgetl_export.budget import Budget, Measured
 from edgetl_export.export import ExportRequest, export
 from edgetl_export.foreign.compose import compose
 from edgetl_export.foreign.decoders import AnyDecoder
@@ -178,9 +179,9 @@ def request_of(found: Foreign, side: InputSide) -> ExportRequest:
     validation = frames(4, seed=9)
     answers = [np.array(found.source.infer(f)["mask_ground"]) for f in validation]
 
-    def metric(infer: Infer) -> Mapping[str, float]:
+    def metric(infer: Infer) -> Measured:
         same = [np.mean(infer(f)["mask_ground"] == a) for f, a in zip(validation, answers, strict=True)]
-        return {"ground": float(np.mean(same))}
+        return Measured({"ground": float(np.mean(same))})
 
     texts = ("edgetl", "created", "architecture", "weights", "weights_sha256", "weights_licence")
     more = ("dataset", "dataset_sha256", "machine")
@@ -193,7 +194,7 @@ def request_of(found: Foreign, side: InputSide) -> ExportRequest:
         frames=frames(3, seed=2),
         metric=metric,
         metric_name="agreement",
-        max_drop=0.5,
+        budget=Budget(0.5),
         targets=("cpu",),
         provenance=Provenance(**dict.fromkeys((*texts, *more), "x")),
         latency_runs=3,
