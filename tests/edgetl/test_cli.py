@@ -631,9 +631,9 @@ def test_export_document(made: Made) -> None:
     assert [h["hop"] for h in document["hops"]][:6] == [
         "torch",
         "onnx",
+        "flush-tiny",
         "fold-constants",
         "fold-batch-norm",
-        "flush-tiny",
         "fold-input",
     ]
     assert all({"hop", "metric", "value", "max_rel_error"} <= set(h) for h in document["hops"])

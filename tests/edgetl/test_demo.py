@@ -38,9 +38,9 @@ def test_a_small_demo_leaves_everything(tmp_path: Path) -> None:
     assert [h["hop"] for h in hops][:6] == [
         "torch",
         "onnx",
+        "flush-tiny",
         "fold-constants",
         "fold-batch-norm",
-        "flush-tiny",
         "fold-input",
     ]
     assert ledger["processed"] == ledger["captured"] == 15

@@ -227,7 +227,7 @@ def test_a_full_disk_at_any_step_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 
 def test_every_hop_is_recorded(exported: Exported) -> None:
     hops = {h.hop: h for h in exported.manifest.hops}
-    assert list(hops)[:6] == ["torch", "onnx", "fold-constants", "fold-batch-norm", "flush-tiny", "fold-input"]
+    assert list(hops)[:6] == ["torch", "onnx", "flush-tiny", "fold-constants", "fold-batch-norm", "fold-input"]
     assert "onnxruntime/fp32" in hops and "onnxruntime/int8" in hops
     assert all(h.passed and h.max_rel_error < 1e-4 for h in list(hops.values())[:6])
     assert "folded" in hops["fold-input"].note
