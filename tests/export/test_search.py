@@ -112,6 +112,12 @@ def test_the_precision_of_every_layer_is_read_back(tmp_path: Path, precision: st
     assert probe_file != file and {o.name for o in load_model(file).graph.output} == {"scores"}
 
 
+def test_a_finer_precision_than_asked_is_said_and_not_refused() -> None:
+    proof = Proof(3, 3, {}, finer=2)
+    assert proof.ok and str(proof) == "3 of 3 INT8 layers run in INT8, 2 float layers in FP32"
+    assert str(Proof(0, 0, {})) == "precision as asked"
+
+
 def test_onnxruntime_tells_how_many_layers_it_fused(tmp_path: Path) -> None:
     lab = Lab(tmp_path, max_drop=1.0)
     _, file = lab.quantiser.build("trial")
