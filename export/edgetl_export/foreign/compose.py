@@ -55,7 +55,7 @@ def compose(network: Network, preprocess: Preprocess, decoders: Sequence[Decoder
         decoder.nodes(g, outputs, preprocess.size_hw)
         parts.append(g)
     _join(model, parts, preprocess.size_hw)
-    infos = [o for h in heads for o in _infos(h, preprocess.size_hw)]
+    infos = [o for h in heads for o in contract_of(h, preprocess.size_hw)]
     infos += [
         helper.make_tensor_value_info(names[name], TensorProto.FLOAT, network.outputs[name].shape) for name in names
     ]
@@ -65,8 +65,8 @@ def compose(network: Network, preprocess: Preprocess, decoders: Sequence[Decoder
     return shape_inference.infer_shapes(model, data_prop=True)
 
 
-def _infos(head: Head, size_hw: tuple[int, int]) -> list[ValueInfoProto]:
-    """The head's outputs with their types and shapes."""
+def contract_of(head: Head, size_hw: tuple[int, int]) -> list[ValueInfoProto]:
+    """The types and shapes that a head promises for its outputs."""
     if isinstance(head, DetectHead):
         k = head.max_detections
         kinds: list[tuple[int, list[int]]] = [

@@ -41,7 +41,8 @@ class InputSide(Frozen, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if max(map(abs, self.mean)) <= 1 and max(self.std) < 1:
             raise ValueError("mean and std must be of bytes 0 to 255, these seem to be of 0 to 1; multiply them by 255")
-        assert self.preprocess  # which checks the rest
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above zero, found {self.std}")
 
     @property
     def preprocess(self) -> Preprocess:

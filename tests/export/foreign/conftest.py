@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from edgetl_export.foreign.compose import _infos
+from edgetl_export.foreign.compose import contract_of
 from edgetl_export.foreign.decoders import Decoder, Output
 from edgetl_export.foreign.nodes import Nodes
 from edgetl_export.graph import save_model
@@ -52,7 +52,7 @@ def decode() -> Decode:
         decoder.nodes(g, outputs, size_hw)
         names = [n for h in heads for n in h.outputs]
         found = run_graph(g, {o.name: a for o, a in zip(outputs, arrays, strict=True)}, names)
-        for info in (i for h in heads for i in _infos(h, size_hw)):
+        for info in (i for h in heads for i in contract_of(h, size_hw)):
             kind = info.type.tensor_type
             assert found[info.name].shape == tuple(d.dim_value for d in kind.shape.dim)
             assert found[info.name].dtype == helper.tensor_dtype_to_np_dtype(kind.elem_type)

@@ -96,8 +96,8 @@ class BoxDecoder(Labelled, frozen=True, kw_only=True):
 class SuppressedDecoder(BoxDecoder, frozen=True, kw_only=True):
     """A decoder whose network finds one object many times.
 
-    candidates: how many of the best are looked at. Greedy suppression decides on them alone, so the result is that of
-    all candidates cut off where this many end. nms_iou: see suppress_nodes.
+    top_candidates: how many of the best are looked at. Greedy suppression decides on them alone, so the result is that
+    of all candidates cut off where this many end. nms_iou: see suppress_nodes.
     """
 
     top_candidates: Count = 200

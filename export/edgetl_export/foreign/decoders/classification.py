@@ -34,10 +34,10 @@ class Classification(Labelled, frozen=True, kw_only=True, tag_field="decoder", t
 
     def nodes(self, g: Nodes, outputs: Sequence[Output], size_hw: Size) -> None:
         flat = g.reshape(outputs[0].name, 1, len(self.names))
-        g.add("Softmax" if self.activation == "logits" else "Identity", flat, name="probabilities", **self._axis())
-
-    def _axis(self) -> dict[str, int]:
-        return {"axis": 1} if self.activation == "logits" else {}
+        if self.activation == "logits":
+            g.add("Softmax", flat, name="probabilities", axis=1)
+        else:
+            g.add("Identity", flat, name="probabilities")
 
     def reference(self, arrays: Sequence[NDArray[np.float32]], size_hw: Size) -> Mapping[str, NDArray[np.generic]]:
         row = arrays[0].reshape(1, -1)

@@ -79,8 +79,7 @@ class Segmentation(Labelled, frozen=True, kw_only=True, tag_field="decoder", tag
             best = g.add("ArgMax", maps, axis=1, keepdims=0)
             g.cast(best, TensorProto.UINT8, name=f"mask_{self.name}")
             return
-        flat = g.add("Squeeze", g.cast(second, TensorProto.UINT8), g.indices(1), name=f"mask_{self.name}")
-        assert flat == f"mask_{self.name}"
+        g.add("Squeeze", g.cast(second, TensorProto.UINT8), g.indices(1), name=f"mask_{self.name}")
 
     def reference(self, arrays: Sequence[NDArray[np.float32]], size_hw: Size) -> Mapping[str, NDArray[np.generic]]:
         maps = arrays[0][0] if self.layout == "nchw" else arrays[0][0].transpose(2, 0, 1)
