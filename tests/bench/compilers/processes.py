@@ -1,0 +1,95 @@
+"""Run a peer in a process of its own: what it made, its wall time and its largest memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+
+class PeerFailed(Exception):
+    """The peer is not here, or it could not do its work: the reason in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a process said, and what it took: seconds by the clock, seconds of all cores, MB resident at most."""
+
+    documents: tuple[dict[str, Any], ...]
+    seconds: float
+    cpu_s: float
+    rss_mb: float
+
+
+def run_script(
+    python: Path | None, script: str, job: dict[str, Any], folder: Path, answer: Callable[[dict[str, Any]], float]
+) -> Finished:
+    """A peer's script beside this file, in the peer's own environment; project paths are hidden from it."""
+    if python is None:
+        raise PeerFailed("no environment was given for it")
+    if not python.is_file():
+        raise PeerFailed(f"no Python at {python}")
+    file = folder / "job.json"
+    file.write_text(json.dumps(job), encoding="utf-8")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    return run([str(python), str(HERE / script), str(file)], folder / "log.txt", environment, answer)
+
+
+def run(
+    command: Sequence[str],
+    log: Path,
+    environment: dict[str, str],
+    answer: Callable[[dict[str, Any]], float] | None = None,
+) -> Finished:
+    """Run to the end. Lines of JSON on its stdout that hold `score` are answered, others are kept.
+
+    Raises PeerFailed with the last line of its stderr, which goes to `log`, where it ends in another way than well.
+    """
+    started = time.monotonic()
+    documents = []
+    with log.open("w", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+        )
+        assert process.stdin is not None and process.stdout is not None
+        with process.stdin, process.stdout:
+            for document in _documents(process.stdout):
+                if "score" in document and answer is not None:
+                    process.stdin.write(json.dumps(answer(document)) + "\n")
+                    process.stdin.flush()
+                else:
+                    documents.append(document)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.monotonic() - started
+    if process.returncode:
+        raise PeerFailed(_last_line(log) or f"it ended with {process.returncode}")
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    return Finished(tuple(documents), seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit)
+
+
+def _documents(lines: Any) -> Any:
+    """The JSON objects of a stream: one a line, or the whole stream as one."""
+    rest = ""
+    for line in lines:
+        rest += line
+        try:
+            document = json.loads(rest)
+        except json.JSONDecodeError:
+            continue
+        rest = ""
+        if isinstance(document, dict):
+            yield document
+
+
+def _last_line(log: Path) -> str:
+    lines = [x.strip() for x in log.read_text(encoding="utf-8", errors="replace").splitlines() if x.strip()]
+    return lines[-1][:240] if lines else ""
