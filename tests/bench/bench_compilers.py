@@ -1,15 +1,20 @@
 """edgetl export beside what people quantise networks with now: same network, same frames, same machine.
 
     python tests/bench/bench_compilers.py RUN --data DATA --splits val,night_val --merge vehicle=car,bus,truck \
-        --min-height 16 --nncf-python NNCF/bin/python --out compilers.json
+        --min-height 16 --nncf-python NNCF/bin/python --ultralytics-python ULTRALYTICS/bin/python --out compilers.json
 
-RUN is what `edgetl tune` wrote, DATA its dataset. NNCF is an environment of its own (pip install nncf openvino onnx
-onnxruntime); without one its rows are left out, with the reason. Prints a markdown table.
+RUN is what `edgetl tune` wrote, DATA its dataset. NNCF and ULTRALYTICS are environments of their own (pip install nncf
+openvino onnx onnxruntime; pip install ultralytics openvino nncf onnx onnxruntime onnxslim); without one its rows are
+left out, with the reason. Prints markdown tables.
 
 Everybody gets the fp32 ONNX that `edgetl export` wrote (uint8 frame in, decoded outputs, normalisation folded) and the
 calibration frames that edgetl takes. A tool's time is that of its whole process; edgetl's holds torch to ONNX, metric
 and latency of every variant and the TensorRT check too, which the others leave to their user. Latencies come from one
 run in which all take turns. TensorRT: the parser and builder of TensorRT for RTX on this host, for --target.
+
+Ultralytics exports its own networks only, so a second table compares on YOLO11n at the same input size. No trained
+weights of it can be shipped or fetched here: they are random, and instead of a metric there is how well the boxes agree
+with those of the fp32 network.
 """
 
 from __future__ import annotations
@@ -32,26 +37,38 @@ from compilers.peers import PEERS, Job, Made, Peer, with_names
 from compilers.processes import PeerFailed, run
 from compilers.scoring import Scores
 from compilers.table import Row, Skipped, document, markdown
+from compilers.yolo_case import EXPORTS, Agreement, Exporter, to_planes
+from compilers.yolo_case import by_edgetl as by_edgetl_spec
 
 from edgetl.commands.arguments import names, points, share_cores
 from edgetl.data import read_dataset
 from edgetl.exporting import spread
 from edgetl.metrics.predict import Frames
-from edgetl.training.checkpoint import load_checkpoint
+from edgetl.training.checkpoint import ModelCard, load_checkpoint
 from edgetl_runtime.bundle import Bundle, open_bundle
 
 NOTHING = "nothing (fp32 network)"
+AGREEMENT_FRAMES = 64
 
 
 def main() -> None:
     """Make every file, score it, time all of them in turn, print the table."""
     args = arguments()
     share_cores()
+    card = load_checkpoint(args.checkpoint).card
+    images = spread(read_dataset(args.data, args.train), args.calibration)
+    calibration = Frames(images, card.preprocess, title="calibration").images
+    found = {}
     with tempfile.TemporaryDirectory(prefix="edgetl-compilers-") as scratch:
-        rows, skipped = compare(args, Path(scratch))
-    sys.stdout.write(markdown(rows, skipped, rows[0]))
+        if "network" in args.tables:
+            found["network"] = compare(args, card, calibration, Path(scratch))
+        if "ultralytics" in args.tables:
+            found["ultralytics"] = compare_yolo(args, card, calibration, Path(scratch))
+    for name, (rows, skipped) in found.items():
+        sys.stdout.write(f"### {name}\n\n{markdown(rows, skipped)}\n")
     if args.out:
-        args.out.write_text(json.dumps(document(rows, skipped, rows[0]), indent=2) + "\n", encoding="utf-8")
+        text = json.dumps({name: document(*both) for name, both in found.items()}, indent=2)
+        args.out.write_text(text + "\n", encoding="utf-8")
 
 
 def arguments() -> argparse.Namespace:
@@ -69,17 +86,20 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--target", default="orin-nx", help="whose TensorRT check is made")
     parser.add_argument("--runs", type=int, default=100, help="latency runs of each row")
     parser.add_argument("--nncf-python", type=Path, help="python of an environment with nncf, openvino, onnx")
+    parser.add_argument("--ultralytics-python", type=Path, help="python of an environment with ultralytics")
+    parser.add_argument("--tables", type=names, default=("network", "ultralytics"), help="which of the two to make")
     parser.add_argument("--only", default="", metavar="TEXT", help="of the peers only those whose name holds this")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     return parser.parse_args()
 
 
-def compare(args: argparse.Namespace, work: Path) -> tuple[list[Row], list[Skipped]]:
+Table = tuple[list[Row], list[Skipped]]
+
+
+def compare(args: argparse.Namespace, card: ModelCard, calibration: list[np.ndarray], work: Path) -> Table:
     """All rows, the baseline (ONNX Runtime's defaults on the fp32 network) first."""
     ours, fp32, for_target = by_edgetl(args, work)
-    card = load_checkpoint(args.checkpoint).card
     scores = Scores(card, args.data, args.splits, limit=args.val_images, merge=args.merge, min_height=args.min_height)
-    calibration = Frames(spread(read_dataset(args.data, args.train), args.calibration), card.preprocess).images
     job = job_of(args, fp32, work, scores, calibration)
     pythons = {"project": Path(sys.executable), "nncf": args.nncf_python}
     made, skipped = make_all([p for p in PEERS if args.only in p.tool], job, work, pythons)
@@ -94,6 +114,34 @@ def compare(args: argparse.Namespace, work: Path) -> tuple[list[Row], list[Skipp
     loaded, refused = load_all(files, {})
     rows = measured(loaded, scores, scores.validation.images[0], runs=args.runs, verdicts=verdicts)
     return rows, [*skipped, *refused]
+
+
+def compare_yolo(args: argparse.Namespace, card: ModelCard, calibration: list[np.ndarray], work: Path) -> Table:
+    """Ultralytics' exports and edgetl's of one of its networks, the fp32 one on ONNX Runtime first."""
+    exporter = Exporter(args.ultralytics_python, work / "ultralytics", calibration)
+    try:
+        exporter.network()
+        made, skipped = exporter.all()
+    except PeerFailed as error:
+        return [], [Skipped("Ultralytics", str(error))]
+    if not made or made[0].tool != EXPORTS[0].tool:
+        return [], skipped
+    val = Frames(read_dataset(args.data, args.splits[0]).take(AGREEMENT_FRAMES), card.preprocess, title="val").images
+    feeds = {m.tool: to_planes for m in made}
+    loaded, refused = load_all(made, feeds)
+    agreement = Agreement(loaded[0].infer, val)
+    options = ["--train", args.train, "--val", args.splits[0], "--calibration", str(args.calibration)]
+    options += ["--val-images", str(AGREEMENT_FRAMES), "--targets", f"cpu,{args.target}"]
+    progress("edgetl export of the same network")
+    size, threshold = card.preprocess.size_hw, agreement.threshold
+    try:
+        ours = by_edgetl_spec(made[0].path, work, size_hw=size, threshold=threshold, data=args.data, options=options)
+        more, refused_too = load_all([ours], {})
+        loaded, refused = [*loaded, *more], [*refused, *refused_too]
+    except PeerFailed as error:
+        refused.append(Skipped("edgetl export", str(error)))
+    verdicts = {m.tool: tensorrt_verdict(m.path, args.target) for m in made}
+    return measured(loaded, agreement, val[0], runs=args.runs, verdicts=verdicts), [*skipped, *refused]
 
 
 def by_edgetl(args: argparse.Namespace, work: Path) -> tuple[Made, Path, Path]:

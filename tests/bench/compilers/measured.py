@@ -74,7 +74,7 @@ def measured(
             Row(
                 tool=made.tool,
                 engine=ENGINES[one.engine.name],
-                precision=PRECISIONS.get(one.engine.precision, one.engine.precision),
+                precision=made.says or PRECISIONS.get(one.engine.precision, one.engine.precision),
                 p50_ms=taken["p50_ms"],
                 p95_ms=taken["p95_ms"],
                 scores=values,

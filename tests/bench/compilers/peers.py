@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A tool's file, what making it took, and the engines that run it."""
+    """A tool's file, what making it took, and the engines that run it. says: the precision where that isn't plain."""
 
     tool: str
     path: Path
@@ -57,6 +57,7 @@ class Made:
     notes: tuple[str, ...] = ()
     packages: dict[str, str] = field(default_factory=dict)
     spin: Spin = "default"
+    says: str = ""
 
     @property
     def is_onnx(self) -> bool:

@@ -38,28 +38,30 @@ class Skipped:
     why: str
 
 
-def markdown(rows: Sequence[Row], skipped: Sequence[Skipped], baseline: Row, *, errors: bool = False) -> str:
-    """The table, its notes, and what is not in it. errors: scores are errors against fp32, lower is better."""
-    names = list(baseline.scores)
+def markdown(rows: Sequence[Row], skipped: Sequence[Skipped]) -> str:
+    """The table, its notes, and what is not in it; the first row is what the others are compared with."""
+    names = list(rows[0].scores) if rows else []
     head = ["tool", "runs on", "precision", "p50 ms", "p95 ms", "speed-up", *names, "tool s", "MB", "TensorRT"]
     lines = ["| " + " | ".join(head) + " |", "|---|---|---|" + "---:|" * (len(head) - 4) + "---|"]
-    lines += ["| " + " | ".join(_cells(row, baseline, names, errors=errors)) + " |" for row in rows]
+    lines += ["| " + " | ".join(_cells(row, rows[0], names)) + " |" for row in rows]
     notes = dict.fromkeys(f"{row.tool}: {note}" for row in rows for note in row.notes)
     lines += ["", *(f"- {note}" for note in notes)] if notes else []
     lines += ["", *(f"- not in the table: {s.tool}: {s.why}" for s in skipped)] if skipped else []
     return "\n".join(lines) + "\n"
 
 
-def document(rows: Sequence[Row], skipped: Sequence[Skipped], baseline: Row) -> dict[str, Any]:
+def document(rows: Sequence[Row], skipped: Sequence[Skipped]) -> dict[str, Any]:
     """The same for programs, with speed-up and drop (in points) worked out."""
+    baseline = next(iter(rows), None)
     return {
-        "baseline": f"{baseline.tool} on {baseline.engine}",
+        "baseline": f"{baseline.tool} on {baseline.engine}" if baseline else None,
         "rows": [
             dataclasses.asdict(row)
             | {"speedup": round(baseline.p50_ms / row.p50_ms, 3)}
             | {"drop_points": {n: _finite(drop(row, baseline, n)) for n in row.scores}}
             | {"scores": {n: _finite(v) for n, v in row.scores.items()}}
             for row in rows
+            if baseline
         ],
         "skipped": [dataclasses.asdict(s) for s in skipped],
     }
@@ -70,11 +72,11 @@ def drop(row: Row, baseline: Row, score: str) -> float:
     return 100 * (baseline.scores[score] - row.scores.get(score, math.nan))
 
 
-def _cells(row: Row, baseline: Row, names: Sequence[str], *, errors: bool) -> list[str]:
+def _cells(row: Row, baseline: Row, names: Sequence[str]) -> list[str]:
     scores = []
     for name in names:
         value = row.scores.get(name, math.nan)
-        change = "" if row is baseline or errors else f" ({-drop(row, baseline, name):+.2f})"
+        change = "" if row is baseline else f" ({-drop(row, baseline, name):+.2f})"
         scores.append(f"{value:.4f}{change}" if math.isfinite(value) else "-")
     figures = [f"{row.p50_ms:.2f}", f"{row.p95_ms:.2f}", f"{baseline.p50_ms / row.p50_ms:.2f}"]
     cost = [f"{v:.0f}" if v is not None else "-" for v in (row.seconds, row.rss_mb)]
