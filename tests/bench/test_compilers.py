@@ -123,6 +123,11 @@ def test_a_failure_says_its_last_line(tmp_path: Path) -> None:
         run_script(None, "ort_peer.py", {}, tmp_path, lambda _: 0.0)
 
 
+def test_a_peer_that_hangs_is_stopped(tmp_path: Path) -> None:
+    with pytest.raises(PeerFailed, match=r"^stopped after"):
+        run([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log", {}, limit_s=0.5)
+
+
 def test_the_table_compares_with_its_first_row() -> None:
     rows = [row("fp32", 20.0, 0.5), row("fast", 5.0, 0.49, seconds=12.3), row("broken", 4.0, math.nan)]
     text = markdown(rows, [Skipped("gone", "no environment was given for it")])

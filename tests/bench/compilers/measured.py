@@ -101,7 +101,7 @@ def tensorrt_verdict(path: Path, target: str) -> str:
     if check.kind in ("missing-package", "timeout", "cannot-tell"):
         return f"not known ({check.kind})"
     first = next(iter(check.diagnostics), None)
-    return f"rejected at {check.kind}" + (f": {first.code}" if first else "")
+    return f"rejected at {check.kind}: {first.code if first else check.note[:120]}"
 
 
 def progress(text: str) -> None:

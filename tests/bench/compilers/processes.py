@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+
+
+LIMIT_S = 3600.0
+"""A peer that takes longer is stopped."""
 
 
 class PeerFailed(Exception):
@@ -48,10 +53,13 @@ def run(
     log: Path,
     environment: dict[str, str],
     answer: Callable[[dict[str, Any]], float] | None = None,
+    *,
+    limit_s: float = LIMIT_S,
 ) -> Finished:
     """Run to the end. Lines of JSON on its stdout that hold `score` are answered, others are kept.
 
-    Raises PeerFailed with the last line of its stderr, which goes to `log`, where it ends in another way than well.
+    Raises PeerFailed with the last line of its stderr, which goes to `log`, where it ends in another way than well,
+    or when it takes longer than `limit_s`.
     """
     started = time.monotonic()
     documents = []
@@ -60,16 +68,26 @@ def run(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
         )
         assert process.stdin is not None and process.stdout is not None
-        with process.stdin, process.stdout:
-            for document in _documents(process.stdout):
-                if "score" in document and answer is not None:
-                    process.stdin.write(json.dumps(answer(document)) + "\n")
-                    process.stdin.flush()
-                else:
-                    documents.append(document)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        watch = threading.Timer(limit_s, process.kill)
+        watch.start()
+        try:
+            with process.stdin, process.stdout:
+                for document in _documents(process.stdout):
+                    if "score" in document and answer is not None:
+                        process.stdin.write(json.dumps(answer(document)) + "\n")
+                        process.stdin.flush()
+                    else:
+                        documents.append(document)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            watch.cancel()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - started
+    if process.returncode and seconds >= limit_s:
+        raise PeerFailed(f"stopped after {seconds:.0f} s")
     if process.returncode:
         raise PeerFailed(_last_line(log) or f"it ended with {process.returncode}")
     unit = 1 << 20 if sys.platform == "darwin" else 1 << 10

@@ -44,8 +44,11 @@ def markdown(rows: Sequence[Row], skipped: Sequence[Skipped]) -> str:
     head = ["tool", "runs on", "precision", "p50 ms", "p95 ms", "speed-up", *names, "tool s", "MB", "TensorRT"]
     lines = ["| " + " | ".join(head) + " |", "|---|---|---|" + "---:|" * (len(head) - 4) + "---|"]
     lines += ["| " + " | ".join(_cells(row, rows[0], names)) + " |" for row in rows]
-    notes = dict.fromkeys(f"{row.tool}: {note}" for row in rows for note in row.notes)
-    lines += ["", *(f"- {note}" for note in notes)] if notes else []
+    notes: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for note in row.notes:
+            notes.setdefault(note, {})[row.tool] = None
+    lines += ["", *(f"- {'; '.join(tools)}: {note}" for note, tools in notes.items())] if notes else []
     lines += ["", *(f"- not in the table: {s.tool}: {s.why}" for s in skipped)] if skipped else []
     return "\n".join(lines) + "\n"
 
