@@ -40,9 +40,9 @@ from compilers.table import Row, Skipped, document, markdown
 from compilers.yolo_case import EXPORTS, Agreement, Exporter, to_planes
 from compilers.yolo_case import by_edgetl as by_edgetl_spec
 
+from edgetl.calibration import calibration_frames, choose_calibration
 from edgetl.commands.arguments import names, points, share_cores
 from edgetl.data import read_dataset
-from edgetl.exporting import spread
 from edgetl.metrics.predict import Frames
 from edgetl.training.checkpoint import ModelCard, load_checkpoint
 from edgetl_runtime.bundle import Bundle, open_bundle
@@ -56,8 +56,9 @@ def main() -> None:
     args = arguments()
     share_cores()
     card = load_checkpoint(args.checkpoint).card
-    images = spread(read_dataset(args.data, args.train), args.calibration)
-    calibration = Frames(images, card.preprocess, title="calibration").images
+    train = read_dataset(args.data, args.train)
+    chosen = choose_calibration([train], args.calibration, size_hw=card.preprocess.size_hw)
+    calibration, _ = calibration_frames(chosen, card.preprocess)
     found = {}
     with tempfile.TemporaryDirectory(prefix="edgetl-compilers-") as scratch:
         if "network" in args.tables:
@@ -131,7 +132,7 @@ def compare_yolo(args: argparse.Namespace, card: ModelCard, calibration: list[np
     loaded, refused = load_all(made, feeds)
     agreement = Agreement(loaded[0].infer, val)
     options = ["--train", args.train, "--val", args.splits[0], "--calibration", str(args.calibration)]
-    options += ["--val-images", str(AGREEMENT_FRAMES), "--targets", f"cpu,{args.target}"]
+    options += ["--val-images", str(AGREEMENT_FRAMES), "--targets", f"cpu,{args.target}", "--fresh"]
     options += ["--max-drop", "100"]  # on random weights no budget can be kept: even fp32 engines differ in order
     progress("edgetl export of the same network")
     size, threshold = card.preprocess.size_hw, agreement.threshold
@@ -151,7 +152,7 @@ def by_edgetl(args: argparse.Namespace, work: Path) -> tuple[Made, Path, Path]:
     command = [sys.executable, "-m", "edgetl.cli", "export", str(args.checkpoint), "--out", str(bundle_path), "--json"]
     command += ["--data", str(args.data), "--train", args.train, "--val", args.splits[0]]
     command += ["--max-drop", str(args.max_drop), "--calibration", str(args.calibration)]
-    command += ["--val-images", str(args.val_images), "--targets", f"cpu,{args.target}"]
+    command += ["--val-images", str(args.val_images), "--targets", f"cpu,{args.target}", "--fresh"]
     progress("edgetl export")
     done = run(command, work / "edgetl.log", dict(os.environ))
     said: dict[str, Any] = done.documents[-1]
@@ -163,7 +164,7 @@ def by_edgetl(args: argparse.Namespace, work: Path) -> tuple[Made, Path, Path]:
         settings=((said["chosen"]["engine"], chosen.precision),),
         seconds=round(done.seconds, 1),
         cpu_s=round(done.cpu_s, 1),
-        rss_mb=round(done.rss_mb),
+        rss_mb=done.rss_mb,
         notes=(f"chose {chosen.name}; {said['chosen']['reason']}",),
         spin="short",
     )

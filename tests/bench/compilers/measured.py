@@ -45,7 +45,8 @@ def load_all(files: Sequence[Made], feeds: Mapping[str, Feed]) -> tuple[list[Loa
             try:
                 ready = load_engine(engine, made.path, precision=precision, spin=made.spin)
             except EdgetlError as error:
-                refused.append(Skipped(f"{made.tool} on {ENGINES[engine]} {precision}", error.message[:300]))
+                why = " ".join(error.message.split())
+                refused.append(Skipped(f"{made.tool} on {ENGINES[engine]} {precision}", f"...{why[-300:]}"))
                 continue
             loaded.append(Loaded(made, ready, feeds.get(made.tool, lambda frame: frame)))
     return loaded, refused

@@ -93,7 +93,7 @@ class Peer:
             settings=ON_ONNX if self.suffix == ".onnx" else ON_OPENVINO,
             seconds=round(done.seconds, 1),
             cpu_s=round(done.cpu_s, 1),
-            rss_mb=round(done.rss_mb),
+            rss_mb=done.rss_mb,
             notes=tuple(told["notes"]),
             packages=told["packages"],
         )

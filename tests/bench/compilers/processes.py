@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,12 +25,46 @@ class PeerFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a process said, and what it took: seconds by the clock, seconds of all cores, MB resident at most."""
+    """What a process said, and what it took: seconds by the clock, seconds of all cores, MB resident at most.
+
+    rss_mb: of the process itself, not of those that it starts; None where /proc doesn't say.
+    """
 
     documents: tuple[dict[str, Any], ...]
     seconds: float
     cpu_s: float
-    rss_mb: float
+    rss_mb: float | None
+
+
+class _Watch(threading.Thread):
+    """Stops a process after its time, and keeps its largest memory.
+
+    The usage that the system hands back at the end can't be taken for that: it counts the benchmark's own memory,
+    which the process had for a moment when it was forked.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], limit_s: float) -> None:
+        super().__init__(daemon=True)
+        self._process, self._limit_s = process, limit_s
+        self.done = threading.Event()
+        self.rss_mb: float | None = None
+
+    def run(self) -> None:
+        """Until `done` is set."""
+        until = time.monotonic() + self._limit_s
+        while not self.done.wait(0.1):
+            self.rss_mb = _peak_mb(self._process.pid) or self.rss_mb
+            if time.monotonic() > until:
+                self._process.kill()
+                return
+
+
+def _peak_mb(pid: int) -> float | None:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), None)
 
 
 def run_script(
@@ -68,7 +101,7 @@ def run(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
         )
         assert process.stdin is not None and process.stdout is not None
-        watch = threading.Timer(limit_s, process.kill)
+        watch = _Watch(process, limit_s)
         watch.start()
         try:
             with process.stdin, process.stdout:
@@ -82,7 +115,8 @@ def run(
             process.kill()
             raise
         finally:
-            watch.cancel()
+            watch.done.set()
+            watch.join()
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - started
@@ -90,8 +124,7 @@ def run(
         raise PeerFailed(f"stopped after {seconds:.0f} s")
     if process.returncode:
         raise PeerFailed(_last_line(log) or f"it ended with {process.returncode}")
-    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    return Finished(tuple(documents), seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit)
+    return Finished(tuple(documents), seconds, usage.ru_utime + usage.ru_stime, watch.rss_mb)
 
 
 def _documents(lines: Any) -> Any:

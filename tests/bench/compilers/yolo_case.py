@@ -166,7 +166,7 @@ def made_of(export: Export, done: Finished) -> Made:
         says="FP16" if export.quantize == 16 else "",
         seconds=round(done.seconds, 1),
         cpu_s=round(done.cpu_s, 1),
-        rss_mb=round(done.rss_mb),
+        rss_mb=done.rss_mb,
         notes=("preprocessing stands outside the graph and is counted in its time; suppression is not",),
         packages=said["packages"],
     )
@@ -213,7 +213,7 @@ def by_edgetl(
         settings=((said["chosen"]["engine"], chosen.precision),),
         seconds=round(done.seconds, 1),
         cpu_s=round(done.cpu_s, 1),
-        rss_mb=round(done.rss_mb),
+        rss_mb=done.rss_mb,
         notes=(f"chose {chosen.name}; {said['chosen']['reason']}", "holds preprocessing, decoding and suppression"),
         spin="short",
     )
