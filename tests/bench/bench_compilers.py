@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -32,29 +31,37 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from compilers.edgetl_row import TOOL, Exported, by_edgetl
 from compilers.measured import load_all, measured, progress, tensorrt_verdict
 from compilers.peers import PEERS, Job, Made, Peer, with_names
-from compilers.processes import PeerFailed, run
+from compilers.processes import PeerFailed
 from compilers.scoring import Scores
 from compilers.table import Row, Skipped, document, markdown
-from compilers.yolo_case import EXPORTS, Agreement, Exporter, to_planes
-from compilers.yolo_case import by_edgetl as by_edgetl_spec
+from compilers.yolo_case import EXPORTS, Agreement, Exporter, to_planes, write_spec
 
 from edgetl.calibration import calibration_frames, choose_calibration
 from edgetl.commands.arguments import names, points, share_cores
 from edgetl.data import read_dataset
 from edgetl.metrics.predict import Frames
 from edgetl.training.checkpoint import ModelCard, load_checkpoint
-from edgetl_runtime.bundle import Bundle, open_bundle
+from edgetl_runtime.errors import EdgetlError
 
 NOTHING = "nothing (fp32 network)"
 AGREEMENT_FRAMES = 64
 
 
 def main() -> None:
-    """Make every file, score it, time all of them in turn, print the table."""
+    """Print the tables, or why there are none."""
     args = arguments()
     share_cores()
+    try:
+        tables(args)
+    except (PeerFailed, EdgetlError) as error:
+        sys.exit(f"bench_compilers: {error}")
+
+
+def tables(args: argparse.Namespace) -> None:
+    """Make every file, score it, time all of them in turn, print the tables."""
     card = load_checkpoint(args.checkpoint).card
     train = read_dataset(args.data, args.train)
     chosen = choose_calibration([train], args.calibration, size_hw=card.preprocess.size_hw)
@@ -99,9 +106,11 @@ Table = tuple[list[Row], list[Skipped]]
 
 def compare(args: argparse.Namespace, card: ModelCard, calibration: list[np.ndarray], work: Path) -> Table:
     """All rows, the baseline (ONNX Runtime's defaults on the fp32 network) first."""
-    ours, fp32, for_target = by_edgetl(args, work)
+    progress("edgetl export")
+    options = [*common_options(args), "--max-drop", str(args.max_drop), "--val-images", str(args.val_images)]
+    ours = by_edgetl(args.checkpoint, work / "bundle", data=args.data, target=args.target, options=options)
     scores = Scores(card, args.data, args.splits, limit=args.val_images, merge=args.merge, min_height=args.min_height)
-    job = job_of(args, fp32, work, scores, calibration)
+    job = job_of(args, ours.fp32, work, scores, calibration)
     pythons = {"project": Path(sys.executable), "nncf": args.nncf_python}
     made, skipped = make_all([p for p in PEERS if args.only in p.tool], job, work, pythons)
     plain = Made(
@@ -109,9 +118,9 @@ def compare(args: argparse.Namespace, card: ModelCard, calibration: list[np.ndar
         path=job.model,
         settings=(("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")),
     )
-    files = [plain, *made, ours]
+    files = [plain, *made, ours.made]
     verdicts = {m.tool: tensorrt_verdict(m.path, args.target) for m in [plain, *made]}
-    verdicts[ours.tool] = f"{for_target.stem}: {tensorrt_verdict(for_target, args.target)}"
+    verdicts[TOOL] = verdict_on(ours, args.target)
     loaded, refused = load_all(files, {})
     rows = measured(loaded, scores, scores.validation.images[0], runs=args.runs, verdicts=verdicts)
     return rows, [*skipped, *refused]
@@ -131,51 +140,36 @@ def compare_yolo(args: argparse.Namespace, card: ModelCard, calibration: list[np
     feeds = {m.tool: to_planes for m in made}
     loaded, refused = load_all(made, feeds)
     agreement = Agreement(loaded[0].infer, val)
-    options = ["--train", args.train, "--val", args.splits[0], "--calibration", str(args.calibration)]
-    options += ["--val-images", str(AGREEMENT_FRAMES), "--targets", f"cpu,{args.target}", "--fresh"]
-    options += ["--max-drop", "100"]  # on random weights no budget can be kept: even fp32 engines differ in order
     progress("edgetl export of the same network")
-    size, threshold = card.preprocess.size_hw, agreement.threshold
-    try:
-        ours = by_edgetl_spec(made[0].path, work, size_hw=size, threshold=threshold, data=args.data, options=options)
-        more, refused_too = load_all([ours], {})
-        loaded, refused = [*loaded, *more], [*refused, *refused_too]
-    except PeerFailed as error:
-        refused.append(Skipped("edgetl export", str(error)))
+    spec = write_spec(work / "spec.yaml", card.preprocess.size_hw, agreement.threshold)
+    options = [*common_options(args), "--spec", str(spec), "--val-images", str(AGREEMENT_FRAMES)]
+    options += ["--max-drop", "100"]  # on random weights no budget can be kept: even fp32 engines differ in order
     verdicts = {m.tool: tensorrt_verdict(m.path, args.target) for m in made}
+    try:
+        ours = by_edgetl(
+            made[0].path,
+            work / "yolo",
+            data=args.data,
+            target=args.target,
+            options=options,
+            notes=("holds preprocessing, decoding and suppression",),
+        )
+        more, refused_too = load_all([ours.made], {})
+        loaded, refused = [*loaded, *more], [*refused, *refused_too]
+        verdicts[TOOL] = verdict_on(ours, args.target)
+    except PeerFailed as error:
+        refused.append(Skipped(TOOL, str(error)))
     return measured(loaded, agreement, val[0], runs=args.runs, verdicts=verdicts), [*skipped, *refused]
 
 
-def by_edgetl(args: argparse.Namespace, work: Path) -> tuple[Made, Path, Path]:
-    """What `edgetl export` chose, the fp32 network in its bundle, and the file that it means for the target."""
-    bundle_path = work / "bundle"
-    command = [sys.executable, "-m", "edgetl.cli", "export", str(args.checkpoint), "--out", str(bundle_path), "--json"]
-    command += ["--data", str(args.data), "--train", args.train, "--val", args.splits[0]]
-    command += ["--max-drop", str(args.max_drop), "--calibration", str(args.calibration)]
-    command += ["--val-images", str(args.val_images), "--targets", f"cpu,{args.target}", "--fresh"]
-    progress("edgetl export")
-    done = run(command, work / "edgetl.log", dict(os.environ))
-    said: dict[str, Any] = done.documents[-1]
-    bundle = open_bundle(bundle_path)
-    chosen = bundle.manifest.variant(said["chosen"]["variant"])
-    made = Made(
-        tool="edgetl export",
-        path=bundle.model_path(chosen),
-        settings=((said["chosen"]["engine"], chosen.precision),),
-        seconds=round(done.seconds, 1),
-        cpu_s=round(done.cpu_s, 1),
-        rss_mb=done.rss_mb,
-        notes=(f"chose {chosen.name}; {said['chosen']['reason']}",),
-        spin="short",
-    )
-    fp32 = next(v for v in bundle.manifest.variants if v.precision == "fp32")
-    return made, bundle.model_path(fp32), file_for(bundle, said["targets"][args.target]["variant"], made.path)
+def common_options(args: argparse.Namespace) -> list[str]:
+    """Of both exports by edgetl."""
+    return ["--train", args.train, "--val", args.splits[0], "--calibration", str(args.calibration)]
 
 
-def file_for(bundle: Bundle, variant: str, other: Path) -> Path:
-    """The file of a target's variant; `other` where the bundle has none of that name."""
-    known = {v.name: v for v in bundle.manifest.variants}
-    return bundle.model_path(known[variant]) if variant in known else other
+def verdict_on(ours: Exported, target: str) -> str:
+    """TensorRT's on the file that edgetl means for it."""
+    return f"{ours.for_target.stem}: {tensorrt_verdict(ours.for_target, target)}"
 
 
 def job_of(args: argparse.Namespace, fp32: Path, work: Path, scores: Scores, calibration: Sequence[np.ndarray]) -> Job:

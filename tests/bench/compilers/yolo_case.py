@@ -6,8 +6,6 @@ Ultralytics is AGPL-3.0: it is run in a process of an environment of its own, an
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +15,12 @@ import cv2
 import numpy as np
 from compilers.measured import progress
 from compilers.peers import Made, Setting
-from compilers.processes import Finished, PeerFailed, run, run_script
+from compilers.processes import Finished, PeerFailed, run_script
 from compilers.table import Skipped
 from numpy.typing import NDArray
 
 from edgetl.metrics.matching import MATCH_IOU, box_iou
 from edgetl_export.parity import Infer
-from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.result import Detections
 
 ARCHITECTURE = "yolo11n.yaml"
@@ -189,10 +186,8 @@ def write_dataset(folder: Path, frames: Sequence[NDArray[np.uint8]]) -> Path:
     return file
 
 
-def by_edgetl(
-    model: Path, work: Path, *, size_hw: Sequence[int], threshold: float, data: Path, options: Sequence[str]
-) -> Made:
-    """What `edgetl export` makes of the same ONNX file and a spec. Raises PeerFailed."""
+def write_spec(path: Path, size_hw: Sequence[int], threshold: float) -> Path:
+    """What `edgetl export` must know of the same network; threshold: from which score a box counts."""
     head = {"decoder": "yolo", "labels": list(CLASSES), "metric": "agreement", "threshold": round(threshold, 4)}
     head |= {"top_candidates": CANDIDATES, "max_detections": MOST, "nms_iou": NMS_IOU}
     spec = {
@@ -201,19 +196,5 @@ def by_edgetl(
         "weights": {"source": "random", "licence": "none"},
         "heads": [head],
     }
-    (work / "spec.yaml").write_text(json.dumps(spec), encoding="utf-8")
-    command = [sys.executable, "-m", "edgetl.cli", "export", str(model), "--spec", str(work / "spec.yaml")]
-    command += ["--out", str(work / "yolo-bundle"), "--data", str(data), *options, "--json"]
-    done = run(command, work / "edgetl-yolo.log", dict(os.environ))
-    said = done.documents[-1]
-    chosen = open_bundle(work / "yolo-bundle").manifest.variant(said["chosen"]["variant"])
-    return Made(
-        tool="edgetl export",
-        path=work / "yolo-bundle" / chosen.file,
-        settings=((said["chosen"]["engine"], chosen.precision),),
-        seconds=round(done.seconds, 1),
-        cpu_s=round(done.cpu_s, 1),
-        rss_mb=done.rss_mb,
-        notes=(f"chose {chosen.name}; {said['chosen']['reason']}", "holds preprocessing, decoding and suppression"),
-        spin="short",
-    )
+    path.write_text(json.dumps(spec), encoding="utf-8")
+    return path
