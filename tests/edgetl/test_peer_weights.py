@@ -127,7 +127,7 @@ def test_the_whole_way(
 ) -> None:
     network, spec = request.getfixturevalue(which)
     data, out = real_data / "bdd", tmp_path / "bundle"
-    small = ("--val-images", "24", "--calibration", "16", "--targets", "cpu", "--json")
+    small = ("--val-images", "24", "--calibration", "16", "--max-drop", "20", "--targets", "cpu", "--json")
     words = ["export", str(network), "--spec", str(spec), "--data", str(data), "--out", str(out), *small]
     assert cli.main(words) == 0
     hops = {h["hop"]: h for h in json.loads(capsys.readouterr().out)["hops"]}
