@@ -18,13 +18,10 @@ def load_module(path: Path, function: str) -> nn.Module:
     """What `function` of the file returns when it is called without arguments, in eval mode, on the CPU.
 
     The file is the user's own program: it is run, and may import files that lie beside it. Raises InputError for a file
-    that can't be run, a function that isn't there, and one that returns no torch module. From here on torch counts
-    numbers too small for a normal float as zero in this process: weight decay leaves many, each a hundred times slower.
+    that can't be run, a function that isn't there, and one that returns no torch module.
     """
-    import torch
     from torch import nn
 
-    torch.set_flush_denormal(True)  # before torch starts its worker threads, which take it over
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     name = f"edgetl_module_{path.stem}"

@@ -81,17 +81,11 @@ class OnnxRuntimeEngine:
 
 
 def session_options(ort: Any, threads: int, spin: Spin) -> Any:
-    """Session options: quiet; `spin` short caps the busy wait, which else costs a core between frames.
-
-    Numbers too small for a normal float count as zero, as in OpenVINO: they are computed a hundred times slower. With
-    `spin` default nothing is changed, for comparison.
-    """
+    """Session options: quiet; `spin` short caps the busy wait, which else costs a core between frames."""
     options = ort.SessionOptions()
     options.log_severity_level = _QUIET
     if threads:
         options.intra_op_num_threads = threads
-    if spin != "default":
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
     if spin == "short":
         options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_US)
     elif spin == "off":
