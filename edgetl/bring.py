@@ -10,69 +10,55 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.calibration import calibration_frames, choose_calibration
-from edgetl.exporting import PARITY_FRAMES, measured, provenance, trials_key
+from edgetl.exporting import ExportOptions, measured, parity_frames, provenance, trials_key
 from edgetl.heads import Scorable, kinds_of
 from edgetl.metrics.agreement import AGREEMENT, Agreement
 from edgetl.metrics.align import align, left_out
 from edgetl.metrics.predict import Frames, Infer, evaluate
 from edgetl.shift.source import read_side
-from edgetl_export.budget import Budget, Measured
+from edgetl_export.budget import Measured
 from edgetl_export.export import Exported, ExportRequest, export, to_stderr
 from edgetl_export.foreign.decoders import decoder_name
 from edgetl_export.foreign.source import Foreign, foreign
 from edgetl_export.foreign.spec_file import SpecFile, read_spec
-from edgetl_export.passes import PASSES, SIMPLIFY
 from edgetl_export.publish import refuse_existing
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.spec import ClassifyHead, DetectHead, Head, at_threshold
+from edgetl_runtime.spec import ClassifyHead, DetectHead, Head
 
 
 def export_foreign(
     network: str,
     spec_file: Path,
     out: Path,
+    options: ExportOptions,
     *,
-    data: Path | None,
-    train_split: str,
-    val_split: str,
-    max_drop: float,
-    max_drop_class: Mapping[str, float] | None = None,
-    calibration: int,
-    calibration_data: Sequence[str] = (),
-    val_images: int,
-    threshold: float | None,
-    targets: Sequence[str],
     name: str | None,
-    force: bool,
-    simplify: bool = False,
-    latency_runs: int = 60,
     say: Callable[[str], None] = to_stderr,
 ) -> Exported:
-    """Export a network from elsewhere; data: frames like those that it will see, for ranges and for the metric.
+    """Export a network from elsewhere; options.data: frames like those that it will see, for ranges and for the metric.
 
-    max_drop: 0..1, of each head's metric; max_drop_class: the same of single classes. threshold: replaces the spec's.
-    name: of the bundle, else the spec's. simplify: try onnxslim. calibration_data: further images to calibrate on.
-    Raises InputError for a spec, a network or data that don't fit each other.
+    name: of the bundle, else the spec's. Raises InputError for a spec, a network or data that don't fit each other.
     """
-    refuse_existing(out, force=force)
+    refuse_existing(out, force=options.force)
     spec = read_spec(spec_file)
-    if data is None:
+    if options.data is None:
         raise InputError(
             "a network from elsewhere has no data on record", remedy="give --data with frames like those it will see"
         )
     brought = foreign(network, spec)
-    heads = brought.heads if threshold is None else tuple(at_threshold(h, threshold) for h in brought.heads)
+    heads = options.heads(brought.heads)
     ruled = _rules(spec, brought)
     names = {head: dict(rule.classes) for head, rule in ruled.items() if rule.classes}
-    raw_train, raw_val = (read_side(str(data), split=split) for split in (train_split, val_split))
+    raw_train, raw_val = (
+        read_side(str(options.data), split=split) for split in (options.train_split, options.val_split)
+    )
     train, val = (align(d, _judged(heads, ruled), names) for d in (raw_train, raw_val))
     unknown = left_out(raw_val, _judged(heads, ruled), names)
     if unknown:
         say(f"  left out of the metric, no label stands for them: {', '.join(unknown)}")
     preprocess = spec.input.preprocess
-    frames = Frames(val.take(val_images), preprocess, title="val images")
-    parity = frames.images[:: max(len(frames) // PARITY_FRAMES, 1)][:PARITY_FRAMES]
+    frames = Frames(val.take(options.val_images), preprocess, title="val images")
+    parity = parity_frames(frames)
     reference = _Answers(brought.source.infer, heads, parity)
     scored = _scored(heads, ruled, frames, reference)
 
@@ -82,9 +68,7 @@ def export_foreign(
     def metric(infer: Infer) -> Measured:
         return measured(evaluate(infer, frames, scored))
 
-    further = [read_side(text, split="train") for text in calibration_data]
-    chosen = choose_calibration([train, *further], calibration, size_hw=preprocess.size_hw)
-    images, calibrated_on = calibration_frames(chosen, preprocess)
+    images, calibrated_on = options.calibrate(train, preprocess)
     request = ExportRequest(
         name=name or spec.name,
         source=replace(brought.source, infer=reference),
@@ -95,9 +79,9 @@ def export_foreign(
         frames=parity,
         metric=metric,
         metric_name=_metric_name(heads, ruled),
-        budget=Budget(max_drop, dict(max_drop_class or {})),
+        budget=options.budget,
         validation=frames.images,
-        targets=targets,
+        targets=options.targets,
         provenance=provenance(
             architecture=f"{brought.kind} with " + ", ".join(decoder_name(d) for d in spec.heads),
             weights=spec.weights.source,
@@ -106,12 +90,12 @@ def export_foreign(
             dataset=raw_train.name,
             dataset_sha256=raw_train.fingerprint(),
         ),
-        latency_runs=latency_runs,
+        latency_runs=options.latency_runs,
         dataset_classes=names,
-        passes=(SIMPLIFY, *PASSES) if simplify else PASSES,
+        passes=options.passes,
         trials_key=trials_key(frames, heads),
     )
-    return export(request, out, force=force, say=say)
+    return export(request, out, force=options.force, say=say)
 
 
 @dataclass(frozen=True, slots=True)

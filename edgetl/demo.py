@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from edgetl.data import Dataset, read_dataset, read_image
-from edgetl.exporting import export_checkpoint
+from edgetl.exporting import ExportOptions, export_checkpoint
 from edgetl.heads import HeadMetric
 from edgetl.metrics.predict import Frames, evaluate
 from edgetl.metrics.subject import Subject, open_subject
@@ -73,16 +73,8 @@ def demo(out: Path, config: DemoConfig, *, compare: bool, force: bool) -> dict[s
         exported = export_checkpoint(
             learned["pretrained"].run,
             work / "bundle",
-            data=work / "data",
-            train_split="train",
-            val_split="val",
-            max_drop=0.005,
-            calibration=64,
-            val_images=config.val_images,
-            threshold=None,
-            targets=config.targets,
+            ExportOptions(data=work / "data", val_images=config.val_images, targets=config.targets),
             name="roadworld-detector",
-            force=False,
         )
         sys.stderr.write(summary_text(exported.manifest) + "\n")
         compiled = _verify(work / "bundle", held_out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgetl.versions import package_versions
 from edgetl_export.publish import publish_directory
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.errors import BundleError
@@ -21,7 +21,6 @@ from edgetl_runtime.spec import Manifest
 
 KEPT = 8
 """Bundles that the cache holds; the longest unused go first."""
-PACKAGES = ("torch", "timm", "onnx", "onnxruntime", "openvino", "tensorrt-rtx-cu13-libs", "numpy")
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -40,9 +39,7 @@ def export_key(sources: Sequence[Path], settings: Mapping[str, object], machine:
     for source in sources:
         digest.update(hashlib.sha256(source.read_bytes()).digest())
     digest.update(_code().encode())
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            digest.update(f"{name} {importlib.metadata.version(name)}".encode())
+    digest.update(repr(package_versions()).encode())
     digest.update(machine.encode())
     return digest.hexdigest()[:32]
 

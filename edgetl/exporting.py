@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import importlib.metadata
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgetl.calibration import calibration_frames, choose_calibration
 from edgetl.data import Dataset, read_dataset
@@ -23,65 +23,77 @@ from edgetl.models.reparameterise import for_deployment
 from edgetl.shift.source import read_side
 from edgetl.shift.statistics import fit_statistics, save_statistics
 from edgetl.training.checkpoint import ModelCard, load_network
+from edgetl.versions import package_versions
 from edgetl_export.budget import Budget, Measured
 from edgetl_export.export import Domain, Exported, ExportRequest, export
-from edgetl_export.passes import PASSES, SIMPLIFY
+from edgetl_export.passes import PASSES, SIMPLIFY, Pass
 from edgetl_export.publish import refuse_existing
 from edgetl_export.report.page import Section
 from edgetl_export.source import torch_source
 from edgetl_runtime import __version__
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.machine import machine
-from edgetl_runtime.spec import EMBEDDING, Head, Provenance, at_threshold
+from edgetl_runtime.spec import EMBEDDING, Calibration, Head, Preprocess, Provenance, at_threshold
 
 PARITY_FRAMES = 8
 DOMAIN_IMAGES = 500
 FEWEST_DOMAIN_IMAGES = 20
-PACKAGES = (
-    "torch",
-    "timm",
-    "transformers",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "openvino",
-    "numpy",
-    "opencv-python",
-    "tensorrt-rtx-cu13-libs",
-)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What the user decides, whatever the network.
+
+    data: where frames and labels come from; None for what a checkpoint was tuned on. max_drop: 0..1, of each head's
+    metric; max_drop_class: the same of single classes. calibration: how many frames; calibration_data: further images
+    to choose them from, each as read_side takes it. threshold: replaces every threshold that the network has. simplify:
+    try onnxslim. force: replace an existing bundle.
+    """
+
+    data: Path | None
+    train_split: str = "train"
+    val_split: str = "val"
+    max_drop: float = 0.005
+    max_drop_class: Mapping[str, float] = field(default_factory=dict)
+    calibration: int = 64
+    calibration_data: Sequence[str] = ()
+    val_images: int = 250
+    threshold: float | None = None
+    targets: Sequence[str]
+    simplify: bool = False
+    force: bool = False
+    latency_runs: int = 60
+
+    @property
+    def budget(self) -> Budget:
+        """What a variant may lose."""
+        return Budget(self.max_drop, dict(self.max_drop_class))
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """What the float graph goes through."""
+        return (SIMPLIFY, *PASSES) if self.simplify else PASSES
+
+    def heads(self, heads: tuple[Head, ...]) -> tuple[Head, ...]:
+        """A network's heads with the threshold that was asked for."""
+        return heads if self.threshold is None else tuple(at_threshold(h, self.threshold) for h in heads)
+
+    def calibrate(self, train: Dataset, preprocess: Preprocess) -> tuple[list[NDArray[np.uint8]], Calibration]:
+        """Calibration frames (1, H, W, 3) uint8 of the training split and the further images, and their record."""
+        further = [read_side(text, split="train") for text in self.calibration_data]
+        chosen = choose_calibration([train, *further], self.calibration, size_hw=preprocess.size_hw)
+        return calibration_frames(chosen, preprocess)
 
 
 def export_checkpoint(
-    checkpoint: Path,
-    out: Path,
-    *,
-    data: Path | None,
-    train_split: str,
-    val_split: str,
-    max_drop: float,
-    max_drop_class: Mapping[str, float] | None = None,
-    calibration: int,
-    calibration_data: Sequence[str] = (),
-    val_images: int,
-    threshold: float | None,
-    targets: Sequence[str],
-    name: str,
-    force: bool,
-    simplify: bool = False,
-    latency_runs: int = 60,
-    sections: Sequence[Section] = (),
+    checkpoint: Path, out: Path, options: ExportOptions, *, name: str, sections: Sequence[Section] = ()
 ) -> Exported:
-    """Export a checkpoint with calibration frames and metric from its dataset.
-
-    max_drop: 0..1, of each head's metric; max_drop_class: the same of single classes. threshold: replaces every
-    threshold that the checkpoint has. simplify: try onnxslim. calibration_data: further images to calibrate on, each as
-    read_side takes it.
-    """
-    refuse_existing(out, force=force)
+    """Export a checkpoint with calibration frames and metric from its dataset. sections: for the report."""
+    refuse_existing(out, force=options.force)
     model, card = load_network(checkpoint)
-    heads = card.heads if threshold is None else tuple(at_threshold(h, threshold) for h in card.heads)
-    root = data or Path(card.data_root)
-    train, val = (read_dataset(root, split) for split in (train_split, val_split))
+    heads = options.heads(card.heads)
+    root = options.data or Path(card.data_root)
+    train, val = (read_dataset(root, split) for split in (options.train_split, options.val_split))
     kinds = kinds_of(heads, val, backbone=card.backbone)
     missing = [k.head for k in kinds if not k.labelled(val)]
     if missing:
@@ -91,11 +103,9 @@ def export_checkpoint(
             f"it has {found}",
             remedy="give the dataset that it was tuned on with --data",
         )
-    frames = Frames(val.take(val_images), card.preprocess, title="val images")
+    frames = Frames(val.take(options.val_images), card.preprocess, title="val images")
     scored = scored_kinds(kinds, frames.dataset)
-    further = [read_side(text, split="train") for text in calibration_data]
-    chosen = choose_calibration([train, *further], calibration, size_hw=card.preprocess.size_hw)
-    images, calibrated_on = calibration_frames(chosen, card.preprocess)
+    images, calibrated_on = options.calibrate(train, card.preprocess)
     domain = _domain(card, model, train, frames)
     model.backbone = for_deployment(model.backbone)
     module = Deployed(model, kinds, card.preprocess).eval()
@@ -106,21 +116,26 @@ def export_checkpoint(
         preprocess=card.preprocess,
         calibration=images,
         calibrated_on=calibrated_on,
-        frames=frames.images[:: max(len(frames) // PARITY_FRAMES, 1)][:PARITY_FRAMES],
+        frames=parity_frames(frames),
         metric=lambda infer: measured(evaluate(infer, frames, scored)),
         metric_name=card.metric or "mean",
-        budget=Budget(max_drop, dict(max_drop_class or {})),
+        budget=options.budget,
         validation=frames.images,
-        targets=targets,
+        targets=options.targets,
         provenance=_provenance(card),
-        latency_runs=latency_runs,
+        latency_runs=options.latency_runs,
         sections=sections,
         domain=domain,
         reliability=card.reliability,
-        passes=(SIMPLIFY, *PASSES) if simplify else PASSES,
+        passes=options.passes,
         trials_key=trials_key(frames, heads),
     )
-    return export(request, out, force=force)
+    return export(request, out, force=options.force)
+
+
+def parity_frames(frames: Frames) -> list[NDArray[np.uint8]]:
+    """Some of the validation frames, spread over all: what tensors are compared on."""
+    return frames.images[:: max(len(frames) // PARITY_FRAMES, 1)][:PARITY_FRAMES]
 
 
 def measured(evaluation: Evaluation) -> Measured:
@@ -131,7 +146,7 @@ def measured(evaluation: Evaluation) -> Measured:
 
 def trials_key(frames: Frames, heads: Sequence[Head]) -> str:
     """Of all that a trial depends on besides graph and engine: frames, labels, heads, packages, machine."""
-    digest = hashlib.sha256(repr((heads, _versions(), machine())).encode())
+    digest = hashlib.sha256(repr((heads, package_versions(), machine())).encode())
     for image, sample in zip(frames.images, frames.dataset.samples, strict=True):
         digest.update(image.tobytes())
         digest.update(repr(sample).encode())
@@ -154,15 +169,6 @@ def _domain(card: ModelCard, model: Network, train: Dataset, frames: Frames) -> 
         save_statistics(path, fit_statistics(pooled.embedding, held_out=seen))
 
     return Domain(EMBEDDING, len(images), write)
-
-
-def _versions() -> dict[str, str]:
-    """The packages that a bundle is made with, where they are here."""
-    versions = {}
-    for package in PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return versions
 
 
 def _provenance(card: ModelCard) -> Provenance:
@@ -190,7 +196,7 @@ def provenance(
         dataset=dataset,
         dataset_sha256=dataset_sha256,
         machine=machine(),
-        packages=_versions(),
+        packages=package_versions(),
     )
 
 

@@ -113,45 +113,25 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 def _export(args: argparse.Namespace, targets: tuple[str, ...]) -> Exported:
     """A checkpoint, or a network from elsewhere with its spec."""
     from edgetl.bring import export_foreign
-    from edgetl.exporting import export_checkpoint
+    from edgetl.exporting import ExportOptions, export_checkpoint
 
-    budget = {name: value / 100 for name, value in args.max_drop_class}
-    if args.spec is not None:
-        return export_foreign(
-            args.model,
-            args.spec,
-            args.out,
-            data=args.data,
-            train_split=args.train,
-            val_split=args.val,
-            max_drop=args.max_drop / 100,
-            max_drop_class=budget,
-            calibration=args.calibration,
-            calibration_data=args.calibration_data,
-            val_images=args.val_images,
-            threshold=args.threshold,
-            targets=targets,
-            name=args.name,
-            simplify=args.simplify,
-            force=args.force,
-        )
-    return export_checkpoint(
-        Path(args.model),
-        args.out,
+    options = ExportOptions(
         data=args.data,
         train_split=args.train,
         val_split=args.val,
         max_drop=args.max_drop / 100,
-        max_drop_class=budget,
+        max_drop_class={name: value / 100 for name, value in args.max_drop_class},
         calibration=args.calibration,
         calibration_data=args.calibration_data,
         val_images=args.val_images,
         threshold=args.threshold,
         targets=targets,
-        name=args.name or args.out.name,
         simplify=args.simplify,
         force=args.force,
     )
+    if args.spec is not None:
+        return export_foreign(args.model, args.spec, args.out, options, name=args.name)
+    return export_checkpoint(Path(args.model), args.out, options, name=args.name or args.out.name)
 
 
 def _check_spec(args: argparse.Namespace) -> None:
@@ -172,11 +152,14 @@ def _check_spec(args: argparse.Namespace) -> None:
 
 def _key(args: argparse.Namespace) -> str:
     """What this export is kept under; "" where its files are not there, which the export itself will say."""
+    from edgetl_export.foreign.module_file import module_of
+
     others = ("force", "fresh", "json", "config", "out", "sign", "lint")
     flags = {name: value for name, value in vars(args).items() if name not in others}
     flags["name"] = args.name or args.out.name
     files = [args.spec] if args.spec is not None else []
-    model = Path(args.model.rpartition(":")[0] if ".py:" in args.model else args.model)
+    module = module_of(args.model)
+    model = Path(args.model) if module is None else module[0]
     files.append(model / "best.pt" if model.is_dir() else model)
     if not all(file.is_file() for file in files):
         return ""
@@ -187,7 +170,9 @@ def _data_folders(args: argparse.Namespace) -> list[Path]:
     """Every folder that the bundle depends on: data, and the folder of a module that may read weights beside it."""
     from edgetl.shift.source import parted
     from edgetl.training.checkpoint import load_checkpoint
+    from edgetl_export.foreign.module_file import module_of
 
     data = args.data or Path(load_checkpoint(Path(args.model)).card.data_root)
-    beside = [Path(args.model).resolve().parent] if ".py:" in args.model else []
+    module = module_of(args.model)
+    beside = [] if module is None else [module[0].resolve().parent]
     return [data, *beside, *(parted(text)[0] for text in args.calibration_data)]

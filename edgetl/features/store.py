@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl_runtime.files import cache_directory
+from edgetl_runtime.files import cache_directory, keep_in_cache
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -36,12 +34,5 @@ def cached(key: Mapping[str, object], compute: Callable[[], Arrays]) -> dict[str
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         pass
     arrays = {k: np.asarray(v) for k, v in compute().items()}
-    temporary = path.with_name(f".{name}.{os.getpid()}.npz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(temporary, **arrays)  # type: ignore[arg-type]
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    keep_in_cache(path, lambda temporary: np.savez(temporary, **arrays))  # type: ignore[arg-type]
     return arrays

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgetl_export.budget import Budget, Measured, Metric
 from edgetl_export.parity import Infer, compare, record
-from edgetl_export.trials import Trial, Trials
+from edgetl_export.trials import Trial, Trials, trial_of
 from edgetl_runtime.bench import measure
 from edgetl_runtime.engines import Engine, available_engines, load_engine
 from edgetl_runtime.errors import EngineError, GateFailed
@@ -113,14 +113,7 @@ def run_trial(pair: Pair, reference: Reference, *, check: Callable[[Infer], None
         measured = reference.metric(infer)
     finally:
         engine.close()
-    return Trial(
-        max_rel_error=parity.max_rel_error,
-        cosine=parity.cosine,
-        tensor=parity.tensor,
-        frame=parity.frame,
-        heads=dict(measured.heads),
-        classes={head: dict(values) for head, values in measured.classes.items()},
-    )
+    return trial_of(parity, measured)
 
 
 def hop_of(name: str, metric: str, trial: Trial, *, passed: bool, note: str) -> Hop:

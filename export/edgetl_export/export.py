@@ -26,9 +26,9 @@ from edgetl_export.candidates import (
 )
 from edgetl_export.compile import FloatGraph, compile_float
 from edgetl_export.layers import layers_of
-from edgetl_export.parity import Infer, other_input_other_output, record
+from edgetl_export.parity import SAME, Infer, other_input_other_output, record
 from edgetl_export.passes import PASSES, Pass
-from edgetl_export.proof import prove
+from edgetl_export.proof import proved
 from edgetl_export.publish import publish_directory, refuse_existing, scratch_directory
 from edgetl_export.report.bundle import bundle_report
 from edgetl_export.report.page import Section
@@ -37,7 +37,7 @@ from edgetl_export.search import quantiser_of, search, search_record
 from edgetl_export.source import Source
 from edgetl_export.target_results import target_results
 from edgetl_export.targets import get_target
-from edgetl_export.trials import Trial, Trials
+from edgetl_export.trials import Trials, trial_of
 from edgetl_export.typed import typed_variants
 from edgetl_export.worst import Watched, Worst, worst_frames
 from edgetl_runtime.bundle import file_entry, open_bundle, write_manifest
@@ -239,14 +239,7 @@ def _reference(request: ExportRequest, infer: Infer) -> Reference:
 
 def _base(reference: Reference) -> Hop:
     """The hop that all others are compared with."""
-    trial = Trial(
-        max_rel_error=0.0,
-        cosine=1.0,
-        tensor="",
-        frame=-1,
-        heads=dict(reference.measured.heads),
-        classes={head: dict(values) for head, values in reference.measured.classes.items()},
-    )
+    trial = trial_of(SAME, reference.measured)
     return hop_of(reference.name, reference.metric_name, trial, passed=True, note="the reference")
 
 
@@ -255,6 +248,7 @@ def _float_candidates(
 ) -> tuple[list[Candidate], list[str]]:
     """The float graph on every engine here, in every precision that it runs it in by itself."""
     candidates, left_out = [], []
+    layers = layers_of(graph.model, probes)
     for engine, precision in FLOAT_RUNNERS:
         pair = Pair(variant=precision, precision=precision, engine=engine, probe_file=graph.probe_file, file=graph.file)
         say(f"  {pair.key}")
@@ -262,11 +256,7 @@ def _float_candidates(
         if isinstance(judged, str):
             left_out.append(judged)
             continue
-        if engine == "openvino":
-            proof = prove(pair.file, engine, precision, layers_of(graph.model, probes), ())
-            hop = structs.replace(judged.hop, passed=judged.hop.passed and proof.ok, note=f"{judged.hop.note}; {proof}")
-            judged = Candidate(pair, judged.measured, hop)
-        candidates.append(judged)
+        candidates.append(proved(judged, layers, ()) if engine == "openvino" else judged)
     return candidates, left_out
 
 

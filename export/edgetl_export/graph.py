@@ -27,8 +27,7 @@ SCOPES = {"pkg.torch.onnx.name_scopes", "namespace"}
 
 def bare_with_shapes(model: ModelProto) -> ModelProto:
     """A copy with every type and shape that can be inferred, and without the bytes of large constants."""
-    bare = ModelProto()
-    bare.CopyFrom(model)
+    bare = copy_of(model)
     for tensor in bare.graph.initializer:
         if len(tensor.raw_data) > SMALL_BYTES:
             tensor.ClearField("raw_data")

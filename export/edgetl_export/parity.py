@@ -25,6 +25,10 @@ class Parity:
     frame: int
 
 
+SAME = Parity(max_rel_error=0.0, cosine=1.0, tensor="", frame=-1)
+"""What nothing that differs comes to."""
+
+
 def record(
     infer: Infer, frames: Sequence[NDArray[np.uint8]], names: Sequence[str]
 ) -> list[dict[str, NDArray[np.float32]]]:
@@ -40,7 +44,7 @@ def compare(
     reference: Sequence[Mapping[str, NDArray[np.float32]]], other: Sequence[Mapping[str, NDArray[np.float32]]]
 ) -> Parity:
     """The worst tensor of the worst frame. A value that is not finite is an infinite error."""
-    worst = Parity(0.0, 1.0, "", -1)
+    worst = SAME
     for i, (a, b) in enumerate(zip(reference, other, strict=True)):
         for name, expected in a.items():
             error, cosine = tensor_error(expected, b[name])

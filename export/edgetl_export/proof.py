@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
+from msgspec import structs
 
+from edgetl_export.candidates import Candidate
 from edgetl_export.layers import Layer
 from edgetl_runtime.engines import load_engine
 from edgetl_runtime.engines.onnxruntime import PROVIDER, session_options
@@ -76,6 +78,14 @@ def prove(
         elif got is not None and got != asked:
             wrong[layer.name] = got
     return Proof(len(int8), right, wrong, finer)
+
+
+def proved(candidate: Candidate, layers: Collection[Layer], int8: Collection[str]) -> Candidate:
+    """The candidate with its proof in the note; it does not pass where the proof does not hold."""
+    pair, hop = candidate.pair, candidate.hop
+    proof = prove(pair.file, pair.engine, pair.precision, layers, int8)
+    hop = structs.replace(hop, passed=hop.passed and proof.ok, note=f"{hop.note}; {proof}")
+    return replace(candidate, hop=hop)
 
 
 def _quantised_nodes(path: Path) -> int:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from msgspec import structs
 from numpy.typing import NDArray
 from onnx import ModelProto
 
@@ -17,7 +16,7 @@ from edgetl_export.graph import load_model, save_model, without_outputs
 from edgetl_export.layers import Layer, layers_of
 from edgetl_export.parity import record, rms_error
 from edgetl_export.passes.quantise import QuantisationPlan, Scheme, quantise, quantised_inputs
-from edgetl_export.proof import prove
+from edgetl_export.proof import prove, proved
 from edgetl_runtime.engines import load_engine
 from edgetl_runtime.errors import EngineError
 from edgetl_runtime.progress import Progress
@@ -115,15 +114,15 @@ def search(quantiser: Quantiser, reference: Reference, *, say: Callable[[str], N
     layers in float, as few as the budget needs, found by halving; then single ones of them back to INT8.
     """
     found = Found()
-    runner = _runner(quantiser, reference, found)
+    built = {name: quantiser.build(f"by-{name}", calibrator=name, shipped=False)[0] for name in CALIBRATORS}
+    runner = _runner(built["minmax"], found)
     if runner is None or not quantiser.eligible:
         found.left_out.append("INT8: no engine here runs it" if runner is None else "INT8: no layer can be quantised")
         return found
-    for name, (probe_file, _) in _calibrated(quantiser).items():
+    for name, probe_file in built.items():
         found.calibrators[name] = _error(runner, probe_file, reference)
     best = sorted(CALIBRATORS, key=lambda name: found.calibrators[name])
-    probe_file, _ = quantiser.build("by-none", calibrator=best[0], shipped=False)
-    found.refused = _refused(quantiser, runner, probe_file)
+    found.refused = _refused(quantiser, runner, built[best[0]])
     for place, calibrator in enumerate(best[:2]):
         variant = "int8" if place == 0 else f"int8-{calibrator}"
         say(f"  {variant}, calibrated by {calibrator}")
@@ -137,9 +136,8 @@ def search(quantiser: Quantiser, reference: Reference, *, say: Callable[[str], N
     return found
 
 
-def _runner(quantiser: Quantiser, reference: Reference, found: Found) -> tuple[EngineName, Precision] | None:
+def _runner(probe_file: Path, found: Found) -> tuple[EngineName, Precision] | None:
     """The first engine that runs an INT8 graph here."""
-    probe_file, _ = quantiser.build("trial", shipped=False)
     for engine, precision in RUNNERS:
         try:
             load_engine(engine, probe_file, precision=precision).close()
@@ -149,10 +147,6 @@ def _runner(quantiser: Quantiser, reference: Reference, found: Found) -> tuple[E
             continue
         return engine, precision
     return None
-
-
-def _calibrated(quantiser: Quantiser) -> dict[Calibrator, tuple[Path, Path]]:
-    return {name: quantiser.build(f"by-{name}", calibrator=name, shipped=False) for name in CALIBRATORS}
 
 
 def _error(
@@ -197,11 +191,8 @@ def _judge(
         if judged not in found.left_out:
             found.left_out.append(judged)
         return None
-    proof = prove(
-        files[1], engine, precision, quantiser.layers, {n.name for n in quantiser.eligible} - set(float_layers)
-    )
-    hop = structs.replace(judged.hop, passed=judged.hop.passed and proof.ok, note=f"{judged.hop.note}; {proof}")
-    candidate = Candidate(pair, judged.measured, hop)
+    int8 = {layer.name for layer in quantiser.eligible} - set(float_layers)
+    candidate = proved(judged, quantiser.layers, int8)
     found.candidates.append(candidate)
     return candidate
 
@@ -210,14 +201,13 @@ def sensitivities(
     quantiser: Quantiser, reference: Reference, runner: tuple[EngineName, Precision], calibrator: Calibrator
 ) -> list[Sensitivity]:
     """The error of each layer alone in INT8, greatest first."""
-    engine = (runner[0], "int8")
     names = [layer.name for layer in quantiser.eligible]
     rows = []
     with Progress("sensitivity", len(names), unit="layers") as progress:
         for layer in quantiser.eligible:
             others = [name for name in names if name != layer.name]
             probe_file, _ = quantiser.build("alone", float_layers=others, calibrator=calibrator, shipped=False)
-            error = _error((engine[0], "int8"), probe_file, reference, SENSITIVITY_FRAMES)
+            error = _error((runner[0], "int8"), probe_file, reference, SENSITIVITY_FRAMES)
             rows.append(Sensitivity(layer=layer.name, op=layer.op, module=layer.module, macs=layer.macs, error=error))
             progress.step()
     return sorted(rows, key=lambda row: row.error, reverse=True)

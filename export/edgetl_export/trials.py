@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from edgetl_runtime.files import cache_directory
+from edgetl_export.budget import Measured
+from edgetl_export.parity import Parity
+from edgetl_runtime.files import cache_directory, keep_in_cache
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +22,18 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     frame: int
     heads: dict[str, float]
     classes: dict[str, dict[str, float]]
+
+
+def trial_of(parity: Parity, measured: Measured) -> Trial:
+    """What was found, as it is kept."""
+    return Trial(
+        max_rel_error=parity.max_rel_error,
+        cosine=parity.cosine,
+        tensor=parity.tensor,
+        frame=parity.frame,
+        heads=dict(measured.heads),
+        classes={head: dict(values) for head, values in measured.classes.items()},
+    )
 
 
 class Trials:
@@ -61,15 +73,5 @@ class Trials:
             return None
 
     def _write(self, name: str, trial: Trial) -> None:
-        """A disk that takes no more costs the memory of this result, not the result."""
-        if not self._key:
-            return
-        path = self._path(name)
-        temporary = path.with_name(f".{name}.{os.getpid()}.msgpack")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(msgspec.msgpack.encode(trial))
-            temporary.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        if self._key:
+            keep_in_cache(self._path(name), lambda path: path.write_bytes(msgspec.msgpack.encode(trial)))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 def cache_directory() -> Path:
@@ -20,6 +20,21 @@ def cache_directory() -> Path:
     if own:
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgetl"
+
+
+def keep_in_cache(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary sibling and rename it to `path`; its folder is made.
+
+    A disk that takes no more costs the cache, not the result: nothing is raised for an OSError.
+    """
+    temporary = sibling(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def refuse_existing(out: Path, *, force: bool) -> None:

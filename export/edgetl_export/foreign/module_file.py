@@ -104,7 +104,13 @@ def flattened(
     return Flattened().eval(), names
 
 
+def module_of(model: str) -> tuple[Path, str] | None:
+    """File and function of `module.py:function`; None for anything else."""
+    path, _, function = model.rpartition(":")
+    return (Path(path), function) if path.endswith(".py") else None
+
+
 def is_foreign(model: str) -> bool:
     """Whether this names a network from elsewhere: `model.onnx` or `module.py:function`."""
-    path, colon, function = model.rpartition(":")
-    return model.lower().endswith(".onnx") or bool(colon and function and path.endswith(".py"))
+    named = module_of(model)
+    return model.lower().endswith(".onnx") or (named is not None and bool(named[1]))

@@ -19,7 +19,7 @@ from onnx import TensorProto
 
 from edgetl_export.foreign.compose import compose, heads_of, raw_names
 from edgetl_export.foreign.decoders import Decoder
-from edgetl_export.foreign.module_file import flattened, load_module
+from edgetl_export.foreign.module_file import flattened, load_module, module_of
 from edgetl_export.foreign.network import Network, read_network
 from edgetl_export.foreign.spec_file import SpecFile
 from edgetl_export.graph import save_model
@@ -57,9 +57,9 @@ def foreign(network: str, spec: SpecFile) -> Foreign:
 
     Raises InputError where file and spec don't fit each other.
     """
-    path, colon, function = network.rpartition(":")
-    if colon and path.endswith(".py"):
-        return _from_module(Path(path), function, spec)
+    named = module_of(network)
+    if named is not None:
+        return _from_module(*named, spec)
     return _from_onnx(Path(network), spec)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, shape_inference
 
-from edgetl_export.graph import consumers, initializers, producers, prune, set_initializer
+from edgetl_export.graph import consumers, copy_of, initializers, producers, prune, set_initializer
 
 TINY = 1e-18
 """A weight of which a million times an input is still nothing beside the other terms of a float32 sum."""
@@ -22,8 +22,7 @@ WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "PRelu", "Batch
 
 def flush_tiny(model: ModelProto) -> tuple[ModelProto, str]:
     """A model without tiny weights, and a note; the same model where it has none."""
-    result = ModelProto()
-    result.CopyFrom(model)
+    result = copy_of(model)
     flushed = _flush_weights(result)
     dropped = _drop_branches(result)
     if not flushed and not dropped:

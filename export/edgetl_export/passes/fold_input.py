@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from edgetl_export.graph import attribute, consumers, initializers, producers, prune, set_initializer
+from edgetl_export.graph import attribute, consumers, copy_of, initializers, producers, prune, set_initializer
 
 POINTWISE = frozenset({"Sub", "Div", "Mul", "Add", "Slice", "Concat", "Gather"})
 """Operators that may stand between the frame and the first convolution."""
@@ -20,8 +20,7 @@ POINTWISE = frozenset({"Sub", "Div", "Mul", "Add", "Slice", "Concat", "Gather"})
 
 def fold_input(model: ModelProto) -> tuple[ModelProto, str]:
     """A model without separate normalisation, and a note; the same model when the pattern does not hold."""
-    result = ModelProto()
-    result.CopyFrom(model)
+    result = copy_of(model)
     transpose = _frame_transpose(result)
     conv = _first_conv(result, transpose) if transpose is not None else None
     if transpose is None or conv is None:

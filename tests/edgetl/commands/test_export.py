@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,8 @@ def test_calibration_data_is_handed_on(tmp_path: Path, monkeypatch: pytest.Monke
 
     seen: dict[str, object] = {}
 
-    def fake(checkpoint: Path, out: Path, **settings: object) -> None:
-        seen.update(settings)
+    def fake(checkpoint: Path, out: Path, options: edgetl.exporting.ExportOptions, *, name: str) -> None:
+        seen.update(dataclasses.asdict(options))
 
     monkeypatch.setattr(edgetl.exporting, "export_checkpoint", fake)
     export._export(parsed("--calibration-data", "night:val", "--calibration-data", tmp_path), ("cpu",))

@@ -376,16 +376,18 @@ def test_teachers(coco_dir: Path, tmp_path: Path) -> None:
 )
 def test_the_bundle_finds_what_torch_finds(name: str, rate: float, coco_dir: Path, tmp_path: Path) -> None:
     """Tuned until it finds something, exported, opened again, and run on files."""
-    from edgetl.exporting import export_checkpoint
+    from edgetl.exporting import ExportOptions, export_checkpoint
     from edgetl.metrics.predict import Frames, evaluate
     from edgetl.metrics.subject import open_subject
 
     grain(coco_dir)
     run = run_of(name, coco_dir, tmp_path / "run", epochs=80, val_every=80, batch=4, head_lr=rate)
     exported = export_checkpoint(
-        run.out / "best.pt", tmp_path / "bundle", data=None, train_split="train", val_split="val", max_drop=1.0,
-        calibration=4, val_images=4, threshold=None, targets=["cpu"], name="queries", force=False, latency_runs=5,
-    )  # fmt: skip
+        run.out / "best.pt",
+        tmp_path / "bundle",
+        ExportOptions(data=None, max_drop=1.0, calibration=4, val_images=4, targets=["cpu"], latency_runs=5),
+        name="queries",
+    )
     hops = {h.hop: h for h in exported.manifest.hops}
     assert "torch.export" in hops["onnx"].note
     for hop in ("onnx", "fold-input", "onnxruntime/fp32", "openvino/fp32"):

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripted_worker import fake, say
 
 from edgetl_export.tensorrt.check import CANNOT_TELL, check_onnx, check_targets
 
 RESULT = '{"type":"result","kind":"ok","engine_bytes":7}'
-
-
-def fake(tmp_path: Path, body: str) -> list[str]:
-    """The command of a worker whose whole program is `body`."""
-    script = tmp_path / "worker.py"
-    script.write_text(f"import os, signal, sys, time\n{body}\n")
-    return [sys.executable, str(script)]
-
-
-def say(*lines: str) -> str:
-    """Python that prints these lines and flushes."""
-    return "\n".join(f"print({line!r}, flush=True)" for line in lines)
 
 
 @pytest.mark.parametrize(

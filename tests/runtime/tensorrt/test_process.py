@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from scripted_worker import fake, say
 
 from edgetl_runtime.tensorrt.process import Outcome, run_worker
 from edgetl_runtime.tensorrt.protocol import Job, Progress
@@ -15,18 +15,6 @@ JOB = Job(onnx="model.onnx", modules=("tensorrt_rtx",))
 PROGRESS = '{"type":"progress","phase":"Building","done":1,"total":3}'
 FINDING = '{"type":"diagnostic","check":{"code":"x"},"fatal":true}'
 RESULT = '{"type":"result","kind":"ok","engine_bytes":7}'
-
-
-def fake(tmp_path: Path, body: str) -> list[str]:
-    """The command of a worker whose whole program is `body`."""
-    script = tmp_path / "worker.py"
-    script.write_text(f"import os, signal, sys, time\n{body}\n")
-    return [sys.executable, str(script)]
-
-
-def say(*lines: str) -> str:
-    """Python that prints these lines and flushes."""
-    return "\n".join(f"print({line!r}, flush=True)" for line in lines)
 
 
 def run(tmp_path: Path, body: str, timeout_s: float = 20.0) -> tuple[Outcome, list[Progress]]:
