@@ -110,6 +110,7 @@ class Pipeline:
             media_time_s=frame.media_time_s,
             name=frame.name,
             state=self._state(now_ns - frame.t_capture_ns),
+            valid_until_ns=frame.t_capture_ns + int(self.deadline_ms * 1e6) if self.deadline_ms else None,
             embedding=embedding,
         )
 
@@ -289,23 +290,26 @@ class _Publisher:
         on_result: Callable[[Result], None] | None,
         ledger: Ledger,
     ) -> None:
-        self._plain = [s for s in sinks if not s.needs_image]
-        self._pictured = [s for s in sinks if s.needs_image]
-        self._annotator = Annotator(bundle.manifest.heads) if self._pictured else None
+        self._sinks = sinks
+        self._heads = bundle.manifest.heads
+        self._annotator: Annotator | None = None
         self._on_result, self._ledger = on_result, ledger
 
     def publish(self, frame: Frame, result: Result) -> None:
         t0 = time.perf_counter()
+        pictured = [sink for sink in self._sinks if sink.needs_picture]
         if self._on_result is not None:
             self._on_result(result)
-        for sink in self._plain:
-            sink.write(result, None)
+        for sink in self._sinks:
+            if sink not in pictured:
+                sink.write(result, frame, None)
         t1 = time.perf_counter()
         self._ledger.add("publish", (t1 - t0) * 1e3)
-        if self._annotator is not None:
-            image = self._annotator(frame, result)
-            for sink in self._pictured:
-                sink.write(result, image)
+        if pictured:
+            self._annotator = self._annotator or Annotator(self._heads)
+            picture = self._annotator(frame, result)
+            for sink in pictured:
+                sink.write(result, frame, picture)
             self._ledger.add("annotate", (time.perf_counter() - t1) * 1e3)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgetl_runtime.health import State
     from edgetl_runtime.spec import Head
 
 CLOCK = "CLOCK_MONOTONIC"
@@ -155,8 +156,9 @@ class Result:
 
     outputs: by the name of the head. t_capture_ns and t_publish_ns are on CLOCK; stages_ms maps stage name to
     milliseconds; dropped_before counts frames of this camera that were captured but never processed since the
-    last result. embedding: (D,) float32, what the network's backbone made of the whole frame, None where the
-    bundle gives none.
+    last result. valid_until_ns: nothing may be decided on it after that, None where no deadline was given. health: the
+    state of the whole loop at publish. embedding: (D,) float32, what the network's backbone made of the whole frame,
+    None where the bundle gives none.
     """
 
     frame_id: int
@@ -170,6 +172,8 @@ class Result:
     media_time_s: float | None = None
     name: str = ""
     state: ResultState = "fresh"
+    valid_until_ns: int | None = None
+    health: State = "ok"
     embedding: NDArray[np.float32] | None = None
 
     @property
@@ -201,6 +205,8 @@ class Result:
             "t_publish_ns": self.t_publish_ns,
             "age_ms": round(self.age_ms, 3),
             "state": self.state,
+            "valid_until_ns": self.valid_until_ns,
+            "health": self.health,
             "size_hw": list(self.size_hw),
             "dropped_before": self.dropped_before,
             "stages_ms": {k: round(v, 3) for k, v in self.stages_ms.items()},

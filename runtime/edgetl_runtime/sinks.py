@@ -18,27 +18,43 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgetl_runtime.result import Result
+    from edgetl_runtime.health import Event
+    from edgetl_runtime.result import Frame, Result
     from edgetl_runtime.spec import Head
 
 
 class Sink(Protocol):
-    """Takes every result. needs_image: wants the annotated picture too. stop: the user asked for the end."""
+    """Takes every result and event, in one thread. needs_picture: wants the annotated frame now; asked each time.
+    stop: the user asked for the end.
+    """
 
-    needs_image: bool
-    stop: bool
+    @property
+    def needs_picture(self) -> bool:
+        """Whether the annotated frame is wanted with the next result."""
 
-    def write(self, result: Result, image: NDArray[np.uint8] | None) -> None:
-        """Take one result; `image` is (H, W, 3) uint8 BGR and valid during this call only."""
+    @property
+    def stop(self) -> bool:
+        """Whether the run should end."""
+
+    def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
+        """Take one result and its frame, which may be kept and not changed; `picture` is the annotated frame,
+        (H, W, 3) uint8 BGR, valid during this call only, None where the sink does not need it now.
+        """
+
+    def event(self, event: Event) -> None:
+        """Take what began or ended, in order, between results or while there are none."""
 
     def close(self) -> None:
         """Finish; closing twice is fine."""
 
 
 class JsonLinesSink:
-    """One line of JSON for each result, flushed at once, so that a reader can follow."""
+    """One line of JSON for each result and each event, flushed at once, so that a reader can follow.
 
-    needs_image = False
+    An event's line has one key, "event".
+    """
+
+    needs_picture = False
     stop = False
 
     def __init__(self, path: Path, heads: Sequence[Head], *, force: bool = False) -> None:
@@ -46,10 +62,17 @@ class JsonLinesSink:
         self._heads = tuple(heads)
         self._stream: IO[str] = path.open("w", encoding="utf-8", buffering=1)
 
-    def write(self, result: Result, image: NDArray[np.uint8] | None) -> None:
+    def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
         """Write one line. Raises InputError where the disk takes no more."""
+        self._line(result.as_json(self._heads))
+
+    def event(self, event: Event) -> None:
+        """Write one line."""
+        self._line({"event": event.as_json()})
+
+    def _line(self, document: dict[str, Any]) -> None:
         try:
-            self._stream.write(json.dumps(result.as_json(self._heads), separators=(",", ":")) + "\n")
+            self._stream.write(json.dumps(document, separators=(",", ":")) + "\n")
         except OSError as error:
             raise InputError(f"can't write {self._stream.name}: {error.strerror}") from error
 
@@ -64,7 +87,7 @@ class VideoSink:
     The size is the first picture's; later ones of another size are scaled to it.
     """
 
-    needs_image = True
+    needs_picture = True
     stop = False
 
     def __init__(self, path: Path, *, fps: float, force: bool = False) -> None:
@@ -77,15 +100,18 @@ class VideoSink:
         self._writer: Any = None
         self._size_wh = (0, 0)
 
-    def write(self, result: Result, image: NDArray[np.uint8] | None) -> None:
+    def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
         """Append one picture. Raises InputError where this OpenCV can't write mp4."""
-        if image is None:
+        if picture is None:
             return
         if self._writer is None:
-            self._open((image.shape[1], image.shape[0]))
-        if (image.shape[1], image.shape[0]) != self._size_wh:
-            image = self._cv2.resize(image, self._size_wh)
-        self._writer.write(image)
+            self._open((picture.shape[1], picture.shape[0]))
+        if (picture.shape[1], picture.shape[0]) != self._size_wh:
+            picture = self._cv2.resize(picture, self._size_wh)
+        self._writer.write(picture)
+
+    def event(self, event: Event) -> None:
+        """A video has no place for it."""
 
     def _open(self, size_wh: tuple[int, int]) -> None:
         self._size_wh = size_wh
@@ -106,7 +132,7 @@ class VideoSink:
 class WindowSink:
     """A live window; `q` or Escape ends the run."""
 
-    needs_image = True
+    needs_picture = True
 
     def __init__(self, title: str) -> None:
         self._cv2 = _cv2()
@@ -122,10 +148,13 @@ class WindowSink:
                 remedy="install opencv-python instead of opencv-python-headless, or use --out video.mp4",
             ) from error
 
-    def write(self, result: Result, image: NDArray[np.uint8] | None) -> None:
+    def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
         """Show one picture."""
-        self._cv2.imshow(self._title, image)
+        self._cv2.imshow(self._title, picture)
         self.stop = self.stop or self._cv2.waitKey(1) & 0xFF in (ord("q"), 27)
+
+    def event(self, event: Event) -> None:
+        """The window shows pictures only."""
 
     def close(self) -> None:
         """Close the window."""

@@ -195,21 +195,25 @@ def test_max_frames_ends_it(shared_bundle: Path) -> None:
 class Sink:
     """Counts, and asks to stop after `stop_at`."""
 
-    def __init__(self, *, needs_image: bool, stop_at: int = -1) -> None:
-        self.needs_image, self.stop_at = needs_image, stop_at
+    def __init__(self, *, needs_picture: bool, stop_at: int = -1) -> None:
+        self.needs_picture, self.stop_at = needs_picture, stop_at
         self.stop = self.closed = False
         self.images: list[Any] = []
+        self.events: list[Any] = []
 
-    def write(self, result: Result, image: Any) -> None:
+    def write(self, result: Result, frame: Any, image: Any) -> None:
         self.images.append(None if image is None else image.shape)
         self.stop = len(self.images) == self.stop_at
+
+    def event(self, event: Any) -> None:
+        self.events.append(event)
 
     def close(self) -> None:
         self.closed = True
 
 
 def test_sinks_get_what_they_need_and_can_stop(shared_bundle: Path) -> None:
-    plain, pictured = Sink(needs_image=False), Sink(needs_image=True, stop_at=4)
+    plain, pictured = Sink(needs_picture=False), Sink(needs_picture=True, stop_at=4)
     camera = FakeCamera([scene(90, 160)] * 50, live=False)
     summary = run(open_bundle(shared_bundle), camera, sinks=[pictured, plain])
     assert plain.images == [None] * 4 and pictured.images == [(90, 160, 3)] * 4
@@ -222,7 +226,7 @@ def test_ctrl_c_ends_with_a_summary(shared_bundle: Path) -> None:
         if result.frame_id == 2:
             raise KeyboardInterrupt
 
-    camera, sink = FakeCamera([scene(90, 160)] * 50, live=False), Sink(needs_image=False)
+    camera, sink = FakeCamera([scene(90, 160)] * 50, live=False), Sink(needs_picture=False)
     summary = run(open_bundle(shared_bundle), camera, on_result=interrupt, sinks=[sink])
     assert summary.interrupted and summary.processed == 3
     assert camera.closed and sink.closed and gc.isenabled()
@@ -233,7 +237,7 @@ def test_failures_close_everything_and_are_raised(shared_bundle: Path, what: str
     fail_at = {"engine": 3, "warm-up": 1}.get(what, -1)
     engine = engine_of(shared_bundle, fail_at=fail_at, class_shift=100 if what == "class" else 0)
     camera = FakeCamera([scene(90, 160)] * 9, live=False, fail_at=2 if what == "camera" else -1)
-    sink = Sink(needs_image=False)
+    sink = Sink(needs_picture=False)
     with pytest.raises(CameraError if what == "camera" else EngineError):
         run(open_bundle(shared_bundle), camera, engine=engine, sinks=[sink], threshold=0.1, golden="skip")
     assert camera.closed and gc.isenabled() and sink.closed and engine.closed
@@ -250,7 +254,7 @@ def test_a_golden_sample_is_replayed_before_the_first_frame(shared_bundle: Path)
 
 def test_an_engine_that_differs_from_the_golden_samples_is_not_run(shared_bundle: Path) -> None:
     engine = engine_of(shared_bundle, class_shift=1)
-    camera, sink = FakeCamera([scene(90, 160)] * 2, live=False), Sink(needs_image=False)
+    camera, sink = FakeCamera([scene(90, 160)] * 2, live=False), Sink(needs_picture=False)
     results: list[Result] = []
     with pytest.raises(
         EngineError, match=r"onnxruntime at fp32 .*'detect' differs by .*nothing is run; see `edgetl ver"

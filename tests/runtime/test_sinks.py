@@ -11,7 +11,8 @@ import pytest
 from runtime_support import DETECT, scene
 
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.result import Detections, Result
+from edgetl_runtime.health import Event
+from edgetl_runtime.result import Detections, Frame, Result
 from edgetl_runtime.sinks import JsonLinesSink, VideoSink, WindowSink
 
 
@@ -20,10 +21,32 @@ def result(frame_id: int = 0) -> Result:
     return Result(frame_id, "cam", 10, 2_000_010, {"detect": found}, (8, 8))
 
 
+def frame(frame_id: int) -> Frame:
+    return Frame(scene(8, 8), frame_id, "cam", 10)
+
+
+def test_events_stand_between_the_results(tmp_path: Path) -> None:
+    sink = JsonLinesSink(tmp_path / "r.jsonl", (DETECT,))
+    sink.write(result(0), frame(0), None)
+    sink.event(Event(7, "cam", "dark", began=True, state="degraded", detail="covered"))
+    sink.close()
+    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert rows[1] == {
+        "event": {
+            "t_ns": 7,
+            "camera_id": "cam",
+            "condition": "dark",
+            "began": True,
+            "state": "degraded",
+            "detail": "covered",
+        }
+    }
+
+
 def test_every_line_is_there_at_once(tmp_path: Path) -> None:
     sink = JsonLinesSink(tmp_path / "r.jsonl", (DETECT,))
     for i in range(3):
-        sink.write(result(i), None)
+        sink.write(result(i), frame(i), None)
         lines = (tmp_path / "r.jsonl").read_text().splitlines()
         assert [json.loads(line)["frame_id"] for line in lines] == list(range(i + 1))
     sink.close()
@@ -36,8 +59,8 @@ def test_every_line_is_there_at_once(tmp_path: Path) -> None:
 def test_video_gets_its_name_when_it_is_complete(tmp_path: Path) -> None:
     sink = VideoSink(tmp_path / "o.mp4", fps=30)
     for i in range(6):
-        sink.write(result(i), scene(90, 160, i))
-    sink.write(result(6), scene(45, 80, 6))
+        sink.write(result(i), frame(i), scene(90, 160, i))
+    sink.write(result(6), frame(6), scene(45, 80, 6))
     assert not (tmp_path / "o.mp4").exists()
     sink.close()
     sink.close()
@@ -65,7 +88,7 @@ def test_what_exists_is_kept_unless_forced(tmp_path: Path, name: str) -> None:
         make(False)
     assert (tmp_path / name).read_text() == "precious"
     sink = make(True)
-    sink.write(result(), scene(16, 16))
+    sink.write(result(), frame(0), scene(16, 16))
     sink.close()
     assert b"precious" not in (tmp_path / name).read_bytes()
 
