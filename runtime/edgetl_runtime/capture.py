@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-
-from edgetl_runtime.errors import CameraError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -17,8 +17,20 @@ if TYPE_CHECKING:
 Policy = Literal["newest", "every"]
 
 EVERY_DEPTH = 2
-STALL_S = 5.0
 _JOIN_S = 12.0  # longer than V4L2's own wait for a frame in OpenCV, 10 s
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A frame, when the reader had it (on CLOCK), and how many were dropped since the one taken before."""
+
+    frame: Frame
+    arrived_ns: int
+    dropped_before: int
+
+
+class Nothing(Exception):
+    """No frame came within the time that the consumer was ready to wait."""
 
 
 class Capture:
@@ -26,17 +38,19 @@ class Capture:
 
     newest: one slot; a frame that is not taken in time is replaced and counted in `dropped`, so the consumer
     never lags. every: a queue of two; the reader waits and nothing is dropped. An error of the camera
-    reaches the consumer after the frames before it. Use as a context manager; leaving closes the camera.
+    reaches the consumer after the frames before it. lost: gaps in the frames' ids, which the camera itself lost.
+    Use as a context manager; leaving closes the camera.
     """
 
-    def __init__(self, camera: Camera, *, policy: Policy | None = None, stall_s: float = STALL_S) -> None:
+    def __init__(self, camera: Camera, *, policy: Policy | None = None) -> None:
         self.camera = camera
         self.policy: Policy = policy or ("newest" if camera.live else "every")
         self.captured = 0
         self.dropped = 0
+        self.lost = 0
         self._dropped_before = 0
-        self._stall_s = stall_s if camera.live else None
-        self._frames: deque[Frame] = deque()
+        self._last_id: int | None = None
+        self._frames: deque[tuple[Frame, int]] = deque()
         self._changed = threading.Condition()
         self._stopping = False
         self._ended = False
@@ -56,24 +70,19 @@ class Capture:
         """Begin to read."""
         self._thread.start()
 
-    def get(self) -> tuple[Frame, int] | None:
-        """Wait for a frame; returns it and how many were dropped since the last one, or None at the end.
-
-        Raises what the camera raised, and CameraError where a live camera gives nothing for `stall_s`.
-        """
+    def get(self, timeout_s: float | None = None) -> Taken | None:
+        """Wait for a frame; None at the end. Raises what the camera raised, and Nothing after timeout_s."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._frames or self._ended or self._stopping, self._stall_s):
-                raise CameraError(
-                    f"{self.camera.camera_id} gave no frame for {self._stall_s:g} s",
-                    remedy="check its cable and its power",
-                )
+            if not self._changed.wait_for(lambda: self._frames or self._ended or self._stopping, timeout_s):
+                raise Nothing
             if self._stopping:
                 return None
             if self._frames:
-                frame, dropped = self._frames.popleft(), self._dropped_before
+                frame, arrived_ns = self._frames.popleft()
+                taken = Taken(frame, arrived_ns, self._dropped_before)
                 self._dropped_before = 0
                 self._changed.notify_all()
-                return frame, dropped
+                return taken
             if self._error is not None:
                 raise self._error
             return None
@@ -107,7 +116,11 @@ class Capture:
                 self._changed.notify_all()
 
     def _offer(self, frame: Frame) -> None:
+        arrived_ns = time.monotonic_ns()
         with self._changed:
+            if self._last_id is not None:
+                self.lost += max(frame.frame_id - self._last_id - 1, 0)
+            self._last_id = frame.frame_id
             if self.policy == "every":
                 self._changed.wait_for(lambda: len(self._frames) < EVERY_DEPTH or self._stopping)
             elif self._frames:
@@ -116,6 +129,6 @@ class Capture:
                 self._dropped_before += 1
             if self._stopping:
                 return
-            self._frames.append(frame)
+            self._frames.append((frame, arrived_ns))
             self.captured += 1
             self._changed.notify_all()

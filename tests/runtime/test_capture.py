@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 
 import pytest
 from runtime_support import FakeCamera, scene
 
-from edgetl_runtime.capture import EVERY_DEPTH, Capture
+from edgetl_runtime.capture import EVERY_DEPTH, Capture, Nothing
 from edgetl_runtime.errors import CameraError
+from edgetl_runtime.result import Frame
 
 PICTURES = [scene(8, 8, i) for i in range(30)]
 
@@ -18,7 +20,7 @@ def drain(capture: Capture, pause_s: float = 0.0) -> list[tuple[int, int]]:
     """Frame id and drops before it, of everything that comes."""
     rows = []
     while (taken := capture.get()) is not None:
-        rows.append((taken[0].frame_id, taken[1]))
+        rows.append((taken.frame.frame_id, taken.dropped_before))
         time.sleep(pause_s)
     return rows
 
@@ -59,18 +61,31 @@ def test_an_error_arrives_after_the_frames_before_it(live: bool) -> None:
         assert [i for i, _ in drain(capture)] == [0]
     with Capture(FakeCamera(PICTURES, live=live, fail_at=1)) as capture:
         taken = capture.get()
-        assert taken is not None and taken[0].frame_id == 0
+        assert taken is not None and taken.frame.frame_id == 0
         with pytest.raises(CameraError, match="cable"):
             capture.get()
     assert camera.closed
 
 
-def test_a_silent_camera_is_an_error_and_not_an_old_frame() -> None:
-    with (
-        Capture(FakeCamera(PICTURES, delay_s=0.5), stall_s=0.05) as capture,
-        pytest.raises(CameraError, match=r"no frame for 0\.05 s"),
-    ):
-        capture.get()
+def test_a_silent_camera_gives_nothing_and_no_old_frame() -> None:
+    with Capture(FakeCamera(PICTURES[:1], delay_s=0.3)) as capture:
+        with pytest.raises(Nothing):
+            capture.get(0.05)
+        taken = capture.get(5.0)
+        assert taken is not None and taken.frame.frame_id == 0
+        assert 0 <= taken.arrived_ns - taken.frame.t_capture_ns < 50_000_000
+        assert capture.get(5.0) is None
+
+
+def test_gaps_in_the_ids_are_what_the_camera_lost() -> None:
+    class Gappy(FakeCamera):
+        def read(self) -> Frame | None:
+            frame = super().read()
+            return frame and dataclasses.replace(frame, frame_id=3 * frame.frame_id)
+
+    with Capture(Gappy(PICTURES[:4], live=False)) as capture:
+        assert [i for i, _ in drain(capture)] == [0, 3, 6, 9]
+    assert capture.lost == 6
 
 
 @pytest.mark.parametrize("live", [True, False])
