@@ -49,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="threads of the engine (default: its own)")
     parser.add_argument("--camera-size", metavar="WxH", help="ask the camera for this size")
     parser.add_argument("--camera-fps", type=float, help="ask the camera for this rate")
+    parser.add_argument("--web", type=int, metavar="PORT", help="live page, metrics and probes on this port; 0: any")
+    parser.add_argument("--bind", metavar="ADDRESS", help="address of --web (default: this machine only)")
+    parser.add_argument("--token", help="what --web asks for; made where --bind opens it to others (default: none)")
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
     parser.add_argument(
         "--skip-golden",
@@ -68,6 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     _check(args)
     bundle = open_bundle(args.bundle, require_signature=args.require_signature)
     with ExitStack() as stack:
+        web = _open_web(args, bundle, stack)
         camera = _open_camera(args)
         stack.callback(camera.close)
         picked, _ = choose(bundle, variant=args.variant, engine=args.engine, engine_dir=args.engine_dir)
@@ -75,7 +79,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             bundle, variant=picked.name, engine=args.engine, threads=args.threads, engine_dir=args.engine_dir
         )
         golden = start_check(bundle, engine, "skip" if args.skip_golden else "replay")  # before outputs are replaced
-        sinks = _open_sinks(args, bundle, camera, stack)
+        sinks = [*_open_sinks(args, bundle, camera, stack), *web]
         height, width = camera.size_hw
         size = f" {width}x{height}" if height else ""
         sys.stderr.write(
@@ -146,6 +150,8 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--threads and --deadline-ms must not be below zero")
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold must be from 0 to 1, found {args.threshold:g}")
+    if args.web is None and (args.bind is not None or args.token is not None):
+        raise InputError("--bind and --token are of --web", remedy="add --web PORT")
     for path in (args.out, args.jsonl):
         if path is None:
             continue
@@ -181,6 +187,20 @@ def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack:
     for sink in sinks:
         stack.callback(sink.close)
     return sinks
+
+
+def _open_web(args: argparse.Namespace, bundle: Bundle, stack: ExitStack) -> list[Sink]:
+    """The live page, before anything slow: it says that the run is starting."""
+    if args.web is None:
+        return []
+    from edgetl_runtime.web import WebSink
+    from edgetl_runtime.web.access import LOOPBACK
+
+    bind = LOOPBACK if args.bind is None else args.bind
+    sink = WebSink(bundle.manifest.heads, port=args.web, bind=bind, token=args.token)
+    stack.callback(sink.close)
+    sink.announce()
+    return [sink]
 
 
 @contextmanager

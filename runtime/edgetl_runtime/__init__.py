@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.golden import Replay
     from edgetl_runtime.loop import Pipeline, Session, Summary, run
     from edgetl_runtime.result import Detections, Frame, Mask, Result, Scores
+    from edgetl_runtime.web import WebSink
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ _LAZY = {
     "Scores": "result",
     "Session": "loop",
     "Summary": "loop",
+    "WebSink": "web",
     "available_engines": "engines",
     "load_bundle_engine": "engines",
     "load_engine": "engines",
@@ -54,6 +56,7 @@ __all__ = [
     "Scores",
     "Session",
     "Summary",
+    "WebSink",
     "__version__",
     "available_engines",
     "load_bundle_engine",

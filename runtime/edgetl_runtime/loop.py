@@ -18,9 +18,11 @@ from edgetl_runtime.decode import decode
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import EngineError, InputError
 from edgetl_runtime.golden import SKIPPED, start_check
+from edgetl_runtime.health import Health
 from edgetl_runtime.ledger import Ledger
 from edgetl_runtime.letterbox import Letterbox
 from edgetl_runtime.result import Result
+from edgetl_runtime.snapshot import Snapshot, Watcher, stage_times
 from edgetl_runtime.spec import EMBEDDING, at_threshold
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class Pipeline:
         manifest = bundle.manifest
         self.engine = engine
         self.deadline_ms = deadline_ms
+        self.bundle_name = manifest.name
         self._heads = manifest.heads
         if threshold is not None:
             self._heads = tuple(at_threshold(h, threshold) for h in manifest.heads)
@@ -148,6 +151,9 @@ class Session:
         self.ledger = Ledger()
         self.states: Counter[str] = Counter()
         self.processed = 0
+        self.health = Health(camera.camera_id)
+        self.newest: Result | None = None
+        self.turned_ns = time.monotonic_ns()
         self._pipeline = pipeline
         self._capture = Capture(camera)
         self._every_s, self._on_ledger = every_s, on_ledger
@@ -180,6 +186,7 @@ class Session:
     def frames(self) -> Iterator[tuple[Frame, Result]]:
         """Frames with their results, until the source ends. Raises CameraError or EngineError."""
         while True:
+            self.turned_ns = time.monotonic_ns()
             t0 = time.perf_counter()
             taken = self._capture.get()
             t1 = time.perf_counter()
@@ -188,6 +195,7 @@ class Session:
             frame, dropped = taken
             result = self._pipeline.process(frame, dropped_before=dropped)
             self.processed += 1
+            self.newest = result
             self.states[result.state] += 1
             self.ledger.add("wait", (t1 - t0) * 1e3)
             self.ledger.add_all(result.stages_ms)
@@ -228,6 +236,30 @@ class Session:
             golden=self.golden.as_json() if self.golden else {"frames": 0},
         )
 
+    def snapshot(self) -> Snapshot:
+        """All that this session can say of itself now; any thread may ask."""
+        camera, engine = self._capture.camera, self._pipeline.engine
+        return Snapshot(
+            t_ns=time.monotonic_ns(),
+            t_unix_s=time.time(),
+            uptime_s=time.monotonic() - self._start_s,
+            turned_ns=self.turned_ns,
+            bundle=self._pipeline.bundle_name,
+            engine=engine.name,
+            precision=engine.precision,
+            camera_id=camera.camera_id,
+            captured=self._capture.captured,
+            processed=self.processed,
+            dropped=self._capture.dropped,
+            failed=camera.failed,
+            states=dict(self.states),
+            newest=self.newest,
+            status=self.health.status(),
+            events=self.health.recent(),
+            stages=stage_times(self.ledger),
+            rss_mb=rss_mb(),
+        )
+
 
 def run(
     bundle: Bundle,
@@ -247,8 +279,8 @@ def run(
 
     engine: the bundle's chosen one where None. golden: replay a golden sample first and refuse to run where it
     differs, skip that (the summary says so), or the report of a replay that was done. A result is published first
-    (`on_result`, then sinks without pictures) and drawn afterwards. Raises BundleError, CameraError or EngineError;
-    sinks are closed even so.
+    (`on_result`, then sinks without pictures) and drawn afterwards. A sink that is a Watcher is handed the session's
+    snapshots. Raises BundleError, CameraError or EngineError; sinks are closed even so.
     """
     loaded = engine
     try:
@@ -263,6 +295,9 @@ def run(
             loaded.close()
         raise
     session = Session(camera, pipeline, every_s=every_s, on_ledger=on_ledger, golden=proven)
+    for sink in sinks:
+        if isinstance(sink, Watcher):
+            sink.watch(session.snapshot)
     publisher = _Publisher(bundle, sinks, on_result, session.ledger)
     interrupted = False
     try:
