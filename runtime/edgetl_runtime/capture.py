@@ -8,7 +8,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from edgetl_runtime.cameras import Interruptible
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from edgetl_runtime.cameras import Camera
@@ -22,10 +25,9 @@ _JOIN_S = 12.0  # longer than V4L2's own wait for a frame in OpenCV, 10 s
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A frame, when the reader had it (on CLOCK), and how many were dropped since the one taken before."""
+    """A frame, and how many were dropped since the one taken before."""
 
     frame: Frame
-    arrived_ns: int
     dropped_before: int
 
 
@@ -40,17 +42,27 @@ class Capture:
     never lags. every: a queue of two; the reader waits and nothing is dropped. An error of the camera
     reaches the consumer after the frames before it. lost: gaps in the frames' ids, which the camera itself lost.
     Use as a context manager; leaving closes the camera.
+
+    inspect: sees every frame in the reader's thread, with the time on CLOCK when it was there, and gives it back as it
+    is to be used, or None where it must not be: then it counts as dropped, and never replaces another.
     """
 
-    def __init__(self, camera: Camera, *, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        camera: Camera,
+        *,
+        policy: Policy | None = None,
+        inspect: Callable[[Frame, int], Frame | None] | None = None,
+    ) -> None:
         self.camera = camera
+        self._inspect = inspect
         self.policy: Policy = policy or ("newest" if camera.live else "every")
         self.captured = 0
         self.dropped = 0
         self.lost = 0
         self._dropped_before = 0
         self._last_id: int | None = None
-        self._frames: deque[tuple[Frame, int]] = deque()
+        self._frames: deque[Frame] = deque()
         self._changed = threading.Condition()
         self._stopping = False
         self._ended = False
@@ -78,8 +90,7 @@ class Capture:
             if self._stopping:
                 return None
             if self._frames:
-                frame, arrived_ns = self._frames.popleft()
-                taken = Taken(frame, arrived_ns, self._dropped_before)
+                taken = Taken(self._frames.popleft(), self._dropped_before)
                 self._dropped_before = 0
                 self._changed.notify_all()
                 return taken
@@ -92,6 +103,8 @@ class Capture:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+        if isinstance(self.camera, Interruptible):
+            self.camera.interrupt()
         if self._thread.is_alive():
             self._thread.join(_JOIN_S)
         with self._changed:
@@ -116,19 +129,25 @@ class Capture:
                 self._changed.notify_all()
 
     def _offer(self, frame: Frame) -> None:
-        arrived_ns = time.monotonic_ns()
+        used = self._inspect(frame, time.monotonic_ns()) if self._inspect else frame
         with self._changed:
             if self._last_id is not None:
                 self.lost += max(frame.frame_id - self._last_id - 1, 0)
             self._last_id = frame.frame_id
             if self.policy == "every":
                 self._changed.wait_for(lambda: len(self._frames) < EVERY_DEPTH or self._stopping)
-            elif self._frames:
+            elif self._frames and used is not None:
                 self._frames.clear()
-                self.dropped += 1
-                self._dropped_before += 1
+                self._drop()
             if self._stopping:
                 return
-            self._frames.append((frame, arrived_ns))
             self.captured += 1
+            if used is None:
+                self._drop()
+                return
+            self._frames.append(used)
             self._changed.notify_all()
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        self._dropped_before += 1

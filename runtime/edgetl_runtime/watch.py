@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.result import Frame
 
 FROZEN_S = 2.0
-"""A picture that stays the same to the bit for so long is frozen; sensors have noise, coded streams may rest shorter."""
+"""A picture that stays the same to the bit for so long is frozen: sensors have noise, coded streams rest for less."""
 DARK_S = 0.5
 JUMP_NS = 1_000_000_000
 """Stamps that go back by less are frames out of order, by more another clock."""
@@ -66,7 +66,9 @@ class FrameWatch:
             self._health.flash("duplicate", f"frame {frame.frame_id} came again")
             return False
         if -JUMP_NS < forward_ns < 0:
-            self._health.flash("disordered", f"frame {frame.frame_id} is {-forward_ns / 1e6:.0f} ms older than the last")
+            self._health.flash(
+                "disordered", f"frame {frame.frame_id} is {-forward_ns / 1e6:.0f} ms older than the last"
+            )
             return False
         skipped_ns = forward_ns - (arrived_ns - self._arrived_ns)
         if forward_ns < 0 or skipped_ns > JUMP_NS:
@@ -103,4 +105,7 @@ class FrameWatch:
 def _sample(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A copy of every so many pixels, some 32 x 32 of them."""
     height, width = image.shape[:2]
-    return image[height // (2 * _GRID) :: max(height // _GRID, 1), width // (2 * _GRID) :: max(width // _GRID, 1)].copy()
+    rows = slice(height // (2 * _GRID), None, max(height // _GRID, 1))
+    columns = slice(width // (2 * _GRID), None, max(width // _GRID, 1))
+    sample: NDArray[np.uint8] = image[rows, columns].copy()
+    return sample

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from edgetl_runtime.errors import CameraError
 
@@ -43,6 +43,14 @@ class Camera(Protocol):
 
     def close(self) -> None:
         """Let go of the device or file; closing twice is fine."""
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A camera whose `read` may wait long, and can be told not to."""
+
+    def interrupt(self) -> None:
+        """`read`, which waits or comes later, gives None soon; `close` is still to be called."""
 
 
 def open_camera(source: str | int, *, size_hw: tuple[int, int] | None = None, fps: float | None = None) -> Camera:
