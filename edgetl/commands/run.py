@@ -1,8 +1,9 @@
-"""edgetl run: a bundle on a camera, a video file or a folder of images."""
+"""edgetl run: a bundle on a camera, a network stream, rendered driving, a video file or a folder of images."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import signal
 import sys
@@ -29,13 +30,19 @@ if TYPE_CHECKING:
     from edgetl_runtime.tally import Tally
 
 LEDGER_EVERY_S = 5.0
+PIXEL_FORMATS = ("MJPG", "YUYV")
+SOURCES = (
+    "a camera (0 or /dev/video0), a network camera (rtsp://, rtsps://, http:// or https://), shm:NAME for frames of "
+    "another process, gst:PIPELINE ending in appsink, roadworld:DOMAIN or roadworld:DOMAIN:SEED for rendered driving, "
+    "a video file, or a folder of images"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = "Runs a bundle on a camera (newest frame wins) or a file (every frame)."
     parser.add_argument("bundle", help="the bundle's folder")
-    parser.add_argument("source", help="a camera (0 or /dev/video0), a video file, or a folder of images")
+    parser.add_argument("source", help=SOURCES)
     parser.add_argument("--out", type=Path, metavar="MP4", help="write an annotated video")
     parser.add_argument("--jsonl", type=Path, help="write one line of JSON for each result")
     parser.add_argument("--view", action="store_true", help="show a live window; q ends")
@@ -49,6 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="threads of the engine (default: its own)")
     parser.add_argument("--camera-size", metavar="WxH", help="ask the camera for this size")
     parser.add_argument("--camera-fps", type=float, help="ask the camera for this rate")
+    parser.add_argument("--camera-format", choices=PIXEL_FORMATS, help="ask a V4L2 camera for this pixel format")
+    parser.add_argument(
+        "--give-up-s",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="open a live camera that fails again for so long; 0 never gives up",
+    )
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
     parser.add_argument(
         "--skip-golden",
@@ -144,6 +159,8 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--max-frames must be at least 1, found {args.max_frames}")
     if args.threads < 0 or args.deadline_ms < 0:
         raise InputError("--threads and --deadline-ms must not be below zero")
+    if not (math.isfinite(args.give_up_s) and args.give_up_s >= 0):
+        raise InputError(f"--give-up-s must be 0 or more seconds, found {args.give_up_s:g}")
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold must be from 0 to 1, found {args.threshold:g}")
     for path in (args.out, args.jsonl):
@@ -164,8 +181,25 @@ def _open_camera(args: argparse.Namespace) -> Camera:
         if not match:
             raise InputError(f"--camera-size must be like 1280x720, found {args.camera_size}")
         size_hw = (int(match[2]), int(match[1]))
-    camera = open_camera(args.source, size_hw=size_hw, fps=args.camera_fps)
+    if args.source.startswith("roadworld:"):
+        return _open_roadworld(args, size_hw)
+    camera = open_camera(
+        args.source,
+        size_hw=size_hw,
+        fps=args.camera_fps,
+        pixel_format=args.camera_format,
+        give_up_s=args.give_up_s,
+    )
     return PacedCamera(camera) if args.realtime and not camera.live else camera
+
+
+def _open_roadworld(args: argparse.Namespace, size_hw: tuple[int, int] | None) -> Camera:
+    from edgetl.roadworld.live import FPS, SIZE_HW, RoadworldCamera, parse_source
+
+    if args.camera_format:
+        raise InputError("--camera-format can be asked of a V4L2 camera only")
+    domain, seed = parse_source(args.source)
+    return RoadworldCamera(domain, seed=seed, size_hw=size_hw or SIZE_HW, fps=args.camera_fps or FPS)
 
 
 def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack: ExitStack) -> list[Sink]:

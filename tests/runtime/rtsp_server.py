@@ -179,20 +179,9 @@ class RtspServer(LoopbackServer):
             return f"RTSP/1.0 503 Service Unavailable\r\n{number}\r\n\r\n"
         if method != "OPTIONS" and not self._allowed(request):
             return f'RTSP/1.0 401 Unauthorized\r\n{number}\r\nWWW-Authenticate: Basic realm="test"\r\n\r\n'
-        head = f"RTSP/1.0 200 OK\r\n{number}\r\n"
-        if method == "OPTIONS":
-            return head + "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n\r\n"
-        if method == "DESCRIBE":
-            sdp = (
-                "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=front\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\na=control:*\r\n"
-                "m=video 0 RTP/AVP 26\r\na=control:track0\r\n"
-            )
-            return head + f"Content-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n\r\n{sdp}"
-        if method == "SETUP":
-            if "RTP/AVP/TCP" not in request:
-                return f"RTSP/1.0 461 Unsupported Transport\r\n{number}\r\n\r\n"
-            return head + "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1;timeout=60\r\n\r\n"
-        return head + "Session: 1\r\n\r\n"
+        if method == "SETUP" and "RTP/AVP/TCP" not in request:
+            return f"RTSP/1.0 461 Unsupported Transport\r\n{number}\r\n\r\n"
+        return f"RTSP/1.0 200 OK\r\n{number}\r\n" + _body(method)
 
     def _send(self, connection: socket.socket, stop: threading.Event) -> None:
         sequence = 0
@@ -236,6 +225,21 @@ class MjpegServer(LoopbackServer):
             connection.sendall(head.encode() + jpeg + b"\r\n")
 
 
+def _body(method: str) -> str:
+    """What follows the status and the sequence number of an answer."""
+    if method == "OPTIONS":
+        return "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n\r\n"
+    if method == "DESCRIBE":
+        sdp = (
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=front\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\na=control:*\r\n"
+            "m=video 0 RTP/AVP 26\r\na=control:track0\r\n"
+        )
+        return f"Content-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n\r\n{sdp}"
+    if method == "SETUP":
+        return "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1;timeout=60\r\n\r\n"
+    return "Session: 1\r\n\r\n"
+
+
 def _request(stream: object) -> str:
     """One request's lines up to the empty one; interleaved packets of the client (RTCP) are passed over."""
     lines: list[bytes] = []
@@ -257,7 +261,7 @@ def _rtp_jpeg(jpeg: bytes, sequence: int, stamp: int, *, broken: bool) -> list[b
     """A baseline JPEG as RTP packets: RFC 2435, type 1 (4:2:0), Q 255 with the tables in the first packet."""
     tables, scan = _tables_and_scan(jpeg)
     if broken:
-        tables, scan = tables, scan[:8]
+        scan = scan[:8]
     packets = []
     for offset in range(0, len(scan), _CHUNK):
         part = scan[offset : offset + _CHUNK]

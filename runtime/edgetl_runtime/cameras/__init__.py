@@ -61,6 +61,14 @@ class Interruptible(Protocol):
         """`read`, which waits or comes later, gives None soon; `close` is still to be called."""
 
 
+def interrupt(camera: object) -> bool:
+    """End a `read` of this camera that waits in another thread; whether it can be ended."""
+    if not isinstance(camera, Interruptible):
+        return False
+    camera.interrupt()
+    return True
+
+
 Opener = Callable[[threading.Event], Camera]
 """Opens a live camera; gives up, where it can, when the event is set."""
 
@@ -93,9 +101,7 @@ def open_camera(
     return ReconnectingCamera(opener, give_up_s=give_up_s, health=health)
 
 
-def _live(
-    source: str, size_hw: tuple[int, int] | None, fps: float | None, pixel_format: str | None
-) -> Opener | None:
+def _live(source: str, size_hw: tuple[int, int] | None, fps: float | None, pixel_format: str | None) -> Opener | None:
     """What opens this live source; None where it is none. Raises CameraError for what can't be asked of it."""
     if source.isdecimal() or source.startswith("/dev/video"):
         from edgetl_runtime.cameras.v4l2 import V4L2Camera

@@ -95,7 +95,8 @@ class Reader:
             if ended:
                 self.close(join_s=0.0)
                 raise CameraError(
-                    f"{self.name} {ended}", remedy="check address, login, power and network, and that it plays elsewhere"
+                    f"{self.name} {ended}",
+                    remedy="check address, login, power and network, and that it plays elsewhere",
                 )
 
     def read(self) -> Grabbed | None:

@@ -1,13 +1,13 @@
 """How frames lie in shared memory: a file in /dev/shm with one header and a ring of slots, little-endian.
 
-    0     magic "EDGETLSM", version u32, slots u32, slot_bytes u64, generation u64, pid u64        (48 bytes)
-    64    newest u64: the number of the frame that was completed last, 0 before the first
-    4096  slots, each slot_bytes long, a multiple of 4096:
-            0    sequence u64: 2 * number when complete, odd while it is written
-            8    number u64, counts from 1; frame `number` lies in slot number % slots
-            16   frame_id u64, t_capture_ns i64 on CLOCK_MONOTONIC, height u32, width u32, format u32 (1: BGR8), 0 u32
-            56   checksum u64: of pixels and of the four lines above, see `checksum`
-            4096 pixels (height, width, 3) uint8
+0     magic "EDGETLSM", version u32, slots u32, slot_bytes u64, generation u64, pid u64        (40 bytes)
+64    newest u64: the number of the frame that was completed last, 0 before the first
+4096  slots, each slot_bytes long, a multiple of 4096:
+        0    sequence u64: 2 * number when complete, odd while it is written
+        8    number u64, counts from 1; frame `number` lies in slot number % slots
+        16   frame_id u64, t_capture_ns i64 on CLOCK_MONOTONIC, height u32, width u32, format u32 (1: BGR8), 0 u32
+        48   checksum u64: of pixels and of the four lines above, see `checksum`
+        4096 pixels (height, width, 3) uint8
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def path_of(name: str) -> Path:
     """The file of this name. Raises CameraError for a name that could leave /dev/shm or hide there."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise CameraError(
-            f"{name!r} is no name for shared frames", remedy="use 1 to 64 of A-Z, a-z, 0-9, . _ -, a letter or digit first"
+            f"{name!r} is no name for shared frames",
+            remedy="use 1 to 64 of A-Z, a-z, 0-9, . _ -, a letter or digit first",
         )
     return _FOLDER / f"edgetl.{name}"
 

@@ -36,7 +36,8 @@ def newest_wins(pipeline: str) -> tuple[str, list[str]]:
     for name, wanted in _NEWEST.items():
         if name in found and not _same(found[name], wanted):
             raise CameraError(
-                f"the appsink's {name}={found[name]} would give old frames", remedy=f"write {name}={wanted}, or leave it out"
+                f"the appsink's {name}={found[name]} would give old frames",
+                remedy=f"write {name}={wanted}, or leave it out",
             )
     added = [f"{name}={wanted}" for name, wanted in _NEWEST.items() if name not in found]
     return " ".join([text, *added]), added
@@ -72,7 +73,7 @@ class GStreamerCamera:
                 remedy="on a Jetson apt install python3-opencv (JetPack's has it) and pip uninstall opencv-python, "
                 "which hides it; elsewhere build OpenCV with WITH_GSTREAMER=ON",
             )
-        self.camera_id = f"gst:{pipeline.split()[0]}"
+        self.camera_id = f"gst:{pipeline.split(maxsplit=1)[0]}"
         self._reader = Reader(
             self.camera_id, lambda: cv2.VideoCapture(full, cv2.CAP_GSTREAMER), open_s=open_s, read_s=read_s
         )

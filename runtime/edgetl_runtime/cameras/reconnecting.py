@@ -164,12 +164,11 @@ class ReconnectingCamera:
 
     def interrupt(self) -> None:
         """End a `read` that waits, also for the next try; any thread may call this."""
-        from edgetl_runtime.cameras import Interruptible
+        from edgetl_runtime.cameras import interrupt
 
         self._closed.set()
         with self._lock:
-            if isinstance(self._camera, Interruptible):
-                self._camera.interrupt()
+            interrupt(self._camera)
 
     def close(self) -> None:
         """Close the camera for good; a pause between tries ends at once."""

@@ -57,9 +57,12 @@ if TYPE_CHECKING:
 SLOTS = 4
 STALL_S = 2.0
 _POLL_S = 0.001
+_AGAIN_S = 0.0001
 _LOOK_EVERY_S = 0.05
+_ASSUMED_FPS = 30.0
 _FUTURE_NS = 1_000_000
-_TRIES = 100
+_TRIES = 50
+_LOCK_STEP_S = 0.002
 
 
 class SharedFrames:
@@ -76,7 +79,9 @@ class SharedFrames:
         self._slot_bytes = slot_bytes_for(height, width)
         total = PAGE + slots * self._slot_bytes
         if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE) or not 2 <= slots <= 64 or total > MAX_BYTES:
-            raise CameraError(f"{slots} slots for frames of {width}x{height} can't be shared, at most {MAX_BYTES} bytes")
+            raise CameraError(
+                f"{slots} slots for frames of {width}x{height} can't be shared, at most {MAX_BYTES} bytes"
+            )
         self.name, self.max_size_hw, self._slots = name, max_size_hw, slots
         self.generation = secrets.randbits(64) | 1
         self._path = path_of(name)
@@ -176,21 +181,18 @@ def _create(path: Path, total: int, mode: int, header: bytes) -> int:
 
 def _lock_old(path: Path) -> int:
     """The descriptor of what is there, locked; -1 where nothing is. Raises CameraError where its writer lives."""
-    while True:
+    for _ in range(_TRIES):
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return -1
-        try:
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(fd).st_ino == path.stat().st_ino:
                 return fd
-        except BlockingIOError as error:
-            os.close(fd)
-            raise CameraError(f"another process already writes {path}", remedy="choose another name") from error
-        except FileNotFoundError:
-            pass
-        os.close(fd)  # replaced in between: look again
+        os.close(fd)  # it was replaced, its writer lives, or a reader is just looking whether it does: look again
+        time.sleep(_LOCK_STEP_S)
+    raise CameraError(f"another process already writes {path}", remedy="choose another name")
 
 
 class SharedCamera:
@@ -209,8 +211,8 @@ class SharedCamera:
         self.camera_id = f"shm:{name}"
         self.failed = 0
         self.torn = 0
-        self.notes: list[str] = []
-        self.fps = 30.0
+        self.fps = _ASSUMED_FPS
+        self.notes = [f"{self.camera_id}: its producer states no rate, {_ASSUMED_FPS:g} frames/s assumed"]
         self._path = path_of(name)
         self._stall_s = stall_s
         self._stop = threading.Event()
@@ -244,8 +246,7 @@ class SharedCamera:
                     raise self._error(gone)
             if now_s - start_s >= self._stall_s:
                 raise self._error(f"its producer (process {self._file.pid}) gave no frame for {self._stall_s:g} s")
-            if newest == self._number:
-                self._stop.wait(_POLL_S)
+            self._stop.wait(_POLL_S if newest == self._number else _AGAIN_S)
         return None
 
     def interrupt(self) -> None:
@@ -275,7 +276,7 @@ class SharedCamera:
             raise self._error(str(error)) from error
         image = self._pool.take(before.height, before.width)
         flat = image.reshape(-1)
-        got = os.preadv(self._fd, [flat], start + PAGE)
+        got = os.preadv(self._fd, [flat.data], start + PAGE)
         if self._slot(start) != before or (got == len(flat) and checksum(flat, *before[1:8]) != before.checksum):
             self.torn += 1
             return None
@@ -355,5 +356,3 @@ def _locked(fd: int) -> bool:
         return True
     fcntl.flock(fd, fcntl.LOCK_UN)
     return False
-
-

@@ -81,7 +81,10 @@ class StreamCamera:
         return [number for name, value in known.items() for number in (getattr(cv2, name), value)]
 
     def _note(self, ours: bool) -> None:
-        self.notes.append(f"{self.camera_id}: exposure times are unknown, frames are stamped when they were decoded")
+        self.notes += [
+            f"{self.camera_id}: exposure times are unknown, frames are stamped when they were decoded",
+            f"{self.camera_id}: FFmpeg patches damaged pictures, which are not counted",
+        ]
         if not 0 < self.fps <= _MAX_FPS:
             self.notes.append(f"{self.camera_id} states no usable rate, {_ASSUMED_FPS:g} frames/s assumed")
             self.fps = _ASSUMED_FPS
@@ -92,7 +95,7 @@ class StreamCamera:
 
     @property
     def failed(self) -> int:
-        """Frames that could not be converted; FFmpeg itself passes over packets that it can't decode."""
+        """Frames that could not be converted; FFmpeg passes over what it can't decode and patches what is damaged."""
         return self._reader.failed
 
     @property
