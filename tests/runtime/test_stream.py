@@ -15,8 +15,8 @@ import cv2
 import pytest
 from rtsp_server import HEIGHT, WIDTH, LoopbackServer, MjpegServer, RtspServer, read_counter
 
-from edgetl_runtime.cameras import open_camera
 from edgetl_runtime.cameras import _reader as reader_module
+from edgetl_runtime.cameras import open_camera
 from edgetl_runtime.cameras._ffmpeg_options import VARIABLE, OptionsGate
 from edgetl_runtime.cameras._reader import GRACE_S, MAX_STUCK, Reader, stuck_threads
 from edgetl_runtime.cameras._url import public_url
@@ -56,7 +56,7 @@ def test_frames_come_fresh_in_order_and_whole(server: LoopbackServer) -> None:
     ids = [f.frame_id for f in frames if f is not None]
     assert counters == sorted(set(counters)) and ids == sorted(set(ids))
     assert [c - i for c, i in zip(counters, ids, strict=True)] == [counters[0] - ids[0]] * 10  # gaps are told
-    assert -1.0 < min(ages_ms) and max(ages_ms) < 100.0  # opening keeps nothing back that is then stamped as new
+    assert min(ages_ms) > -1.0 and max(ages_ms) < 100.0  # opening keeps nothing back that is then stamped as new
     assert (camera.live, camera.size_hw, camera.frame_count) == (True, (HEIGHT, WIDTH), None)
     camera.close()
     camera.close()
