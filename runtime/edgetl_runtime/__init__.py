@@ -119,8 +119,8 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
 
     patience = patience or Patience()
     opened = open_bundle(bundle, require_signature=require_signature)
-    health = Health(str(source))
-    camera = open_camera(source)
+    health = Health()
+    camera = open_camera(source, give_up_s=patience.give_up_s, health=health)
 
     def load() -> Engine:
         return load_bundle_engine(opened, variant=variant, engine=engine)

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from edgetl_runtime.cameras import Interruptible
+from edgetl_runtime.cameras import interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,8 +103,7 @@ class Capture:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        if isinstance(self.camera, Interruptible):
-            self.camera.interrupt()
+        interrupt(self.camera)
         if self._thread.is_alive():
             self._thread.join(_JOIN_S)
         with self._changed:

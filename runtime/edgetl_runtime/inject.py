@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgetl_runtime.cameras import interrupt
 from edgetl_runtime.errors import CameraError, EngineError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -94,10 +95,6 @@ class Injector:
             camera.close()
             raise CameraError(f"{camera.camera_id} is gone for {left_s:.1f} s more (injected)")
         return FaultyCamera(camera, self)
-
-    def opener(self, open_: Callable[[], Camera]) -> Callable[[], Camera]:
-        """A function that opens the camera with the plan's faults."""
-        return lambda: self.camera(open_())
 
     def engine(self, engine: Engine) -> FaultyEngine:
         """The engine with the plan's faults."""
@@ -190,9 +187,14 @@ class FaultyCamera:
         self._left[kind] = max(left - 1, 0)
         return left > 0
 
+    def interrupt(self) -> None:
+        """A stall ends at once, and so does what the camera itself waits for; any thread may call this."""
+        self._closed.set()
+        interrupt(self._inner)
+
     def close(self) -> None:
         """End a stall and close the camera."""
-        self._closed.set()
+        self.interrupt()
         self._inner.close()
 
 

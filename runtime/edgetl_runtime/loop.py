@@ -216,6 +216,8 @@ class Session:
         if not self._live or silent_s < patience.stall_s:
             return
         self.health.set("stalled", f"no frame for {silent_s:.1f} s")
+        if self.health.holds("disconnected"):  # it is being opened again, and has the same patience
+            return
         if patience.give_up_s and silent_s >= patience.give_up_s:
             raise CameraError(
                 f"{camera.camera_id} gave no frame for {patience.give_up_s:g} s",

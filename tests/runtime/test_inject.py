@@ -81,16 +81,15 @@ def test_a_lost_camera_can_not_be_opened_until_it_is_back() -> None:
         made.append(FakeCamera([scene(8, 12)] * 9))
         return made[-1]
 
-    open_ = injector.opener(source)
-    faulty = open_()
+    faulty = injector.camera(source())
     assert faulty.read() is not None and faulty.read() is not None
     with pytest.raises(CameraError, match="disconnected"):
         faulty.read()
     with pytest.raises(CameraError, match="gone for"):
-        open_()
+        injector.camera(source())
     assert made[1].closed
     time.sleep(0.25)
-    again = open_()
+    again = injector.camera(source())
     assert again.read() is not None and again.read() is not None, "the plan is not begun anew"
 
 
