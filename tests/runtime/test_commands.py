@@ -293,6 +293,5 @@ def test_run_refuses_a_page_that_can_not_be(
 
 
 def test_run_says_that_the_port_is_taken(shared_bundle: Path, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        with pytest.raises(InputError, match="already in use"):
-            call(run_command, shared_bundle, tmp_path / "no source", "--web", taken.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InputError, match="already in use"):
+        call(run_command, shared_bundle, tmp_path / "no source", "--web", taken.getsockname()[1])

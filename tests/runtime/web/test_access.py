@@ -71,9 +71,7 @@ def test_an_open_address_makes_a_token() -> None:
     assert gates[0].judge({"Host": "localhost"}, None, "c") == "no token"
 
 
-@pytest.mark.parametrize(
-    "token", ["", "short", "x" * 129, "sixteen letters and a space", "semicolon;semicolon", "ü" * 20]
-)
+@pytest.mark.parametrize("token", ["", "short", "x" * 129, "sixteen letters and", "semicolon;semicolon", "ü" * 20])
 def test_tokens_that_are_none(token: str) -> None:
     with pytest.raises(InputError, match="a token is 16 to 128"):
         Gate(HERE, token)

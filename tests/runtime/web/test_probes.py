@@ -44,7 +44,7 @@ def test_before_the_loop_begins() -> None:
         (published(0.1, "fresh", "dark", "frozen"), "stale: frozen (why frozen)"),
         (
             published(0.1, "fresh", "frozen", "engine", "disconnected"),
-            "fault: engine (why engine), disconnected (why d",
+            "fault: engine (why engine), disconnected (why",
         ),
         (snapshot_of(), "no result yet"),
     ],

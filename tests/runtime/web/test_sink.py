@@ -66,7 +66,7 @@ class Running:
         self._inner(source)
 
     def _work(self, bundle: Any) -> None:
-        self.summary = edgetl_runtime.run(bundle, self.camera, sinks=[self.sink, _Ender(self)], golden="skip")
+        self.summary = edgetl_runtime.run(bundle, self.camera, sinks=[self.sink, _Ender(self)], threshold=0.0)
 
     def wait(self, results: int = 5) -> None:
         end_s = time.monotonic() + 10
@@ -144,10 +144,10 @@ def test_status_is_one_document(many: Running) -> None:
     row = document["stages"]["infer"]
     for window in ("last_10_s", "last_60_s", "run"):
         assert list(row[window]) == ["p50_ms", "p95_ms", "p99_ms", "p999_ms", "max_ms", "count"]
-    assert sum(row["bars"]["counts"]) == row["last_60_s"]["count"] > 0
+    assert 0 <= sum(row["bars"]["counts"]) - row["last_60_s"]["count"] <= 5, "the loop goes on while both are read"
     found = document["newest"]["found"]
     assert [(f["head"], f["task"]) for f in found] == [(h.name, t) for h, t in zip(HEADS, TASKS, strict=True)]
-    assert set(found[0]["values"]) <= {"vehicle", "pedestrian", "light"} and sum(found[0]["values"].values()) > 0
+    assert set(found[0]["values"]) <= {"vehicle", "pedestrian", "light"} and sum(found[0]["values"].values()) == 8
     assert sum(found[1]["values"].values()) == pytest.approx(1, abs=0.01)
 
 
