@@ -95,7 +95,9 @@ function showFound(newest) {
 }
 
 function showConditions(health) {
-  const rows = health.conditions.map((c) => {
+  const worst = ["fault", "stale", "degraded"];
+  const sorted = health.conditions.sort((a, b) => worst.indexOf(a.state) - worst.indexOf(b.state));
+  const rows = sorted.map((c) => {
     const row = element("li");
     row.append(word(`${c.condition} · ${c.state}`, c.state), element("span", c.detail));
     return row;
@@ -144,7 +146,7 @@ function drawn(parent, name, attributes, text) {
 // The axis is logarithmic and at least one decade wide, so that a tail stays in sight and a narrow peak stays narrow.
 function showBars(svg, stage) {
   svg.replaceChildren();
-  const [width, height, base] = [svg.clientWidth || 400, 132, 114];
+  const [width, height, base] = [svg.clientWidth || 400, 182, 164];
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   if (!stage || !stage.bars.counts.length) {
     drawn(svg, "text", { x: 0, y: 60 }, "nothing in the last 60 s");
@@ -233,7 +235,7 @@ function showVeil() {
   const picture = byId("picture");
   const veiled = !picture.hasAttribute("src") || old_ms > OLD_PICTURE_MS;
   byId("veil").classList.toggle("shown", veiled);
-  show("veiled", picture.hasAttribute("src") ? `no new picture for ${duration(old_ms / 1000)}` : "no picture yet");
+  show("veiled", picture.hasAttribute("src") ? `no new picture for ${duration(old_ms / 1000)}` : "no picture since this page was opened");
 }
 
 async function pollPictures() {

@@ -98,7 +98,6 @@ class Server(HTTPServer):
         self._clients: dict[socket.socket, _Client] = {}
         self._lock = threading.Lock()
         self._refused: deque[socket.socket] = deque()
-        self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
         try:
             super().__init__((address.host, port), _Handler)
         except OSError as error:
@@ -106,6 +105,7 @@ class Server(HTTPServer):
                 f"can't listen on {address.host} port {port}: {(error.strerror or str(error)).lower()}",
                 remedy="choose another port, or 0 for any free one",
             ) from error
+        self._thread = threading.Thread(target=self._serve, name=f"web {self.port}", daemon=True)
 
     @property
     def port(self) -> int:
@@ -155,8 +155,9 @@ class Server(HTTPServer):
         with self._lock:
             full = len(self._clients) >= self.max_clients or self.closing.is_set()
             if not full:
+                name = f"web {self.port} client"
                 thread = threading.Thread(
-                    target=self._converse, args=(connection, client_address), name="web client", daemon=True
+                    target=self._converse, args=(connection, client_address), name=name, daemon=True
                 )
                 self._clients[connection] = _Client(thread, time.monotonic())
         if full:
@@ -245,6 +246,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with the site's page."""
+        if self.request_version == "HTTP/0.9":
+            self.send_error(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+            return
         self.server.waits(self.connection, since_s=None)
         if self.headers.get("Transfer-Encoding") or self.headers.get("Content-Length", "0") != "0":
             self.close_connection = True  # a body is never read, so nothing after it is a request
@@ -254,11 +258,19 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             self._send(text(HTTPStatus.BAD_REQUEST, "this address can't be read"))
             return
-        self._send(self.server.site.answer(Request(parts.path, query, cast("Mapping[str, str]", self.headers))))
+        self._send(self._answer(Request(parts.path, query, cast("Mapping[str, str]", self.headers))))
 
     def do_HEAD(self) -> None:
         """The same without the body."""
         self.do_GET()
+
+    def _answer(self, request: Request) -> Answer:
+        """The site's; a mistake in it must show here, and must not end the run."""
+        try:
+            return self.server.site.answer(request)
+        except Exception as error:
+            sys.stderr.write(f"edgetl web: {request.path}: {type(error).__name__}: {error}\n")
+            return text(HTTPStatus.INTERNAL_SERVER_ERROR, "a mistake in this page; see the run's stderr")
 
     def _send(self, answer: Answer) -> None:
         endless = answer.parts is not None
@@ -281,7 +293,8 @@ class _Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What http.server refuses, in one line and with our headers."""
         self.close_connection = True
-        if not hasattr(self, "command"):
+        self.request_version = self.protocol_version  # until a request line was read it is 0.9, which has no headers
+        if not getattr(self, "command", None):
             self.command = "GET"
         status = HTTPStatus(code)
         if status is HTTPStatus.NOT_IMPLEMENTED:  # which it says of every method that has no do_METHOD here

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import re
 from collections import Counter
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ _FILES = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
 _BOUNDARY = "edgetl-frame"
+_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class LiveSite:
@@ -87,7 +89,7 @@ class LiveSite:
     def _frame(self, request: Request) -> Answer:
         """The newest picture; after=N waits for one with a higher number."""
         after = request.query.get("after", "0")
-        found = self._pictures.newer_than(int(after) if after.isascii() and after.isdigit() else 0, WAIT_S)
+        found = self._pictures.newer_than(int(after) if _NUMBER.fullmatch(after) else 0, WAIT_S)
         if found is None:
             return text(HTTPStatus.SERVICE_UNAVAILABLE, "no new picture")
         number, jpeg = found
