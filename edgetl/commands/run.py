@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 import signal
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json
+from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="a camera (0 or /dev/video0), a video file, or a folder of images")
     parser.add_argument("--out", type=Path, metavar="MP4", help="write an annotated video")
     parser.add_argument("--jsonl", type=Path, help="write one line of JSON for each result")
+    add_record_arguments(parser)
     parser.add_argument("--view", action="store_true", help="show a live window; q ends")
     parser.add_argument("--engine", help="run on this engine instead of the chosen one")
     parser.add_argument("--variant", help="run this variant instead of the chosen one")
@@ -63,6 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl_runtime.bundle import open_bundle
     from edgetl_runtime.engines import choose, load_bundle_engine
     from edgetl_runtime.golden import start_check
+    from edgetl_runtime.ledger import Ledger
     from edgetl_runtime.tally import Tally
 
     _check(args)
@@ -76,6 +80,11 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         )
         golden = start_check(bundle, engine, "skip" if args.skip_golden else "replay")  # before outputs are replaced
         sinks = _open_sinks(args, bundle, camera, stack)
+        ledger = Ledger()
+        recorder = start_recording(args, bundle, camera, engine, variant=picked.name, ledger=ledger)
+        if recorder is not None:
+            sinks.append(recorder)
+            stack.callback(recorder.close)
         height, width = camera.size_hw
         size = f" {width}x{height}" if height else ""
         sys.stderr.write(
@@ -83,7 +92,9 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             f"{camera.camera_id}{size} at {camera.fps:g}/s\n{_proof(golden)}\n"
         )
         tally = Tally(bundle.manifest.heads)
-        summary = _loop(args, bundle, camera, engine, sinks, tally, golden)
+        summary = _loop(args, bundle, camera, engine, sinks, tally, golden, ledger)
+    if recorder is not None:
+        summary = dataclasses.replace(summary, notes=[*summary.notes, *recorder.notes])
     sys.stderr.write(_closing(summary, args) + "\n")
     signature = signature_json(bundle, args.require_signature)
     return {**summary.as_json(), "variant": picked.name, "heads": tally.as_json(), "signature": signature}
@@ -106,6 +117,7 @@ def _loop(
     sinks: list[Sink],
     tally: Tally,
     golden: GoldenReport | None,
+    ledger: Ledger,
 ) -> Summary:
     from edgetl_runtime.ledger import table
     from edgetl_runtime.loop import run as run_loop
@@ -133,6 +145,7 @@ def _loop(
             every_s=LEDGER_EVERY_S,
             max_frames=args.max_frames,
             golden=golden or "skip",
+            ledger=ledger,
         )
 
 
@@ -152,6 +165,7 @@ def _check(args: argparse.Namespace) -> None:
         if path.resolve() == Path(args.source).resolve():
             raise InputError(f"{path} is the source itself", remedy="write to another file")
         refuse_file(path, force=args.force)
+    check_recording(args)
 
 
 def _open_camera(args: argparse.Namespace) -> Camera:
@@ -213,5 +227,5 @@ def _closing(summary: Summary, args: argparse.Namespace) -> str:
     if summary.interrupted:
         lines.append("interrupted; everything until then is written")
     lines += [f"note: {note}" for note in summary.notes]
-    lines += [f"wrote {path}" for path in (args.out, args.jsonl) if path and path.exists()]
+    lines += [f"wrote {path}" for path in (args.out, args.jsonl, args.record) if path and path.exists()]
     return "\n".join(lines)

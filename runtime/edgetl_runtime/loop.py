@@ -143,9 +143,10 @@ class Session:
         every_s: float = 5.0,
         on_ledger: Callable[[Ledger], None] | None = None,
         golden: GoldenReport | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.golden = golden
-        self.ledger = Ledger()
+        self.ledger = ledger or Ledger()
         self.states: Counter[str] = Counter()
         self.processed = 0
         self._pipeline = pipeline
@@ -242,11 +243,13 @@ def run(
     every_s: float = 5.0,
     max_frames: int | None = None,
     golden: GoldenReport | Replay = "replay",
+    ledger: Ledger | None = None,
 ) -> Summary:
     """Run until the source ends, `max_frames` are done, a sink asks to stop, or Ctrl-C; then close everything.
 
     engine: the bundle's chosen one where None. golden: replay a golden sample first and refuse to run where it
-    differs, skip that (the summary says so), or the report of a replay that was done. A result is published first
+    differs, skip that (the summary says so), or the report of a replay that was done. ledger: the one to fill, where a
+    sink reads it meanwhile. A result is published first
     (`on_result`, then sinks without pictures) and drawn afterwards. Raises BundleError, CameraError or EngineError;
     sinks are closed even so.
     """
@@ -262,7 +265,7 @@ def run(
         if loaded is not None:
             loaded.close()
         raise
-    session = Session(camera, pipeline, every_s=every_s, on_ledger=on_ledger, golden=proven)
+    session = Session(camera, pipeline, every_s=every_s, on_ledger=on_ledger, golden=proven, ledger=ledger)
     publisher = _Publisher(bundle, sinks, on_result, session.ledger)
     interrupted = False
     try:
