@@ -69,6 +69,7 @@ def start_recording(
         failed=lambda: camera.failed,
         budget_bytes=int(args.record_budget_mb * 1e6),
         force=args.force,
+        patient=not camera.live,
         say=lambda text: print_line(f"\nedgetl: {text}"),
     )
     print_line(f"recording to {recorder.part}, which becomes {args.record.name} when the run ends")

@@ -29,13 +29,16 @@ class Output(Protocol):
         """Nothing to do: nothing is buffered here."""
 
     def sync(self) -> None:
-        """Let what was written survive a power cut; it is what `abandon` keeps. Raises OSError."""
+        """Let what was written survive a power cut. Raises OSError."""
+
+    def mark(self) -> None:
+        """What was written until now ends with a whole chunk: `abandon` keeps it."""
 
     def finish(self) -> None:
         """Close the file and give it its name. Raises OSError."""
 
     def abandon(self, *, empty: bool = False) -> None:
-        """Close the file as it was at the last `sync`, under its temporary name; remove it where it is `empty`."""
+        """Close the file as it was at the last `mark`, under its temporary name; remove it where it is `empty`."""
 
 
 def check_paths(path: Path, *, force: bool) -> Path:
@@ -61,7 +64,7 @@ class PartFile:
     def __init__(self, path: Path, *, force: bool = False) -> None:
         self.part = check_paths(path, force=force)
         self._path = path
-        self._size = self._synced = 0
+        self._size = self._whole = 0
         try:
             if force:
                 self.part.unlink(missing_ok=True)  # another process may be writing to that: it keeps its own file
@@ -88,7 +91,10 @@ class PartFile:
     def sync(self) -> None:
         """Wait until the disk has what was written."""
         os.fdatasync(self._stream.fileno())
-        self._synced = self._size
+
+    def mark(self) -> None:
+        """What was written until now is kept by `abandon`."""
+        self._whole = self._size
 
     def finish(self) -> None:
         """Close the file and give it its name."""
@@ -97,11 +103,11 @@ class PartFile:
         self.part.replace(self._path)
 
     def abandon(self, *, empty: bool = False) -> None:
-        """Cut off what came after the last `sync`, which may be half a chunk, and close."""
+        """Cut off what came after the last `mark`, which may be half a chunk, and close."""
         if self._stream.closed:
             return
         with suppress(OSError):
-            self._stream.truncate(self._synced)
+            self._stream.truncate(self._whole)
         with suppress(OSError):
             self._stream.close()
         if empty:

@@ -1,4 +1,4 @@
-"""The recorder: takes results from the loop without ever making it wait, and writes them in a thread of its own."""
+"""The recorder: takes results from the loop, which need not wait, and writes them in a thread of its own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class RecordSink:
 
     Where the disk is too slow frames are left out, then results; where it is full, or the file reaches budget_bytes
     (0: none), recording ends and the run goes on. `notes` says so afterwards, and the file does; `say` is told at
-    once, from another thread. ledger: the run's. failed: the camera's count. output: where bytes go.
+    once, from another thread. ledger: the run's. failed: the camera's count. output: where bytes go. patient: for a
+    source that loses nothing when nobody reads: `write` waits for the disk, and nothing is left out.
 
     Raises InputError where `path` can't be written, MissingPackage without mcap.
     """
@@ -58,14 +59,16 @@ class RecordSink:
         failed: Callable[[], int] = lambda: 0,
         budget_bytes: int = 0,
         force: bool = False,
+        patient: bool = False,
         say: Callable[[str], None] = lambda text: None,
         output: Output | None = None,
     ) -> None:
-        self._path, self._budget = path, budget_bytes
+        self._path, self._budget, self._patient = path, budget_bytes, patient
         self._ledger, self._failed, self._say = ledger, failed, say
         self._output = output or PartFile(path, force=force)
         try:
             self._writer = RecordingWriter(self._output, header)
+            self._output.sync()  # the header stays, whatever happens to what follows
         except OSError as error:
             self._output.abandon(empty=True)
             raise InputError(f"can't write {path}: {error.strerror}", remedy="record to another place") from error
@@ -107,20 +110,28 @@ class RecordSink:
         with self._changed:
             self._captured += 1 + result.dropped_before
             self._dropped += result.dropped_before
+            if self._patient:
+                self._changed.wait_for(
+                    lambda: self._ended or (len(self._queue) < MAX_QUEUED and self._has_room(frame.image.nbytes))
+                )
             if self._ended or self._closing:
                 return
             if len(self._queue) >= MAX_QUEUED:
                 self.results_left_out += 1
                 self.frames_left_out += 1
                 return
-            image: NDArray[np.uint8] | None = frame.image
-            if self._queued_bytes and self._queued_bytes + frame.image.nbytes > MAX_QUEUED_BYTES:
-                self.frames_left_out += 1
-                image = None
+            image: NDArray[np.uint8] | None = None
+            if self._has_room(frame.image.nbytes):
+                image = frame.image
+                self._queued_bytes += image.nbytes
             else:
-                self._queued_bytes += frame.image.nbytes
+                self.frames_left_out += 1
             self._queue.append((result, image))
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def _has_room(self, nbytes: int) -> bool:
+        """Whether one more frame may wait; the first may be of any size."""
+        return not self._queued_bytes or self._queued_bytes + nbytes <= MAX_QUEUED_BYTES
 
     def event(self, event: Event) -> None:
         """Queue one event, or leave it out where too much is waiting."""
@@ -131,13 +142,13 @@ class RecordSink:
                 self.events_left_out += 1
                 return
             self._queue.append(event)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Write what is waiting, finish the file and give it its name; a disk that hangs is waited for 30 s."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join(CLOSE_TIMEOUT_S)
         if self._thread.is_alive() and not self._ended:
             self._ended = True
@@ -176,6 +187,7 @@ class RecordSink:
         self._writer.add_result(result, image, self.results)
         with self._changed:
             self._queued_bytes -= nbytes
+            self._changed.notify_all()
         self.results += 1
         self.frames += image is not None
         return True
@@ -218,6 +230,7 @@ class RecordSink:
         with self._changed:
             self._ended = True
             self._queue.clear()
+            self._changed.notify_all()
 
     def _stop_line(self) -> str:
         where = self._path if self._path.exists() and not self.part.exists() else self.part

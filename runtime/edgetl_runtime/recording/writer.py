@@ -74,6 +74,7 @@ class RecordingWriter:
         self._writer.start(profile="", library=f"edgetl {header.edgetl}")
         self._writer.add_metadata(HEADER, header.as_texts())
         self._channels = self._register()
+        output.mark()
 
     def _register(self) -> _Channels:
         writer = self._writer
@@ -128,6 +129,7 @@ class RecordingWriter:
             self._pending = 0
             self.chunks += 1
             self._writer.flush()
+            self._output.mark()
 
     def finish(self) -> None:
         """Write the index, which lets other tools seek."""
