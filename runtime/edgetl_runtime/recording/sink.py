@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections import deque
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from edgetl_runtime.errors import InputError
@@ -34,6 +34,7 @@ MAX_QUEUED = 1024
 FLUSH_S = 0.9
 """Chunks are closed this often, so that a process that is killed loses less than a second."""
 CLOSE_TIMEOUT_S = 30.0
+_PATIENCE_S = 0.002
 
 
 class RecordSink:
@@ -79,9 +80,9 @@ class RecordSink:
         self.frames_left_out = self.results_left_out = self.events_left_out = 0
         self.stopped = ""
         self._captured = self._dropped = 0
-        self._queue: deque[tuple[Result, NDArray[np.uint8] | None] | Event] = deque()
-        self._queued_bytes = 0
-        self._changed = threading.Condition()
+        # Nothing here is locked: each count has one thread that writes it, and the loop never waits for the other one.
+        self._queue: SimpleQueue[tuple[Result, NDArray[np.uint8] | None] | Event | None] = SimpleQueue()
+        self._put_bytes = self._taken_bytes = 0
         self._closing = self._ended = False
         self._next_flush_s = time.monotonic() + FLUSH_S
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
@@ -107,48 +108,45 @@ class RecordSink:
 
     def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
         """Queue one result with its frame; without the frame, or not at all, where too much is waiting."""
-        with self._changed:
-            self._captured += 1 + result.dropped_before
-            self._dropped += result.dropped_before
-            if self._patient:
-                self._changed.wait_for(
-                    lambda: self._ended or (len(self._queue) < MAX_QUEUED and self._has_room(frame.image.nbytes))
-                )
-            if self._ended or self._closing:
-                return
-            if len(self._queue) >= MAX_QUEUED:
-                self.results_left_out += 1
-                self.frames_left_out += 1
-                return
-            image: NDArray[np.uint8] | None = None
-            if self._has_room(frame.image.nbytes):
-                image = frame.image
-                self._queued_bytes += image.nbytes
-            else:
-                self.frames_left_out += 1
-            self._queue.append((result, image))
-            self._changed.notify_all()
+        self._captured += 1 + result.dropped_before
+        self._dropped += result.dropped_before
+        nbytes = frame.image.nbytes
+        while self._patient and not self._ended and not (self._takes_entries() and self._has_room(nbytes)):
+            time.sleep(_PATIENCE_S)
+        if self._ended or self._closing:
+            return
+        if not self._takes_entries():
+            self.results_left_out += 1
+            self.frames_left_out += 1
+        elif self._has_room(nbytes):
+            self._put_bytes += nbytes
+            self._queue.put((result, frame.image))
+        else:
+            self.frames_left_out += 1
+            self._queue.put((result, None))
+
+    def _takes_entries(self) -> bool:
+        return self._queue.qsize() < MAX_QUEUED
 
     def _has_room(self, nbytes: int) -> bool:
         """Whether one more frame may wait; the first may be of any size."""
-        return not self._queued_bytes or self._queued_bytes + nbytes <= MAX_QUEUED_BYTES
+        waiting = self._put_bytes - self._taken_bytes
+        return not waiting or waiting + nbytes <= MAX_QUEUED_BYTES
 
     def event(self, event: Event) -> None:
         """Queue one event, or leave it out where too much is waiting."""
-        with self._changed:
-            if self._ended or self._closing:
-                return
-            if len(self._queue) >= MAX_QUEUED:
-                self.events_left_out += 1
-                return
-            self._queue.append(event)
-            self._changed.notify_all()
+        if self._ended or self._closing:
+            return
+        if self._takes_entries():
+            self._queue.put(event)
+        else:
+            self.events_left_out += 1
 
     def close(self) -> None:
         """Write what is waiting, finish the file and give it its name; a disk that hangs is waited for 30 s."""
-        with self._changed:
+        if not self._closing:
             self._closing = True
-            self._changed.notify_all()
+            self._queue.put(None)
         self._thread.join(CLOSE_TIMEOUT_S)
         if self._thread.is_alive() and not self._ended:
             self._ended = True
@@ -169,12 +167,12 @@ class RecordSink:
 
     def _take(self) -> bool:
         """Write the oldest entry, waiting for one until the next flush is due; False at the end."""
-        with self._changed:
-            if not self._queue and not self._closing:
-                self._changed.wait(max(self._next_flush_s - time.monotonic(), 0))
-            if not self._queue:
-                return not self._closing
-            entry = self._queue.popleft()
+        try:
+            entry = self._queue.get(timeout=max(self._next_flush_s - time.monotonic(), 0))
+        except Empty:
+            return True
+        if entry is None:
+            return False
         if isinstance(entry, Event):
             self._writer.add_event(entry)
             self.events += 1
@@ -185,9 +183,7 @@ class RecordSink:
             self._finish(f"the budget of {self._budget / 1e6:g} MB is used up")
             return False
         self._writer.add_result(result, image, self.results)
-        with self._changed:
-            self._queued_bytes -= nbytes
-            self._changed.notify_all()
+        self._taken_bytes += nbytes
         self.results += 1
         self.frames += image is not None
         return True
@@ -226,11 +222,10 @@ class RecordSink:
         self._say(self._stop_line())
 
     def _end(self) -> None:
-        """Take nothing more."""
-        with self._changed:
-            self._ended = True
-            self._queue.clear()
-            self._changed.notify_all()
+        """Take nothing more, and let go of what waits."""
+        self._ended = True
+        while not self._queue.empty():
+            self._queue.get()
 
     def _stop_line(self) -> str:
         where = self._path if self._path.exists() and not self.part.exists() else self.part

@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import tracemalloc
-import zlib
 from pathlib import Path
-from typing import Any
 
 import lz4.frame
 import numpy as np
@@ -56,9 +54,8 @@ def metadata(values: dict[str, str], name: str = HEADER) -> bytes:
 
 
 def chunk(packing: str, packed: bytes, size: int, crc: int = 0) -> bytes:
-    return record(
-        CHUNK, struct.pack("<QQQI", 0, 0, size, crc) + texts(packing) + struct.pack("<Q", len(packed)) + packed
-    )
+    head = struct.pack("<QQQI", 0, 0, size, crc) + texts(packing)
+    return record(CHUNK, head + struct.pack("<Q", len(packed)) + packed)
 
 
 def file(tmp_path: Path, *records: bytes, texts: dict[str, str] | None = None) -> Path:
@@ -177,9 +174,7 @@ LIES = {
     "no zstd": chunk("zstd", b"nothing", 7),
     "no lz4": chunk("lz4", b"nothing", 7),
     "a wrong checksum": chunk("", b"x" * 9, 9, crc=1),
-    "a length beyond the record": record(
-        CHUNK, struct.pack("<QQQI", 0, 0, 9, 0) + texts("") + struct.pack("<Q", 1 << 60)
-    ),
+    "a length beyond the record": record(CHUNK, bytes(28) + texts("") + struct.pack("<Q", 1 << 60)),
     "a chunk of nothing": record(CHUNK, b""),
     "a message too short": chunk("", record(5, b"xx"), 11),
     "a message on no channel": chunk("", record(5, bytes(22)), 31),
@@ -222,9 +217,8 @@ def with_messages(path: Path, *documents: bytes, compression: CompressionType = 
     writer = Writer(str(path), compression=compression)
     writer.start()
     writer.add_metadata(HEADER, header().as_texts())
-    channel = writer.register_channel(
-        RESULT_TOPIC, "json", writer.register_schema("edgetl.Result", "jsonschema", b"{}")
-    )
+    schema = writer.register_schema("edgetl.Result", "jsonschema", b"{}")
+    channel = writer.register_channel(RESULT_TOPIC, "json", schema)
     for i, data in enumerate(documents):
         writer.add_message(channel, i, data, i, i)
     writer.finish()
@@ -250,8 +244,7 @@ def test_a_picture_of_another_result_is_not_taken(tmp_path: Path, recorded: byte
     assert found.frame is None
 
 
-def test_the_checksum_of_what_is_whole_is_right(recorded: bytes) -> None:
+def test_a_whole_file_has_no_damage(recorded: bytes) -> None:
     reader = RecordReader(io.BytesIO(recorded), len(recorded))
-    kinds: list[Any] = [m.topic for m in reader.messages()]
+    kinds = [m.topic for m in reader.messages()]
     assert kinds.count(RESULT_TOPIC) == 12 and not reader.cut and not reader.damaged
-    assert zlib.crc32(recorded) != 0

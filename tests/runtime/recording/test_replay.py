@@ -67,10 +67,8 @@ def test_run_says_where_it_records(
     assert document["notes"] == [] and document["processed"] == 12
     recording = read_all(path)[1]
     assert recording.header.camera_id == "clip.mp4" and recording.header.heads == HEADS
-    assert (
-        recording.header.variant == "fp32"
-        and abs(recording.header.offset_ns + time.monotonic_ns() - time.time_ns()) < 1e9
-    )
+    assert recording.header.variant == "fp32"
+    assert abs(recording.header.offset_ns + time.monotonic_ns() - time.time_ns()) < 1e9
     assert recording.status.stages["publish"]["count"] > 0, "the run's own ledger"
 
 
@@ -273,10 +271,10 @@ def test_kill_9_leaves_all_but_the_last_second(shared_many: Path, tmp_path: Path
 
 
 def test_a_full_disk_in_earnest(shared_bundle: Path, tmp_path: Path) -> None:
-    folder, path = noisy_images(tmp_path / "images", 40), tmp_path / "d.mcap"
+    folder, path = noisy_images(tmp_path / "images", 60), tmp_path / "d.mcap"
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6_000_000, 6_000_000))
 
     process = edgetl(
         "run", shared_bundle, folder, "--record", path, "--json", "--realtime", preexec_fn=limit, env=dict(os.environ)
@@ -284,9 +282,9 @@ def test_a_full_disk_in_earnest(shared_bundle: Path, tmp_path: Path) -> None:
     out, shown = process.communicate(timeout=60)
     assert process.returncode == 0, shown
     document = json.loads(out)
-    assert document["processed"] + document["dropped"] == 40 and "the disk is full" in document["notes"][0]
+    assert document["processed"] + document["dropped"] == 60 and "the disk is full" in document["notes"][0]
     assert shown.count("the disk is full") == 2, "at once, and at the end"
-    assert not path.exists() and (tmp_path / "d.part.mcap").stat().st_size <= 3_000_000
+    assert not path.exists() and (tmp_path / "d.part.mcap").stat().st_size <= 6_000_000
     replayed = call(replay_command, tmp_path / "d.part.mcap", shared_bundle)
     assert replayed["exit_status"] == 0 and replayed["equal"] == replayed["compared"] > 3
 
