@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json
+from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
 from edgetl.commands.source import SOURCES, add_source_arguments, injector_of, open_source, patience_of
 from edgetl_runtime.errors import InputError
 
@@ -40,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help=SOURCES)
     parser.add_argument("--out", type=Path, metavar="MP4", help="write an annotated video")
     parser.add_argument("--jsonl", type=Path, help="write one line of JSON for each result")
+    add_record_arguments(parser)
     parser.add_argument("--view", action="store_true", help="show a live window; q ends")
     parser.add_argument("--engine", help="run on this engine instead of the chosen one")
     parser.add_argument("--variant", help="run this variant instead of the chosen one")
@@ -90,6 +93,10 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         engine = load()
         golden = start_check(bundle, engine, "skip" if args.skip_golden else "replay")  # before outputs are replaced
         sinks = [*_open_sinks(args, bundle, camera, stack), *web]
+        recorder = start_recording(args, bundle, camera, engine, variant=picked.name)
+        if recorder is not None:
+            sinks.append(recorder)
+            stack.callback(recorder.close)
         height, width = camera.size_hw
         size = f" {width}x{height}" if height else ""
         sys.stderr.write(
@@ -99,6 +106,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         tally = Tally(bundle.manifest.heads)
         engine = injector.engine(engine) if injector else engine
         summary = _loop(args, bundle, camera, engine, reload, sinks, tally, golden, health)
+    if recorder is not None:
+        summary = dataclasses.replace(summary, notes=[*summary.notes, *recorder.notes])
     sys.stderr.write(_closing(summary, args) + "\n")
     signature = signature_json(bundle, args.require_signature)
     return {**summary.as_json(), "variant": picked.name, "heads": tally.as_json(), "signature": signature}
@@ -179,6 +188,7 @@ def _check(args: argparse.Namespace) -> None:
         if path.resolve() == Path(args.source).resolve():
             raise InputError(f"{path} is the source itself", remedy="write to another file")
         refuse_file(path, force=args.force)
+    check_recording(args)
 
 
 def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack: ExitStack) -> list[Sink]:
@@ -240,5 +250,5 @@ def _closing(summary: Summary, args: argparse.Namespace) -> str:
     if summary.interrupted:
         lines.append("interrupted; everything until then is written")
     lines += [f"note: {note}" for note in summary.notes]
-    lines += [f"wrote {path}" for path in (args.out, args.jsonl) if path and path.exists()]
+    lines += [f"wrote {path}" for path in (args.out, args.jsonl, args.record) if path and path.exists()]
     return "\n".join(lines)
