@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json
+from edgetl.commands.engines import Engines
 from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
 from edgetl.commands.source import SOURCES, add_source_arguments, injector_of, open_source, patience_of
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import FrameType
 
     from edgetl_runtime.bundle import Bundle
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from edgetl_runtime.golden import GoldenReport
     from edgetl_runtime.health import Event, Health
     from edgetl_runtime.ledger import Ledger
-    from edgetl_runtime.loop import Summary
     from edgetl_runtime.result import Result
+    from edgetl_runtime.session import Summary
     from edgetl_runtime.sinks import Sink
     from edgetl_runtime.tally import Tally
 
@@ -61,15 +61,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="for development: don't replay a golden sample before the first frame",
     )
+    parser.add_argument(
+        "--ladder", type=Path, metavar="YAML", help="what to give up, in which order, while results are late"
+    )
+    parser.add_argument(
+        "--collect", type=Path, metavar="DIR", help="keep frames for labelling while many are unlike the training's"
+    )
+    parser.add_argument(
+        "--collect-mb", type=float, default=200.0, metavar="MB", help="most that the folder of --collect may hold"
+    )
     add_signature_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
     """Run until the source ends or Ctrl-C; the ledger goes to stderr, the document is the summary."""
     from edgetl_runtime.bundle import open_bundle
-    from edgetl_runtime.engines import choose, load_bundle_engine
-    from edgetl_runtime.golden import start_check
     from edgetl_runtime.health import Health
+    from edgetl_runtime.sinks import Noted
     from edgetl_runtime.tally import Tally
 
     _check(args)
@@ -80,37 +88,27 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         web = _open_web(args, bundle, stack)
         camera = open_source(args, health, injector)
         stack.callback(camera.close)
-        picked, _ = choose(bundle, variant=args.variant, engine=args.engine, engine_dir=args.engine_dir)
-
-        def load() -> Engine:
-            return load_bundle_engine(
-                bundle, variant=picked.name, engine=args.engine, threads=args.threads, engine_dir=args.engine_dir
-            )
-
-        def reload() -> Engine:
-            return injector.engine(load()) if injector else load()
-
-        engine = load()
-        golden = start_check(bundle, engine, "skip" if args.skip_golden else "replay")  # before outputs are replaced
+        engines = Engines(args, bundle, injector)
+        engines.open_ladder(health)
+        engine, golden = engines.first()  # before outputs are replaced
         sinks = [*_open_sinks(args, bundle, camera, stack), *web]
-        recorder = start_recording(args, bundle, camera, engine, variant=picked.name)
+        recorder = start_recording(args, bundle, camera, engine, variant=engines.picked.name)
         if recorder is not None:
             sinks.append(recorder)
             stack.callback(recorder.close)
         height, width = camera.size_hw
         size = f" {width}x{height}" if height else ""
         sys.stderr.write(
-            f"{bundle.manifest.name}: {picked.name} on {engine.name} ({engine.precision}) <- "
+            f"{bundle.manifest.name}: {engines.picked.name} on {engine.name} ({engine.precision}) <- "
             f"{camera.camera_id}{size} at {camera.fps:g}/s\n{_proof(golden)}\n"
         )
         tally = Tally(bundle.manifest.heads)
-        engine = injector.engine(engine) if injector else engine
-        summary = _loop(args, bundle, camera, engine, reload, sinks, tally, golden, health)
-    if recorder is not None:
-        summary = dataclasses.replace(summary, notes=[*summary.notes, *recorder.notes])
+        summary = _loop(args, bundle, camera, engines, engines.with_faults(engine), sinks, tally, golden, health)
+    told = [note for sink in sinks if isinstance(sink, Noted) for note in sink.notes]
+    summary = dataclasses.replace(summary, notes=[*summary.notes, *told])
     sys.stderr.write(_closing(summary, args) + "\n")
     signature = signature_json(bundle, args.require_signature)
-    return {**summary.as_json(), "variant": picked.name, "heads": tally.as_json(), "signature": signature}
+    return {**summary.as_json(), "variant": engines.picked.name, "heads": tally.as_json(), "signature": signature}
 
 
 def _proof(golden: GoldenReport | None) -> str:
@@ -126,8 +124,8 @@ def _loop(
     args: argparse.Namespace,
     bundle: Bundle,
     camera: Camera,
+    engines: Engines,
     engine: Engine,
-    reload: Callable[[], Engine],
     sinks: list[Sink],
     tally: Tally,
     golden: GoldenReport | None,
@@ -166,7 +164,8 @@ def _loop(
             golden=golden or "skip",
             health=health,
             patience=patience_of(args),
-            reload=reload,
+            reload=engines.again,
+            ladder=engines.ladder,
         )
 
 
@@ -180,6 +179,8 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--threads and --deadline-ms must not be below zero")
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold must be from 0 to 1, found {args.threshold:g}")
+    if not args.collect_mb > 0:
+        raise InputError(f"--collect-mb must be above zero, found {args.collect_mb:g}")
     if args.web is None and (args.bind is not None or args.token is not None):
         raise InputError("--bind and --token are of --web", remedy="add --web PORT")
     for path in (args.out, args.jsonl):
@@ -192,8 +193,11 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack: ExitStack) -> list[Sink]:
+    from edgetl_runtime.collect import CollectSink
     from edgetl_runtime.sinks import JsonLinesSink, VideoSink, WindowSink
 
+    if args.collect and bundle.manifest.domain is None:
+        raise InputError("--collect needs the training domain's statistics, and this bundle has none")
     sinks: list[Sink] = []
     if args.out:
         sinks.append(VideoSink(args.out, fps=camera.fps, force=args.force))
@@ -201,6 +205,8 @@ def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack:
         sinks.append(WindowSink(bundle.manifest.name))
     if args.jsonl:
         sinks.append(JsonLinesSink(args.jsonl, bundle.manifest.heads, force=args.force))
+    if args.collect:
+        sinks.append(CollectSink(args.collect, budget_mb=args.collect_mb))
     for sink in sinks:
         stack.callback(sink.close)
     return sinks

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from edgetl_runtime.engines import Engine, available_engines, load_bundle_engine, load_engine
     from edgetl_runtime.golden import Replay
     from edgetl_runtime.health import Event
-    from edgetl_runtime.loop import Session, Summary, run
+    from edgetl_runtime.loop import run
     from edgetl_runtime.pipeline import Pipeline
     from edgetl_runtime.repair import Patience
     from edgetl_runtime.result import Detections, Frame, Mask, Result, Scores
+    from edgetl_runtime.session import Session, Summary
     from edgetl_runtime.web import WebSink
 
 __version__ = "0.1.0"
@@ -38,8 +39,8 @@ _LAZY = {
     "Pipeline": "pipeline",
     "Result": "result",
     "Scores": "result",
-    "Session": "loop",
-    "Summary": "loop",
+    "Session": "session",
+    "Summary": "session",
     "WebSink": "web",
     "available_engines": "engines",
     "load_bundle_engine": "engines",
@@ -113,9 +114,9 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
     from edgetl_runtime.engines import load_bundle_engine
     from edgetl_runtime.golden import start_check
     from edgetl_runtime.health import Health
-    from edgetl_runtime.loop import Session, domain_monitor
     from edgetl_runtime.pipeline import Pipeline
     from edgetl_runtime.repair import Patience
+    from edgetl_runtime.session import Session, domain_monitor
 
     patience = patience or Patience()
     opened = open_bundle(bundle, require_signature=require_signature)

@@ -29,12 +29,13 @@ Condition = Literal[
     "late",
     "shifted",
     "ladder",
+    "stopped",
 ]
 """stalled: no frame for too long. disconnected: the camera is gone and being reopened. frozen: frames come, the picture
 does not change. dark: black, or the lens is covered. duplicate, disordered: a frame that was there before, or older
 than the one before. clock: the camera's stamps jumped. resized: frames changed their size. engine: the engine failed.
 not_finite: the network gave NaN or infinity. late: older at publish than the deadline. shifted: another domain than the
-training's. ladder: a step of the degradation ladder is in force."""
+training's. ladder: a step of the degradation ladder is in force; stopped: its last one, the safe stop."""
 
 MEANS: Mapping[Condition, State] = {
     "stalled": "stale",
@@ -50,6 +51,7 @@ MEANS: Mapping[Condition, State] = {
     "late": "stale",
     "shifted": "degraded",
     "ladder": "degraded",
+    "stopped": "fault",
 }
 """The state that each condition brings about while it holds."""
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.files import refuse_file, sibling
@@ -46,6 +46,15 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Finish; closing twice is fine."""
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """A sink that has something to say at the end of a run."""
+
+    @property
+    def notes(self) -> list[str]:
+        """A line each."""
 
 
 class JsonLinesSink:

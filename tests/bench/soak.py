@@ -34,9 +34,10 @@ from edgetl_runtime.cameras import keep_open
 from edgetl_runtime.engines import Engine, load_bundle_engine
 from edgetl_runtime.health import Condition, Event, Health
 from edgetl_runtime.inject import Injector, parse_faults
-from edgetl_runtime.loop import rss_mb, run
+from edgetl_runtime.loop import run
 from edgetl_runtime.repair import Patience
 from edgetl_runtime.result import Frame, Result
+from edgetl_runtime.session import rss_mb
 
 SEEN_AS: dict[str, Condition] = {
     "stall": "stalled",

@@ -16,10 +16,11 @@ from edgetl_runtime.engines import Engine, load_bundle_engine
 from edgetl_runtime.errors import CameraError, EngineError
 from edgetl_runtime.health import Event, Health
 from edgetl_runtime.inject import Injector, parse_faults
-from edgetl_runtime.loop import Summary, run
+from edgetl_runtime.loop import run
 from edgetl_runtime.pipeline import NotFinite, Pipeline
 from edgetl_runtime.repair import RELOAD_AFTER, Patience, Repair
 from edgetl_runtime.result import Result
+from edgetl_runtime.session import Summary
 
 QUICK = Patience(stall_s=0.1, give_up_s=5.0, frozen_s=0.1)
 

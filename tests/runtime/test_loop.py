@@ -30,9 +30,10 @@ from edgetl_runtime.cameras import open_camera
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import CameraError, EngineError, InputError
 from edgetl_runtime.golden import prove_golden
-from edgetl_runtime.loop import rss_mb, run
+from edgetl_runtime.loop import run
 from edgetl_runtime.pipeline import Pipeline
 from edgetl_runtime.result import Frame, Mask, Result, Scores
+from edgetl_runtime.session import rss_mb
 
 
 class SlowEngine:

@@ -12,8 +12,9 @@ from runtime_support import FakeCamera, scene, snapshot_of
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.health import Event, Health
-from edgetl_runtime.loop import Session, run
+from edgetl_runtime.loop import run
 from edgetl_runtime.pipeline import Pipeline
+from edgetl_runtime.session import Session
 from edgetl_runtime.snapshot import Snapshot, Watcher
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from edgetl_runtime.annotate import Annotator
 from edgetl_runtime.ledger import Histogram, Ledger
-from edgetl_runtime.loop import rss_mb
 from edgetl_runtime.pipeline import Pipeline
 from edgetl_runtime.recording.compare import Difference, compare
+from edgetl_runtime.session import rss_mb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -20,8 +20,8 @@ from runtime_support import HEADS, FakeCamera, scene
 import edgetl_runtime
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.errors import CameraError, InputError
-from edgetl_runtime.loop import Session, Summary
 from edgetl_runtime.result import Result
+from edgetl_runtime.session import Session, Summary
 from edgetl_runtime.web import WebSink
 
 TOKEN = "a-token-of-enough-characters"

@@ -1,0 +1,197 @@
+"""Degradation that is declared: what is given up first, what then, and when it is taken back.
+
+A ladder is a small YAML file, from the first thing that is given up to the last:
+
+    deadline_ms: 100          # results older than this at publish count as late
+    down_after_s: 1           # late for most of so long: one step down
+    up_after_s: 10            # on time for so long: one step up; longer after each step up that did not hold
+    steps:
+      - {skip: 2}             # every second frame only
+      - {variant: int8}       # another variant of the bundle; engine: where it should run
+      - {stop: true}          # safe stop: no results at all until the run is started again
+
+A step keeps what the steps before it gave up. Each change is an event of the condition "ladder" and says why.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from edgetl_runtime.errors import EdgetlError, InputError
+from edgetl_runtime.imports import need
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from edgetl_runtime.engines import Engine
+    from edgetl_runtime.health import Condition, Health
+    from edgetl_runtime.pipeline import Pipeline
+
+MAX_BYTES = 65536
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
+_MOST_WAIT_S = 600.0
+_LATE_SHARE = 0.5
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One thing to give up: skip (use every so-manyth frame), variant and engine (run this pair), or stop."""
+
+    skip: Annotated[int, msgspec.Meta(ge=2, le=1000)] | None = None
+    variant: str | None = None
+    engine: str | None = None
+    stop: bool = False
+
+    def __post_init__(self) -> None:
+        pair = self.variant is not None or self.engine is not None
+        if (self.skip is not None) + pair + self.stop != 1:
+            raise ValueError("a step is one of {skip: N}, {variant: NAME, engine: NAME} and {stop: true}")
+
+    def __str__(self) -> str:
+        """For people."""
+        if self.stop:
+            return "safe stop"
+        if self.skip is not None:
+            return f"one frame in {self.skip}"
+        return f"{self.variant or 'the chosen variant'}" + (f" on {self.engine}" if self.engine else "")
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A ladder's file; times in seconds. See the module's docstring."""
+
+    deadline_ms: Annotated[float, msgspec.Meta(gt=0, le=60000)]
+    steps: Annotated[tuple[Step, ...], msgspec.Meta(min_length=1, max_length=16)]
+    down_after_s: _Seconds = 1.0
+    up_after_s: _Seconds = 10.0
+
+    def __post_init__(self) -> None:
+        if any(step.stop for step in self.steps[:-1]):
+            raise ValueError("stop must be the last step")
+
+
+def read_policy(path: Path) -> Policy:
+    """A ladder from a YAML file. Raises InputError that says what is wrong in it, MissingPackage without PyYAML."""
+    need("yaml", extra="vehicle")
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} has more than {MAX_BYTES} bytes, which is no ladder")
+        return msgspec.yaml.decode(path.read_bytes(), type=Policy)
+    except OSError as error:
+        raise InputError(f"can't read the ladder {path}: {error.strerror}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"the ladder {path} is not valid: {error}", remedy="see edgetl_runtime/ladder.py") from error
+
+
+class Ladder:
+    """Goes down a policy's steps while results are late, and up again when they are not.
+
+    load: makes the engine of a step, in a thread of its own; until it is there the one before runs on. A step whose
+    engine can't be loaded counts as taken, says so, and the next one follows where results stay late.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        health: Health,
+        load: Callable[[Step | None], Engine],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.policy, self.at = policy, 0
+        self.skipped = self.changes = 0
+        self._health, self._load, self._clock = health, load, clock
+        self._late = self._seen = self._offered = 0
+        self._window_s = self._good_since_s = clock()
+        self._went_up_s: float | None = None
+        self._wait_s = policy.up_after_s
+        self._loading: threading.Thread | None = None
+        self._loaded: Engine | None = None
+        self._failed = ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the safe stop is in force."""
+        return self.at > 0 and self.policy.steps[self.at - 1].stop
+
+    def takes(self) -> bool:
+        """Whether the next frame is to be used."""
+        self._offered += 1
+        skips = [s.skip for s in self.policy.steps[: self.at] if s.skip is not None]
+        use = not self.stopped and (not skips or self._offered % skips[-1] == 0)
+        self.skipped += not use
+        return use
+
+    def observe(self, age_ms: float, pipeline: Pipeline) -> None:
+        """Take note of one result's age, and change a step, or the engine of a step that has been loaded, when due."""
+        self._exchange(pipeline)
+        now_s = self._clock()
+        late = age_ms > self.policy.deadline_ms
+        self._late += late
+        self._seen += 1
+        if late:
+            self._good_since_s = now_s
+        if now_s - self._window_s >= self.policy.down_after_s:
+            mostly_late = self._late > _LATE_SHARE * self._seen
+            self._window_s, self._late, self._seen = now_s, 0, 0
+            if mostly_late and self.at < len(self.policy.steps) and self._loading is None:
+                held = self._went_up_s is None or now_s - self._went_up_s >= self._wait_s
+                self._wait_s = self.policy.up_after_s if held else min(2 * self._wait_s, _MOST_WAIT_S)
+                self._go(self.at + 1, f"results are later than {self.policy.deadline_ms:g} ms")
+                return
+        if self.at and now_s - self._good_since_s >= self._wait_s and self._loading is None:
+            self._went_up_s = now_s
+            self._go(self.at - 1, f"on time for {self._wait_s:g} s")
+
+    def _go(self, at: int, why: str) -> None:
+        before, self.at = self.pair, at
+        self.changes += 1
+        now_s = self._clock()
+        self._window_s = self._good_since_s = now_s
+        self._late = self._seen = 0
+        self._health.clear("ladder")
+        self._health.clear("stopped")
+        if at:
+            step = self.policy.steps[at - 1]
+            condition: Condition = "stopped" if step.stop else "ladder"
+            self._health.set(condition, f"step {at} of {len(self.policy.steps)}, {step}: {why}")
+        if self.pair != before:
+            self._loading = threading.Thread(target=self._work, args=(self.pair,), name="ladder", daemon=True)
+            self._loading.start()
+
+    @property
+    def pair(self) -> Step | None:
+        """The step that says which variant and engine run now; None: those that the run began with."""
+        pairs = [s for s in self.policy.steps[: self.at] if s.variant is not None or s.engine is not None]
+        return pairs[-1] if pairs else None
+
+    def _work(self, step: Step | None) -> None:
+        try:
+            self._loaded = self._load(step)
+        except EdgetlError as error:
+            self._failed = error.message
+
+    def _exchange(self, pipeline: Pipeline) -> None:
+        if self._loading is None or self._loading.is_alive():
+            return
+        self._loading = None
+        engine, self._loaded = self._loaded, None
+        if engine is not None:
+            before = pipeline.engine
+            pipeline.exchange(engine)
+            before.close()
+        else:
+            self._health.clear("ladder")
+            self._health.set("ladder", f"step {self.at} of {len(self.policy.steps)} can't be taken: {self._failed}")
+        self._window_s, self._late, self._seen = self._clock(), 0, 0
+
+    def close(self) -> None:
+        """Wait for an engine that is being loaded, and let go of it."""
+        if self._loading is not None:
+            self._loading.join()
+            if self._loaded is not None:
+                self._loaded.close()
+                self._loaded = None

@@ -1,0 +1,208 @@
+"""The ladder: what is late goes down step by step, what is on time comes back, and neither flutters."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from runtime_support import FakeCamera
+
+from edgetl_runtime.bundle import open_bundle
+from edgetl_runtime.engines import Engine, load_bundle_engine
+from edgetl_runtime.errors import EngineError, InputError
+from edgetl_runtime.health import Event, Health
+from edgetl_runtime.ladder import Ladder, Policy, Step, read_policy
+from edgetl_runtime.loop import run
+from edgetl_runtime.result import Result
+
+STEPS = (Step(skip=2), Step(variant="small"), Step(stop=True))
+
+
+class Fake:
+    """An engine or a pipeline of one; remembers what happened to it."""
+
+    def __init__(self, name: str = "first") -> None:
+        self.name, self.closed = name, False
+        self.engine: Fake = self
+
+    def exchange(self, engine: Fake) -> None:
+        self.engine = engine
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Rig:
+    """A ladder on a clock of its own; `results` feeds ages, 20 a second."""
+
+    def __init__(self, **options: Any) -> None:
+        self.now = 0.0
+        self.health = Health("cam")
+        self.pipeline = Fake()
+        self.pipeline.engine = Fake("chosen")
+        self.loads: list[Step | None] = []
+        self.policy = Policy(deadline_ms=100, steps=options.pop("steps", STEPS), **options)
+        self.ladder = Ladder(self.policy, self.health, self._load, clock=lambda: self.now)  # type: ignore[arg-type]
+
+    def _load(self, step: Step | None) -> Fake:
+        self.loads.append(step)
+        if step is not None and step.variant == "broken":
+            raise EngineError("no such file")
+        return Fake("chosen" if step is None else str(step.variant))
+
+    def results(self, seconds: float, age_ms: float) -> None:
+        for _ in range(round(seconds * 20)):
+            self.now += 0.05
+            if self.ladder.takes():
+                self.ladder.observe(age_ms, self.pipeline)  # type: ignore[arg-type]
+                if self.ladder._loading is not None:
+                    self.ladder._loading.join()
+
+
+def test_late_results_go_down_step_by_step_to_the_safe_stop() -> None:
+    rig = Rig()
+    rig.results(1.2, 150)
+    assert rig.ladder.at == 1 and rig.health.state == "degraded"
+    assert rig.health.status().conditions["ladder"] == "step 1 of 3, one frame in 2: results are later than 100 ms"
+    rig.results(1.2, 150)
+    assert rig.ladder.at == 2
+    rig.results(0.1, 150)
+    assert rig.pipeline.engine.name == "small" and rig.loads == [Step(variant="small")]
+    rig.results(3, 150)
+    assert rig.ladder.stopped and rig.health.state == "fault"
+    assert not any(rig.ladder.takes() for _ in range(10))
+    assert [(e.condition, e.began) for e in rig.health.tick()] == [
+        ("ladder", True),
+        ("ladder", False),
+        ("ladder", True),
+        ("ladder", False),
+        ("stopped", True),
+    ]
+
+
+def test_a_step_keeps_what_those_before_it_gave_up() -> None:
+    rig = Rig()
+    rig.results(3, 150)
+    assert rig.ladder.at == 2
+    assert [rig.ladder.takes() for _ in range(6)].count(True) == 3
+
+
+def test_on_time_comes_back_and_the_engine_with_it() -> None:
+    rig = Rig(up_after_s=5)
+    rig.results(2.6, 150)
+    first = rig.pipeline.engine
+    rig.results(6, 20)
+    assert rig.ladder.at == 1 and rig.loads == [Step(variant="small"), None]
+    rig.results(0.2, 20)
+    assert rig.pipeline.engine.name == "chosen" and first.closed
+    rig.results(6, 20)
+    assert rig.ladder.at == 0 and rig.health.state == "ok"
+    assert all(rig.ladder.takes() for _ in range(5))
+
+
+def test_now_and_then_late_changes_nothing() -> None:
+    rig = Rig()
+    for i in range(200):
+        rig.results(0.05, 150 if i % 3 == 0 else 20)
+    assert rig.ladder.at == 0 and rig.ladder.changes == 0
+
+
+def test_what_does_not_hold_is_tried_less_and_less() -> None:
+    """A load that only one frame in two can bear: up again is late again."""
+    rig = Rig(steps=(Step(skip=2),), up_after_s=2)
+    ups = []
+    for _ in range(6000):
+        before = rig.ladder.at
+        rig.results(0.05, 20 if rig.ladder.at else 150)
+        if rig.ladder.at < before:
+            ups.append(rig.now)
+    waits = np.diff(ups)
+    assert len(ups) < 9 and (np.diff(waits) > -0.2).all() and waits[-1] > 4 * waits[0]
+
+
+def test_a_step_that_can_not_be_taken_is_said_and_the_next_one_follows() -> None:
+    rig = Rig(steps=(Step(variant="broken"), Step(skip=3)))
+    rig.results(1.3, 150)
+    assert rig.health.status().conditions["ladder"] == "step 1 of 2 can't be taken: no such file"
+    assert rig.pipeline.engine.name == "chosen" and not rig.pipeline.engine.closed
+    rig.results(1.3, 150)
+    assert rig.ladder.at == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "Expected `object`"),
+        ("deadline_ms: 0\nsteps: [{skip: 2}]", "deadline_ms"),
+        ("deadline_ms: 50\nsteps: []", "steps"),
+        ("deadline_ms: 50\nsteps: [{skip: 1}]", "skip"),
+        ("deadline_ms: 50\nsteps: [{skip: 2, stop: true}]", "a step is one of"),
+        ("deadline_ms: 50\nsteps: [{}]", "a step is one of"),
+        ("deadline_ms: 50\nsteps: [{stop: true}, {skip: 2}]", "stop must be the last"),
+        ("deadline_ms: 50\nsteps: [{cameras: 1}]", "cameras"),
+        ("deadline_ms: 50\nsteps: [{skip: 2}]\nspeed: 3", "speed"),
+        ("deadline_ms: .nan\nsteps: [{skip: 2}]", "deadline_ms"),
+        ("deadline_ms: 50\nsteps: [{skip: 2}", "ladder.yaml"),
+        ("[" * 100000, "no ladder"),
+        ("[" * 5000, "ladder.yaml"),
+    ],
+)
+def test_what_is_no_ladder_is_one_line(tmp_path: Path, text: str, found: str) -> None:
+    path = tmp_path / "ladder.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=found):
+        read_policy(path)
+
+
+def test_a_ladder_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "ladder.yaml"
+    path.write_text("deadline_ms: 80\nup_after_s: 4\nsteps:\n  - skip: 2\n  - {variant: int8, engine: openvino}\n")
+    policy = read_policy(path)
+    assert policy == Policy(deadline_ms=80, up_after_s=4, steps=(Step(skip=2), Step(variant="int8", engine="openvino")))
+    assert [str(step) for step in policy.steps] == ["one frame in 2", "int8 on openvino"]
+    with pytest.raises(InputError, match="can't read"):
+        read_policy(tmp_path / "none.yaml")
+
+
+def test_a_slow_engine_is_exchanged_while_the_loop_runs(shared_bundle: Path) -> None:
+    bundle = open_bundle(shared_bundle)
+
+    class Slow:
+        def __init__(self, inner: Engine, delay_s: float) -> None:
+            self._inner, self._delay_s = inner, delay_s
+            self.name, self.precision, self.inputs, self.outputs = (
+                inner.name, inner.precision, inner.inputs, inner.outputs,
+            )  # fmt: skip
+
+        def infer(self, inputs: Any) -> Any:
+            time.sleep(self._delay_s)
+            return self._inner.infer(inputs)
+
+        def close(self) -> None:
+            self._inner.close()
+
+    health = Health()
+    policy = Policy(deadline_ms=40, down_after_s=0.2, up_after_s=60, steps=(Step(engine="openvino"),))
+    ladder = Ladder(policy, health, lambda step: Slow(load_bundle_engine(bundle), 0.0))
+    rng = np.random.default_rng(0)
+    camera = FakeCamera([rng.integers(60, 160, (90, 160, 3), dtype=np.uint8) for _ in range(150)], delay_s=0.01)
+    results: list[Result] = []
+    events: list[Event] = []
+    summary = run(
+        bundle,
+        camera,
+        engine=Slow(load_bundle_engine(bundle), 0.06),
+        golden="skip",
+        health=health,
+        ladder=ladder,
+        on_result=results.append,
+        on_event=events.append,
+    )
+    assert [e.condition for e in events] == ["ladder"] and "openvino" in events[0].detail
+    first, last = (float(np.median([r.age_ms for r in part])) for part in (results[:3], results[-20:]))
+    assert first > 50 and last < 30
+    assert results[-1].health == "degraded" and ladder.at == 1
+    assert summary.captured == summary.processed + summary.dropped + summary.failed
