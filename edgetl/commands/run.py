@@ -70,6 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--collect-mb", type=float, default=200.0, metavar="MB", help="most that the folder of --collect may hold"
     )
+    parser.add_argument(
+        "--prove",
+        choices=("window", "source"),
+        nargs="?",
+        const="window",
+        help="measure how old results really are by a time code that the camera sees: in a window here, or already",
+    )
     add_signature_argument(parser)
 
 
@@ -77,6 +84,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     """Run until the source ends or Ctrl-C; the ledger goes to stderr, the document is the summary."""
     from edgetl_runtime.bundle import open_bundle
     from edgetl_runtime.health import Health
+    from edgetl_runtime.prove import ProveSink
     from edgetl_runtime.sinks import Noted
     from edgetl_runtime.tally import Tally
 
@@ -91,7 +99,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         engines = Engines(args, bundle, injector)
         engines.open_ladder(health)
         engine, golden = engines.first()  # before outputs are replaced
-        sinks = [*_open_sinks(args, bundle, camera, stack), *web]
+        sinks = [*_open_sinks(args, bundle, camera, stack), *web, *_open_proof(args, camera, stack)]
         recorder = start_recording(args, bundle, camera, engine, variant=engines.picked.name)
         if recorder is not None:
             sinks.append(recorder)
@@ -108,7 +116,14 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     summary = dataclasses.replace(summary, notes=[*summary.notes, *told])
     sys.stderr.write(_closing(summary, args) + "\n")
     signature = signature_json(bundle, args.require_signature)
-    return {**summary.as_json(), "variant": engines.picked.name, "heads": tally.as_json(), "signature": signature}
+    proofs = {"proof": sink.proof.as_json() for sink in sinks if isinstance(sink, ProveSink)}
+    return {
+        **summary.as_json(),
+        **proofs,
+        "variant": engines.picked.name,
+        "heads": tally.as_json(),
+        "signature": signature,
+    }
 
 
 def _proof(golden: GoldenReport | None) -> str:
@@ -223,6 +238,22 @@ def _open_web(args: argparse.Namespace, bundle: Bundle, stack: ExitStack) -> lis
     sink = WebSink(bundle.manifest.heads, port=args.web, bind=bind, token=args.token)
     stack.callback(sink.close)
     sink.announce()
+    return [sink]
+
+
+def _open_proof(args: argparse.Namespace, camera: Camera, stack: ExitStack) -> list[Sink]:
+    """The time code on the screen where it is not in the picture already, and what reads it."""
+    if args.prove is None:
+        return []
+    from edgetl_runtime.prove import CodeWindow, ProveSink, held_frames
+
+    if not camera.live:
+        raise InputError("--prove is for a live camera", remedy="see `edgetl run --help` for sources")
+    if args.prove == "window":
+        stack.callback(CodeWindow().close)
+    sys.stderr.write("counting the frames that the camera keeps, and reading the time code\n")
+    sink = ProveSink(held=held_frames(camera))
+    stack.callback(sink.close)
     return [sink]
 
 

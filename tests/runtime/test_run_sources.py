@@ -18,6 +18,7 @@ from edgetl_runtime.cameras import KINDS
 from edgetl_runtime.cameras._shared_layout import path_of
 from edgetl_runtime.cameras.shared import SharedFrames
 from edgetl_runtime.errors import CameraError, InputError
+from edgetl_runtime.prove import draw_code
 
 
 def call(*arguments: object) -> dict[str, Any]:
@@ -80,6 +81,50 @@ def test_frames_of_another_process_are_run(shared_bundle: Path, tmp_path: Path) 
     assert document["processed"] == 10 and document["age_ms"]["p50_ms"] < 1000
 
 
+def test_the_age_of_results_is_proven_by_what_the_camera_sees(shared_bundle: Path, tmp_path: Path) -> None:
+    """Pictures that are 60 ms old when they are handed over: no stamp can know, the proof does."""
+    name = f"prove-{tmp_path.name}"[:60]
+    path_of(name).unlink(missing_ok=True)
+    stop = threading.Event()
+    with SharedFrames(name, (240, 320)) as writer:
+
+        def produce() -> None:
+            while not stop.wait(0.03):
+                image = np.full((240, 320, 3), 90, np.uint8)
+                image[20:180, 30:190] = draw_code(time.monotonic_ns() - 60_000_000, 160)[..., None]
+                writer.write(image)
+
+        thread = threading.Thread(target=produce)
+        thread.start()
+        try:
+            document = call(shared_bundle, f"shm:{name}", "--max-frames", 40, "--prove", "source")
+        finally:
+            stop.set()
+            thread.join()
+    proof = document["proof"]
+    assert proof["read"] >= 3 and proof["held"] <= 1, "shared memory keeps the newest only"
+    assert 60 <= proof["before_stamp"]["p50_ms"] < 120
+    assert proof["to_result"]["p50_ms"] > proof["before_stamp"]["p50_ms"]
+    assert any("proof of freshness: picture to stamp" in note for note in document["notes"])
+
+
+def test_faults_a_ladder_and_their_record(shared_bundle: Path, clip: Path, tmp_path: Path, capsys: Any) -> None:
+    ladder = tmp_path / "ladder.yaml"
+    ladder.write_text("deadline_ms: 0.001\ndown_after_s: 0.05\nsteps: [{skip: 2}, {engine: openvino}]\n")
+    document = call(
+        shared_bundle, clip, "--realtime", "--inject", "nan@4,duplicate@6", "--ladder", ladder, "--jsonl",
+        tmp_path / "o.jsonl",
+    )  # fmt: skip
+    counts = document["health"]["counts"]
+    assert counts["not_finite"] == 1 and counts["ladder"] >= 1
+    assert document["captured"] == document["processed"] + document["dropped"] + document["failed"]
+    error = capsys.readouterr().err
+    assert "fault     not_finite: the network's 'scores' are not finite" in error
+    assert "step 1 of 2, one frame in 2: results are later than 0.001 ms" in error
+    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert {row["event"]["condition"] for row in rows if "event" in row} >= {"not_finite", "ladder"}
+
+
 def test_rendered_driving_is_run(shared_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = call(
         shared_bundle, "roadworld:night:2", "--max-frames", 3, "--camera-size", "128x72", "--camera-fps", 20
@@ -96,6 +141,10 @@ def test_rendered_driving_is_run(shared_bundle: Path, capsys: pytest.CaptureFixt
         (["rtsp://127.0.0.1:1/x", "--camera-size", "640x480"], CameraError, "V4L2 camera only"),
         (["rtsp://127.0.0.1:1/x", "--camera-format", "MJPG"], CameraError, "V4L2 camera only"),
         (["roadworld:day", "--camera-format", "MJPG"], InputError, "V4L2 camera only"),
+        (["roadworld:day", "--inject", "crash@5"], InputError, "kinds: stall"),
+        (["roadworld:day", "--stall-s", "0"], InputError, "--stall-s must be 0.01 or more"),
+        (["roadworld:day", "--ladder", "/nowhere.yaml"], InputError, "can't read the ladder"),
+        (["roadworld:day", "--collect", "/nowhere"], InputError, "this bundle has none"),
         (["roadworld:dusk"], InputError, "choose one of day"),
         (["roadworld:day:x"], InputError, "write it like"),
     ],
