@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 import cv2
 import pytest
-from rtsp_server import HEIGHT, WIDTH, LoopbackServer, MjpegServer, RtspServer, read_counter
+from rtsp_server import HEIGHT, WIDTH, LoopbackServer, MjpegServer, Mode, RtspServer, read_counter
 
 from edgetl_runtime.cameras import _reader as reader_module
 from edgetl_runtime.cameras import open_camera
@@ -419,3 +420,24 @@ def test_an_opencv_without_ffmpeg_says_what_to_do(monkeypatch: pytest.MonkeyPatc
 
 def test_the_limit_of_stuck_threads_is_small() -> None:
     assert reader_module.MAX_STUCK <= 8
+
+
+@pytest.mark.parametrize("mode", ["play", "stall"])
+def test_a_program_that_ends_without_closing_ends_cleanly(mode: Mode) -> None:
+    program = (
+        "import sys; from edgetl_runtime.cameras import open_camera\n"
+        "camera = open_camera(sys.argv[1]); camera.read(); print('read', flush=True); sys.stdin.readline()"
+    )
+    with RtspServer(fps=200.0) as server:
+        for _ in range(2):
+            server.mode = "play"
+            command = [sys.executable, "-c", program, server.url]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+                assert process.stdout is not None and process.stdin is not None
+                assert process.stdout.readline() == "read\n"
+                server.mode = mode
+                process.stdin.write("end\n")
+                process.stdin.close()
+                start = time.monotonic()
+                assert process.wait(10.0) == 0  # -6: aborted, since a thread came back too late
+                assert time.monotonic() - start < 3.0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,7 @@ _JOIN_S = 0.5
 _STEP_S = 0.05
 _left_behind: list[threading.Thread] = []
 _lock = threading.Lock()
+_running: weakref.WeakSet[Reader] = weakref.WeakSet()
 
 
 def stuck_threads() -> int:
@@ -34,6 +37,16 @@ def stuck_threads() -> int:
     with _lock:
         _left_behind[:] = [t for t in _left_behind if t.is_alive()]
         return len(_left_behind)
+
+
+def _stop_all() -> None:
+    """At exit. A thread that came back from OpenCV into an interpreter that is being taken down would abort the
+    process: Python ends it by unwinding, which OpenCV's destructors don't allow."""
+    readers = list(_running)
+    for reader in readers:
+        reader.interrupt()
+    for reader in readers:
+        reader.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,11 @@ class Reader:
         self._ended = ""
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name=f"read {name}", daemon=True)
+        with _lock:
+            if not _running:
+                atexit.unregister(_stop_all)
+                atexit.register(_stop_all)
+            _running.add(self)
         self._thread.start()
 
     def wait_open(self, stop: threading.Event | None = None) -> Opened:
