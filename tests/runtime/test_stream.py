@@ -13,13 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
-from rtsp_server import HEIGHT, WIDTH, LoopbackServer, MjpegServer, Mode, RtspServer, read_counter
+from rtsp_server import (
+    HEIGHT,
+    WIDTH,
+    H264Server,
+    LoopbackServer,
+    MjpegServer,
+    Mode,
+    RtspServer,
+    counter_picture,
+    read_counter,
+)
 
 from edgetl_runtime.cameras import _reader as reader_module
 from edgetl_runtime.cameras import open_camera
 from edgetl_runtime.cameras._ffmpeg_options import VARIABLE, OptionsGate
-from edgetl_runtime.cameras._reader import GRACE_S, MAX_STUCK, Reader, stuck_threads
+from edgetl_runtime.cameras._reader import GRACE_S, MAX_STUCK, CatchUp, Reader, stuck_threads
 from edgetl_runtime.cameras._url import public_url
 from edgetl_runtime.cameras.reconnecting import ReconnectingCamera
 from edgetl_runtime.cameras.stream import OPTIONS, StreamCamera
@@ -215,6 +226,43 @@ def test_thirty_reconnects_leave_no_thread_and_no_file_open() -> None:
     assert camera.reconnects >= 30
     threads, files = zip(*counts, strict=True)
     assert max(threads[-5:]) <= max(threads[:5]) and max(files[-5:]) <= max(files[:5])
+
+
+@pytest.mark.parametrize("begin", [99, 5], ids=["key frame", "mid group"])
+def test_h264_starts_with_whole_pictures_and_true_stamps(begin: int) -> None:
+    with H264Server() as server:
+        server.count = begin
+        start = time.monotonic()
+        camera = StreamCamera(server.url)
+        frames = [camera.read() for _ in range(20)]
+        until_first_s = time.monotonic() - start - 19 / server.fps
+        camera.close()
+    first = frames[0]
+    assert first is not None
+    key_frame_s = 0.0 if begin == 99 else (50 - begin) / server.fps
+    assert until_first_s < key_frame_s + 1.0  # the key frame that is read ahead at opening is made use of
+    counters = [read_counter(f.image) for f in frames if f is not None]
+    assert counters == list(range(counters[0], counters[0] + 20))
+    assert np.abs(first.image.astype(int) - counter_picture(counters[0])).mean() < 6.0
+    ages_ms = [(f.t_capture_ns - server.sent_ns[c]) / 1e6 for f, c in zip(frames, counters, strict=True) if f]
+    sys.stderr.write(f"h264: first after {until_first_s:.2f} s, stamp after sending {sorted(ages_ms)[10]:.1f} ms\n")
+    assert sorted(ages_ms)[10] < 15.0  # FFmpeg hands them over an interval of 40 ms later
+    assert any("h264 picture back" in note for note in camera.notes)
+
+
+@pytest.mark.parametrize(
+    ("grabs", "old"),
+    [
+        ([(0.0, 0), (0.1, 100), (0.2, 200)], [True, False, False]),  # nothing was waiting but the first
+        ([(0.0, 0), (0.01, 100), (0.02, 200), (0.06, 300), (0.07, 301)], [True, True, True, True, False]),
+        ([(0.0, 0), (0.001, 0), (0.1, 0), (0.1, 0)], [True, True, False, False]),  # no times stated
+        ([(0.0, 0), (0.1, 9e9), (0.1, 0)], [True, False, False]),  # times that jump
+        ([(0.0, 0), *((i / 100, i * 40.0) for i in range(1, 60))], [True] * 51 + [False] * 9),  # 0.5 s at the most
+    ],
+)
+def test_frames_that_were_waiting_are_told_from_new_ones(grabs: list[tuple[float, float]], old: list[bool]) -> None:
+    catch_up = CatchUp(0.0)
+    assert [catch_up.is_old(at_s, position_ms) for at_s, position_ms in grabs] == old
 
 
 def test_damaged_pictures_are_no_end_and_the_notes_say_that_they_pass() -> None:

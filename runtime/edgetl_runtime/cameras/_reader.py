@@ -24,7 +24,12 @@ MAX_STUCK = 4
 GRACE_S = 0.5
 """OpenCV's own time-out gets so much longer before its thread is left behind."""
 
+CATCH_UP_S = 0.5
+"""After opening, frames that FFmpeg had taken in meanwhile are passed over for so long at the most."""
+
 _MAX_FAILED_IN_A_ROW = 10
+_STEADY_S = 0.005
+_PARSED = ("h264", "avc1", "hevc", "hev1", "hvc1", "mp4v", "fmp4", "mpg1", "mpg2")
 _JOIN_S = 0.5
 _STEP_S = 0.05
 _left_behind: list[threading.Thread] = []
@@ -60,21 +65,76 @@ class Grabbed:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What the capture states: size_hw (0, 0) and fps 0 where it states nothing usable; frame_count 0 for no end."""
+    """What the capture states: size_hw (0, 0) and fps 0 where it states nothing usable; frame_count 0 for no end;
+    codec in small letters, h264 or mjpg, "" where it is not stated."""
 
     size_hw: tuple[int, int]
     fps: float
     frame_count: int
+    codec: str = ""
+
+    @property
+    def held_back(self) -> bool:
+        """Whether FFmpeg hands a picture over only when the next begins: its parsers find a picture's end so."""
+        return self.codec in _PARSED
+
+
+class CatchUp:
+    """Tells the frames that were waiting when a stream was opened from those that come as they are taken.
+
+    FFmpeg reads a stream's beginning to learn what it is, and hands that out afterwards as fast as it is asked; stamped
+    then, old frames would look new. They must be decoded all the same: the ones that follow build on them. The first
+    frame always counts as old, further ones while they come in less than half of the time that lay between them.
+    """
+
+    def __init__(self, opened_s: float) -> None:
+        self._until_s = opened_s + CATCH_UP_S
+        self._last: tuple[float, float] | None = None
+        self._done = False
+
+    def is_old(self, now_s: float, position_ms: float) -> bool:
+        """Whether the frame that was grabbed now, at this position of the stream, had been waiting."""
+        if self._done:
+            return False
+        last, self._last = self._last, (now_s, position_ms)
+        if last is not None:
+            apart_s = (position_ms - last[1]) / 1e3
+            least_s = apart_s / 2 if 0 < apart_s < 1 else _STEADY_S  # some streams state no usable times
+            self._done = now_s - last[0] >= least_s
+        self._done = self._done or now_s > self._until_s
+        return not self._done
+
+
+class Arrivals:
+    """When the frames of a stream came, as well as that can be known from when they were handed over."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._catch_up = CatchUp(time.monotonic())
+        self._held_back = opened.held_back
+        self._before_ns: int | None = None
+
+    def came_ns(self, now_ns: int, position_ms: float) -> int | None:
+        """When the frame that was handed over now came; None where that can't be known, see CatchUp.
+
+        One that was held back until the next one began had come when the one before was handed over.
+        """
+        if self._catch_up.is_old(now_ns / 1e9, position_ms):
+            return None
+        before_ns, self._before_ns = self._before_ns, now_ns
+        return before_ns if self._held_back else now_ns
 
 
 class Reader:
     """Opens a capture and reads it without pause, so that nothing old piles up in a socket; keeps the newest frame.
 
     open_capture runs in the thread and may block; so may every grab. Whoever waits here waits for the time-out and
-    GRACE_S at most. name: of the camera, for messages; it must hold no secret.
+    GRACE_S at most. name: of the camera, for messages; it must hold no secret. catch_up: pass over what was waiting
+    when the capture was opened, see CatchUp.
     """
 
-    def __init__(self, name: str, open_capture: Callable[[], Any], *, open_s: float, read_s: float) -> None:
+    def __init__(
+        self, name: str, open_capture: Callable[[], Any], *, open_s: float, read_s: float, catch_up: bool = False
+    ) -> None:
         if stuck_threads() >= MAX_STUCK:
             raise CameraError(
                 f"{name} is not opened: {MAX_STUCK} threads already hang in OpenCV, which ignores its time-outs",
@@ -84,6 +144,7 @@ class Reader:
         self.failed = 0
         self.opened: Opened | None = None
         self._open_capture, self._open_s, self._read_s = open_capture, open_s, read_s
+        self._catch_up = catch_up
         self._pool = FramePool()
         self._changed = threading.Condition()
         self._newest: Grabbed | None = None
@@ -179,12 +240,16 @@ class Reader:
         """Grab until stopped; returns why it ended."""
         number = in_a_row = 0
         size_hw = self.opened.size_hw if self.opened else (0, 0)
+        arrivals = Arrivals(self.opened) if self._catch_up and self.opened else None
         while not self._stopping:
             start_s = time.monotonic()
             if not capture.grab():
                 late = time.monotonic() - start_s > 0.9 * self._read_s
                 return f"gave no frame for {self._read_s:g} s" if late else "ended its stream"
-            stamp_ns = time.monotonic_ns()
+            now_ns = time.monotonic_ns()
+            stamp_ns = arrivals.came_ns(now_ns, _position_ms(capture)) if arrivals else now_ns
+            if stamp_ns is None:
+                continue
             image = retrieve(capture, self._pool, size_hw)
             number += 1
             if image is None:
@@ -210,4 +275,17 @@ def _stated(capture: Any) -> Opened:
         for key in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT)
     )
     usable = [v if math.isfinite(v) and 0 < v < 1e9 else 0.0 for v in (height, width, fps, count)]
-    return Opened((int(usable[0]), int(usable[1])), usable[2], int(usable[3]))
+    return Opened((int(usable[0]), int(usable[1])), usable[2], int(usable[3]), _codec(capture.get(cv2.CAP_PROP_FOURCC)))
+
+
+def _codec(stated: float) -> str:
+    code = int(stated) if math.isfinite(stated) and 0 < stated < 2**32 else 0
+    text = code.to_bytes(4, "little").decode("latin-1").lower()
+    return text if text.isalnum() else ""
+
+
+def _position_ms(capture: Any) -> float:
+    import cv2
+
+    position_ms = float(capture.get(cv2.CAP_PROP_POS_MSEC))
+    return position_ms if math.isfinite(position_ms) else 0.0
