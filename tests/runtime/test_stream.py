@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import random
+import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,6 +18,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from rtsp_server import (
     HEIGHT,
     WIDTH,
@@ -29,8 +36,9 @@ from rtsp_server import (
 
 from edgetl_runtime.cameras import _reader as reader_module
 from edgetl_runtime.cameras import open_camera
+from edgetl_runtime.cameras._arrivals import CatchUp
 from edgetl_runtime.cameras._ffmpeg_options import VARIABLE, OptionsGate
-from edgetl_runtime.cameras._reader import GRACE_S, MAX_STUCK, CatchUp, Reader, stuck_threads
+from edgetl_runtime.cameras._reader import GRACE_S, MAX_STUCK, Reader, stuck_threads
 from edgetl_runtime.cameras._url import public_url
 from edgetl_runtime.cameras.reconnecting import ReconnectingCamera
 from edgetl_runtime.cameras.stream import OPTIONS, StreamCamera
@@ -280,6 +288,39 @@ def test_damaged_pictures_are_no_end_and_the_notes_say_that_they_pass() -> None:
         else:
             pytest.fail("no whole picture came after the damaged ones")
         camera.close()
+
+
+@pytest.mark.parametrize("kind", [RtspServer, MjpegServer], ids=["rtsps", "https"])
+def test_encrypted_streams_are_read_and_said_to_be_unproven(kind: type[LoopbackServer], tmp_path: Path) -> None:
+    secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secure.load_cert_chain(write_certificate(tmp_path / "camera.pem"))
+
+    class Secure(kind):  # type: ignore[misc, valid-type]
+        scheme = f"{kind.scheme}s"
+
+        def _serve(self, connection: socket.socket) -> None:
+            super()._serve(secure.wrap_socket(connection, server_side=True))
+
+    with Secure(login=LOGIN) as server:
+        camera = open_camera(server.url)
+        frame = camera.read()
+        assert frame is not None and read_counter(frame.image) in server.sent_ns
+        assert any("certificate is not checked" in note for note in camera.notes)  # it is of another name
+        camera.close()
+
+
+def write_certificate(path: Path) -> Path:
+    """A key and a certificate of it, signed by itself, for a name that is not the server's."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "elsewhere.example")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now - datetime.timedelta(1))
+    certificate = builder.not_valid_after(now + datetime.timedelta(1)).sign(key, hashes.SHA256())
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    path.write_bytes(secret + certificate.public_bytes(pem))
+    return path
 
 
 def test_a_file_behind_http_is_no_live_stream(clip: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgetl_runtime.cameras._arrivals import Arrivals
 from edgetl_runtime.cameras._opencv import retrieve
 from edgetl_runtime.errors import CameraError
 from edgetl_runtime.pool import FramePool
@@ -24,11 +25,7 @@ MAX_STUCK = 4
 GRACE_S = 0.5
 """OpenCV's own time-out gets so much longer before its thread is left behind."""
 
-CATCH_UP_S = 0.5
-"""After opening, frames that FFmpeg had taken in meanwhile are passed over for so long at the most."""
-
 _MAX_FAILED_IN_A_ROW = 10
-_STEADY_S = 0.005
 _PARSED = ("h264", "avc1", "hevc", "hev1", "hvc1", "mp4v", "fmp4", "mpg1", "mpg2")
 _JOIN_S = 0.5
 _STEP_S = 0.05
@@ -79,57 +76,12 @@ class Opened:
         return self.codec in _PARSED
 
 
-class CatchUp:
-    """Tells the frames that were waiting when a stream was opened from those that come as they are taken.
-
-    FFmpeg reads a stream's beginning to learn what it is, and hands that out afterwards as fast as it is asked; stamped
-    then, old frames would look new. They must be decoded all the same: the ones that follow build on them. The first
-    frame always counts as old, further ones while they come in less than half of the time that lay between them.
-    """
-
-    def __init__(self, opened_s: float) -> None:
-        self._until_s = opened_s + CATCH_UP_S
-        self._last: tuple[float, float] | None = None
-        self._done = False
-
-    def is_old(self, now_s: float, position_ms: float) -> bool:
-        """Whether the frame that was grabbed now, at this position of the stream, had been waiting."""
-        if self._done:
-            return False
-        last, self._last = self._last, (now_s, position_ms)
-        if last is not None:
-            apart_s = (position_ms - last[1]) / 1e3
-            least_s = apart_s / 2 if 0 < apart_s < 1 else _STEADY_S  # some streams state no usable times
-            self._done = now_s - last[0] >= least_s
-        self._done = self._done or now_s > self._until_s
-        return not self._done
-
-
-class Arrivals:
-    """When the frames of a stream came, as well as that can be known from when they were handed over."""
-
-    def __init__(self, opened: Opened) -> None:
-        self._catch_up = CatchUp(time.monotonic())
-        self._held_back = opened.held_back
-        self._before_ns: int | None = None
-
-    def came_ns(self, now_ns: int, position_ms: float) -> int | None:
-        """When the frame that was handed over now came; None where that can't be known, see CatchUp.
-
-        One that was held back until the next one began had come when the one before was handed over.
-        """
-        if self._catch_up.is_old(now_ns / 1e9, position_ms):
-            return None
-        before_ns, self._before_ns = self._before_ns, now_ns
-        return before_ns if self._held_back else now_ns
-
-
 class Reader:
     """Opens a capture and reads it without pause, so that nothing old piles up in a socket; keeps the newest frame.
 
     open_capture runs in the thread and may block; so may every grab. Whoever waits here waits for the time-out and
     GRACE_S at most. name: of the camera, for messages; it must hold no secret. catch_up: pass over what was waiting
-    when the capture was opened, see CatchUp.
+    when the capture was opened, see Arrivals.
     """
 
     def __init__(
@@ -240,7 +192,7 @@ class Reader:
         """Grab until stopped; returns why it ended."""
         number = in_a_row = 0
         size_hw = self.opened.size_hw if self.opened else (0, 0)
-        arrivals = Arrivals(self.opened) if self._catch_up and self.opened else None
+        arrivals = Arrivals(held_back=self.opened.held_back) if self._catch_up and self.opened else None
         while not self._stopping:
             start_s = time.monotonic()
             if not capture.grab():
