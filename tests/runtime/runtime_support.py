@@ -18,7 +18,10 @@ from onnx import TensorProto, helper
 from edgetl_runtime.bundle import file_entry, write_manifest
 from edgetl_runtime.errors import CameraError
 from edgetl_runtime.golden import Golden, write_golden
+from edgetl_runtime.health import Health
+from edgetl_runtime.ledger import Ledger
 from edgetl_runtime.result import Frame
+from edgetl_runtime.snapshot import Snapshot, stage_times
 from edgetl_runtime.spec import (
     SCHEMA_VERSION,
     Chosen,
@@ -300,6 +303,33 @@ class FakeCamera:
     def close(self) -> None:
         """Remember that it was closed."""
         self.closed = True
+
+
+def snapshot_of(*, health: Health | None = None, ledger: Ledger | None = None, **changes: Any) -> Snapshot:
+    """A snapshot of a loop that has done nothing; `changes` replace parts of it."""
+    health = health or Health("cam")
+    t_ns = time.monotonic_ns()
+    values: dict[str, Any] = {
+        "t_ns": t_ns,
+        "t_unix_s": 1_700_000_000.0,
+        "uptime_s": 12.0,
+        "turned_ns": t_ns,
+        "bundle": "tiny",
+        "engine": "onnxruntime",
+        "precision": "fp32",
+        "camera_id": "cam",
+        "captured": 0,
+        "processed": 0,
+        "dropped": 0,
+        "failed": 0,
+        "states": {},
+        "newest": None,
+        "status": health.status(),
+        "events": health.recent(),
+        "stages": stage_times(ledger or Ledger()),
+        "rss_mb": 100.0,
+    }
+    return Snapshot(**(values | changes))
 
 
 if __name__ == "__main__":

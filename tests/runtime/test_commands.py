@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -262,3 +264,34 @@ def test_signals_end_with_a_summary_and_whole_files(
         document["processed"] - 1,
     )
     assert "Traceback" not in errors
+
+
+def test_run_with_a_live_page(shared_bundle: Path, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = call(run_command, shared_bundle, clip, "--web", 0)
+    assert document["processed"] == 12
+    first = capsys.readouterr().err.splitlines()[0]
+    assert re.fullmatch(r"live page: http://127\.0\.0\.1:\d+/", first)
+    call(run_command, shared_bundle, clip, "--web", 0, "--bind", "localhost", "--token", "t" * 16, "--max-frames", 1)
+    assert f"/?token={'t' * 16}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bind", "0.0.0.0"], "add --web PORT"),
+        (["--token", "t" * 16], "add --web PORT"),
+        (["--web", "70000"], "a port is from 0 to 65535"),
+        (["--web", "0", "--token", "short"], "a token is 16 to 128"),
+        (["--web", "0", "--bind", "no.such.name.invalid"], "there is no address"),
+    ],
+)
+def test_run_refuses_a_page_that_can_not_be(
+    shared_bundle: Path, clip: Path, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        call(run_command, shared_bundle, clip, *arguments)
+
+
+def test_run_says_that_the_port_is_taken(shared_bundle: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InputError, match="already in use"):
+        call(run_command, shared_bundle, tmp_path / "no source", "--web", taken.getsockname()[1])

@@ -43,8 +43,11 @@ def test_a_stream_that_is_cut_goes_on_and_shows_no_password(
         stop.set()
         cutter.join()
     assert document["processed"] == 40
-    ids = [json.loads(line)["frame_id"] for line in lines.read_text().splitlines()]
-    assert ids == sorted(set(ids))
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    ids = [row["frame_id"] for row in rows if "event" not in row]
+    assert len(ids) == 40 and ids == sorted(set(ids))
+    events = [row["event"] for row in rows if "event" in row]
+    assert "disconnected" in {event["condition"] for event in events}
     assert any("reconnected" in note for note in document["notes"])
     everything = json.dumps(document) + lines.read_text() + str(capsys.readouterr())
     assert "hush" not in everything and "127.0.0.1" in everything

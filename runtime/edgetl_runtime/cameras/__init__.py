@@ -81,11 +81,13 @@ def open_camera(
     pixel_format: str | None = None,
     give_up_s: float | None = None,
     health: Health | None = None,
+    wrap: Callable[[Camera], Camera] | None = None,
 ) -> Camera:
     """Open what `source` names; see KINDS. size_hw, fps and pixel_format are asked of a V4L2 camera and read back.
 
     give_up_s: a live camera that fails later is opened again for so long, 0 for ever; None: its failure is an error
-    at once. health is told about it. Files are never opened again.
+    at once. health is told about it. Files are never opened again. wrap: put around a live
+    camera each time that it is opened.
 
     Raises CameraError where there is no such thing, it can't be opened, or size_hw, fps or pixel_format is asked of
     what is no V4L2 camera; MissingPackage without OpenCV. No error holds a password of an address.
@@ -94,11 +96,27 @@ def open_camera(
     opener = _live(text, size_hw, fps, pixel_format)
     if opener is None:
         return _open_file(text)
+    return keep_open(opener, give_up_s=give_up_s, health=health, wrap=wrap)
+
+
+def keep_open(
+    opener: Opener,
+    *,
+    give_up_s: float | None = None,
+    health: Health | None = None,
+    wrap: Callable[[Camera], Camera] | None = None,
+) -> Camera:
+    """What a live camera's opener opens, opened again where that is wanted; arguments as of open_camera."""
+
+    def opened(stop: threading.Event) -> Camera:
+        camera = opener(stop)
+        return wrap(camera) if wrap else camera
+
     if give_up_s is None:
-        return opener(threading.Event())
+        return opened(threading.Event())
     from edgetl_runtime.cameras.reconnecting import ReconnectingCamera
 
-    return ReconnectingCamera(opener, give_up_s=give_up_s, health=health)
+    return ReconnectingCamera(opened, give_up_s=give_up_s, health=health)
 
 
 def _live(source: str, size_hw: tuple[int, int] | None, fps: float | None, pixel_format: str | None) -> Opener | None:
