@@ -1,17 +1,19 @@
 """An RTSP server and an HTTP MJPEG server on loopback that stall, die, refuse and come back when told to.
 
-RTSP 1.0 (RFC 2326) with RTP over the same connection (interleaved) and JPEG payload (RFC 2435). Both show a counter
-in black and white blocks, so that a received picture says which one it is, and keep when each was sent.
+RTSP 1.0 (RFC 2326) with RTP over the same connection (interleaved), of JPEG (RFC 2435) or H.264 (RFC 6184). All show a
+counter in black and white blocks, so that a received picture says which one it is, and keep when each was sent.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import socket
 import struct
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
@@ -151,6 +153,7 @@ class RtspServer(LoopbackServer):
     """OPTIONS, DESCRIBE, SETUP, PLAY and TEARDOWN; one video track of JPEG."""
 
     scheme = "rtsp"
+    payload_type = 26
 
     def _talk(self, connection: socket.socket) -> None:
         stop = threading.Event()
@@ -181,21 +184,59 @@ class RtspServer(LoopbackServer):
             return f'RTSP/1.0 401 Unauthorized\r\n{number}\r\nWWW-Authenticate: Basic realm="test"\r\n\r\n'
         if method == "SETUP" and "RTP/AVP/TCP" not in request:
             return f"RTSP/1.0 461 Unsupported Transport\r\n{number}\r\n\r\n"
-        return f"RTSP/1.0 200 OK\r\n{number}\r\n" + _body(method)
+        return f"RTSP/1.0 200 OK\r\n{number}\r\n" + _body(method, self._media())
+
+    def _media(self) -> str:
+        return "m=video 0 RTP/AVP 26\r\n"
 
     def _send(self, connection: socket.socket, stop: threading.Event) -> None:
         sequence = 0
         try:
             while not stop.is_set():
-                jpeg = self._next_picture()
-                if jpeg is None:
-                    continue
+                payloads = self._next_payloads()
                 stamp = int(time.monotonic() * 90_000) & 0xFFFFFFFF
-                packets = _rtp_jpeg(jpeg, sequence, stamp, broken=self.mode == "broken")
-                sequence += len(packets)
+                packets = []
+                for payload in payloads:
+                    kind = self.payload_type | (0x80 if payload is payloads[-1] else 0)
+                    packets.append(struct.pack(">BBHII", 0x80, kind, sequence & 0xFFFF, stamp, 0x5EED) + payload)
+                    sequence += 1
                 connection.sendall(b"".join(b"$\0" + struct.pack(">H", len(p)) + p for p in packets))
         except OSError:
             return
+
+    def _next_payloads(self) -> list[bytes]:
+        """RTP payloads of the next picture, when it is due; none while stalled."""
+        jpeg = self._next_picture()
+        return [] if jpeg is None else _rtp_jpeg(jpeg, broken=self.mode == "broken")
+
+
+class H264Server(RtspServer):
+    """The same with H.264 (RFC 6184) from counter.h264, over and over; `count` is the number of the picture sent last.
+
+    Set `count` to begin in the middle of a group of pictures, as a camera does for whoever comes.
+    """
+
+    payload_type = 96
+
+    def __init__(self, *, fps: float = 25.0, login: str = "") -> None:
+        super().__init__(fps=fps, login=login)
+        self.pictures, self._parameter_sets = _h264_pictures()
+
+    def _media(self) -> str:
+        sets = ",".join(base64.b64encode(unit).decode() for unit in self._parameter_sets)
+        return (
+            "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+            f"a=fmtp:96 packetization-mode=1;sprop-parameter-sets={sets}\r\n"
+        )
+
+    def _next_payloads(self) -> list[bytes]:
+        time.sleep(1 / self.fps)
+        if self.mode != "play":
+            return []
+        with self._lock:
+            self.count = (self.count + 1) % len(self.pictures)
+            self.sent_ns[self.count] = time.monotonic_ns()
+            return [payload for unit in self.pictures[self.count] for payload in _rtp_h264(unit)]
 
 
 class MjpegServer(LoopbackServer):
@@ -225,14 +266,14 @@ class MjpegServer(LoopbackServer):
             connection.sendall(head.encode() + jpeg + b"\r\n")
 
 
-def _body(method: str) -> str:
+def _body(method: str, media: str) -> str:
     """What follows the status and the sequence number of an answer."""
     if method == "OPTIONS":
         return "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n\r\n"
     if method == "DESCRIBE":
         sdp = (
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=front\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\na=control:*\r\n"
-            "m=video 0 RTP/AVP 26\r\na=control:track0\r\n"
+            f"{media}a=control:track0\r\n"
         )
         return f"Content-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n\r\n{sdp}"
     if method == "SETUP":
@@ -257,20 +298,17 @@ def _request(stream: object) -> str:
         lines.append(line.rstrip(b"\r\n"))
 
 
-def _rtp_jpeg(jpeg: bytes, sequence: int, stamp: int, *, broken: bool) -> list[bytes]:
-    """A baseline JPEG as RTP packets: RFC 2435, type 1 (4:2:0), Q 255 with the tables in the first packet."""
+def _rtp_jpeg(jpeg: bytes, *, broken: bool) -> list[bytes]:
+    """RTP payloads of a baseline JPEG: RFC 2435, type 1 (4:2:0), Q 255 with the tables in the first packet."""
     tables, scan = _tables_and_scan(jpeg)
     if broken:
         scan = scan[:8]
-    packets = []
+    payloads = []
     for offset in range(0, len(scan), _CHUNK):
-        part = scan[offset : offset + _CHUNK]
-        last = offset + _CHUNK >= len(scan)
-        rtp = struct.pack(">BBHII", 0x80, 26 | (last << 7), (sequence + len(packets)) & 0xFFFF, stamp, 0x5EED)
         main = struct.pack(">BBHBBBB", 0, offset >> 16, offset & 0xFFFF, 1, 255, WIDTH // 8, HEIGHT // 8)
         quantisation = struct.pack(">BBH", 0, 0, len(tables)) + tables if offset == 0 else b""
-        packets.append(rtp + main + quantisation + part)
-    return packets
+        payloads.append(main + quantisation + scan[offset : offset + _CHUNK])
+    return payloads
 
 
 def _tables_and_scan(jpeg: bytes) -> tuple[bytes, bytes]:
@@ -285,3 +323,30 @@ def _tables_and_scan(jpeg: bytes) -> tuple[bytes, bytes]:
         at += 2 + length
         if marker == 0xDA:
             return tables, jpeg[at : jpeg.rindex(b"\xff\xd9")]
+
+
+def _h264_pictures() -> tuple[list[list[bytes]], list[bytes]]:
+    """The NAL units of each picture of counter.h264, and its two parameter sets."""
+    data = Path(__file__).with_name("counter.h264").read_bytes()
+    units = [unit for unit in re.split(b"\0?\0\0\x01", data) if unit]
+    pictures: list[list[bytes]] = []
+    waiting: list[bytes] = []
+    for unit in units:
+        waiting.append(unit)
+        if unit[0] & 31 in (1, 5):  # a slice; what came before it belongs to the same picture
+            pictures.append(waiting)
+            waiting = []
+    return pictures, [unit for unit in pictures[0] if unit[0] & 31 in (7, 8)]
+
+
+def _rtp_h264(unit: bytes) -> list[bytes]:
+    """RTP payloads of a NAL unit: as it is, or in fragments (FU-A)."""
+    size = 400  # small, so that key frames are cut
+    if len(unit) <= size:
+        return [unit]
+    payloads = []
+    for offset in range(1, len(unit), size):
+        part = unit[offset : offset + size]
+        ends = (0x80 if offset == 1 else 0) | (0x40 if offset + size >= len(unit) else 0)
+        payloads.append(bytes([unit[0] & 0xE0 | 28, ends | unit[0] & 31]) + part)
+    return payloads

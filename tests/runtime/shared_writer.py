@@ -11,7 +11,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl_runtime.cameras.shared import SharedFrames
+from edgetl_runtime.cameras.shared_frames import SharedFrames
 
 
 def pattern(number: int, height: int, width: int) -> NDArray[np.uint8]:

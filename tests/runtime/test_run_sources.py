@@ -16,7 +16,7 @@ from rtsp_server import RtspServer
 from edgetl.commands import run as run_command
 from edgetl_runtime.cameras import KINDS
 from edgetl_runtime.cameras._shared_layout import path_of
-from edgetl_runtime.cameras.shared import SharedFrames
+from edgetl_runtime.cameras.shared_frames import SharedFrames
 from edgetl_runtime.errors import CameraError, InputError
 from edgetl_runtime.prove import draw_code
 

@@ -19,8 +19,10 @@ from shared_writer import pattern
 
 from edgetl_runtime.cameras import Interruptible, open_camera
 from edgetl_runtime.cameras import _shared_layout as layout
-from edgetl_runtime.cameras.shared import SharedCamera, SharedFrames
+from edgetl_runtime.cameras.shared import SharedCamera
+from edgetl_runtime.cameras.shared_frames import SharedFrames
 from edgetl_runtime.errors import CameraError
+from edgetl_runtime.health import Health
 
 HERE = Path(__file__).parent
 
@@ -166,6 +168,24 @@ def test_a_killed_producer_is_seen_soon_and_its_restart_too(name: str) -> None:
     camera.close()
     with pytest.raises(CameraError, match="no producer"):
         SharedCamera(name)
+
+
+def test_a_producer_that_is_killed_and_comes_back_is_followed(name: str) -> None:
+    health = Health("front")
+    process = start_writer(name, (8, 8), 0.005)
+    camera = open_camera(f"shm:{name}", give_up_s=20.0, health=health)
+    ids = []
+    for _ in range(3):
+        for _ in range(5):
+            frame = camera.read()
+            assert frame is not None
+            ids.append(frame.frame_id)
+        kill(process)
+        process = start_writer(name, (8, 8), 0.005)
+    kill(process)
+    camera.close()
+    assert ids == sorted(set(ids))
+    assert health.status().counts == {"disconnected": 2} and health.state == "ok"
 
 
 def test_a_producer_that_ends_is_seen(name: str) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import random
+import socket
+import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -12,11 +16,27 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
-from rtsp_server import HEIGHT, WIDTH, LoopbackServer, MjpegServer, RtspServer, read_counter
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from rtsp_server import (
+    HEIGHT,
+    WIDTH,
+    H264Server,
+    LoopbackServer,
+    MjpegServer,
+    Mode,
+    RtspServer,
+    counter_picture,
+    read_counter,
+)
 
 from edgetl_runtime.cameras import _reader as reader_module
 from edgetl_runtime.cameras import open_camera
+from edgetl_runtime.cameras._arrivals import CatchUp
 from edgetl_runtime.cameras._ffmpeg_options import VARIABLE, OptionsGate
 from edgetl_runtime.cameras._reader import GRACE_S, MAX_STUCK, Reader, stuck_threads
 from edgetl_runtime.cameras._url import public_url
@@ -216,6 +236,38 @@ def test_thirty_reconnects_leave_no_thread_and_no_file_open() -> None:
     assert max(threads[-5:]) <= max(threads[:5]) and max(files[-5:]) <= max(files[:5])
 
 
+@pytest.mark.parametrize(("begin", "key_frame"), [(99, 0), (5, 50)], ids=["key frame", "mid group"])
+def test_h264_starts_with_whole_pictures_and_true_stamps(begin: int, key_frame: int) -> None:
+    with H264Server() as server:
+        server.count = begin
+        camera = StreamCamera(server.url)
+        frames = [frame for frame in (camera.read() for _ in range(20)) if frame is not None]
+        camera.close()
+    counters = [read_counter(f.image) for f in frames]
+    assert key_frame <= counters[0] < key_frame + 25  # the key frame that was read ahead is made use of
+    assert [c - f.frame_id for c, f in zip(counters, frames, strict=True)] == [counters[0] - frames[0].frame_id] * 20
+    assert np.abs(frames[0].image.astype(int) - counter_picture(counters[0])).mean() < 6.0
+    ages_ms = [(f.t_capture_ns - server.sent_ns[c]) / 1e6 for f, c in zip(frames, counters, strict=True)]
+    sys.stderr.write(f"h264: first {counters[0] - key_frame} after the key frame, stamped {min(ages_ms):.1f} ms late\n")
+    assert min(ages_ms) < 20.0  # FFmpeg hands them over an interval of 40 ms later
+    assert any("h264 picture back" in note for note in camera.notes)
+
+
+@pytest.mark.parametrize(
+    ("grabs", "old"),
+    [
+        ([(0.0, 0), (0.1, 100), (0.2, 200)], [True, False, False]),  # nothing was waiting but the first
+        ([(0.0, 0), (0.01, 100), (0.02, 200), (0.06, 300), (0.07, 301)], [True, True, True, True, False]),
+        ([(0.0, 0), (0.001, 0), (0.1, 0), (0.1, 0)], [True, True, False, False]),  # no times stated
+        ([(0.0, 0), (0.1, 9e9), (0.1, 0)], [True, False, False]),  # times that jump
+        ([(0.0, 0), *((i / 100, i * 40.0) for i in range(1, 60))], [True] * 51 + [False] * 9),  # 0.5 s at the most
+    ],
+)
+def test_frames_that_were_waiting_are_told_from_new_ones(grabs: list[tuple[float, float]], old: list[bool]) -> None:
+    catch_up = CatchUp(0.0)
+    assert [catch_up.is_old(at_s, position_ms) for at_s, position_ms in grabs] == old
+
+
 def test_damaged_pictures_are_no_end_and_the_notes_say_that_they_pass() -> None:
     with RtspServer(fps=50.0) as server:
         camera = StreamCamera(server.url, read_s=2.0)
@@ -231,6 +283,39 @@ def test_damaged_pictures_are_no_end_and_the_notes_say_that_they_pass() -> None:
         else:
             pytest.fail("no whole picture came after the damaged ones")
         camera.close()
+
+
+@pytest.mark.parametrize("kind", [RtspServer, MjpegServer], ids=["rtsps", "https"])
+def test_encrypted_streams_are_read_and_said_to_be_unproven(kind: type[LoopbackServer], tmp_path: Path) -> None:
+    secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secure.load_cert_chain(write_certificate(tmp_path / "camera.pem"))
+
+    class Secure(kind):  # type: ignore[misc, valid-type]
+        scheme = f"{kind.scheme}s"
+
+        def _serve(self, connection: socket.socket) -> None:
+            super()._serve(secure.wrap_socket(connection, server_side=True))
+
+    with Secure(login=LOGIN) as server:
+        camera = open_camera(server.url)
+        frame = camera.read()
+        assert frame is not None and read_counter(frame.image) in server.sent_ns
+        assert any("certificate is not checked" in note for note in camera.notes)  # it is of another name
+        camera.close()
+
+
+def write_certificate(path: Path) -> Path:
+    """A key and a certificate of it, signed by itself, for a name that is not the server's."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "elsewhere.example")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now - datetime.timedelta(1))
+    certificate = builder.not_valid_after(now + datetime.timedelta(1)).sign(key, hashes.SHA256())
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    path.write_bytes(secret + certificate.public_bytes(pem))
+    return path
 
 
 def test_a_file_behind_http_is_no_live_stream(clip: Path) -> None:
@@ -419,3 +504,24 @@ def test_an_opencv_without_ffmpeg_says_what_to_do(monkeypatch: pytest.MonkeyPatc
 
 def test_the_limit_of_stuck_threads_is_small() -> None:
     assert reader_module.MAX_STUCK <= 8
+
+
+@pytest.mark.parametrize("mode", ["play", "stall"])
+def test_a_program_that_ends_without_closing_ends_cleanly(mode: Mode) -> None:
+    program = (
+        "import sys; from edgetl_runtime.cameras import open_camera\n"
+        "camera = open_camera(sys.argv[1]); camera.read(); print('read', flush=True); sys.stdin.readline()"
+    )
+    with RtspServer(fps=200.0) as server:
+        for _ in range(2):
+            server.mode = "play"
+            command = [sys.executable, "-c", program, server.url]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+                assert process.stdout is not None and process.stdin is not None
+                assert process.stdout.readline() == "read\n"
+                server.mode = mode
+                process.stdin.write("end\n")
+                process.stdin.close()
+                start = time.monotonic()
+                assert process.wait(10.0) == 0  # -6: aborted, since a thread came back too late
+                assert time.monotonic() - start < 3.0

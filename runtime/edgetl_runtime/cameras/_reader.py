@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgetl_runtime.cameras._arrivals import Arrivals
 from edgetl_runtime.cameras._opencv import retrieve
 from edgetl_runtime.errors import CameraError
 from edgetl_runtime.pool import FramePool
@@ -23,10 +26,12 @@ GRACE_S = 0.5
 """OpenCV's own time-out gets so much longer before its thread is left behind."""
 
 _MAX_FAILED_IN_A_ROW = 10
+_PARSED = ("h264", "avc1", "hevc", "hev1", "hvc1", "mp4v", "fmp4", "mpg1", "mpg2")
 _JOIN_S = 0.5
 _STEP_S = 0.05
 _left_behind: list[threading.Thread] = []
 _lock = threading.Lock()
+_running: weakref.WeakSet[Reader] = weakref.WeakSet()
 
 
 def stuck_threads() -> int:
@@ -34,6 +39,16 @@ def stuck_threads() -> int:
     with _lock:
         _left_behind[:] = [t for t in _left_behind if t.is_alive()]
         return len(_left_behind)
+
+
+def _stop_all() -> None:
+    """At exit. A thread that came back from OpenCV into an interpreter that is being taken down would abort the
+    process: Python ends it by unwinding, which OpenCV's destructors don't allow."""
+    readers = list(_running)
+    for reader in readers:
+        reader.interrupt()
+    for reader in readers:
+        reader.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +62,31 @@ class Grabbed:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What the capture states: size_hw (0, 0) and fps 0 where it states nothing usable; frame_count 0 for no end."""
+    """What the capture states: size_hw (0, 0) and fps 0 where it states nothing usable; frame_count 0 for no end;
+    codec in small letters, h264 or mjpg, "" where it is not stated."""
 
     size_hw: tuple[int, int]
     fps: float
     frame_count: int
+    codec: str = ""
+
+    @property
+    def held_back(self) -> bool:
+        """Whether FFmpeg hands a picture over only when the next begins: its parsers find a picture's end so."""
+        return self.codec in _PARSED
 
 
 class Reader:
     """Opens a capture and reads it without pause, so that nothing old piles up in a socket; keeps the newest frame.
 
     open_capture runs in the thread and may block; so may every grab. Whoever waits here waits for the time-out and
-    GRACE_S at most. name: of the camera, for messages; it must hold no secret.
+    GRACE_S at most. name: of the camera, for messages; it must hold no secret. catch_up: pass over what was waiting
+    when the capture was opened, see Arrivals.
     """
 
-    def __init__(self, name: str, open_capture: Callable[[], Any], *, open_s: float, read_s: float) -> None:
+    def __init__(
+        self, name: str, open_capture: Callable[[], Any], *, open_s: float, read_s: float, catch_up: bool = False
+    ) -> None:
         if stuck_threads() >= MAX_STUCK:
             raise CameraError(
                 f"{name} is not opened: {MAX_STUCK} threads already hang in OpenCV, which ignores its time-outs",
@@ -71,12 +96,18 @@ class Reader:
         self.failed = 0
         self.opened: Opened | None = None
         self._open_capture, self._open_s, self._read_s = open_capture, open_s, read_s
+        self._catch_up = catch_up
         self._pool = FramePool()
         self._changed = threading.Condition()
         self._newest: Grabbed | None = None
         self._ended = ""
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name=f"read {name}", daemon=True)
+        with _lock:
+            if not _running:
+                atexit.unregister(_stop_all)
+                atexit.register(_stop_all)
+            _running.add(self)
         self._thread.start()
 
     def wait_open(self, stop: threading.Event | None = None) -> Opened:
@@ -161,12 +192,16 @@ class Reader:
         """Grab until stopped; returns why it ended."""
         number = in_a_row = 0
         size_hw = self.opened.size_hw if self.opened else (0, 0)
+        arrivals = Arrivals(held_back=self.opened.held_back) if self._catch_up and self.opened else None
         while not self._stopping:
             start_s = time.monotonic()
             if not capture.grab():
                 late = time.monotonic() - start_s > 0.9 * self._read_s
                 return f"gave no frame for {self._read_s:g} s" if late else "ended its stream"
-            stamp_ns = time.monotonic_ns()
+            now_ns = time.monotonic_ns()
+            stamp_ns = arrivals.came_ns(now_ns, _position_ms(capture)) if arrivals else now_ns
+            if stamp_ns is None:
+                continue
             image = retrieve(capture, self._pool, size_hw)
             number += 1
             if image is None:
@@ -192,4 +227,17 @@ def _stated(capture: Any) -> Opened:
         for key in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT)
     )
     usable = [v if math.isfinite(v) and 0 < v < 1e9 else 0.0 for v in (height, width, fps, count)]
-    return Opened((int(usable[0]), int(usable[1])), usable[2], int(usable[3]))
+    return Opened((int(usable[0]), int(usable[1])), usable[2], int(usable[3]), _codec(capture.get(cv2.CAP_PROP_FOURCC)))
+
+
+def _codec(stated: float) -> str:
+    code = int(stated) if math.isfinite(stated) and 0 < stated < 2**32 else 0
+    text = code.to_bytes(4, "little").decode("latin-1").lower()
+    return text if text.isalnum() else ""
+
+
+def _position_ms(capture: Any) -> float:
+    import cv2
+
+    position_ms = float(capture.get(cv2.CAP_PROP_POS_MSEC))
+    return position_ms if math.isfinite(position_ms) else 0.0

@@ -8,16 +8,18 @@ from typing import Any
 
 from edgetl_runtime.cameras._ffmpeg_options import GATE, VARIABLE
 from edgetl_runtime.cameras._opencv import quiet_cv2
-from edgetl_runtime.cameras._reader import Reader
+from edgetl_runtime.cameras._reader import Opened, Reader
 from edgetl_runtime.cameras._url import SCHEMES, public_url, scheme_of
 from edgetl_runtime.errors import CameraError
 from edgetl_runtime.result import Frame
 
 OPEN_S = 5.0
 READ_S = 5.0
-# nobuffer and fpsprobesize: FFmpeg otherwise reads 20 frames to learn the rate, and hands all of them out afterwards
-# as if they were new. Measured at 10 frames/s: 2.1 s to open, first frames 2.0 s old; with these 0.1 s and 1 ms.
-OPTIONS = "rtsp_transport;tcp|allowed_media_types;video|fflags;nobuffer|fpsprobesize;0"
+# FFmpeg otherwise reads 20 frames to learn the rate, and hands all of them out afterwards as if they were new. Measured
+# at 10 frames/s: 2.1 s to open and first frames 2.0 s old, with fpsprobesize 0.1 s. What it still reads ahead is passed
+# over, see CatchUp. fflags nobuffer is not used: it throws away the key frame that was read ahead, so that pictures are
+# missing, or with MPEG-4 made up, until the next one.
+OPTIONS = "rtsp_transport;tcp|allowed_media_types;video|fpsprobesize;0"
 # Each further thread of the decoder holds a frame back. MPEG-4 at 25 frames/s: 1 thread 0.1 ms, 4 121 ms, 8 283 ms.
 _DECODER_THREADS = 1
 _MAX_FPS = 240.0
@@ -27,9 +29,11 @@ _ASSUMED_FPS = 30.0
 class StreamCamera:
     """The newest frame of rtsp://, rtsps://, http:// or https://, read without pause by a thread of its own.
 
-    t_capture_ns is taken when FFmpeg hands a frame over, before its colours are converted: the exposure was earlier by
-    the camera's encoder, the network and the decoder, which can't be known here; `notes` says so. One thread decodes,
-    however many cores there are. RTSP goes over TCP. camera_id is the address without its login.
+    t_capture_ns is taken when FFmpeg hands a frame over, before its colours are converted. Pictures of H.264 and H.265
+    it holds back until the next one begins: their stamp is of when the one before was handed over, which is when they
+    came. The exposure was earlier by the camera's encoder, the network and the decoder, which can't be known here;
+    `notes` says so. One thread decodes, however many cores there are. RTSP goes over TCP. camera_id is the address
+    without its login.
 
     open_s, read_s: after these, and half a second more, CameraError is raised, whether OpenCV comes back or not.
     stop: set it from another thread to give up opening.
@@ -58,6 +62,7 @@ class StreamCamera:
                 lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, parameters),
                 open_s=open_s,
                 read_s=read_s,
+                catch_up=True,
             )
             opened = self._reader.wait_open(stop)
         if opened.frame_count > 0:
@@ -68,7 +73,7 @@ class StreamCamera:
             )
         self._size_hw = opened.size_hw
         self.fps = opened.fps
-        self._note(ours)
+        self._note(ours, opened)
 
     def _parameters(self, cv2: Any, open_s: float, read_s: float) -> list[int]:
         """What OpenCV takes at open; older ones refuse to open at all with a key that they don't know."""
@@ -82,11 +87,16 @@ class StreamCamera:
             self.notes.append(f"{self.camera_id}: OpenCV {cv2.__version__} does not know {', '.join(missing)}")
         return [number for name, value in known.items() for number in (getattr(cv2, name), value)]
 
-    def _note(self, ours: bool) -> None:
+    def _note(self, ours: bool, opened: Opened) -> None:
         self.notes += [
             f"{self.camera_id}: exposure times are unknown, frames are stamped when they were decoded",
             f"{self.camera_id}: FFmpeg patches damaged pictures, which are not counted",
         ]
+        if opened.held_back:
+            self.notes.append(
+                f"{self.camera_id}: FFmpeg holds each {opened.codec} picture back until the next begins; "
+                "it is stamped when it came"
+            )
         if not 0 < self.fps <= _MAX_FPS:
             self.notes.append(f"{self.camera_id} states no usable rate, {_ASSUMED_FPS:g} frames/s assumed")
             self.fps = _ASSUMED_FPS
