@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.web.pictures import Pictures
 
 WAIT_S = 2.0
-"""So long a request for a picture waits for one; shorter than a client that watches may stay unheard."""
+"""So long a request for a picture waits for one."""
 
 _FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
