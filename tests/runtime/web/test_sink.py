@@ -22,7 +22,7 @@ from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.errors import CameraError, InputError
 from edgetl_runtime.loop import Session, Summary
 from edgetl_runtime.result import Result
-from edgetl_runtime.web import WebSink
+from edgetl_runtime.web import WebSink, site
 
 TOKEN = "a-token-of-enough-characters"
 
@@ -204,6 +204,14 @@ def test_the_stream_gives_picture_after_picture(many: Running) -> None:
         length = int(fields.split(b"Content-Length: ")[1])
         assert jpeg[length:] == b"\r\n" and cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1).shape == (180, 320, 3)
     assert ask(many.sink, "/stream.mjpg", method="HEAD")[0::2] == (200, b"")
+
+
+def test_a_stream_without_pictures_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "QUIET_S", 0.1)
+    sink = WebSink(HEADS)
+    status, headers, body = ask(sink, "/stream.mjpg")
+    assert (status, headers["Connection"], body) == (200, "close", b"")
+    sink.close()
 
 
 def test_another_name_is_refused(many: Running) -> None:
