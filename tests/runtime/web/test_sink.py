@@ -231,7 +231,7 @@ def test_slow_viewers_do_not_slow_the_loop(many: Running) -> None:
     for client in clients:  # they ask for the stream and never read
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert rate() > 0.6 * alone
+    assert rate() > 0.4 * alone, "a loop that waits for one of them stands still"
     for client in clients:
         client.close()
 
@@ -256,10 +256,10 @@ def test_before_the_loop_it_says_starting_and_the_end_is_prompt() -> None:
 
 
 def test_a_loop_that_hangs_is_not_alive(shared_bundle: Path) -> None:
-    with running(shared_bundle, alive_s=0.3, ready_s=0.2) as loop:
+    with running(shared_bundle, alive_s=1.0, ready_s=0.8) as loop:
         assert ask(loop.sink, "/healthz")[0] == ask(loop.sink, "/readyz")[0] == 200
-        loop.camera.delay_s = 1.2
-        end_s = time.monotonic() + 3
+        loop.camera.delay_s = 2.5
+        end_s = time.monotonic() + 5
         while ask(loop.sink, "/healthz")[0] != 503:
             assert time.monotonic() < end_s
             time.sleep(0.02)
