@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("edgetl.commands.bench", "latency percentiles of a bundle, every engine here"),
     "inspect": ("edgetl.commands.inspect", "what is in a bundle"),
     "run": ("edgetl.commands.run", "camera, video or images to results"),
-    "replay": ("", "a recording, bit for bit"),
+    "replay": ("edgetl.commands.replay", "a recording, bit for bit"),
     "doctor": ("edgetl.commands.doctor", "what this machine has and lacks"),
 }
 """Command -> module and one line of help; an empty module is designed but not built yet."""
@@ -202,6 +202,7 @@ def _fail(error: EdgetlError, *, as_json: bool) -> int:
 EXTRAS = {
     "cryptography": ("cryptography", "vehicle"),
     "cv2": ("opencv-python", "desktop"),
+    "mcap": ("mcap", "vehicle"),
     "onnxruntime": ("onnxruntime", "desktop"),
     "openvino": ("openvino", "desktop"),
     "onnx": ("onnx", "export"),

@@ -30,7 +30,8 @@ from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import GateFailed
 from edgetl_runtime.golden import replay_golden
 from edgetl_runtime.ledger import table
-from edgetl_runtime.loop import Pipeline, Summary, run
+from edgetl_runtime.loop import Summary, run
+from edgetl_runtime.pipeline import Pipeline
 from edgetl_runtime.progress import Progress
 from edgetl_runtime.result import Frame
 from edgetl_runtime.sinks import JsonLinesSink, Sink, VideoSink

@@ -1,9 +1,9 @@
-"""edgetl run: a bundle on a camera, a video file or a folder of images."""
+"""edgetl run: a bundle on a camera, a network stream, rendered driving, a video file or a folder of images."""
 
 from __future__ import annotations
 
 import argparse
-import re
+import dataclasses
 import signal
 import sys
 import threading
@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json
+from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
+from edgetl.commands.source import SOURCES, add_source_arguments, injector_of, open_source, patience_of
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.engines import Engine
     from edgetl_runtime.golden import GoldenReport
+    from edgetl_runtime.health import Event, Health
     from edgetl_runtime.ledger import Ledger
     from edgetl_runtime.loop import Summary
     from edgetl_runtime.result import Result
@@ -35,20 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = "Runs a bundle on a camera (newest frame wins) or a file (every frame)."
     parser.add_argument("bundle", help="the bundle's folder")
-    parser.add_argument("source", help="a camera (0 or /dev/video0), a video file, or a folder of images")
+    parser.add_argument("source", help=SOURCES)
     parser.add_argument("--out", type=Path, metavar="MP4", help="write an annotated video")
     parser.add_argument("--jsonl", type=Path, help="write one line of JSON for each result")
+    add_record_arguments(parser)
     parser.add_argument("--view", action="store_true", help="show a live window; q ends")
     parser.add_argument("--engine", help="run on this engine instead of the chosen one")
     parser.add_argument("--variant", help="run this variant instead of the chosen one")
     add_engine_dir(parser)
     parser.add_argument("--threshold", type=float, help="score from which a box or category counts, 0 to 1")
     parser.add_argument("--max-frames", type=int, metavar="N", help="end after N results")
-    parser.add_argument("--realtime", action="store_true", help="play a file at its own rate, like a camera")
+    add_source_arguments(parser)
     parser.add_argument("--deadline-ms", type=float, default=0.0, help="mark results older than this as late")
     parser.add_argument("--threads", type=int, default=0, help="threads of the engine (default: its own)")
-    parser.add_argument("--camera-size", metavar="WxH", help="ask the camera for this size")
-    parser.add_argument("--camera-fps", type=float, help="ask the camera for this rate")
     parser.add_argument("--web", type=int, metavar="PORT", help="live page, metrics and probes on this port; 0: any")
     parser.add_argument("--bind", metavar="ADDRESS", help="address of --web (default: this machine only)")
     parser.add_argument("--token", help="what --web asks for; made where --bind opens it to others (default: none)")
@@ -66,20 +69,34 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl_runtime.bundle import open_bundle
     from edgetl_runtime.engines import choose, load_bundle_engine
     from edgetl_runtime.golden import start_check
+    from edgetl_runtime.health import Health
     from edgetl_runtime.tally import Tally
 
     _check(args)
+    patience_of(args)  # before anything is opened
+    injector, health = injector_of(args), Health()
     bundle = open_bundle(args.bundle, require_signature=args.require_signature)
     with ExitStack() as stack:
         web = _open_web(args, bundle, stack)
-        camera = _open_camera(args)
+        camera = open_source(args, health, injector)
         stack.callback(camera.close)
         picked, _ = choose(bundle, variant=args.variant, engine=args.engine, engine_dir=args.engine_dir)
-        engine = load_bundle_engine(
-            bundle, variant=picked.name, engine=args.engine, threads=args.threads, engine_dir=args.engine_dir
-        )
+
+        def load() -> Engine:
+            return load_bundle_engine(
+                bundle, variant=picked.name, engine=args.engine, threads=args.threads, engine_dir=args.engine_dir
+            )
+
+        def reload() -> Engine:
+            return injector.engine(load()) if injector else load()
+
+        engine = load()
         golden = start_check(bundle, engine, "skip" if args.skip_golden else "replay")  # before outputs are replaced
         sinks = [*_open_sinks(args, bundle, camera, stack), *web]
+        recorder = start_recording(args, bundle, camera, engine, variant=picked.name)
+        if recorder is not None:
+            sinks.append(recorder)
+            stack.callback(recorder.close)
         height, width = camera.size_hw
         size = f" {width}x{height}" if height else ""
         sys.stderr.write(
@@ -87,7 +104,10 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             f"{camera.camera_id}{size} at {camera.fps:g}/s\n{_proof(golden)}\n"
         )
         tally = Tally(bundle.manifest.heads)
-        summary = _loop(args, bundle, camera, engine, sinks, tally, golden)
+        engine = injector.engine(engine) if injector else engine
+        summary = _loop(args, bundle, camera, engine, reload, sinks, tally, golden, health)
+    if recorder is not None:
+        summary = dataclasses.replace(summary, notes=[*summary.notes, *recorder.notes])
     sys.stderr.write(_closing(summary, args) + "\n")
     signature = signature_json(bundle, args.require_signature)
     return {**summary.as_json(), "variant": picked.name, "heads": tally.as_json(), "signature": signature}
@@ -107,9 +127,11 @@ def _loop(
     bundle: Bundle,
     camera: Camera,
     engine: Engine,
+    reload: Callable[[], Engine],
     sinks: list[Sink],
     tally: Tally,
     golden: GoldenReport | None,
+    health: Health,
 ) -> Summary:
     from edgetl_runtime.ledger import table
     from edgetl_runtime.loop import run as run_loop
@@ -117,6 +139,10 @@ def _loop(
 
     def report(ledger: Ledger) -> None:
         sys.stderr.write("\n" + table(ledger.snapshot()) + "\n")
+
+    def tell(event: Event) -> None:
+        what = event.detail if event.began else "over"
+        sys.stderr.write(f"\n{event.state:<9} {event.condition}: {what}\n")
 
     totals = [n for n in (args.max_frames, camera.frame_count) if n]
     with _sigterm_as_interrupt(), Progress("run", min(totals, default=None), unit="frames") as progress:
@@ -133,10 +159,14 @@ def _loop(
             deadline_ms=args.deadline_ms,
             sinks=sinks,
             on_result=step,
+            on_event=tell,
             on_ledger=report,
             every_s=LEDGER_EVERY_S,
             max_frames=args.max_frames,
             golden=golden or "skip",
+            health=health,
+            patience=patience_of(args),
+            reload=reload,
         )
 
 
@@ -158,20 +188,7 @@ def _check(args: argparse.Namespace) -> None:
         if path.resolve() == Path(args.source).resolve():
             raise InputError(f"{path} is the source itself", remedy="write to another file")
         refuse_file(path, force=args.force)
-
-
-def _open_camera(args: argparse.Namespace) -> Camera:
-    from edgetl_runtime.cameras import open_camera
-    from edgetl_runtime.cameras.paced import PacedCamera
-
-    size_hw = None
-    if args.camera_size:
-        match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", args.camera_size)
-        if not match:
-            raise InputError(f"--camera-size must be like 1280x720, found {args.camera_size}")
-        size_hw = (int(match[2]), int(match[1]))
-    camera = open_camera(args.source, size_hw=size_hw, fps=args.camera_fps)
-    return PacedCamera(camera) if args.realtime and not camera.live else camera
+    check_recording(args)
 
 
 def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack: ExitStack) -> list[Sink]:
@@ -233,5 +250,5 @@ def _closing(summary: Summary, args: argparse.Namespace) -> str:
     if summary.interrupted:
         lines.append("interrupted; everything until then is written")
     lines += [f"note: {note}" for note in summary.notes]
-    lines += [f"wrote {path}" for path in (args.out, args.jsonl) if path and path.exists()]
+    lines += [f"wrote {path}" for path in (args.out, args.jsonl, args.record) if path and path.exists()]
     return "\n".join(lines)

@@ -172,7 +172,7 @@ def export(
         candidates, left_out = _float_candidates(graph, reference, request.source.probes, say)
         clock.begin(f"INT8, calibrated on {len(request.calibration)} frames")
         quantiser = quantiser_of(graph.probe_file, request.source.probes, request.calibration, work=work, ship=new)
-        found = search(quantiser, reference, say=say)
+        found = search(quantiser, reference, floats=candidates, say=say)
         candidates += found.candidates
         left_out += found.left_out
         clock.begin("latency, all engines in turn")

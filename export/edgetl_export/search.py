@@ -27,7 +27,8 @@ RUNNERS: tuple[tuple[EngineName, Precision], ...] = (
     ("openvino", "int8"),
     ("onnxruntime", "int8"),
 )
-"""Engines that run U8S8 graphs, the fastest that was met first; the search is made on the first that runs here."""
+"""Engines that run U8S8 graphs, the fastest that was met first; the search is made on the first engine that runs
+here."""
 
 SENSITIVITY_FRAMES = 4
 FEWER_FLOAT_TRIES = 6
@@ -107,11 +108,14 @@ class Found:
         return self.used[candidate.pair.variant.removesuffix("-bf16")]
 
 
-def search(quantiser: Quantiser, reference: Reference, *, say: Callable[[str], None]) -> Found:
+def search(
+    quantiser: Quantiser, reference: Reference, *, floats: Sequence[Candidate] = (), say: Callable[[str], None]
+) -> Found:
     """INT8 in every layer by the best calibrator; where that costs too much, fewer and fewer layers.
 
     What is tried, in this order: all calibrators by tensors alone; the best two by the metric; then the most sensitive
-    layers in float, as few as the budget needs, found by halving; then single ones of them back to INT8.
+    layers in float, as few as the budget needs, found by halving; then single ones of them back to INT8. The rest is in
+    bf16 first; where that finds nothing, or bf16 by itself is over the budget, in fp32. floats: the float candidates.
     """
     found = Found()
     built = {name: quantiser.build(f"by-{name}", calibrator=name, shipped=False)[0] for name in CALIBRATORS}
@@ -132,7 +136,17 @@ def search(quantiser: Quantiser, reference: Reference, *, say: Callable[[str], N
         judged = [_judge(quantiser, found, reference, variant, files, r, tuple(found.refused)) for r in runners]
         if any(c is not None and c.hop.passed and c.pair.engine == runner[0] for c in judged):
             return found
-    _mixed(quantiser, reference, runner, best[0], found, say)
+    say("  INT8 everywhere costs more than the budget: which layers does it hurt?")
+    found.sensitivities = sensitivities(quantiser, reference, runner, best[0])
+    over = {c.pair.precision for c in floats if c.pair.engine == runner[0] and not c.hop.passed}
+    for engine, precision in RUNNERS:
+        rest = "bf16" if precision == "int8-bf16" else "fp32"
+        if engine != runner[0]:
+            continue
+        if rest in over:
+            say(f"  {rest} by itself costs more than the budget: {precision} is not searched")
+        elif _mixed(quantiser, reference, (engine, precision), best[0], found, say):
+            break
     return found
 
 
@@ -220,9 +234,9 @@ def _mixed(
     calibrator: Calibrator,
     found: Found,
     say: Callable[[str], None],
-) -> None:
-    say("  INT8 everywhere costs more than the budget: which layers does it hurt?")
-    found.sensitivities = sensitivities(quantiser, reference, runner, calibrator)
+) -> bool:
+    """Judge graphs with the most sensitive layers in float; whether one was within the budget."""
+    say(f"  {runner[1]} on {runner[0]}, the most sensitive layers in float")
     order = [row.layer for row in found.sensitivities if row.layer not in found.refused]
 
     def attempt(chosen: Sequence[str]) -> bool:
@@ -239,12 +253,13 @@ def _mixed(
 
     float_layers = least_prefix(order, attempt)
     if not float_layers:
-        return
+        return False
     macs = {row.layer: row.macs for row in found.sensitivities}
     for layer in sorted(float_layers, key=lambda name: macs[name], reverse=True)[:FEWER_FLOAT_TRIES]:
         fewer = [name for name in float_layers if name != layer]
         if fewer and attempt(fewer):
             float_layers = fewer
+    return True
 
 
 def least_prefix(order: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:

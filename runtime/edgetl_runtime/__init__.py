@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from edgetl_runtime.bundle import Bundle, open_bundle, read_manifest
     from edgetl_runtime.cameras import open_camera
-    from edgetl_runtime.engines import available_engines, load_bundle_engine, load_engine
+    from edgetl_runtime.engines import Engine, available_engines, load_bundle_engine, load_engine
     from edgetl_runtime.golden import Replay
-    from edgetl_runtime.loop import Pipeline, Session, Summary, run
+    from edgetl_runtime.health import Event
+    from edgetl_runtime.loop import Session, Summary, run
+    from edgetl_runtime.pipeline import Pipeline
+    from edgetl_runtime.repair import Patience
     from edgetl_runtime.result import Detections, Frame, Mask, Result, Scores
     from edgetl_runtime.web import WebSink
 
@@ -31,7 +34,8 @@ _LAZY = {
     "Detections": "result",
     "Frame": "result",
     "Mask": "result",
-    "Pipeline": "loop",
+    "Patience": "repair",
+    "Pipeline": "pipeline",
     "Result": "result",
     "Scores": "result",
     "Session": "loop",
@@ -51,6 +55,7 @@ __all__ = [
     "Detections",
     "Frame",
     "Mask",
+    "Patience",
     "Pipeline",
     "Result",
     "Scores",
@@ -91,32 +96,54 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
     deadline_ms: float = 0.0,
     require_signature: bool | str | os.PathLike[str] | None = None,
     golden: Replay = "replay",
+    patience: Patience | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> Iterator[Session]:
     """Open a verified bundle on a camera, a video file or a folder of images; iterate it for Results.
 
     A live camera gives its newest frame, a file every frame. threshold: from which a box or a category counts, for
     every label of every head, in place of the bundle's. require_signature: a file of public keys, one of which must
     have signed the bundle, or True for any key. golden: replay a golden sample on the engine before the first frame
-    and refuse where it differs, or skip that, which the session's summary then says. Raises BundleError, EngineError,
-    CameraError or MissingPackage, each one clear line.
+    and refuse where it differs, or skip that, which the session's summary then says. A live camera that stalls and an
+    engine that fails end the loop only after `patience`; until then `session.health` says so, and `on_event` is told.
+    Raises BundleError, EngineError, CameraError or MissingPackage, each one clear line.
     """
     from edgetl_runtime.bundle import open_bundle
     from edgetl_runtime.cameras import open_camera
     from edgetl_runtime.engines import load_bundle_engine
     from edgetl_runtime.golden import start_check
-    from edgetl_runtime.loop import Pipeline, Session
+    from edgetl_runtime.health import Health
+    from edgetl_runtime.loop import Session, domain_monitor
+    from edgetl_runtime.pipeline import Pipeline
+    from edgetl_runtime.repair import Patience
 
+    patience = patience or Patience()
     opened = open_bundle(bundle, require_signature=require_signature)
-    camera = open_camera(source)
+    health = Health()
+    camera = open_camera(source, give_up_s=patience.give_up_s, health=health)
+
+    def load() -> Engine:
+        return load_bundle_engine(opened, variant=variant, engine=engine)
+
     loaded = None
     try:
-        loaded = load_bundle_engine(opened, variant=variant, engine=engine)
+        loaded = load()
         proven = start_check(opened, loaded, golden)
         pipeline = Pipeline(opened, loaded, threshold=threshold, deadline_ms=deadline_ms)
+        domain = domain_monitor(opened)
     except BaseException:
         camera.close()
         if loaded is not None:
             loaded.close()
         raise
-    with Session(camera, pipeline, golden=proven) as session:
+    with Session(
+        camera,
+        pipeline,
+        golden=proven,
+        health=health,
+        patience=patience,
+        reload=load,
+        domain=domain,
+        on_event=on_event,
+    ) as session:
         yield session

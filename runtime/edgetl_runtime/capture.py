@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from edgetl_runtime.errors import CameraError
+from edgetl_runtime.cameras import interrupt
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from edgetl_runtime.cameras import Camera
@@ -17,8 +20,19 @@ if TYPE_CHECKING:
 Policy = Literal["newest", "every"]
 
 EVERY_DEPTH = 2
-STALL_S = 5.0
 _JOIN_S = 12.0  # longer than V4L2's own wait for a frame in OpenCV, 10 s
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A frame, and how many were dropped since the one taken before."""
+
+    frame: Frame
+    dropped_before: int
+
+
+class Nothing(Exception):
+    """No frame came within the time that the consumer was ready to wait."""
 
 
 class Capture:
@@ -26,16 +40,28 @@ class Capture:
 
     newest: one slot; a frame that is not taken in time is replaced and counted in `dropped`, so the consumer
     never lags. every: a queue of two; the reader waits and nothing is dropped. An error of the camera
-    reaches the consumer after the frames before it. Use as a context manager; leaving closes the camera.
+    reaches the consumer after the frames before it. lost: gaps in the frames' ids, which the camera itself lost.
+    Use as a context manager; leaving closes the camera.
+
+    inspect: sees every frame in the reader's thread, with the time on CLOCK when it was there, and gives it back as it
+    is to be used, or None where it must not be: then it counts as dropped, and never replaces another.
     """
 
-    def __init__(self, camera: Camera, *, policy: Policy | None = None, stall_s: float = STALL_S) -> None:
+    def __init__(
+        self,
+        camera: Camera,
+        *,
+        policy: Policy | None = None,
+        inspect: Callable[[Frame, int], Frame | None] | None = None,
+    ) -> None:
         self.camera = camera
+        self._inspect = inspect
         self.policy: Policy = policy or ("newest" if camera.live else "every")
         self.captured = 0
         self.dropped = 0
+        self.lost = 0
         self._dropped_before = 0
-        self._stall_s = stall_s if camera.live else None
+        self._last_id: int | None = None
         self._frames: deque[Frame] = deque()
         self._changed = threading.Condition()
         self._stopping = False
@@ -56,24 +82,18 @@ class Capture:
         """Begin to read."""
         self._thread.start()
 
-    def get(self) -> tuple[Frame, int] | None:
-        """Wait for a frame; returns it and how many were dropped since the last one, or None at the end.
-
-        Raises what the camera raised, and CameraError where a live camera gives nothing for `stall_s`.
-        """
+    def get(self, timeout_s: float | None = None) -> Taken | None:
+        """Wait for a frame; None at the end. Raises what the camera raised, and Nothing after timeout_s."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._frames or self._ended or self._stopping, self._stall_s):
-                raise CameraError(
-                    f"{self.camera.camera_id} gave no frame for {self._stall_s:g} s",
-                    remedy="check its cable and its power",
-                )
+            if not self._changed.wait_for(lambda: self._frames or self._ended or self._stopping, timeout_s):
+                raise Nothing
             if self._stopping:
                 return None
             if self._frames:
-                frame, dropped = self._frames.popleft(), self._dropped_before
+                taken = Taken(self._frames.popleft(), self._dropped_before)
                 self._dropped_before = 0
                 self._changed.notify_all()
-                return frame, dropped
+                return taken
             if self._error is not None:
                 raise self._error
             return None
@@ -83,6 +103,7 @@ class Capture:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+        interrupt(self.camera)
         if self._thread.is_alive():
             self._thread.join(_JOIN_S)
         with self._changed:
@@ -107,15 +128,25 @@ class Capture:
                 self._changed.notify_all()
 
     def _offer(self, frame: Frame) -> None:
+        used = self._inspect(frame, time.monotonic_ns()) if self._inspect else frame
         with self._changed:
+            if self._last_id is not None:
+                self.lost += max(frame.frame_id - self._last_id - 1, 0)
+            self._last_id = frame.frame_id
             if self.policy == "every":
                 self._changed.wait_for(lambda: len(self._frames) < EVERY_DEPTH or self._stopping)
-            elif self._frames:
+            elif self._frames and used is not None:
                 self._frames.clear()
-                self.dropped += 1
-                self._dropped_before += 1
+                self._drop()
             if self._stopping:
                 return
-            self._frames.append(frame)
             self.captured += 1
+            if used is None:
+                self._drop()
+                return
+            self._frames.append(used)
             self._changed.notify_all()
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        self._dropped_before += 1

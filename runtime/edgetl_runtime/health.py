@@ -94,10 +94,12 @@ class Status:
 class Health:
     """Conditions of one camera's loop. Any thread may set or read them; memory is bounded.
 
+    camera_id may be set later, before events are read.
+
     A condition is set while it lasts and cleared when it ends, or `flash`ed where it is of one moment.
     """
 
-    def __init__(self, camera_id: str) -> None:
+    def __init__(self, camera_id: str = "") -> None:
         self.camera_id = camera_id
         self._lock = threading.Lock()
         self._holding: dict[Condition, str] = {}
@@ -112,6 +114,10 @@ class Health:
         """The worst of what the conditions bring about."""
         with self._lock:
             return self._worst()
+
+    def holds(self, condition: Condition) -> bool:
+        """Whether this condition holds now."""
+        return condition in self._holding
 
     def set(self, condition: Condition, detail: str) -> None:
         """The condition holds until it is cleared. Setting it again changes nothing but a flash's end."""

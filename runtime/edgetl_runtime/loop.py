@@ -1,7 +1,8 @@
-"""The camera loop: newest frame in, timed result out, every stage in the ledger."""
+"""The camera loop: newest frame in, timed result out, every stage in the ledger, every fault in the health."""
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import time
@@ -10,38 +11,42 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edgetl_runtime.annotate import Annotator
-from edgetl_runtime.capture import Capture
-from edgetl_runtime.decode import decode
+from edgetl_runtime.capture import Capture, Nothing
+from edgetl_runtime.domain import DomainMonitor
 from edgetl_runtime.engines import load_bundle_engine
-from edgetl_runtime.errors import EngineError, InputError
+from edgetl_runtime.errors import CameraError, EngineError
 from edgetl_runtime.golden import SKIPPED, start_check
 from edgetl_runtime.health import Health
 from edgetl_runtime.ledger import Ledger
-from edgetl_runtime.letterbox import Letterbox
-from edgetl_runtime.result import Result
+from edgetl_runtime.pipeline import Pipeline
+from edgetl_runtime.repair import Patience, Repair
 from edgetl_runtime.snapshot import Snapshot, Watcher, stage_times
-from edgetl_runtime.spec import EMBEDDING, at_threshold
+from edgetl_runtime.watch import FrameWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    from numpy.typing import NDArray
-
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
+    from edgetl_runtime.capture import Taken
     from edgetl_runtime.engines import Engine
     from edgetl_runtime.golden import GoldenReport, Replay
-    from edgetl_runtime.result import Frame, ResultState
+    from edgetl_runtime.health import Event
+    from edgetl_runtime.result import Frame, Result
     from edgetl_runtime.sinks import Sink
+
+WAIT_S = 0.1
+"""How long the loop waits for a frame before it looks at everything else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run did. captured = processed + dropped; failed frames never left the camera.
+    """What a run did. captured = processed + dropped + failed.
+
+    failed: frames that could not be decoded, and those that the engine failed on. lost: gaps in the camera's own
+    numbering. health: the state at the end, what conditions held, and how often each began.
 
     golden: the replay before the first frame: frames (0 where it was skipped), worst_rel_error, tolerance, ms.
     """
@@ -54,6 +59,8 @@ class Summary:
     age_ms: dict[str, float]
     rss_mb: float
     states: dict[str, int]
+    lost: int
+    health: dict[str, object]
     seconds: float
     engine: str
     precision: str
@@ -66,76 +73,17 @@ class Summary:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-class Pipeline:
-    """One frame to one result: letterbox, infer once, decode every head. Buffers are allocated here, once.
-
-    threshold replaces every label's in every head. deadline_ms marks results that are older at publish as late; 0
-    is none.
-    """
-
-    def __init__(
-        self, bundle: Bundle, engine: Engine, *, threshold: float | None = None, deadline_ms: float = 0.0
-    ) -> None:
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise InputError(f"the threshold must be from 0 to 1, found {threshold}")
-        manifest = bundle.manifest
-        self.engine = engine
-        self.deadline_ms = deadline_ms
-        self.bundle_name = manifest.name
-        self._heads = manifest.heads
-        if threshold is not None:
-            self._heads = tuple(at_threshold(h, threshold) for h in manifest.heads)
-        self._embedding = manifest.domain.output if manifest.domain else EMBEDDING
-        self._letterbox = Letterbox(manifest.preprocess)
-        self._inputs = {manifest.inputs[0].name: self._letterbox.tensor}
-        engine.infer(self._inputs)  # the first run of an engine is slow, and none of a frame's business
-
-    def process(self, frame: Frame, *, dropped_before: int = 0) -> Result:
-        """What the heads say of one frame, stamped. Raises EngineError where the network or its outputs fail."""
-        t0 = time.perf_counter()
-        _, place = self._letterbox(frame.image)
-        t1 = time.perf_counter()
-        outputs = self.engine.infer(self._inputs)
-        t2 = time.perf_counter()
-        found = {head.name: decode(outputs, head, place) for head in self._heads}
-        embedding = _embedding(outputs.get(self._embedding))
-        t3 = time.perf_counter()
-        now_ns = time.monotonic_ns()
-        return Result(
-            frame_id=frame.frame_id,
-            camera_id=frame.camera_id,
-            t_capture_ns=frame.t_capture_ns,
-            t_publish_ns=now_ns,
-            outputs=found,
-            size_hw=place.source_hw,
-            stages_ms={"letterbox": (t1 - t0) * 1e3, "infer": (t2 - t1) * 1e3, "decode": (t3 - t2) * 1e3},
-            dropped_before=dropped_before,
-            media_time_s=frame.media_time_s,
-            name=frame.name,
-            state=self._state(now_ns - frame.t_capture_ns),
-            valid_until_ns=frame.t_capture_ns + int(self.deadline_ms * 1e6) if self.deadline_ms else None,
-            embedding=embedding,
-        )
-
-    def _state(self, age_ns: int) -> ResultState:
-        return "late" if self.deadline_ms and age_ns > self.deadline_ms * 1e6 else "fresh"
-
-
-def _embedding(output: NDArray[np.generic] | None) -> NDArray[np.float32] | None:
-    """A copy of the embedding (1, D) as (D,), where the engine gives one."""
-    if output is None:
-        return None
-    if output.ndim != 2 or len(output) != 1:
-        raise EngineError(f"expected an embedding (1, D), found {output.shape}")
-    return np.array(output[0], np.float32)
-
-
 class Session:
     """A pipeline on a camera; iterate for results, or `frames` for frames with them.
 
     Owns engine and camera: leaving the context closes both. Python's garbage collector rests meanwhile and
     runs between frames, every `every_s`, when `on_ledger` is called too. golden: what replaying golden samples on the
     engine gave, None where that was skipped: the summary says which.
+
+    On a live camera what goes wrong is a condition of `health`, told to `on_event`, and the loop goes on: no frame for
+    patience.stall_s, a frame that must not be used, an engine that fails (from the third time in a row on it is loaded
+    again by `reload`), an output that is no number, embeddings that `domain` finds strange. Only what lasts for
+    patience.give_up_s is raised. On files every error is raised at once.
     """
 
     def __init__(
@@ -145,26 +93,37 @@ class Session:
         *,
         every_s: float = 5.0,
         on_ledger: Callable[[Ledger], None] | None = None,
+        on_event: Callable[[Event], None] | None = None,
         golden: GoldenReport | None = None,
+        health: Health | None = None,
+        patience: Patience | None = None,
+        reload: Callable[[], Engine] | None = None,
+        domain: DomainMonitor | None = None,
     ) -> None:
         self.golden = golden
         self.ledger = Ledger()
         self.states: Counter[str] = Counter()
-        self.processed = 0
-        self.health = Health(camera.camera_id)
+        self.processed = self.failed = 0
+        self.health = health or Health(camera.camera_id)
+        self.health.camera_id = camera.camera_id
         self.newest: Result | None = None
         self.turned_ns = time.monotonic_ns()
-        self._pipeline = pipeline
-        self._capture = Capture(camera)
-        self._every_s, self._on_ledger = every_s, on_ledger
-        self._start_s = self._tick_s = time.monotonic()
+        self._patience = patience or Patience()
+        self._pipeline, self._domain = pipeline, domain
+        self._live = camera.live
+        watch = FrameWatch(self.health, frozen_s=self._patience.frozen_s) if camera.live else None
+        self._capture = Capture(camera, inspect=watch.look if watch else None)
+        self._repair = Repair(pipeline, self.health, reload, self._patience)
+        self._dropped_before = 0
+        self._every_s, self._on_ledger, self._on_event = every_s, on_ledger, on_event
+        self._start_s = self._tick_s = self._heard_s = time.monotonic()
         self._gc_was_on = gc.isenabled()
 
     def __enter__(self) -> Session:
         gc.collect()
         gc.freeze()
         gc.disable()
-        self._start_s = self._tick_s = time.monotonic()
+        self._start_s = self._tick_s = self._heard_s = time.monotonic()
         self._capture.start()
         return self
 
@@ -188,26 +147,87 @@ class Session:
         while True:
             self.turned_ns = time.monotonic_ns()
             t0 = time.perf_counter()
-            taken = self._capture.get()
+            try:
+                taken = self._capture.get(WAIT_S)
+            except Nothing:
+                self._silent()
+                self._tick()
+                continue
             t1 = time.perf_counter()
             if taken is None:
+                self._tick()
                 return
-            frame, dropped = taken
-            result = self._pipeline.process(frame, dropped_before=dropped)
-            self.processed += 1
-            self.newest = result
-            self.states[result.state] += 1
-            self.ledger.add("wait", (t1 - t0) * 1e3)
-            self.ledger.add_all(result.stages_ms)
-            self.ledger.add("age", result.age_ms)
-            try:
-                yield frame, result
-            finally:  # the last one too, where the consumer leaves early
-                self.ledger.add("total", (time.perf_counter() - t1) * 1e3)
-            del frame, taken, result  # the buffer goes back to the camera's pool while we wait
+            made = self._made(taken)
+            if made is not None:
+                self._count(made[1], (t1 - t0) * 1e3)
+                try:
+                    yield made
+                finally:  # the last one too, where the consumer leaves early
+                    self.ledger.add("total", (time.perf_counter() - t1) * 1e3)
+            del taken, made  # the buffer goes back to the camera's pool while we wait
             self._tick()
 
+    def _made(self, taken: Taken) -> tuple[Frame, Result] | None:
+        """The frame with its result; None for one that the engine failed on."""
+        self._heard_s = time.monotonic()
+        self.health.clear("stalled")
+        self._dropped_before += taken.dropped_before
+        try:
+            result = self._pipeline.process(taken.frame, dropped_before=self._dropped_before)
+        except EngineError as error:
+            if not self._live:
+                raise
+            self.failed += 1
+            self._dropped_before += 1
+            self._repair.failed(error)
+            return None
+        self._repair.worked()
+        self._dropped_before = 0
+        return taken.frame, self._judged(result)
+
+    def _judged(self, result: Result) -> Result:
+        """With the loop's state at this moment."""
+        if result.state == "late":
+            self.health.set("late", f"results are older than {self._pipeline.deadline_ms:g} ms when they are published")
+        else:
+            self.health.clear("late")
+        if self._domain is not None and result.embedding is not None:
+            found = self._domain.observe(result.embedding[None], t_capture_ns=result.t_capture_ns)
+            if found.state == "shifted":
+                self.health.set("shifted", "frames keep being unlike those that the network learnt from")
+            else:
+                self.health.clear("shifted")
+            result = dataclasses.replace(result, shift=found.score.quantile)
+        state = self.health.state
+        return result if state == "ok" else dataclasses.replace(result, health=state)
+
+    def _count(self, result: Result, wait_ms: float) -> None:
+        self.processed += 1
+        self.newest = result
+        self.states[result.state] += 1
+        self.ledger.add("wait", wait_ms)
+        self.ledger.add_all(result.stages_ms)
+        self.ledger.add("age", result.age_ms)
+
+    def _silent(self) -> None:
+        """No frame came: that is a stall, after a while. Raises CameraError where it has lasted too long."""
+        camera = self._capture.camera
+        silent_s, patience = time.monotonic() - self._heard_s, self._patience
+        if not self._live or silent_s < patience.stall_s:
+            return
+        self.health.set("stalled", f"no frame for {silent_s:.1f} s")
+        if self.health.holds("disconnected"):  # it is being opened again, and has the same patience
+            return
+        if patience.give_up_s and silent_s >= patience.give_up_s:
+            raise CameraError(
+                f"{camera.camera_id} gave no frame for {patience.give_up_s:g} s",
+                remedy="check its cable and its power",
+            )
+
     def _tick(self) -> None:
+        for event in self.health.tick():
+            if self._on_event is not None:
+                self._on_event(event)
         now = time.monotonic()
         if now - self._tick_s >= self._every_s:
             self._tick_s = now
@@ -215,19 +235,31 @@ class Session:
             if self._on_ledger is not None:
                 self._on_ledger(self.ledger)
 
+    @property
+    def captured(self) -> int:
+        """Frames that arrived: processed + dropped + failed."""
+        return self._capture.captured + self._capture.camera.failed
+
+    @property
+    def dropped(self) -> int:
+        """Frames that were replaced by newer ones before they were used, or must not be used."""
+        return self._capture.dropped
+
     def summary(self, *, interrupted: bool = False) -> Summary:
         """Counts and percentiles until now."""
         camera, engine = self._capture.camera, self._pipeline.engine
         stages = self.ledger.snapshot()
         return Summary(
-            captured=self._capture.captured,
+            captured=self.captured,
             processed=self.processed,
-            dropped=self._capture.dropped,
-            failed=camera.failed,
+            dropped=self.dropped,
+            failed=camera.failed + self.failed,
             stages=stages,
             age_ms=stages.get("age", {}),
             rss_mb=rss_mb(),
             states=dict(self.states),
+            lost=self._capture.lost,
+            health=self.health.status().as_json(),
             seconds=round(time.monotonic() - self._start_s, 3),
             engine=engine.name,
             precision=engine.precision,
@@ -248,10 +280,11 @@ class Session:
             engine=engine.name,
             precision=engine.precision,
             camera_id=camera.camera_id,
-            captured=self._capture.captured,
+            captured=self.captured,
             processed=self.processed,
-            dropped=self._capture.dropped,
-            failed=camera.failed,
+            dropped=self.dropped,
+            failed=camera.failed + self.failed,
+            lost=self._capture.lost,
             states=dict(self.states),
             newest=self.newest,
             status=self.health.status(),
@@ -270,23 +303,31 @@ def run(
     deadline_ms: float = 0.0,
     sinks: Sequence[Sink] = (),
     on_result: Callable[[Result], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
     on_ledger: Callable[[Ledger], None] | None = None,
     every_s: float = 5.0,
     max_frames: int | None = None,
     golden: GoldenReport | Replay = "replay",
+    health: Health | None = None,
+    patience: Patience | None = None,
+    reload: Callable[[], Engine] | None = None,
 ) -> Summary:
     """Run until the source ends, `max_frames` are done, a sink asks to stop, or Ctrl-C; then close everything.
 
-    engine: the bundle's chosen one where None. golden: replay a golden sample first and refuse to run where it
-    differs, skip that (the summary says so), or the report of a replay that was done. A result is published first
-    (`on_result`, then sinks without pictures) and drawn afterwards. A sink that is a Watcher is handed the session's
-    snapshots. Raises BundleError, CameraError or EngineError; sinks are closed even so.
+    engine: the bundle's chosen one where None; reload loads it again after failures. golden: replay a golden sample
+    first and refuse to run where it differs, skip that (the summary says so), or the report of a replay that was done.
+    health: where the camera tells what happens to it. A result is published first (`on_result`, then sinks without
+    pictures) and drawn afterwards. A sink that is a Watcher is handed the session's snapshots. Raises BundleError,
+    CameraError or EngineError; sinks are closed even so.
     """
     loaded = engine
     try:
-        loaded = loaded or load_bundle_engine(bundle)
+        if loaded is None:
+            loaded = load_bundle_engine(bundle)
+            reload = reload or (lambda: load_bundle_engine(bundle))
         proven = start_check(bundle, loaded, golden)
         pipeline = Pipeline(bundle, loaded, threshold=threshold, deadline_ms=deadline_ms)
+        domain = domain_monitor(bundle)
     except BaseException:
         camera.close()
         for sink in sinks:
@@ -294,16 +335,27 @@ def run(
         if loaded is not None:
             loaded.close()
         raise
-    session = Session(camera, pipeline, every_s=every_s, on_ledger=on_ledger, golden=proven)
+    publisher = _Publisher(bundle, sinks, on_result, on_event)
+    session = Session(
+        camera,
+        pipeline,
+        every_s=every_s,
+        on_ledger=on_ledger,
+        on_event=publisher.event,
+        golden=proven,
+        health=health,
+        patience=patience,
+        reload=reload,
+        domain=domain,
+    )
     for sink in sinks:
         if isinstance(sink, Watcher):
             sink.watch(session.snapshot)
-    publisher = _Publisher(bundle, sinks, on_result, session.ledger)
     interrupted = False
     try:
         with session:
             for frame, result in session.frames():
-                publisher.publish(frame, result)
+                publisher.publish(frame, result, session.ledger)
                 del frame, result
                 if session.processed == max_frames or any(s.stop for s in sinks):
                     break
@@ -315,6 +367,12 @@ def run(
     return session.summary(interrupted=interrupted)
 
 
+def domain_monitor(bundle: Bundle) -> DomainMonitor | None:
+    """What watches the domain of this bundle, None where it has no statistics. Raises BundleError."""
+    domain = bundle.manifest.domain
+    return DomainMonitor(bundle.path / domain.file) if domain else None
+
+
 class _Publisher:
     """Delivers a result everywhere, those who only read it first."""
 
@@ -323,14 +381,20 @@ class _Publisher:
         bundle: Bundle,
         sinks: Sequence[Sink],
         on_result: Callable[[Result], None] | None,
-        ledger: Ledger,
+        on_event: Callable[[Event], None] | None,
     ) -> None:
         self._sinks = sinks
         self._heads = bundle.manifest.heads
         self._annotator: Annotator | None = None
-        self._on_result, self._ledger = on_result, ledger
+        self._on_result, self._on_event = on_result, on_event
 
-    def publish(self, frame: Frame, result: Result) -> None:
+    def event(self, event: Event) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+        for sink in self._sinks:
+            sink.event(event)
+
+    def publish(self, frame: Frame, result: Result, ledger: Ledger) -> None:
         t0 = time.perf_counter()
         pictured = [sink for sink in self._sinks if sink.needs_picture]
         if self._on_result is not None:
@@ -339,13 +403,13 @@ class _Publisher:
             if sink not in pictured:
                 sink.write(result, frame, None)
         t1 = time.perf_counter()
-        self._ledger.add("publish", (t1 - t0) * 1e3)
+        ledger.add("publish", (t1 - t0) * 1e3)
         if pictured:
             self._annotator = self._annotator or Annotator(self._heads)
             picture = self._annotator(frame, result)
             for sink in pictured:
                 sink.write(result, frame, picture)
-            self._ledger.add("annotate", (time.perf_counter() - t1) * 1e3)
+            ledger.add("annotate", (time.perf_counter() - t1) * 1e3)
 
 
 def rss_mb() -> float:

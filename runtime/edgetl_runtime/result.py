@@ -157,7 +157,8 @@ class Result:
     outputs: by the name of the head. t_capture_ns and t_publish_ns are on CLOCK; stages_ms maps stage name to
     milliseconds; dropped_before counts frames of this camera that were captured but never processed since the
     last result. valid_until_ns: nothing may be decided on it after that, None where no deadline was given. health: the
-    state of the whole loop at publish. embedding: (D,) float32, what the network's backbone made of the whole frame,
+    state of the whole loop at publish. shift: the share of frames like the training's that lie nearer to them, None
+    without statistics of that domain. embedding: (D,) float32, what the network's backbone made of the whole frame,
     None where the bundle gives none.
     """
 
@@ -174,6 +175,7 @@ class Result:
     state: ResultState = "fresh"
     valid_until_ns: int | None = None
     health: State = "ok"
+    shift: float | None = None
     embedding: NDArray[np.float32] | None = None
 
     @property
@@ -207,6 +209,7 @@ class Result:
             "state": self.state,
             "valid_until_ns": self.valid_until_ns,
             "health": self.health,
+            "shift": None if self.shift is None else round(self.shift, 4),
             "size_hw": list(self.size_hw),
             "dropped_before": self.dropped_before,
             "stages_ms": {k: round(v, 3) for k, v in self.stages_ms.items()},

@@ -8,13 +8,14 @@ import pytest
 from networks import PROBES, folded, frames
 
 from edgetl_export.budget import Budget, Measured
-from edgetl_export.candidates import Reference, infer_of
+from edgetl_export.candidates import Candidate, Pair, Reference, infer_of
 from edgetl_export.graph import load_model
 from edgetl_export.parity import Infer, record, rms_error
 from edgetl_export.proof import Proof, prove
 from edgetl_export.search import Quantiser, least_prefix, quantiser_of, search, search_record
 from edgetl_runtime.engines import available_engines, load_engine
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.spec import Hop
 
 needs_openvino = pytest.mark.skipif("openvino" not in available_engines(), reason="needs openvino")
 INT8 = {"stem", "wide", "deep", "back", "left", "right", "mix"}
@@ -83,6 +84,23 @@ def test_sensitive_layers_stay_in_float_where_it_does_not(tmp_path: Path) -> Non
     record = search_record(found, len(lab.quantiser.eligible), {best.key: 1.5})
     assert next(t for t in record.trials if t.variant == best.pair.variant).p50_ms == 1.5
     assert record.layers == len(INT8)
+
+
+@needs_openvino
+def test_where_bf16_alone_is_over_the_budget_the_rest_is_fp32(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, max_drop=1e-4)
+    path = tmp_path / "net.onnx"
+    hop = Hop(hop="openvino/bf16", metric="nearness", value=0.9, max_rel_error=0.1, cosine=0.9, passed=False)
+    bf16 = Candidate(
+        Pair(variant="bf16", precision="bf16", engine="openvino", probe_file=path, file=path),
+        Measured({"detect": 0.9}),
+        hop,
+    )
+    said: list[str] = []
+    found = search(lab.quantiser, lab.reference, floats=[bf16], say=said.append)
+    mixed = [c for c in found.candidates if c.pair.variant.startswith("mixed")]
+    assert mixed and {c.pair.precision for c in mixed} == {"int8"}
+    assert any("bf16 by itself costs more than the budget" in text for text in said)
 
 
 class Lab2:

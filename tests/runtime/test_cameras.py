@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 from runtime_support import FakeCamera, scene, write_clip
 
-from edgetl_runtime.cameras import open_camera
+from edgetl_runtime.cameras import interrupt, open_camera
 from edgetl_runtime.cameras import v4l2 as v4l2_module
 from edgetl_runtime.cameras.paced import PacedCamera
 from edgetl_runtime.cameras.v4l2 import V4L2Camera
 from edgetl_runtime.errors import CameraError
+from edgetl_runtime.health import Health
 from edgetl_runtime.result import Frame
 
 
@@ -74,7 +76,7 @@ def test_a_file_that_is_no_video(tmp_path: Path, name: str, capfd: pytest.Captur
     assert "WARN" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("source", ["nothing.mp4", "rtsp://somewhere", "/nowhere/at/all"])
+@pytest.mark.parametrize("source", ["nothing.mp4", "udp://somewhere", "/nowhere/at/all"])
 def test_what_is_not_there_lists_the_kinds(source: str) -> None:
     with pytest.raises(CameraError, match="a folder of images"):
         open_camera(source)
@@ -140,6 +142,10 @@ def test_a_paced_file_is_live_and_never_ahead_of_its_schedule() -> None:
     camera.close()
 
 
+def fourcc(text: str) -> int:
+    return int.from_bytes(text.encode(), "little")
+
+
 class FakeDevice:
     """OpenCV's capture of a device that only does 640x480 and loses every third frame's content."""
 
@@ -147,12 +153,14 @@ class FakeDevice:
         self.values = {cv2.CAP_PROP_FRAME_WIDTH: 640.0, cv2.CAP_PROP_FRAME_HEIGHT: 480.0, cv2.CAP_PROP_FPS: 30.0}
         self.stamp_ms = stamp_ms
         self.grabs = 0
+        self.asked: list[int] = []
 
     def isOpened(self) -> bool:  # noqa: N802
         return True
 
     def set(self, key: int, value: float) -> bool:
-        if key == cv2.CAP_PROP_BUFFERSIZE:
+        self.asked.append(key)
+        if key == cv2.CAP_PROP_BUFFERSIZE or (key == cv2.CAP_PROP_FOURCC and value == fourcc("YUYV")):
             self.values[key] = value
         return False
 
@@ -202,3 +210,63 @@ def test_v4l2_takes_the_drivers_stamp_only_where_it_is_plausible(
         assert frame.t_capture_ns == pytest.approx(stated_ms * 1e6, abs=1000)
     else:
         assert before <= frame.t_capture_ns <= time.monotonic_ns()
+
+
+@pytest.mark.parametrize(
+    ("asked", "stated", "note"),
+    [
+        ("YUYV", "", []),
+        ("MJPG", "YUYV", ["/dev/video3: pixel format MJPG asked, YUYV found"]),
+        ("MJPG", "", ["/dev/video3: pixel format MJPG asked, none found"]),
+        ("Y16 ", "Y16 ", []),
+    ],
+)
+def test_v4l2_reads_the_pixel_format_back(
+    monkeypatch: pytest.MonkeyPatch, asked: str, stated: str, note: list[str]
+) -> None:
+    device = FakeDevice(0.0)
+    if stated:
+        device.values[cv2.CAP_PROP_FOURCC] = float(fourcc(stated))
+    monkeypatch.setattr(v4l2_module, "_check_device", lambda device: None)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda index, api: device)
+    camera = open_camera("/dev/video3", pixel_format=asked, size_hw=(480, 640))
+    assert camera.notes == note
+    assert device.asked.index(cv2.CAP_PROP_FOURCC) < device.asked.index(cv2.CAP_PROP_FRAME_WIDTH)
+
+
+@pytest.mark.parametrize("wrong", ["MJPEG", "", "äöüß"])
+def test_v4l2_formats_have_four_characters(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setattr(v4l2_module, "_check_device", lambda device: None)
+    with pytest.raises(CameraError, match="four characters"):
+        V4L2Camera("/dev/video3", pixel_format=wrong)
+
+
+def test_v4l2_is_opened_again_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[FakeDevice] = []
+
+    def open_device(index: int, api: int) -> FakeDevice:
+        opened.append(FakeDevice(0.0))
+        return opened[-1]
+
+    monkeypatch.setattr(v4l2_module, "_check_device", lambda device: None)
+    monkeypatch.setattr(cv2, "VideoCapture", open_device)
+    health = Health("front")
+    camera = open_camera("/dev/video3", give_up_s=5.0, health=health)
+    ids = [f.frame_id for f in (camera.read() for _ in range(6)) if f is not None]
+    assert ids == [0, 1, 3, 4, 6, 7]  # the fake loses every third and ends after the sixth
+    assert len(opened) == 2 and health.status().counts == {"disconnected": 1}
+
+
+def test_files_are_never_opened_again(clip: Path) -> None:
+    camera = open_camera(str(clip), give_up_s=5.0)
+    assert len(read_all(camera)) == 12 and not camera.live
+
+
+def test_a_paced_file_can_be_interrupted() -> None:
+    camera = PacedCamera(FakeCamera([scene(8, 8)] * 2, live=False, fps=0.01))
+    camera.read()
+    threading.Timer(0.1, lambda: interrupt(camera)).start()
+    start = time.monotonic()
+    camera.read()
+    assert time.monotonic() - start < 1.0
+    assert not interrupt(FakeCamera([scene(8, 8)]))

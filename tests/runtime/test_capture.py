@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 
 import pytest
 from runtime_support import FakeCamera, scene
 
-from edgetl_runtime.capture import EVERY_DEPTH, Capture
+from edgetl_runtime.capture import EVERY_DEPTH, Capture, Nothing
 from edgetl_runtime.errors import CameraError
+from edgetl_runtime.result import Frame
 
 PICTURES = [scene(8, 8, i) for i in range(30)]
 
@@ -18,7 +20,7 @@ def drain(capture: Capture, pause_s: float = 0.0) -> list[tuple[int, int]]:
     """Frame id and drops before it, of everything that comes."""
     rows = []
     while (taken := capture.get()) is not None:
-        rows.append((taken[0].frame_id, taken[1]))
+        rows.append((taken.frame.frame_id, taken.dropped_before))
         time.sleep(pause_s)
     return rows
 
@@ -59,18 +61,30 @@ def test_an_error_arrives_after_the_frames_before_it(live: bool) -> None:
         assert [i for i, _ in drain(capture)] == [0]
     with Capture(FakeCamera(PICTURES, live=live, fail_at=1)) as capture:
         taken = capture.get()
-        assert taken is not None and taken[0].frame_id == 0
+        assert taken is not None and taken.frame.frame_id == 0
         with pytest.raises(CameraError, match="cable"):
             capture.get()
     assert camera.closed
 
 
-def test_a_silent_camera_is_an_error_and_not_an_old_frame() -> None:
-    with (
-        Capture(FakeCamera(PICTURES, delay_s=0.5), stall_s=0.05) as capture,
-        pytest.raises(CameraError, match=r"no frame for 0\.05 s"),
-    ):
-        capture.get()
+def test_a_silent_camera_gives_nothing_and_no_old_frame() -> None:
+    with Capture(FakeCamera(PICTURES[:1], delay_s=0.3)) as capture:
+        with pytest.raises(Nothing):
+            capture.get(0.05)
+        taken = capture.get(5.0)
+        assert taken is not None and taken.frame.frame_id == 0
+        assert capture.get(5.0) is None
+
+
+def test_gaps_in_the_ids_are_what_the_camera_lost() -> None:
+    class Gappy(FakeCamera):
+        def read(self) -> Frame | None:
+            frame = super().read()
+            return frame and dataclasses.replace(frame, frame_id=3 * frame.frame_id)
+
+    with Capture(Gappy(PICTURES[:4], live=False)) as capture:
+        assert [i for i, _ in drain(capture)] == [0, 3, 6, 9]
+    assert capture.lost == 6
 
 
 @pytest.mark.parametrize("live", [True, False])
@@ -91,3 +105,38 @@ def test_a_waiting_consumer_burns_no_processor() -> None:
         before = time.process_time()
         assert capture.get() is not None
         assert time.process_time() - before < 0.1
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_frames_that_must_not_be_used_are_dropped_and_replace_nothing(live: bool) -> None:
+    seen: list[int] = []
+
+    def even(frame: Frame, arrived_ns: int) -> Frame | None:
+        assert 0 <= arrived_ns - frame.t_capture_ns < 500_000_000
+        seen.append(frame.frame_id)
+        return frame if frame.frame_id % 2 == 0 else None
+
+    with Capture(FakeCamera(PICTURES, live=live, delay_s=0.002), inspect=even) as capture:
+        rows = drain(capture)
+    assert seen == list(range(30))
+    assert all(i % 2 == 0 for i, _ in rows) and rows[-1][0] == 28
+    assert capture.captured == 30 == len(rows) + capture.dropped
+    assert sum(dropped for _, dropped in rows) + 1 == capture.dropped, "the last one came after the last taken"
+
+
+def test_a_camera_that_waits_is_told_to_end() -> None:
+    class Waiting(FakeCamera):
+        told = threading.Event()
+
+        def read(self) -> Frame | None:
+            assert self.told.wait(10)
+            return None
+
+        def interrupt(self) -> None:
+            self.told.set()
+
+    capture = Capture(Waiting(PICTURES))
+    capture.start()
+    began = time.monotonic()
+    capture.stop()
+    assert time.monotonic() - began < 5 and capture.camera.closed  # type: ignore[attr-defined]

@@ -30,7 +30,8 @@ from edgetl_runtime.cameras import open_camera
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import CameraError, EngineError, InputError
 from edgetl_runtime.golden import prove_golden
-from edgetl_runtime.loop import Pipeline, rss_mb, run
+from edgetl_runtime.loop import rss_mb, run
+from edgetl_runtime.pipeline import Pipeline
 from edgetl_runtime.result import Frame, Mask, Result, Scores
 
 

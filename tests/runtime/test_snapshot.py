@@ -12,7 +12,8 @@ from runtime_support import FakeCamera, scene, snapshot_of
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.health import Event, Health
-from edgetl_runtime.loop import Pipeline, Session, run
+from edgetl_runtime.loop import Session, run
+from edgetl_runtime.pipeline import Pipeline
 from edgetl_runtime.snapshot import Snapshot, Watcher
 
 

@@ -5,7 +5,8 @@ Ensures: Q/DQ pairs before INT8 layers, weights as INT8 per output channel, ever
 
 Placement follows what each engine fuses. For TensorRT a layer's result is not quantised on its way into an addition, so
 that the addition becomes part of the layer; ONNX Runtime adds in INT8 only where both sides are quantised, and OpenVINO
-is as fast either way. Copies (Concat, MaxPool, Resize, ...) have one scale before and after.
+is as fast either way. Copies (Concat, MaxPool, Resize, ...) have one scale before and after, which holds the values of
+all of them.
 """
 
 from __future__ import annotations
@@ -30,13 +31,15 @@ from edgetl_export.graph import (
     set_initializer,
     set_nodes,
 )
-from edgetl_export.layers import Layer, weight_axis
+from edgetl_export.layers import HEAVY, Layer, weight_axis
 
 Scheme = Literal["u8s8", "s8s8"]
 """u8s8: unsigned activations with a zero point, biases as INT32: ONNX Runtime and OpenVINO. s8s8: signed, every zero
 point 0, float biases: TensorRT."""
 
-COPIES = frozenset({"Concat", "MaxPool", "Resize", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split"})
+LAYOUT = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze"})
+"""Operators that put the same values in another order or shape."""
+COPIES = LAYOUT | {"Concat", "Gather", "MaxPool", "Resize", "Slice", "Split"}
 """Operators whose results hold nothing but values that they read, or values between those."""
 
 
@@ -91,7 +94,9 @@ class _Builder:
         self.nodes = {n.name: n for n in model.graph.node}
         self.after: dict[str, list[NodeProto]] = {}
         self.before: dict[str, list[NodeProto]] = {}
-        self.pairs: dict[str, tuple[str, float]] = {}
+        self.pairs: dict[str, str] = {}
+        self.scales: dict[str, float] = {}
+        self.needed: dict[str, None] = {}
         self.int8: dict[str, Layer] = {}
 
     def add(self, layer: Layer) -> None:
@@ -101,13 +106,15 @@ class _Builder:
         if self._bytes(layer.data) and self.plan.scheme == "s8s8":
             return
         self.int8[layer.name] = layer
-        self._pair(layer.data, self.plan.ranges.get(layer.data, (0.0, 255.0)))
+        self._need(layer.data)
 
     def finish(self) -> None:
-        """Redirect readers, quantise weights, and write the nodes."""
+        """Insert pairs, redirect readers, quantise weights, and write the nodes."""
+        for group in self._groups():
+            self._pairs(group)
         for layer in self.int8.values():
             self._weights(layer)
-        for tensor, (dequantised, _) in self.pairs.items():
+        for tensor, dequantised in self.pairs.items():
             for node in self.readers.get(tensor, []):
                 if self._stays_float(node):
                     continue
@@ -123,16 +130,64 @@ class _Builder:
 
     def _stays_float(self, node: NodeProto) -> bool:
         """A float layer reads what was there before; so does what only few values pass through."""
-        heavy = len(node.input) > 1 and node.input[1] in self.constants and node.op_type in ("Conv", "Gemm", "MatMul")
+        heavy = len(node.input) > 1 and node.input[1] in self.constants and node.op_type in HEAVY
         return heavy and node.name not in self.int8
 
-    def _pair(self, tensor: str, limits: Range) -> None:
-        if tensor in self.pairs:
+    def _need(self, tensor: str) -> None:
+        """This tensor is read as INT8; so are those that its values are copied from, and both sides of an addition."""
+        if tensor in self.needed:
             return
-        if self._bytes(tensor):
-            self._frame(tensor)
+        self.needed[tensor] = None
+        producer = self.made.get(tensor)
+        if producer is None or self._bytes(tensor):
             return
-        scale, zero = _scale(limits, self.plan.scheme)
+        if producer.op_type in COPIES:
+            for source in self._copied(producer):
+                self._need(source)
+        elif self.plan.scheme == "u8s8" and producer.op_type == "Add" and not _constant(self.model, producer):
+            for source in producer.input:
+                if source in self.plan.ranges:
+                    self._need(source)
+
+    def _copied(self, node: NodeProto) -> list[str]:
+        """The tensors that a copy takes its values from."""
+        data = node.input if node.op_type == "Concat" else node.input[:1]
+        return [source for source in data if source not in self.constants and source in self.made]
+
+    def _groups(self) -> list[list[str]]:
+        """The needed tensors, those together that are copies of one another: they have one scale."""
+        group_of: dict[str, list[str]] = {}
+        for tensor in self.needed:
+            group = group_of.setdefault(tensor, [tensor])
+            producer = self.made.get(tensor)
+            if producer is None or producer.op_type not in COPIES or self._bytes(tensor):
+                continue
+            for source in self._copied(producer):
+                other = group_of.setdefault(source, [source])
+                if other is not group:
+                    group += other
+                    group_of.update(dict.fromkeys(other, group))
+        return list({id(group): group for group in group_of.values()}.values())
+
+    def _pairs(self, group: Sequence[str]) -> None:
+        """One scale that holds every value of the group, and a pair wherever an engine looks for one."""
+        if self._bytes(group[0]):
+            self._frame(group[0])
+            return
+        ranges = [self.plan.ranges[tensor] for tensor in group if tensor in self.plan.ranges]
+        scale, zero = _scale((min(low for low, _ in ranges), max(high for _, high in ranges)), self.plan.scheme)
+        for tensor in group:
+            self.scales[tensor] = scale
+            if not self._inside(tensor):
+                self._pair(tensor, scale, zero)
+
+    def _inside(self, tensor: str) -> bool:
+        """Whether it stands within a chain that only changes the layout: engines read such a chain as one operator."""
+        readers = self.readers.get(tensor, [])
+        producer = self.made.get(tensor)
+        return producer is not None and all(n.op_type in LAYOUT for n in (producer, *readers)) and bool(readers)
+
+    def _pair(self, tensor: str, scale: float, zero: NDArray[np.generic]) -> None:
         names = {k: f"{tensor}_{k}" for k in ("scale", "zero", "quantised", "dequantised")}
         set_initializer(self.model, names["scale"], np.array(scale, np.float32))
         set_initializer(self.model, names["zero"], zero)
@@ -144,25 +199,16 @@ class _Builder:
             )
         ]
         self.after.setdefault(tensor, []).extend(pair)
-        self.pairs[tensor] = (names["dequantised"], scale)
-        producer = self.made.get(tensor)
-        if producer is None:
-            return
-        if producer.op_type in COPIES:
-            data = producer.input if producer.op_type == "Concat" else producer.input[:1]
-            for source in data:
-                if source not in self.constants and source in self.made:
-                    self._pair(source, limits)
-        elif self.plan.scheme == "u8s8" and producer.op_type == "Add" and not _constant(self.model, producer):
-            for source in producer.input:
-                if source in self.plan.ranges:
-                    self._pair(source, self.plan.ranges[source])
+        self.pairs[tensor] = names["dequantised"]
 
     def _bytes(self, tensor: str) -> bool:
         return _frame_chain(self.model, self.made, tensor) is not None
 
     def _frame(self, tensor: str) -> None:
-        """Cast, Transpose, Pad become Transpose, Pad on bytes: a byte is a value of scale 1 and zero point 0."""
+        """Cast, Transpose, Pad become Transpose, Pad on bytes: a byte is a value of scale 1 and zero point 0.
+
+        In this order: after a Pad of the frame itself OpenVINO ran the first layer in float.
+        """
         chain = _frame_chain(self.model, self.made, tensor)
         assert chain is not None
         cast, transpose, pad = chain
@@ -179,7 +225,7 @@ class _Builder:
         inputs = [last, "frame_scale", "frame_zero"]
         nodes.append(helper.make_node("DequantizeLinear", inputs, ["frame_dequantised"], name="frame_dequantise"))
         self.after.setdefault("", []).extend(nodes)
-        self.pairs[tensor] = ("frame_dequantised", 1.0)
+        self.pairs[tensor], self.scales[tensor] = "frame_dequantised", 1.0
 
     def _pad_value(self, pad: NodeProto) -> float:
         return float(self.constants[pad.input[2]].item()) if len(pad.input) > 2 and pad.input[2] else 0.0
@@ -222,7 +268,7 @@ class _Builder:
             set_initializer(self.model, name, corrected.astype(np.float32))
             node.input[2] = name
             return []
-        units = self.pairs[layer.data][1] * scale.astype(np.float64)
+        units = self.scales[layer.data] * scale.astype(np.float64)
         steps = np.clip(np.round(corrected / units), -(2**31), 2**31 - 1)
         set_initializer(self.model, f"{name}_int32", steps.astype(np.int32))
         set_initializer(self.model, f"{name}_scale", units.astype(np.float32))

@@ -1,16 +1,23 @@
-"""Cameras, one file each: V4L2 devices, video files and folders of images."""
+"""Cameras, one file each: V4L2 devices, network streams, shared memory, GStreamer, video files, folders of images."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from edgetl_runtime.cameras._url import SCHEMES, public_url, scheme_of
 from edgetl_runtime.errors import CameraError
 
 if TYPE_CHECKING:
+    from edgetl_runtime.health import Health
     from edgetl_runtime.result import Frame
 
-KINDS = "a camera (0 or /dev/video0), a video file, or a folder of images"
+KINDS = (
+    "a camera (0 or /dev/video0), a network camera (rtsp://, rtsps://, http:// or https://), shm:NAME, a GStreamer "
+    "pipeline (gst:… ! appsink), a video file, or a folder of images"
+)
 
 
 class Camera(Protocol):
@@ -18,7 +25,8 @@ class Camera(Protocol):
 
     live: frames are lost when nobody reads, so only the newest matters. fps: as the source reports it.
     size_hw: of the first frame where that is known, else (0, 0). frame_count: None where there is no end.
-    failed: frames that arrived but could not be decoded. notes: what differs from what was asked for.
+    failed: frames that arrived but could not be decoded. notes: what differs from what was asked for, or can't be
+    known.
     """
 
     camera_id: str
@@ -45,22 +53,101 @@ class Camera(Protocol):
         """Let go of the device or file; closing twice is fine."""
 
 
-def open_camera(source: str | int, *, size_hw: tuple[int, int] | None = None, fps: float | None = None) -> Camera:
-    """Open what `source` names; see KINDS. size_hw and fps are asked of a V4L2 camera and read back.
+@runtime_checkable
+class Interruptible(Protocol):
+    """A camera whose `read` may be ended by another thread, so that closing it needs no waiting."""
 
-    Raises CameraError where there is no such thing, it can't be opened, or size_hw or fps is asked of a
-    file; MissingPackage without OpenCV.
+    def interrupt(self) -> None:
+        """`read`, which waits or comes later, gives None soon; `close` is still to be called."""
+
+
+def interrupt(camera: object) -> bool:
+    """End a `read` of this camera that waits in another thread; whether it can be ended."""
+    if not isinstance(camera, Interruptible):
+        return False
+    camera.interrupt()
+    return True
+
+
+Opener = Callable[[threading.Event], Camera]
+"""Opens a live camera; gives up, where it can, when the event is set."""
+
+
+def open_camera(
+    source: str | int,
+    *,
+    size_hw: tuple[int, int] | None = None,
+    fps: float | None = None,
+    pixel_format: str | None = None,
+    give_up_s: float | None = None,
+    health: Health | None = None,
+    wrap: Callable[[Camera], Camera] | None = None,
+) -> Camera:
+    """Open what `source` names; see KINDS. size_hw, fps and pixel_format are asked of a V4L2 camera and read back.
+
+    give_up_s: a live camera that fails later is opened again for so long, 0 for ever; None: its failure is an error
+    at once. health is told about it. Files are never opened again. wrap: put around a live
+    camera each time that it is opened.
+
+    Raises CameraError where there is no such thing, it can't be opened, or size_hw, fps or pixel_format is asked of
+    what is no V4L2 camera; MissingPackage without OpenCV. No error holds a password of an address.
     """
     text = str(source)
-    if text.isdecimal() or text.startswith("/dev/video"):
+    opener = _live(text, size_hw, fps, pixel_format)
+    if opener is None:
+        return _open_file(text)
+    return keep_open(opener, give_up_s=give_up_s, health=health, wrap=wrap)
+
+
+def keep_open(
+    opener: Opener,
+    *,
+    give_up_s: float | None = None,
+    health: Health | None = None,
+    wrap: Callable[[Camera], Camera] | None = None,
+) -> Camera:
+    """What a live camera's opener opens, opened again where that is wanted; arguments as of open_camera."""
+
+    def opened(stop: threading.Event) -> Camera:
+        camera = opener(stop)
+        return wrap(camera) if wrap else camera
+
+    if give_up_s is None:
+        return opened(threading.Event())
+    from edgetl_runtime.cameras.reconnecting import ReconnectingCamera
+
+    return ReconnectingCamera(opened, give_up_s=give_up_s, health=health)
+
+
+def _live(source: str, size_hw: tuple[int, int] | None, fps: float | None, pixel_format: str | None) -> Opener | None:
+    """What opens this live source; None where it is none. Raises CameraError for what can't be asked of it."""
+    if source.isdecimal() or source.startswith("/dev/video"):
         from edgetl_runtime.cameras.v4l2 import V4L2Camera
 
-        return V4L2Camera(text, size_hw=size_hw, fps=fps)
-    if size_hw or fps:
-        raise CameraError(f"a size or rate can be asked of a camera only, not of {text}")
-    if "://" in text:
-        raise CameraError(f"network streams are not supported, found {text}", remedy=f"give {KINDS}")
-    path = Path(text)
+        return lambda stop: V4L2Camera(source, size_hw=size_hw, fps=fps, pixel_format=pixel_format)
+    scheme = scheme_of(source)
+    shown = public_url(source) if scheme else source.split(" ", 1)[0]
+    if size_hw or fps or pixel_format:
+        raise CameraError(f"a size, rate or format can be asked of a V4L2 camera only, not of {shown}")
+    if scheme in SCHEMES:
+        from edgetl_runtime.cameras.stream import StreamCamera
+
+        return lambda stop: StreamCamera(source, stop=stop)
+    if source.startswith("shm:"):
+        from edgetl_runtime.cameras.shared import SharedCamera
+
+        return lambda stop: SharedCamera(source.removeprefix("shm:"))
+    if source.startswith("gst:"):
+        from edgetl_runtime.cameras.gstreamer import GStreamerCamera
+
+        return lambda stop: GStreamerCamera(source.removeprefix("gst:"), stop=stop)
+    if scheme:
+        raise CameraError(f"{scheme}:// is not supported, found {shown}", remedy=f"give {KINDS}")
+    return None
+
+
+def _open_file(source: str) -> Camera:
+    path = Path(source)
     if path.is_dir():
         from edgetl_runtime.cameras.images import ImagesCamera
 
@@ -69,4 +156,4 @@ def open_camera(source: str | int, *, size_hw: tuple[int, int] | None = None, fp
         from edgetl_runtime.cameras.video import VideoCamera
 
         return VideoCamera(path)
-    raise CameraError(f"there is no source {text!r}", remedy=f"give {KINDS}")
+    raise CameraError(f"there is no source {source!r}", remedy=f"give {KINDS}")

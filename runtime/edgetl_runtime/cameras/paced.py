@@ -55,6 +55,10 @@ class PacedCamera:
         self._closed.wait(self._start_s + offset_s - now)
         return dataclasses.replace(frame, t_capture_ns=time.monotonic_ns())
 
+    def interrupt(self) -> None:
+        """A `read` that waits for its frame's time gives it at once; any thread may call this."""
+        self._closed.set()
+
     def close(self) -> None:
         """Close the file."""
         self._closed.set()

@@ -22,16 +22,26 @@ class V4L2Camera:
 
     The driver's own stamp is used where it is on CLOCK_MONOTONIC, which V4L2 drivers mostly do; otherwise
     the time right after the grab, before decoding. What the camera does not do as asked is in `notes`.
+    pixel_format: the four characters of V4L2 (MJPG, YUYV), asked for first, since sizes and rates depend on it.
     """
 
     live = True
     frame_count: int | None = None
 
-    def __init__(self, source: str, *, size_hw: tuple[int, int] | None = None, fps: float | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        size_hw: tuple[int, int] | None = None,
+        fps: float | None = None,
+        pixel_format: str | None = None,
+    ) -> None:
         number = source.removeprefix("/dev/video")
         self.camera_id = f"/dev/video{number}"
         if not number.isdecimal():
             raise CameraError(f"{source} is no camera", remedy="give a number, or /dev/video and a number")
+        if pixel_format is not None and not (len(pixel_format) == 4 and pixel_format.isascii()):
+            raise CameraError(f"a pixel format has four characters, like MJPG or YUYV, found {pixel_format!r}")
         _check_device(self.camera_id)
         index = int(number)
         cv2 = quiet_cv2()
@@ -44,6 +54,8 @@ class V4L2Camera:
         self.failed = 0
         self.notes: list[str] = []
         self._ask("buffer count", cv2.CAP_PROP_BUFFERSIZE, 1)
+        if pixel_format:
+            self._ask_format(pixel_format)
         if size_hw:
             self._ask("width", cv2.CAP_PROP_FRAME_WIDTH, size_hw[1])
             self._ask("height", cv2.CAP_PROP_FRAME_HEIGHT, size_hw[0])
@@ -64,6 +76,16 @@ class V4L2Camera:
         found = float(self._capture.get(key))
         if abs(found - value) > 0.01 * value:
             self.notes.append(f"{self.camera_id}: {what} {value:g} asked, {found:g} found")
+
+    def _ask_format(self, wanted: str) -> None:
+        """Set the pixel format and read it back."""
+        key = self._cv2.CAP_PROP_FOURCC
+        self._capture.set(key, self._cv2.VideoWriter_fourcc(*wanted))
+        stated = float(self._capture.get(key))
+        code = int(stated) if math.isfinite(stated) and 0 < stated < 2**32 else 0
+        found = code.to_bytes(4, "little").decode("latin-1").strip("\0 ") if code else "none"
+        if found != wanted.strip():
+            self.notes.append(f"{self.camera_id}: pixel format {wanted} asked, {found} found")
 
     def read(self) -> Frame | None:
         """The next frame. Raises CameraError where the camera is gone or gives no frame that decodes."""

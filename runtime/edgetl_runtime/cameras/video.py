@@ -6,6 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
+from edgetl_runtime.cameras._ffmpeg_options import GATE
 from edgetl_runtime.cameras._opencv import quiet_cv2, retrieve
 from edgetl_runtime.errors import CameraError
 from edgetl_runtime.pool import FramePool
@@ -27,7 +28,8 @@ class VideoCamera:
         _refuse_text(path)
         self._path = path
         self._cv2 = cv2
-        self._capture: Any = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        with GATE.using(""):  # a stream that is opened at the same time has options that would spoil a file
+            self._capture: Any = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             raise CameraError(
                 f"{path} can't be opened as a video", remedy="check that it is complete and that OpenCV plays it"

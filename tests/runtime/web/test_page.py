@@ -95,7 +95,7 @@ def test_numbers_picture_and_charts_are_there(shown: _Shown, tmp_path: Path) -> 
 
 @needs_browser
 def test_a_fault_has_colour_word_and_reason(shown: _Shown, tmp_path: Path) -> None:
-    shown.health.set("dark", "the lens is covered")
+    shown.health.set("ladder", "every second frame is left out")
     shown.health.set("disconnected", "unplugged <b>&amp;")
     page = dom(shown.url, tmp_path)
     assert 'data-state="fault"' in page and shown_in(page, "state") == "fault"
@@ -103,7 +103,7 @@ def test_a_fault_has_colour_word_and_reason(shown: _Shown, tmp_path: Path) -> No
     assert shown_in(page, "why").startswith("fault: disconnected (unplugged")
     assert "unplugged &lt;b&gt;&amp;amp;" in page, "details are text, never markup"
     conditions, events = shown_in(page, "conditions"), shown_in(page, "events")
-    assert conditions.index("disconnected · fault") < conditions.index("dark · degraded")
-    assert events.index("disconnected began") < events.index("dark began")
+    assert conditions.index("disconnected · fault") < conditions.index("ladder · degraded")
+    assert events.index("disconnected began") < events.index("ladder began")
     assert re.search(r"\d\d:\d\d:\d\d", events)
     assert re.search(r"disconnected 1×", shown_in(page, "counts"))

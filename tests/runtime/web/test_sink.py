@@ -47,6 +47,7 @@ class Running:
     def __init__(self, folder: Path, **options: Any) -> None:
         bundle = open_bundle(folder)
         self.ended = False
+        self.hang_s = 0.0
         self.results: list[Result] = []
         self.camera = FakeCamera([scene(180, 320, i) for i in range(16)] * 6000, delay_s=0.01)
         self.sink = WebSink(bundle.manifest.heads, **options)
@@ -90,7 +91,8 @@ class _Ender:
     def stop(self) -> bool:
         return self._running.ended
 
-    def write(self, *arguments: object) -> None: ...
+    def write(self, *arguments: object) -> None:
+        time.sleep(self._running.hang_s)
 
     def event(self, event: object) -> None: ...
 
@@ -258,7 +260,7 @@ def test_before_the_loop_it_says_starting_and_the_end_is_prompt() -> None:
 def test_a_loop_that_hangs_is_not_alive(shared_bundle: Path) -> None:
     with running(shared_bundle, alive_s=1.0, ready_s=0.8) as loop:
         assert ask(loop.sink, "/healthz")[0] == ask(loop.sink, "/readyz")[0] == 200
-        loop.camera.delay_s = 2.5
+        loop.hang_s = 2.5
         end_s = time.monotonic() + 5
         while ask(loop.sink, "/healthz")[0] != 503:
             assert time.monotonic() < end_s
@@ -266,6 +268,18 @@ def test_a_loop_that_hangs_is_not_alive(shared_bundle: Path) -> None:
         assert b"has not turned for" in ask(loop.sink, "/healthz")[2]
         status, _, body = ask(loop.sink, "/readyz")
         assert status == 503 and b"the newest result was published" in body
+        loop.hang_s = 0.0
+
+
+def test_a_loop_without_frames_is_alive_and_not_ready(shared_bundle: Path) -> None:
+    with running(shared_bundle, alive_s=0.5, ready_s=0.2) as loop:
+        loop.camera.delay_s = 1.5
+        end_s = time.monotonic() + 3
+        while ask(loop.sink, "/readyz")[0] != 503:
+            assert time.monotonic() < end_s
+            time.sleep(0.02)
+        time.sleep(0.4)
+        assert ask(loop.sink, "/healthz")[0] == 200
         loop.camera.delay_s = 0.01
 
 

@@ -1,0 +1,122 @@
+"""A network camera: RTSP or HTTP through OpenCV's FFmpeg, with time-outs that hold."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from edgetl_runtime.cameras._ffmpeg_options import GATE, VARIABLE
+from edgetl_runtime.cameras._opencv import quiet_cv2
+from edgetl_runtime.cameras._reader import Reader
+from edgetl_runtime.cameras._url import SCHEMES, public_url, scheme_of
+from edgetl_runtime.errors import CameraError
+from edgetl_runtime.result import Frame
+
+OPEN_S = 5.0
+READ_S = 5.0
+# nobuffer and fpsprobesize: FFmpeg otherwise reads 20 frames to learn the rate, and hands all of them out afterwards
+# as if they were new. Measured at 10 frames/s: 2.1 s to open, first frames 2.0 s old; with these 0.1 s and 1 ms.
+OPTIONS = "rtsp_transport;tcp|allowed_media_types;video|fflags;nobuffer|fpsprobesize;0"
+# Each further thread of the decoder holds a frame back. MPEG-4 at 25 frames/s: 1 thread 0.1 ms, 4 121 ms, 8 283 ms.
+_DECODER_THREADS = 1
+_MAX_FPS = 240.0
+_ASSUMED_FPS = 30.0
+
+
+class StreamCamera:
+    """The newest frame of rtsp://, rtsps://, http:// or https://, read without pause by a thread of its own.
+
+    t_capture_ns is taken when FFmpeg hands a frame over, before its colours are converted: the exposure was earlier by
+    the camera's encoder, the network and the decoder, which can't be known here; `notes` says so. One thread decodes,
+    however many cores there are. RTSP goes over TCP. camera_id is the address without its login.
+
+    open_s, read_s: after these, and half a second more, CameraError is raised, whether OpenCV comes back or not.
+    stop: set it from another thread to give up opening.
+    """
+
+    live = True
+    frame_count: int | None = None
+
+    def __init__(
+        self, url: str, *, open_s: float = OPEN_S, read_s: float = READ_S, stop: threading.Event | None = None
+    ) -> None:
+        if scheme_of(url) not in SCHEMES:
+            raise CameraError(f"a network camera's address begins with one of {', '.join(s + '://' for s in SCHEMES)}")
+        self.camera_id = public_url(url)
+        cv2 = quiet_cv2()
+        if not cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
+            raise CameraError(
+                "this OpenCV was built without FFmpeg, which network cameras need",
+                remedy="give a gst: pipeline, or install opencv-python where GStreamer isn't needed",
+            )
+        self.notes: list[str] = []
+        parameters = self._parameters(cv2, open_s, read_s)
+        with GATE.using(OPTIONS) as ours:
+            self._reader = Reader(
+                self.camera_id,
+                lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, parameters),
+                open_s=open_s,
+                read_s=read_s,
+            )
+            opened = self._reader.wait_open(stop)
+        if opened.frame_count > 0:
+            self._reader.close()
+            raise CameraError(
+                f"{self.camera_id} is a file of {opened.frame_count} frames, not a live stream",
+                remedy="download it and give its path",
+            )
+        self._size_hw = opened.size_hw
+        self.fps = opened.fps
+        self._note(ours)
+
+    def _parameters(self, cv2: Any, open_s: float, read_s: float) -> list[int]:
+        """What OpenCV takes at open; older ones refuse to open at all with a key that they don't know."""
+        wanted = {
+            "CAP_PROP_OPEN_TIMEOUT_MSEC": int(open_s * 1e3),
+            "CAP_PROP_READ_TIMEOUT_MSEC": int(read_s * 1e3),
+            "CAP_PROP_N_THREADS": _DECODER_THREADS,
+        }
+        known = {name: value for name, value in wanted.items() if hasattr(cv2, name)}
+        if missing := sorted(wanted.keys() - known.keys()):
+            self.notes.append(f"{self.camera_id}: OpenCV {cv2.__version__} does not know {', '.join(missing)}")
+        return [number for name, value in known.items() for number in (getattr(cv2, name), value)]
+
+    def _note(self, ours: bool) -> None:
+        self.notes += [
+            f"{self.camera_id}: exposure times are unknown, frames are stamped when they were decoded",
+            f"{self.camera_id}: FFmpeg patches damaged pictures, which are not counted",
+        ]
+        if not 0 < self.fps <= _MAX_FPS:
+            self.notes.append(f"{self.camera_id} states no usable rate, {_ASSUMED_FPS:g} frames/s assumed")
+            self.fps = _ASSUMED_FPS
+        if not ours:
+            self.notes.append(f"{self.camera_id}: {VARIABLE} of the environment decides transport and buffering")
+        if self.camera_id.startswith(("rtsps:", "https:")) and "tls_verify" not in os.environ.get(VARIABLE, ""):
+            self.notes.append(f"{self.camera_id}: encrypted, but the camera's certificate is not checked")
+
+    @property
+    def failed(self) -> int:
+        """Frames that could not be converted; FFmpeg passes over what it can't decode and patches what is damaged."""
+        return self._reader.failed
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the frame read last, before that as the stream states them."""
+        return self._size_hw
+
+    def read(self) -> Frame | None:
+        """The newest frame, None once closed. Raises CameraError where the stream ends, stalls or fails."""
+        grabbed = self._reader.read()
+        if grabbed is None:
+            return None
+        self._size_hw = (grabbed.image.shape[0], grabbed.image.shape[1])
+        return Frame(grabbed.image, grabbed.number, self.camera_id, grabbed.stamp_ns)
+
+    def interrupt(self) -> None:
+        """End a `read` that waits; any thread may call this."""
+        self._reader.interrupt()
+
+    def close(self) -> None:
+        """Let go of the connection, within half a second: a thread that hangs is left to end by itself."""
+        self._reader.close()

@@ -1,0 +1,114 @@
+"""One frame to one result: letterbox, infer once, decode every head."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgetl_runtime.decode import decode
+from edgetl_runtime.errors import EngineError, InputError
+from edgetl_runtime.letterbox import Letterbox
+from edgetl_runtime.result import Result
+from edgetl_runtime.spec import EMBEDDING, DetectHead, SegmentHead, at_threshold
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from edgetl_runtime.bundle import Bundle
+    from edgetl_runtime.engines import Engine
+    from edgetl_runtime.result import Frame, ResultState
+    from edgetl_runtime.spec import Head
+
+
+class NotFinite(EngineError):
+    """The network gave NaN or infinity where it says how sure it is."""
+
+
+class Pipeline:
+    """One frame to one result: letterbox, infer once, decode every head. Buffers are allocated here, once.
+
+    threshold replaces every label's in every head. deadline_ms marks results that are older at publish as late; 0
+    is none.
+    """
+
+    def __init__(
+        self, bundle: Bundle, engine: Engine, *, threshold: float | None = None, deadline_ms: float = 0.0
+    ) -> None:
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise InputError(f"the threshold must be from 0 to 1, found {threshold}")
+        manifest = bundle.manifest
+        self.deadline_ms = deadline_ms
+        self.bundle_name = manifest.name
+        self._heads = manifest.heads
+        if threshold is not None:
+            self._heads = tuple(at_threshold(h, threshold) for h in manifest.heads)
+        self._embedding = manifest.domain.output if manifest.domain else EMBEDDING
+        self._letterbox = Letterbox(manifest.preprocess)
+        self._inputs = {manifest.inputs[0].name: self._letterbox.tensor}
+        self._sureness = [name for head in self._heads for name in _sureness(head)]
+        self.exchange(engine)
+
+    def exchange(self, engine: Engine) -> None:
+        """Use this engine from now on; the one before is the caller's to close."""
+        engine.infer(self._inputs)  # the first run of an engine is slow, and none of a frame's business
+        self.engine = engine
+
+    def process(self, frame: Frame, *, dropped_before: int = 0) -> Result:
+        """What the heads say of one frame, stamped.
+
+        Raises EngineError where the engine fails or its outputs do not fit, NotFinite where they are no numbers.
+        """
+        t0 = time.perf_counter()
+        _, place = self._letterbox(frame.image)
+        t1 = time.perf_counter()
+        outputs = self.engine.infer(self._inputs)
+        t2 = time.perf_counter()
+        self._check(outputs)
+        found = {head.name: decode(outputs, head, place) for head in self._heads}
+        embedding = _embedding(outputs.get(self._embedding))
+        t3 = time.perf_counter()
+        now_ns = time.monotonic_ns()
+        return Result(
+            frame_id=frame.frame_id,
+            camera_id=frame.camera_id,
+            t_capture_ns=frame.t_capture_ns,
+            t_publish_ns=now_ns,
+            outputs=found,
+            size_hw=place.source_hw,
+            stages_ms={"letterbox": (t1 - t0) * 1e3, "infer": (t2 - t1) * 1e3, "decode": (t3 - t2) * 1e3},
+            dropped_before=dropped_before,
+            media_time_s=frame.media_time_s,
+            name=frame.name,
+            state=self._state(now_ns - frame.t_capture_ns),
+            valid_until_ns=frame.t_capture_ns + int(self.deadline_ms * 1e6) if self.deadline_ms else None,
+            embedding=embedding,
+        )
+
+    def _check(self, outputs: Mapping[str, NDArray[np.generic]]) -> None:
+        for name in (*self._sureness, self._embedding):
+            values = outputs.get(name)
+            if values is not None and not np.isfinite(values).all():
+                raise NotFinite(f"the network's {name!r} are not finite")
+
+    def _state(self, age_ns: int) -> ResultState:
+        return "late" if self.deadline_ms and age_ns > self.deadline_ms * 1e6 else "fresh"
+
+
+def _embedding(output: NDArray[np.generic] | None) -> NDArray[np.float32] | None:
+    """A copy of the embedding (1, D) as (D,), where the engine gives one."""
+    if output is None:
+        return None
+    if output.ndim != 2 or len(output) != 1:
+        raise EngineError(f"expected an embedding (1, D), found {output.shape}")
+    return np.array(output[0], np.float32)
+
+
+def _sureness(head: Head) -> tuple[str, ...]:
+    """The outputs by which a head says how sure it is. Boxes may be anything where no object is; masks say nothing."""
+    if isinstance(head, DetectHead):
+        return (head.outputs[1],)
+    return () if isinstance(head, SegmentHead) else head.outputs

@@ -1,0 +1,5 @@
+"""A run on disk as MCAP: frames, results and events, written while the camera runs and replayed bit for bit.
+
+format: what a file holds. sink: takes results from the loop. writer: puts them into a file. reader: gets them out of
+whole, cut and damaged files. replay: runs them again. compare: says what differs.
+"""

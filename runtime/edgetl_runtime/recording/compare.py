@@ -1,0 +1,206 @@
+"""Two results of one frame, bit for bit; and where they differ, how, for people and for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgetl_runtime.result import Detections, Mask, Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from edgetl_runtime.result import Output, Result
+    from edgetl_runtime.spec import Head
+
+FIELDS = ("frame_id", "camera_id", "name", "media_time_s", "t_capture_ns", "dropped_before", "size_hw")
+"""Compared beside outputs and embedding. Everything else in a result is about time."""
+SAME_IOU = 0.5
+"""Two boxes of one class that overlap so much are one that moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadDifference:
+    """How one head's outputs differ: a line for people, and figures by name for programs."""
+
+    text: str
+    figures: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How two results of one frame differ. heads: by name, "embedding" among them; fields: was and is."""
+
+    frame_id: int
+    heads: dict[str, HeadDifference] = field(default_factory=dict)
+    fields: dict[str, tuple[object, object]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values."""
+        fields = {name: {"recorded": was, "found": now} for name, (was, now) in self.fields.items()}
+        return {"frame_id": self.frame_id, "heads": {n: h.figures for n, h in self.heads.items()}, "fields": fields}
+
+    def lines(self) -> list[str]:
+        """One line for each head and field that differs."""
+        found = [f"{name}: {head.text}" for name, head in self.heads.items()]
+        found += [f"{name}: was {was}, is {now}" for name, (was, now) in self.fields.items()]
+        return [f"frame {self.frame_id}: {text}" for text in found]
+
+
+def compare(recorded: Result, found: Result, heads: Sequence[Head]) -> Difference | None:
+    """None where both are the same bit for bit. heads: where the labels' names are, of either side."""
+    fields = {
+        name: (getattr(recorded, name), getattr(found, name))
+        for name in FIELDS
+        if getattr(recorded, name) != getattr(found, name)
+    }
+    labels = {head.name: head.labels for head in heads}
+    parts: dict[str, HeadDifference] = {}
+    for name in [*recorded.outputs, *(n for n in found.outputs if n not in recorded.outputs)]:
+        difference = _outputs(recorded.outputs.get(name), found.outputs.get(name), labels.get(name, ()))
+        if difference is not None:
+            parts[name] = difference
+    embedding = _embeddings(recorded.embedding, found.embedding)
+    if embedding is not None:
+        parts["embedding"] = embedding
+    return Difference(recorded.frame_id, parts, fields) if parts or fields else None
+
+
+def _outputs(was: Output | None, now: Output | None, labels: Sequence[str]) -> HeadDifference | None:
+    if was is None or now is None:
+        return _text_only("is in the recording only" if now is None else "is not in the recording")
+    if isinstance(was, Detections) and isinstance(now, Detections):
+        return _detections(was, now, labels)
+    if isinstance(was, Mask) and isinstance(now, Mask):
+        return _masks(was, now, labels)
+    if isinstance(was, Scores) and isinstance(now, Scores):
+        return _scores(was, now, labels)
+    return _text_only(f"was {type(was).__name__}, is {type(now).__name__}")
+
+
+def _detections(was: Detections, now: Detections, labels: Sequence[str]) -> HeadDifference | None:
+    pairs = ((was.boxes_xyxy, now.boxes_xyxy), (was.scores, now.scores), (was.classes, now.classes))
+    if all(_same(a, b) for a, b in pairs):
+        return None
+    matched = _match(was, now)
+    added = [_box(now, i, labels) for i in sorted(set(range(len(now))) - {j for _, j in matched})]
+    removed = [_box(was, i, labels) for i in sorted(set(range(len(was))) - {i for i, _ in matched})]
+    shifts = [_largest(was.boxes_xyxy[i], now.boxes_xyxy[j]) for i, j in matched]
+    moved = [s for s in shifts if s]
+    score = max((_largest(was.scores[i], now.scores[j]) for i, j in matched), default=0.0)
+    parts = [_boxes_text(removed, "removed"), _boxes_text(added, "added")]
+    parts.append(f"{len(moved)} moved by up to {max(moved):.3g} px" if moved else "")
+    parts.append(f"largest score change {score:.2g}" if score else "")
+    text = ", ".join(p for p in parts if p) or "the same boxes in another order, or in other bits"
+    figures: dict[str, object] = {
+        "boxes_added": added,
+        "boxes_removed": removed,
+        "boxes_moved": len(moved),
+        "largest_move_px": max(moved, default=0.0),
+        "largest_score_change": score,
+    }
+    return HeadDifference(text, figures)
+
+
+def _match(was: Detections, now: Detections) -> list[tuple[int, int]]:
+    """Pairs of boxes of one class, those that overlap most first."""
+    overlap = _iou(was.boxes_xyxy, now.boxes_xyxy)
+    overlap[was.classes[:, None] != now.classes[None]] = 0
+    pairs: list[tuple[int, int]] = []
+    rows, columns = np.nonzero(overlap >= SAME_IOU)
+    order = np.argsort(-overlap[rows, columns], kind="stable")
+    taken_was: set[int] = set()
+    taken_now: set[int] = set()
+    for i, j in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        if i not in taken_was and j not in taken_now:
+            taken_was.add(i)
+            taken_now.add(j)
+            pairs.append((i, j))
+    return pairs
+
+
+def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    a64, b64 = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
+    sides = np.minimum(a64[..., 2:], b64[..., 2:]) - np.maximum(a64[..., :2], b64[..., :2])
+    both = sides.clip(min=0).prod(-1)
+    areas = (a64[..., 2:] - a64[..., :2]).prod(-1) + (b64[..., 2:] - b64[..., :2]).prod(-1)
+    found: NDArray[np.float64] = both / np.maximum(areas - both, 1e-9)
+    return found
+
+
+def _box(found: Detections, index: int, labels: Sequence[str]) -> dict[str, object]:
+    number = int(found.classes[index])
+    box = [round(v, 2) for v in found.boxes_xyxy[index].tolist()]
+    return {"label": _label(number, labels), "score": round(float(found.scores[index]), 4), "box_xyxy": box}
+
+
+def _boxes_text(boxes: list[dict[str, object]], what: str) -> str:
+    if not boxes:
+        return ""
+    named = ", ".join(f"{b['label']} {b['score']}" for b in boxes[:3])
+    return f"{len(boxes)} {what} ({named}{', ...' if len(boxes) > 3 else ''})"
+
+
+def _masks(was: Mask, now: Mask, labels: Sequence[str]) -> HeadDifference | None:
+    shapes = [(m.classes.shape, m.size_hw, m.cell, m.window) for m in (was, now)]
+    if shapes[0] != shapes[1]:
+        return _text_only(f"was {shapes[0][0]} cells of {was.cell} px, is {shapes[1][0]} of {now.cell}")
+    cells = int(np.count_nonzero(was.classes != now.classes))
+    if not cells:
+        return None
+    changed = was.classes != now.classes
+    pairs, counts = np.unique(np.stack([was.classes[changed], now.classes[changed]]), axis=1, return_counts=True)
+    before, after = (_label(int(c), labels) for c in pairs[:, counts.argmax()])
+    share = cells / was.classes.size
+    text = f"{cells} cells ({share:.2%}) changed, most of them {before} to {after}"
+    return HeadDifference(text, {"cells_changed": cells, "share": share, "most": [before, after]})
+
+
+def _scores(was: Scores, now: Scores, labels: Sequence[str]) -> HeadDifference | None:
+    if _same(was.probabilities, now.probabilities) and was.label == now.label:
+        return None
+    change = _largest(was.probabilities, now.probabilities)
+    names = [_label(s.label, labels) for s in (was, now)]
+    text = f"largest probability change {change:.2g}"
+    if was.label != now.label:
+        text = f"was {names[0]}, is {names[1]}, {text}"
+    return HeadDifference(text, {"recorded": names[0], "found": names[1], "largest_score_change": change})
+
+
+def _embeddings(was: NDArray[np.float32] | None, now: NDArray[np.float32] | None) -> HeadDifference | None:
+    if was is None and now is None:
+        return None
+    if was is None or now is None:
+        return _text_only("is in the recording only" if now is None else "is not in the recording")
+    if _same(was, now):
+        return None
+    change = _largest(was, now)
+    return HeadDifference(f"largest change {change:.2g}", {"largest_change": change})
+
+
+def _text_only(text: str) -> HeadDifference:
+    return HeadDifference(text, {"text": text})
+
+
+def _label(number: int, labels: Sequence[str]) -> str | None:
+    if number < 0:
+        return None
+    return labels[number] if number < len(labels) else str(number)
+
+
+def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Bit for bit: NaN is equal to the same NaN, 0.0 is not equal to -0.0."""
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def _largest(a: Any, b: Any) -> float:
+    """The largest absolute difference; infinity where shapes or what is finite differ."""
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if first.shape != second.shape or not np.array_equal(np.isfinite(first), np.isfinite(second)):
+        return float("inf")
+    finite = np.isfinite(first)
+    return float(np.abs(first[finite] - second[finite]).max(initial=0.0))

@@ -1,0 +1,171 @@
+"""Pictures and boxes as messages that Foxglove draws: foxglove.RawImage and foxglove.ImageAnnotations in protobuf.
+
+Field numbers after https://github.com/foxglove/foxglove-sdk/tree/main/schemas/proto.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from edgetl_runtime.annotate import colour_of
+from edgetl_runtime.recording.protobuf import (
+    EnumType,
+    FieldType,
+    FileType,
+    descriptor_set,
+    double,
+    fixed32,
+    head,
+    packed,
+    whole,
+)
+from edgetl_runtime.result import Detections
+from edgetl_runtime.spec import DetectHead
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgetl_runtime.result import Result
+    from edgetl_runtime.spec import Head
+
+RAW_IMAGE = "foxglove.RawImage"
+ANNOTATIONS = "foxglove.ImageAnnotations"
+ENCODING = "bgr8"
+
+_STAMP = "google.protobuf.Timestamp"
+_LINE_LOOP = 2
+_THICKNESS, _FONT_SIZE = 2.0, 12.0
+_NS = 1_000_000_000
+
+
+def _one(message: str, *fields: FieldType, needs: Sequence[str] = (), enum: EnumType | None = None) -> FileType:
+    imports = ["google/protobuf/timestamp.proto"] if any(f.of == _STAMP for f in fields) else []
+    imports += [f"foxglove/{name}.proto" for name in needs]
+    return FileType(f"foxglove/{message}.proto", "foxglove", message, fields, tuple(imports), enum)
+
+
+def _stamp(number: int) -> FieldType:
+    return FieldType("timestamp", number, "message", _STAMP)
+
+
+def _part(name: str, number: int, of: str, *, many: bool = False) -> FieldType:
+    return FieldType(name, number, "message", f"foxglove.{of}", many)
+
+
+_TIMESTAMP = FileType(
+    "google/protobuf/timestamp.proto",
+    "google.protobuf",
+    "Timestamp",
+    (FieldType("seconds", 1, "int64"), FieldType("nanos", 2, "int32")),
+)
+_IMAGE = _one(
+    "RawImage",
+    _stamp(1),
+    FieldType("frame_id", 7, "string"),
+    FieldType("width", 2, "fixed32"),
+    FieldType("height", 3, "fixed32"),
+    FieldType("encoding", 4, "string"),
+    FieldType("step", 5, "fixed32"),
+    FieldType("data", 6, "bytes"),
+)
+_COLOUR = _one("Color", *(FieldType(name, i, "double") for i, name in enumerate("rgba", 1)))
+_POINT = _one("Point2", FieldType("x", 1, "double"), FieldType("y", 2, "double"))
+# Circles and metadata are in Foxglove's schema and never in ours: left out, they read as empty.
+_POINTS = _one(
+    "PointsAnnotation",
+    _stamp(1),
+    FieldType("type", 2, "enum", "foxglove.PointsAnnotation.Type"),
+    _part("points", 3, "Point2", many=True),
+    _part("outline_color", 4, "Color"),
+    _part("outline_colors", 5, "Color", many=True),
+    _part("fill_color", 6, "Color"),
+    FieldType("thickness", 7, "double"),
+    needs=("Color", "Point2"),
+    enum=EnumType("Type", ("UNKNOWN", "POINTS", "LINE_LOOP", "LINE_STRIP", "LINE_LIST")),
+)
+_TEXT = _one(
+    "TextAnnotation",
+    _stamp(1),
+    _part("position", 2, "Point2"),
+    FieldType("text", 3, "string"),
+    FieldType("font_size", 4, "double"),
+    _part("text_color", 5, "Color"),
+    _part("background_color", 6, "Color"),
+    needs=("Color", "Point2"),
+)
+_ANNOTATIONS = _one(
+    "ImageAnnotations",
+    _part("points", 2, "PointsAnnotation", many=True),
+    _part("texts", 3, "TextAnnotation", many=True),
+    _stamp(5),
+    needs=("PointsAnnotation", "TextAnnotation"),
+)
+
+
+def image_schema() -> bytes:
+    """The FileDescriptorSet of foxglove.RawImage."""
+    return descriptor_set((_TIMESTAMP, _IMAGE))
+
+
+def annotations_schema() -> bytes:
+    """The FileDescriptorSet of foxglove.ImageAnnotations."""
+    return descriptor_set((_TIMESTAMP, _COLOUR, _POINT, _POINTS, _TEXT, _ANNOTATIONS))
+
+
+def image_message(image: NDArray[np.uint8], t_wall_ns: int, frame_id: str) -> bytes:
+    """A foxglove.RawImage. image: (H, W, 3) uint8 BGR, copied; its bytes stand last, so `image_bytes` finds them."""
+    height, width = image.shape[:2]
+    data = image.reshape(-1).data  # no copy of what is contiguous
+    fields = (
+        _time(1, t_wall_ns),
+        fixed32(2, width),
+        fixed32(3, height),
+        packed(4, ENCODING),
+        fixed32(5, width * 3),
+        packed(7, frame_id),
+        head(6, len(data)),
+    )
+    return b"".join((*fields, data))
+
+
+def image_bytes(message: memoryview, size_hw: tuple[int, int]) -> memoryview:
+    """The pixels of a message that `image_message` made, a view of it. Raises ValueError for another size."""
+    size = size_hw[0] * size_hw[1] * 3
+    before = head(6, size)
+    start = len(message) - size
+    if size <= 0 or start < len(before) or message[start - len(before) : start] != before:
+        raise ValueError(f"the picture is not of {size_hw[1]}x{size_hw[0]} pixels")
+    return message[start:]
+
+
+def annotations_message(result: Result, heads: Sequence[Head], t_wall_ns: int) -> bytes:
+    """A foxglove.ImageAnnotations with every box, its label and score; t_wall_ns: the picture's."""
+    stamp = _time(1, t_wall_ns)
+    parts = [_time(5, t_wall_ns)]
+    for each in heads:
+        output = result.outputs[each.name]
+        if isinstance(each, DetectHead) and isinstance(output, Detections):
+            rows = zip(output.boxes_xyxy.tolist(), output.scores.tolist(), output.classes.tolist(), strict=True)
+            for (x1, y1, x2, y2), score, index in rows:
+                blue, green, red = (v / 255 for v in colour_of(index))
+                colour = _numbers(red, green, blue, 1.0)
+                corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2))
+                loop = b"".join(packed(3, _numbers(*corner)) for corner in corners)
+                line = stamp + whole(2, _LINE_LOOP) + loop + packed(4, colour) + double(7, _THICKNESS)
+                text = stamp + packed(2, _numbers(x1, y1)) + packed(3, f"{each.labels[index]} {score:.2f}")
+                text += double(4, _FONT_SIZE) + packed(5, _numbers(0.0, 0.0, 0.0, 1.0)) + packed(6, colour)
+                parts += [packed(2, line), packed(3, text)]
+    return b"".join(parts)
+
+
+def _time(number: int, t_ns: int) -> bytes:
+    return packed(number, whole(1, t_ns // _NS) + whole(2, t_ns % _NS))
+
+
+def _numbers(*values: float) -> bytes:
+    """Fields 1, 2, ... of doubles: a Point2 or a Color."""
+    return b"".join(struct.pack("<Bd", i << 3 | 1, v) for i, v in enumerate(values, 1))

@@ -1,0 +1,114 @@
+"""The file that a recording grows in: another name until it is finished, and no half-written end when it can't be."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from edgetl_runtime.errors import InputError
+from edgetl_runtime.files import refuse_file
+from edgetl_runtime.recording.format import PART_SUFFIX, SUFFIX
+
+
+class Output(Protocol):
+    """Where the bytes of a recording go. write, flush, tell: as a binary stream has them, but nothing is buffered."""
+
+    @property
+    def part(self) -> Path:
+        """Where they are while the recording grows."""
+
+    def write(self, data: bytes) -> int:
+        """Write all of `data`. Raises OSError."""
+
+    def tell(self) -> int:
+        """How many bytes were written."""
+
+    def flush(self) -> None:
+        """Nothing to do: nothing is buffered here."""
+
+    def sync(self) -> None:
+        """Let what was written survive a power cut. Raises OSError."""
+
+    def mark(self) -> None:
+        """What was written until now ends with a whole chunk: `abandon` keeps it."""
+
+    def finish(self) -> None:
+        """Close the file and give it its name. Raises OSError."""
+
+    def abandon(self, *, empty: bool = False) -> None:
+        """Close the file as it was at the last `mark`, under its temporary name; remove it where it is `empty`."""
+
+
+def check_paths(path: Path, *, force: bool) -> Path:
+    """The temporary name for the recording `path`. Raises InputError for a wrong name or where one of both exists."""
+    if path.suffix.lower() != SUFFIX or path.name.lower().endswith(PART_SUFFIX):
+        raise InputError(f"a recording must end in {SUFFIX}, and not in {PART_SUFFIX}, found {path.name}")
+    refuse_file(path, force=force)
+    part = path.with_name(path.stem + PART_SUFFIX)
+    if part.exists() and not force:
+        raise InputError(
+            f"{part} exists, from a run that was cut off or still goes on",
+            remedy="replay or rename it, or give --force to replace it",
+        )
+    return part
+
+
+class PartFile:
+    """`drive.part.mcap` while it grows, `drive.mcap` when it is finished.
+
+    The temporary name is one that a person finds: after a crash it is what there is to read.
+    """
+
+    def __init__(self, path: Path, *, force: bool = False) -> None:
+        self.part = check_paths(path, force=force)
+        self._path = path
+        self._size = self._whole = 0
+        try:
+            if force:
+                self.part.unlink(missing_ok=True)  # another process may be writing to that: it keeps its own file
+            self._stream = self.part.open("xb", buffering=0)
+        except OSError as error:
+            raise InputError(f"can't write {self.part}: {error.strerror}", remedy="record to another place") from error
+
+    def write(self, data: bytes) -> int:
+        """Write all of `data`. Raises OSError, with some of it written."""
+        left = memoryview(data)
+        while left:
+            done = self._stream.write(left)
+            self._size += done
+            left = left[done:]
+        return len(data)
+
+    def tell(self) -> int:
+        """How many bytes were written."""
+        return self._size
+
+    def flush(self) -> None:
+        """Nothing to do: nothing is buffered here."""
+
+    def sync(self) -> None:
+        """Wait until the disk has what was written."""
+        os.fdatasync(self._stream.fileno())
+
+    def mark(self) -> None:
+        """What was written until now is kept by `abandon`."""
+        self._whole = self._size
+
+    def finish(self) -> None:
+        """Close the file and give it its name."""
+        self.sync()
+        self._stream.close()
+        self.part.replace(self._path)
+
+    def abandon(self, *, empty: bool = False) -> None:
+        """Cut off what came after the last `mark`, which may be half a chunk, and close."""
+        if self._stream.closed:
+            return
+        with suppress(OSError):
+            self._stream.truncate(self._whole)
+        with suppress(OSError):
+            self._stream.close()
+        if empty:
+            self.part.unlink(missing_ok=True)

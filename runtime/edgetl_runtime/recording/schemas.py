@@ -1,0 +1,89 @@
+"""JSON schemas of a recording's documents. Without references to parts of themselves, which not every tool follows."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from edgetl_runtime.recording.format import RecordingStatus
+
+_Node: TypeAlias = dict[str, object]
+
+_INTEGER: _Node = {"type": "integer"}
+_NUMBER: _Node = {"type": "number"}
+_STRING: _Node = {"type": "string"}
+_ARRAY: _Node = {
+    "type": "object",
+    "description": "dtype, shape: numpy's; data: base64 of the zlib-packed bytes, little-endian, row by row",
+    "properties": {
+        "dtype": _STRING,
+        "shape": {"type": "array", "items": _INTEGER},
+        "data": {"type": "string", "contentEncoding": "base64"},
+    },
+}
+
+
+def _schema(title: str, **properties: _Node) -> bytes:
+    return msgspec.json.encode({"title": title, "type": "object", "properties": properties})
+
+
+def result_schema() -> bytes:
+    """JSON schema of a result: readable values, rounded, and under "exact" every array bit for bit."""
+    return _schema(
+        "edgetl.Result",
+        sequence={"type": "integer", "description": "the same in the picture's and the boxes' MCAP record"},
+        frame_recorded={"type": "boolean"},
+        frame_id=_INTEGER,
+        camera_id=_STRING,
+        name=_STRING,
+        media_time_s={"type": ["number", "null"]},
+        clock=_STRING,
+        t_capture_ns=_INTEGER,
+        t_publish_ns=_INTEGER,
+        age_ms=_NUMBER,
+        state=_STRING,
+        valid_until_ns={"type": ["integer", "null"]},
+        health=_STRING,
+        shift={"type": ["number", "null"]},
+        size_hw={"type": "array", "items": _INTEGER},
+        dropped_before=_INTEGER,
+        stages_ms={"type": "object", "additionalProperties": _NUMBER},
+        detections={
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "label": _STRING,
+                    "class": _INTEGER,
+                    "score": _NUMBER,
+                    "box_xyxy": {"type": "array", "items": _NUMBER},
+                },
+            },
+        },
+        masks={"type": "object", "additionalProperties": {"type": "object", "additionalProperties": _NUMBER}},
+        categories={"type": "object", "additionalProperties": {"type": "object"}},
+        exact={"type": "object", "additionalProperties": {"type": "object"}},
+        embedding={"type": ["object", "null"], **{k: v for k, v in _ARRAY.items() if k != "type"}},
+    )
+
+
+def event_schema() -> bytes:
+    """JSON schema of a health event."""
+    return _schema(
+        "edgetl.Event",
+        t_ns=_INTEGER,
+        camera_id=_STRING,
+        condition=_STRING,
+        began={"type": "boolean"},
+        state=_STRING,
+        detail=_STRING,
+    )
+
+
+def status_schema() -> bytes:
+    """JSON schema of RecordingStatus."""
+    counts = {f.name: _INTEGER for f in msgspec.structs.fields(RecordingStatus) if f.name not in {"stopped", "stages"}}
+    figures: _Node = {"type": "object", "additionalProperties": _NUMBER}
+    stages: _Node = {"type": "object", "additionalProperties": figures}
+    return _schema("edgetl.Status", **counts, stopped=_STRING, stages=stages)

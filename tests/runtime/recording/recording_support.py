@@ -1,0 +1,115 @@
+"""Results, headers and outputs for the tests of recordings."""
+
+from __future__ import annotations
+
+import errno
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from runtime_support import HEADS, SEGMENT
+
+from edgetl_runtime.recording.format import RecordingHeader
+from edgetl_runtime.recording.part import PartFile
+from edgetl_runtime.recording.reader import Recorded, Recording
+from edgetl_runtime.result import Detections, Frame, Mask, Result, Scores
+
+
+def header(**changes: Any) -> RecordingHeader:
+    values: dict[str, Any] = {
+        "version": 1,
+        "edgetl": "0.1.0",
+        "bundle": "tiny",
+        "manifest_sha256": "ab" * 32,
+        "variant": "fp32",
+        "engine": "onnxruntime",
+        "precision": "fp32",
+        "threads": 0,
+        "threshold": None,
+        "deadline_ms": 0.0,
+        "clock": "CLOCK_MONOTONIC",
+        "offset_ns": 1_700_000_000_000_000_000,
+        "camera_id": "cam",
+        "fps": 30.0,
+        "machine": "test",
+        "heads": HEADS,
+    }
+    return RecordingHeader(**(values | changes))
+
+
+def boxes(n: int, seed: int = 0) -> Detections:
+    """`n` boxes with figures that no short decimal text holds."""
+    rng = np.random.default_rng(seed)
+    corner = rng.random((n, 2), np.float32) * 50
+    return Detections(
+        np.concatenate([corner, corner + 1 + rng.random((n, 2), np.float32) * 30], 1).astype(np.float32),
+        np.sort(rng.random(n, np.float32))[::-1].copy(),
+        rng.integers(0, 3, n),
+    )
+
+
+def result(frame_id: int = 0, *, count: int = 3, size_hw: tuple[int, int] = (90, 160), **changes: Any) -> Result:
+    """A result of every kind of head, with an embedding."""
+    rng = np.random.default_rng(frame_id)
+    outputs = {
+        "detect": boxes(count, frame_id),
+        "ground": Mask(
+            rng.integers(0, len(SEGMENT.labels), (14, 24)).astype(np.uint8), size_hw, cell=4, window=(2, 0, 54, 96)
+        ),
+        "light": Scores(np.array([0.1, 0.7, 0.2], np.float32), 1),
+    }
+    now_ns = time.monotonic_ns()
+    values: dict[str, Any] = {
+        "frame_id": frame_id,
+        "camera_id": "cam",
+        "t_capture_ns": now_ns - 5_000_000,
+        "t_publish_ns": now_ns,
+        "outputs": outputs,
+        "size_hw": size_hw,
+        "stages_ms": {"infer": 1.25},
+        "dropped_before": frame_id % 3,
+        "media_time_s": frame_id / 30,
+        "embedding": rng.normal(size=5).astype(np.float32),
+    }
+    return Result(**(values | changes))
+
+
+def noise(size_hw: tuple[int, int], seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A picture that can't be packed."""
+    return np.random.default_rng(seed).integers(0, 256, (*size_hw, 3), np.uint8)
+
+
+def frame_of(of: Result, image: np.ndarray[Any, np.dtype[np.uint8]] | None = None) -> Frame:
+    if image is None:
+        image = noise(of.size_hw, of.frame_id)
+    return Frame(image, of.frame_id, of.camera_id, of.t_capture_ns, of.media_time_s, of.name)
+
+
+def read_all(path: Path) -> tuple[list[Recorded], Recording]:
+    """All results, and the recording after that."""
+    with Recording(path) as recording:
+        return list(recording.results()), recording
+
+
+class SlowFile(PartFile):
+    """A disk on which every write takes `delay_s`."""
+
+    delay_s = 0.0
+
+    def write(self, data: bytes) -> int:
+        time.sleep(self.delay_s)
+        return super().write(data)
+
+
+class FullFile(PartFile):
+    """A disk with room for `room` bytes: what does not fit is written as far as it goes."""
+
+    room = 0
+
+    def write(self, data: bytes) -> int:
+        left = self.room - self.tell()
+        if len(data) > left:
+            super().write(data[:left])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)

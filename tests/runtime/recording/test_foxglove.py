@@ -1,0 +1,74 @@
+"""Pictures and boxes are read by another implementation, with the descriptors that travel in the file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from recording_support import noise, result
+from runtime_support import HEADS
+
+from edgetl_runtime.recording.foxglove import (
+    annotations_message,
+    annotations_schema,
+    image_bytes,
+    image_message,
+    image_schema,
+)
+
+T_NS = 1_700_000_001_234_567_890
+
+
+def decode(schema: bytes, name: str, data: bytes) -> Any:
+    files = descriptor_pb2.FileDescriptorSet.FromString(schema)
+    pool = descriptor_pool.DescriptorPool()
+    for file in files.file:
+        pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(name)).FromString(data)
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (3, 5), (90, 160)])
+def test_a_picture_is_read_by_protobuf(size_hw: tuple[int, int]) -> None:
+    image = noise(size_hw)
+    data = image_message(image, T_NS, "cam_optical_frame")
+    found = decode(image_schema(), "foxglove.RawImage", data)
+    assert (found.timestamp.seconds, found.timestamp.nanos) == (1_700_000_001, 234_567_890)
+    assert (found.height, found.width, found.step) == (*size_hw, size_hw[1] * 3)
+    assert (found.encoding, found.frame_id) == ("bgr8", "cam_optical_frame")
+    assert found.data == image.tobytes()
+    assert bytes(image_bytes(memoryview(data), size_hw)) == image.tobytes()
+
+
+@pytest.mark.parametrize("size_hw", [(4, 5), (1, 1), (0, 0), (3000, 3000)])
+def test_another_size_than_the_results_is_refused(size_hw: tuple[int, int]) -> None:
+    data = image_message(noise((3, 5)), T_NS, "cam")
+    with pytest.raises(ValueError, match="pixels"):
+        image_bytes(memoryview(data), size_hw)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_boxes_are_read_by_protobuf(count: int) -> None:
+    of = result(count=count)
+    found = decode(annotations_schema(), "foxglove.ImageAnnotations", annotations_message(of, HEADS, T_NS))
+    assert len(found.points) == len(found.texts) == count
+    for i in range(count):
+        x1, y1, x2, y2 = of.detections.boxes_xyxy[i].tolist()
+        loop = found.points[i]
+        assert loop.type == 2 and loop.timestamp.nanos == 234_567_890
+        assert [(p.x, p.y) for p in loop.points] == [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
+        label = HEADS[0].labels[of.detections.classes[i]]
+        assert found.texts[i].text == f"{label} {of.detections.scores[i]:.2f}"
+        assert loop.outline_color.a == 1.0 and loop.outline_color.r != loop.outline_color.b
+
+
+def test_numbers_and_types_are_foxgloves() -> None:
+    schemas = pytest.importorskip("foxglove_schemas_protobuf.ImageAnnotations_pb2", reason="Foxglove's own schemas")
+    from foxglove_schemas_protobuf import RawImage_pb2
+
+    theirs = schemas.ImageAnnotations.FromString(annotations_message(result(), HEADS, T_NS))
+    ours = decode(annotations_schema(), "foxglove.ImageAnnotations", annotations_message(result(), HEADS, T_NS))
+    assert str(theirs) == str(ours) and len(theirs.points) == 3
+    image = RawImage_pb2.RawImage.FromString(image_message(noise((3, 5)), T_NS, "cam"))
+    assert np.frombuffer(image.data, np.uint8).reshape(3, 5, 3).tolist() == noise((3, 5)).tolist()

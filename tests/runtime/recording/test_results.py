@@ -1,0 +1,97 @@
+"""Results as JSON come back bit for bit; what was tampered with is an error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from recording_support import boxes, result
+from runtime_support import HEADS
+
+from edgetl_runtime.recording.compare import compare
+from edgetl_runtime.recording.results import MAX_ARRAY_BYTES, ExactArray, decode_result, encode_result
+from edgetl_runtime.recording.schemas import result_schema
+from edgetl_runtime.result import Detections, Result
+
+
+def again(of: Result) -> Result:
+    return decode_result(encode_result(of, HEADS, sequence=7, frame_recorded=True)).result
+
+
+@pytest.mark.parametrize("count", [0, 1, 8])
+def test_every_kind_of_head_comes_back(count: int) -> None:
+    of = result(4, count=count, valid_until_ns=99, state="late", health="degraded", name="é.png")
+    read = decode_result(encode_result(of, HEADS, sequence=7, frame_recorded=False))
+    assert (read.sequence, read.frame_recorded) == (7, False)
+    assert compare(of, read.result, HEADS) is None
+    for name in ("t_publish_ns", "valid_until_ns", "state", "health", "stages_ms", "name"):
+        assert getattr(read.result, name) == getattr(of, name)
+
+
+@given(hnp.arrays(np.float32, st.integers(0, 9), elements=st.floats(width=32, allow_nan=True, allow_infinity=True)))
+def test_any_float_comes_back_bit_for_bit(values: np.ndarray[Any, np.dtype[np.float32]]) -> None:
+    embedding = again(result(embedding=values)).embedding
+    assert embedding is not None and embedding.tobytes() == values.tobytes()
+    n = len(values)
+    found = Detections(np.repeat(values[:, None], 4, 1), values, np.zeros(n, np.int64))
+    outputs = result().outputs | {"detect": found}
+    came = again(result(outputs=outputs)).detections
+    assert came.scores.tobytes() == values.tobytes()
+    assert came.boxes_xyxy.tobytes() == np.repeat(values[:, None], 4, 1).tobytes()
+
+
+def test_people_read_it_too() -> None:
+    row = json.loads(encode_result(result(), HEADS, sequence=0, frame_recorded=True))
+    assert len(row["detections"]) == 3 and set(row["detections"][0]) == {"label", "class", "score", "box_xyxy"}
+    assert abs(sum(row["masks"]["ground"].values()) - 1) < 1e-3
+    assert row["categories"]["light"]["label"]
+    assert set(row) <= set(json.loads(result_schema())["properties"])
+
+
+def test_arrays_are_what_their_description_says() -> None:
+    import base64
+    import zlib
+
+    exact = json.loads(encode_result(result(), HEADS, sequence=0, frame_recorded=True))["exact"]["detect"]["scores"]
+    read = np.frombuffer(zlib.decompress(base64.b64decode(exact["data"])), exact["dtype"]).reshape(exact["shape"])
+    assert read.tobytes() == boxes(3).scores.tobytes()
+
+
+TAMPERED = {
+    "a shape that is too large": {"shape": [1 << 26, 9, 9, 9]},
+    "a shape that is not held": {"shape": [4]},
+    "a negative shape": {"shape": [-1]},
+    "another type": {"dtype": "<i8"},
+    "an unknown type": {"dtype": "|O"},
+    "no packed data": {"data": "AAAA"},
+    "no base64": {"data": "?"},
+}
+
+
+@pytest.mark.parametrize("case", TAMPERED, ids=str)
+def test_tampered_arrays_are_refused(case: str) -> None:
+    row = json.loads(encode_result(result(), HEADS, sequence=0, frame_recorded=True))
+    row["exact"]["detect"]["scores"] |= TAMPERED[case]
+    with pytest.raises(ValueError):
+        decode_result(json.dumps(row).encode())
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    import zlib
+
+    bomb = zlib.compress(bytes(1 << 26))
+    with pytest.raises(ValueError, match="does not hold 8 bytes"):
+        ExactArray("<f4", (2,), bomb).unpack()
+    with pytest.raises(ValueError, match="at most"):
+        ExactArray("<f4", (MAX_ARRAY_BYTES,), bomb).unpack()
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b"[" * 100_000, b"\xff\xfe"], ids=repr)
+def test_what_is_no_result_is_a_value_error(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode_result(data)

@@ -1,0 +1,203 @@
+"""A live loop under faults: each is seen, said, and over when it is over; nothing stale passes as fresh."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runtime_support import FakeCamera
+
+from edgetl_runtime.bundle import open_bundle
+from edgetl_runtime.engines import Engine, load_bundle_engine
+from edgetl_runtime.errors import CameraError, EngineError
+from edgetl_runtime.health import Event, Health
+from edgetl_runtime.inject import Injector, parse_faults
+from edgetl_runtime.loop import Summary, run
+from edgetl_runtime.pipeline import NotFinite, Pipeline
+from edgetl_runtime.repair import RELOAD_AFTER, Patience, Repair
+from edgetl_runtime.result import Result
+
+QUICK = Patience(stall_s=0.1, give_up_s=5.0, frozen_s=0.1)
+
+
+class Drive:
+    """A run over noisy pictures at 100 a second with planned faults, and all that came of it."""
+
+    def __init__(self, folder: Path, plan: str, *, frames: int = 80, patience: Patience = QUICK) -> None:
+        rng = np.random.default_rng(0)
+        images = [rng.integers(60, 160, (90, 160, 3), dtype=np.uint8) for _ in range(frames)]
+        bundle = open_bundle(folder)
+        self.injector = Injector(parse_faults(plan))
+        self.results: list[Result] = []
+        self.events: list[Event] = []
+        self.loads = 0
+
+        def load() -> Engine:
+            self.loads += 1
+            return self.injector.engine(load_bundle_engine(bundle))
+
+        self.summary: Summary = run(
+            bundle,
+            self.injector.camera(FakeCamera(images, delay_s=0.01)),
+            engine=load(),
+            reload=load,
+            golden="skip",
+            patience=patience,
+            on_result=self.results.append,
+            on_event=self.events.append,
+        )
+
+    def began(self) -> list[str]:
+        return [e.condition for e in self.events if e.began]
+
+    def adds_up(self) -> bool:
+        s = self.summary
+        return s.captured == s.processed + s.dropped + s.failed and s.processed == len(self.results)
+
+
+@pytest.mark.parametrize(
+    ("plan", "condition", "state"),
+    [
+        ("stall=0.3@20", "stalled", "stale"),
+        ("freeze=30@20", "frozen", "stale"),
+        ("black=75@2", "dark", "degraded"),
+        ("duplicate@20", "duplicate", "degraded"),
+        ("disorder@20", "disordered", "degraded"),
+        ("clock=5@20", "clock", "degraded"),
+        ("resize=5@20", "resized", "degraded"),
+        ("engine@20", "engine", "fault"),
+        ("nan=2@20", "not_finite", "fault"),
+    ],
+)
+def test_every_fault_is_said_and_the_loop_goes_on(shared_bundle: Path, plan: str, condition: str, state: str) -> None:
+    drive = Drive(shared_bundle, plan)
+    others = {"frozen"} if condition == "dark" else set()  # black frames stay the same too
+    assert set(drive.began()) - {condition} == others
+    first = next(e for e in drive.events if e.condition == condition)
+    assert first.began and first.state == ("stale" if others else state)
+    assert drive.adds_up() and drive.summary.processed > 40
+    assert drive.summary.health["counts"][condition] >= 1  # type: ignore[index]
+    assert [r.frame_id for r in drive.results] == sorted({r.frame_id for r in drive.results})
+    assert all(r.age_ms >= 0 for r in drive.results)
+    gaps = [b.frame_id - a.frame_id - 1 for a, b in itertools.pairwise(drive.results)]
+    assert sum(r.dropped_before for r in drive.results[1:]) >= sum(gaps)
+
+
+def test_what_was_wrong_is_over_when_it_is_over(shared_bundle: Path) -> None:
+    drive = Drive(shared_bundle, "stall=0.3@10,freeze=25@20,engine@50,nan@60")
+    ended = [e.condition for e in drive.events if not e.began]
+    assert sorted(ended) == sorted(drive.began())
+    assert {"stalled", "frozen", "engine", "not_finite"} <= set(ended)
+    assert drive.events[-1].state == "ok"
+    assert {r.health for r in drive.results} == {"ok", "stale"}, "while the engine fails there is no result"
+    assert drive.summary.failed == 2
+
+
+def test_an_engine_that_stays_broken_is_loaded_again(shared_bundle: Path) -> None:
+    drive = Drive(shared_bundle, f"engine={RELOAD_AFTER}@10")
+    assert drive.loads == 2
+    assert drive.summary.failed == RELOAD_AFTER and drive.adds_up()
+    assert drive.results[-1].frame_id == 79 and drive.events[-1].state == "ok"
+
+
+def test_patience_ends(shared_bundle: Path) -> None:
+    short = Patience(stall_s=0.1, give_up_s=0.3)
+    with pytest.raises(CameraError, match=r"gave no frame for 0\.3 s"):
+        Drive(shared_bundle, "stall=1.5@5", patience=short)
+    with pytest.raises(EngineError, match="injected"):
+        Drive(shared_bundle, "engine@5/1", patience=short, frames=400)
+
+
+def test_results_know_until_when_they_are_valid(shared_bundle: Path) -> None:
+    bundle = open_bundle(shared_bundle)
+    results: list[Result] = []
+    camera = FakeCamera([np.full((90, 160, 3), 90, np.uint8)] * 5, live=False)
+    run(bundle, camera, on_result=results.append, deadline_ms=250.0)
+    assert [r.valid_until_ns for r in results] == [r.t_capture_ns + 250_000_000 for r in results]
+
+
+class Broken:
+    """A pipeline that takes any engine that says it is good."""
+
+    def __init__(self) -> None:
+        self.engine = FakeEngine(good=False)
+
+    def exchange(self, engine: FakeEngine) -> None:
+        if not engine.good:
+            raise EngineError("the warm-up failed")
+        self.engine = engine
+
+
+class FakeEngine:
+    """Remembers that it was closed."""
+
+    def __init__(self, good: bool) -> None:
+        self.good, self.closed = good, False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def mended() -> Callable[..., tuple[Repair, Broken, Health, list[float]]]:
+    def make(reload: Callable[[], FakeEngine] | None, **patience: float) -> tuple[Repair, Broken, Health, list[float]]:
+        pipeline, health, now = Broken(), Health("cam"), [0.0]
+        repair = Repair(
+            pipeline,  # type: ignore[arg-type]
+            health,
+            reload,  # type: ignore[arg-type]
+            Patience(**patience),
+            rng=random.Random(0),
+            clock=lambda: now[0],
+        )
+        return repair, pipeline, health, now
+
+    return make
+
+
+def test_loading_again_has_growing_pauses_and_closes_what_it_replaces(mended) -> None:  # type: ignore[no-untyped-def]
+    tried: list[tuple[float, FakeEngine]] = []
+
+    def reload() -> FakeEngine:
+        tried.append((now[0], FakeEngine(good=len(tried) == 5)))
+        return tried[-1][1]
+
+    repair, pipeline, health, now = mended(reload, give_up_s=0.0)
+    first = pipeline.engine
+    while not pipeline.engine.good:
+        repair.failed(EngineError("broken"))
+        now[0] += 0.01
+    pauses = np.diff([t for t, _ in tried])
+    assert first.closed and [engine.closed for _, engine in tried] == [True] * 5 + [False]
+    assert all(0.04 * 2**i <= p <= 0.12 * 2**i for i, p in enumerate(pauses))
+    assert health.state == "fault" and repair.reloads == 1
+    repair.worked()
+    assert health.state == "ok"
+
+
+def test_what_can_not_be_loaded_again_is_said(mended) -> None:  # type: ignore[no-untyped-def]
+    def reload() -> FakeEngine:
+        raise EngineError("the file is gone")
+
+    repair, _, health, now = mended(reload, give_up_s=1.0)
+    for _ in range(RELOAD_AFTER):
+        repair.failed(NotFinite("NaN"))
+    assert health.status().conditions == {"not_finite": "NaN", "engine": "it can't be loaded again: the file is gone"}
+    now[0] = 1.0
+    with pytest.raises(NotFinite):
+        repair.failed(NotFinite("NaN"))
+
+
+def test_outputs_that_are_no_numbers_give_no_result(shared_many: Path) -> None:
+    bundle = open_bundle(shared_many)
+    injector = Injector(parse_faults("nan@1"))
+    pipeline = Pipeline(bundle, injector.engine(load_bundle_engine(bundle)))
+    frame = FakeCamera([np.zeros((64, 96, 3), np.uint8)]).read()
+    assert frame is not None
+    with pytest.raises(NotFinite, match="'scores' are not finite"):
+        pipeline.process(frame)
+    assert len(pipeline.process(frame).outputs) == 3

@@ -1,0 +1,115 @@
+"""edgetl run on live sources: streams that are cut, shared memory, rendered driving, and options refused early."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rtsp_server import RtspServer
+
+from edgetl.commands import run as run_command
+from edgetl_runtime.cameras import KINDS
+from edgetl_runtime.cameras._shared_layout import path_of
+from edgetl_runtime.cameras.shared import SharedFrames
+from edgetl_runtime.errors import CameraError, InputError
+
+
+def call(*arguments: object) -> dict[str, Any]:
+    parser = argparse.ArgumentParser()
+    run_command.add_arguments(parser)
+    return run_command.run(parser.parse_args([str(a) for a in arguments]))
+
+
+def test_a_stream_that_is_cut_goes_on_and_shows_no_password(
+    shared_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = tmp_path / "o.jsonl"
+    with RtspServer(login="driver:hush-hush") as server:
+        stop = threading.Event()
+
+        def cut() -> None:
+            while not stop.wait(0.7):
+                server.cut()
+
+        cutter = threading.Thread(target=cut)
+        cutter.start()
+        document = call(shared_bundle, server.url, "--max-frames", 40, "--jsonl", lines)
+        stop.set()
+        cutter.join()
+    assert document["processed"] == 40
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    ids = [row["frame_id"] for row in rows if "event" not in row]
+    assert len(ids) == 40 and ids == sorted(set(ids))
+    events = [row["event"] for row in rows if "event" in row]
+    assert "disconnected" in {event["condition"] for event in events}
+    assert any("reconnected" in note for note in document["notes"])
+    everything = json.dumps(document) + lines.read_text() + str(capsys.readouterr())
+    assert "hush" not in everything and "127.0.0.1" in everything
+
+
+def test_a_stream_that_stays_away_ends_the_run_with_one_line(shared_bundle: Path) -> None:
+    with RtspServer() as server:
+        threading.Timer(1.0, server.stop).start()
+        with pytest.raises(CameraError, match=r"has been gone for \d s and \d+ tries"):
+            call(shared_bundle, server.url, "--give-up-s", 1)
+
+
+def test_frames_of_another_process_are_run(shared_bundle: Path, tmp_path: Path) -> None:
+    name = f"test-{tmp_path.name}"[:60]
+    path_of(name).unlink(missing_ok=True)
+    stop = threading.Event()
+    with SharedFrames(name, (64, 96)) as writer:
+
+        def produce() -> None:
+            number = 0
+            while not stop.wait(0.01):
+                writer.write(np.full((64, 96, 3), number % 250, np.uint8), frame_id=number)
+                number += 1
+
+        thread = threading.Thread(target=produce)
+        thread.start()
+        document = call(shared_bundle, f"shm:{name}", "--max-frames", 10)
+        stop.set()
+        thread.join()
+    assert document["processed"] == 10 and document["age_ms"]["p50_ms"] < 1000
+
+
+def test_rendered_driving_is_run(shared_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = call(
+        shared_bundle, "roadworld:night:2", "--max-frames", 3, "--camera-size", "128x72", "--camera-fps", 20
+    )
+    assert document["processed"] == 3
+    assert "roadworld:night:2 128x72 at 20/s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (["rtsp://127.0.0.1:1/x", "--give-up-s", "-1"], InputError, "--give-up-s must be 0 or more"),
+        (["rtsp://127.0.0.1:1/x", "--give-up-s", "nan"], InputError, "--give-up-s must be 0 or more"),
+        (["rtsp://127.0.0.1:1/x", "--camera-size", "640x480"], CameraError, "V4L2 camera only"),
+        (["rtsp://127.0.0.1:1/x", "--camera-format", "MJPG"], CameraError, "V4L2 camera only"),
+        (["roadworld:day", "--camera-format", "MJPG"], InputError, "V4L2 camera only"),
+        (["roadworld:dusk"], InputError, "choose one of day"),
+        (["roadworld:day:x"], InputError, "write it like"),
+    ],
+)
+def test_what_a_source_cannot_do_is_refused_before_anything_is_loaded(
+    shared_bundle: Path, options: list[str], error: type[Exception], message: str
+) -> None:
+    start = time.monotonic()
+    with pytest.raises(error, match=message):
+        call(shared_bundle, *options)
+    assert time.monotonic() - start < 2.0
+
+
+def test_help_and_errors_name_every_kind() -> None:
+    for kind in ("/dev/video0", "rtsp://", "https://", "shm:NAME", "appsink", "video file", "folder of images"):
+        assert kind in KINDS and kind in run_command.SOURCES
+    assert "roadworld:DOMAIN" in run_command.SOURCES

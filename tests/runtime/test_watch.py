@@ -1,0 +1,153 @@
+"""What a frame shows and when it says it was made: every fault of a camera has its condition, and good frames none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgetl_runtime.health import Condition, Health
+from edgetl_runtime.result import Frame
+from edgetl_runtime.watch import FrameWatch
+
+STEP_NS = 33_333_333
+
+
+class Feed:
+    """Frames with noise at 30 a second, in at the moment they are made; keyword arguments change one."""
+
+    def __init__(self, **options: float) -> None:
+        self.health = Health("cam")
+        self.watch = FrameWatch(self.health, **options)
+        self.rng = np.random.default_rng(0)
+        self.next_id, self.now_ns = 0, 10**12
+
+    def noise(self, hw: tuple[int, int] = (90, 160)) -> NDArray[np.uint8]:
+        return self.rng.integers(60, 160, (*hw, 3), dtype=np.uint8)
+
+    def give(
+        self, image: NDArray[np.uint8] | None = None, *, frame_id: int | None = None, offset_ns: int = 0
+    ) -> Frame | None:
+        self.now_ns += STEP_NS
+        number = self.next_id if frame_id is None else frame_id
+        self.next_id = number + 1
+        frame = Frame(self.noise() if image is None else image, number, "cam", self.now_ns + offset_ns)
+        return self.watch.look(frame, self.now_ns)
+
+    def conditions(self) -> set[Condition]:
+        return set(self.health.status().conditions)
+
+
+def test_good_frames_have_nothing() -> None:
+    feed = Feed()
+    for _ in range(90):
+        assert feed.give() is not None
+    assert feed.conditions() == set() and feed.health.recent() == []
+
+
+@pytest.mark.parametrize("frozen_s", [2.0, 0.0])
+def test_a_picture_that_stays_the_same_to_the_bit_is_frozen(frozen_s: float) -> None:
+    feed = Feed(frozen_s=frozen_s)
+    picture = feed.noise()
+    states = []
+    for _ in range(75):
+        assert feed.give(picture) is not None, "it is said and still used"
+        states.append("frozen" in feed.conditions())
+    assert states.index(True) == 61 if frozen_s else not any(states)
+    other = picture.copy()
+    other[45:50, 80:85] += 1
+    feed.give(other)
+    assert feed.conditions() == set()
+
+
+@pytest.mark.parametrize("level", [0, 3, 128, 255])
+def test_a_covered_lens_shows_nothing(level: int) -> None:
+    feed = Feed()
+    grain = np.random.default_rng(1)
+
+    def covered() -> NDArray[np.uint8]:
+        noisy = level + grain.normal(0, 1.5, (90, 160, 3))
+        return np.clip(noisy, 0, 255).astype(np.uint8)
+
+    feed.give()
+    first = next(i for i in range(60) if feed.give(covered()) is not None and "dark" in feed.conditions())
+    assert 14 <= first <= 16, "after half a second"
+    assert f"grey level {level}" in feed.health.status().conditions["dark"] or level in (0, 255)
+    feed.give()
+    assert feed.conditions() == set()
+
+
+def test_a_night_street_is_not_a_covered_lens() -> None:
+    feed = Feed()
+    for i in range(40):
+        street = np.full((360, 640, 3), 4, np.uint8)
+        street[100:130, 100 + i : 180 + i] = 200
+        street[250:, 200:400] = 25
+        feed.give(street)
+    assert feed.conditions() == set()
+
+
+def test_the_same_frame_is_never_used_twice() -> None:
+    feed = Feed()
+    feed.give()
+    assert feed.give(frame_id=0) is None
+    assert feed.give(frame_id=7, offset_ns=-2 * STEP_NS) is None, "the same stamp is the same frame"
+    assert feed.health.status().counts == {"duplicate": 2}
+    assert feed.give(frame_id=1) is not None
+
+
+def test_an_older_frame_is_not_used() -> None:
+    feed = Feed()
+    feed.give(frame_id=5)
+    assert feed.give(frame_id=4, offset_ns=-int(1.5 * STEP_NS)) is None
+    assert feed.conditions() == {"disordered"}
+    assert feed.give(frame_id=6) is not None
+
+
+def test_a_producer_that_starts_again_is_followed() -> None:
+    feed = Feed()
+    for number in (70, 71, 0, 1, 2):
+        assert feed.give(frame_id=number) is not None
+    assert feed.conditions() == set()
+
+
+def test_a_clock_that_jumps_is_said_and_never_makes_a_frame_younger_than_it_is() -> None:
+    feed = Feed()
+    feed.give()
+    ahead = feed.give(offset_ns=3 * 10**9)
+    assert ahead is not None and ahead.t_capture_ns == feed.now_ns, "not from the future"
+    assert "3000 ms after it arrived" in feed.health.status().conditions["clock"]
+    back = feed.give(offset_ns=-5 * 10**9)
+    assert back is not None and back.t_capture_ns == feed.now_ns - 5 * 10**9, "old stays old"
+    assert feed.health.status().counts == {"clock": 2}
+    assert feed.give(offset_ns=-5 * 10**9) is not None
+    assert feed.health.status().counts == {"clock": 2}, "the jump is over"
+    assert feed.give() is not None
+    assert feed.health.status().counts == {"clock": 3}, "and back again"
+
+
+def test_a_pause_is_no_jump_of_the_clock() -> None:
+    feed = Feed()
+    feed.give()
+    feed.now_ns += 20 * 10**9
+    assert feed.give() is not None
+    assert feed.conditions() == set()
+
+
+def test_frames_of_another_size_are_used_and_said() -> None:
+    feed = Feed()
+    feed.give()
+    assert feed.give(feed.noise((45, 80))) is not None
+    assert feed.health.status().conditions == {"resized": "frames were 160x90, now 80x45"}
+    feed.give(feed.noise((45, 80)))
+    assert feed.health.status().counts == {"resized": 1}
+
+
+@pytest.mark.parametrize("hw", [(1, 1), (1, 500), (31, 33), (64, 64), (1080, 1920)])
+def test_any_size(hw: tuple[int, int]) -> None:
+    feed = Feed()
+    picture = feed.noise(hw)
+    give: Callable[[], Frame | None] = lambda: feed.give(picture)  # noqa: E731
+    assert give() is not None and give() is not None
