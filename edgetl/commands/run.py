@@ -116,13 +116,13 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     summary = dataclasses.replace(summary, notes=[*summary.notes, *told])
     sys.stderr.write(_closing(summary, args) + "\n")
     signature = signature_json(bundle, args.require_signature)
-    proofs = {"proof": sink.proof.as_json() for sink in sinks if isinstance(sink, ProveSink)}
+    proof = next((sink.proof.as_json() for sink in sinks if isinstance(sink, ProveSink)), None)
     return {
         **summary.as_json(),
-        **proofs,
         "variant": engines.picked.name,
         "heads": tally.as_json(),
         "signature": signature,
+        **({"proof": proof} if proof else {}),
     }
 
 

@@ -35,6 +35,7 @@ def exposition(snapshot: Snapshot) -> str:
         _one("frames_processed_total", "counter", "Frames that became results.", s.processed),
         _one("frames_dropped_total", "counter", "Frames replaced by newer ones before they were processed.", s.dropped),
         _one("frames_failed_total", "counter", "Frames that could not be read or decoded.", s.failed),
+        _one("frames_lost_total", "counter", "Frames that the camera skipped, by its own numbers.", s.lost),
         _family("results_total", "counter", "Results by their state at publish.", _by("state", s.states)),
         _family("stage_seconds", "summary", "Duration of one stage of a frame.", _stages(s.stages)),
         _family("age_seconds", "summary", "Age of results at publish, from capture.", _summary(s.stages.get(_AGE), {})),

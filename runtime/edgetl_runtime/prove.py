@@ -175,8 +175,7 @@ def held_frames(camera: Camera, *, pause_s: float = PAUSE_S) -> int:
 
     Raises CameraError where the camera ends, or no frame shows the code.
     """
-    for _ in range(3):
-        _next(camera)
+    usual = [_next(camera) for _ in range(3)]
     time.sleep(pause_s)
     resumed_ns = time.monotonic_ns()
     images = []
@@ -185,11 +184,12 @@ def held_frames(camera: Camera, *, pause_s: float = PAUSE_S) -> int:
         images.append(_next(camera).image.copy())
         if len(images) > 2 and time.monotonic() - before_s > 0.5 / camera.fps:
             break  # it made us wait: this one is new
-    shown = [read_code(image) for image in images]
-    if all(t is None for t in shown):
+    delays = [f.t_capture_ns - shown for f in usual if (shown := read_code(f.image)) is not None]
+    shown_ns = [t for image in images if (t := read_code(image)) is not None]
+    if not delays or not shown_ns:
         raise CameraError("no frame shows the time code", remedy="let the camera look at it, large and sharp")
-    interval_ns = int(1e9 / camera.fps)
-    return sum(t is not None and t < resumed_ns - interval_ns for t in shown)
+    newest_ns = resumed_ns - min(delays) - int(1e9 / camera.fps)
+    return sum(t < newest_ns for t in shown_ns)
 
 
 def _next(camera: Camera) -> Frame:

@@ -291,6 +291,7 @@ class Session:
             processed=self.processed,
             dropped=self.dropped,
             failed=camera.failed + self.failed,
+            lost=self._capture.lost,
             states=dict(self.states),
             newest=self.newest,
             status=self.health.status(),

@@ -35,7 +35,8 @@ class Snapshot:
     """A copy that no thread changes.
 
     t_ns, turned_ns (when the loop last began a turn) and the stamps in events are on CLOCK; t_unix_s is the same
-    moment as t_ns on the clock on the wall. newest: the last result, None before the first.
+    moment as t_ns on the clock on the wall. lost: frames that the camera itself skipped. newest: the last result, None
+    before the first.
     """
 
     t_ns: int
@@ -50,6 +51,7 @@ class Snapshot:
     processed: int
     dropped: int
     failed: int
+    lost: int
     states: dict[str, int]
     newest: Result | None
     status: Status
@@ -88,6 +90,7 @@ class Snapshot:
             "processed": self.processed,
             "dropped": self.dropped,
             "failed": self.failed,
+            "lost": self.lost,
             "states": self.states,
             "health": self._health(),
             "events": [self._event(e) for e in reversed(self.events)],

@@ -322,6 +322,7 @@ def snapshot_of(*, health: Health | None = None, ledger: Ledger | None = None, *
         "processed": 0,
         "dropped": 0,
         "failed": 0,
+        "lost": 0,
         "states": {},
         "newest": None,
         "status": health.status(),

@@ -184,9 +184,9 @@ def test_adding_is_cheap() -> None:
     histogram, n = Histogram(), 20_000
 
     def once() -> float:
-        t0 = time.perf_counter()
+        t0 = time.thread_time()  # not what others take meanwhile
         for _ in range(n):
             histogram.add(3.3)
-        return (time.perf_counter() - t0) / n * 1e6
+        return (time.thread_time() - t0) / n * 1e6
 
     assert min(once() for _ in range(5)) < 4.0, "microseconds; 0.8 on a quiet machine"

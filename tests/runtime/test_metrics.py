@@ -101,12 +101,13 @@ def test_counters_states_and_age() -> None:
         processed=7,
         dropped=3,
         failed=2,
+        lost=4,
         states={"fresh": 6, "late": 1},
         newest=newest,
     )
     _, values = parse(exposition(s))
-    counts = [values[key(f"frames_{n}_total")] for n in ("captured", "processed", "dropped", "failed")]
-    assert counts == [10, 7, 3, 2]
+    counts = [values[key(f"frames_{n}_total")] for n in ("captured", "processed", "dropped", "failed", "lost")]
+    assert counts == [10, 7, 3, 2, 4]
     assert (values[key("results_total", state="fresh")], values[key("results_total", state="late")]) == (6, 1)
     assert values[key("since_capture_seconds")] == pytest.approx(0.3)
     assert values[key("since_publish_seconds")] == pytest.approx(0.25)

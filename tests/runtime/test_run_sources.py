@@ -89,10 +89,12 @@ def test_the_age_of_results_is_proven_by_what_the_camera_sees(shared_bundle: Pat
     with SharedFrames(name, (240, 320)) as writer:
 
         def produce() -> None:
+            number = 0
             while not stop.wait(0.03):
                 image = np.full((240, 320, 3), 90, np.uint8)
                 image[20:180, 30:190] = draw_code(time.monotonic_ns() - 60_000_000, 160)[..., None]
-                writer.write(image)
+                writer.write(image, frame_id=number)
+                number += 1
 
         thread = threading.Thread(target=produce)
         thread.start()

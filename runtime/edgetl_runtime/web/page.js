@@ -69,13 +69,12 @@ function showNumbers(status) {
   show("rate", perSecond === null ? "–" : perSecond.toFixed(1));
   show("since", status.since_capture_s === null ? "–" : duration(status.since_capture_s));
   byId("since").classList.toggle("bad", Boolean(status.unready_because) && status.since_publish_s > 1);
-  for (const name of ["captured", "processed", "failed"]) show(name, whole(status[name]));
+  for (const name of ["captured", "processed", "failed", "lost"]) show(name, whole(status[name]));
   const share = status.captured ? (100 * status.dropped) / status.captured : 0;
   show("dropped", status.dropped ? `${whole(status.dropped)} (${share.toFixed(share < 10 ? 1 : 0)} %)` : "0");
   show("late", whole(status.states.late ?? 0));
   show("memory", `${whole(Math.round(status.rss_mb))} MB`);
   show("uptime", duration(status.uptime_s));
-  show("frame", status.newest ? whole(status.newest.frame_id) : "–");
 }
 
 const VALUES = {

@@ -94,6 +94,7 @@ class Server(HTTPServer):
         self.site = site
         self.max_clients = max_clients
         self.closing = threading.Event()
+        self.streams = threading.Semaphore(max(max_clients // 2, 1))  # the others are for probes
         self.address_family = address.family
         self._clients: dict[socket.socket, _Client] = {}
         self._lock = threading.Lock()
@@ -258,7 +259,16 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             self._send(text(HTTPStatus.BAD_REQUEST, "this address can't be read"))
             return
-        self._send(self._answer(Request(parts.path, query, cast("Mapping[str, str]", self.headers))))
+        answer = self._answer(Request(parts.path, query, cast("Mapping[str, str]", self.headers)))
+        if answer.parts is None:
+            self._send(answer)
+        elif self.server.streams.acquire(blocking=False):
+            try:
+                self._send(answer)
+            finally:
+                self.server.streams.release()
+        else:
+            self._send(text(HTTPStatus.SERVICE_UNAVAILABLE, "too many streams", Retry_After="2"))
 
     def do_HEAD(self) -> None:
         """The same without the body."""

@@ -32,7 +32,8 @@ class WebSink:
     """A live page at `/`, and frame.jpg, stream.mjpg, status.json, metrics, healthz and readyz beside it.
 
     It listens from the start on and says "starting" until the loop begins. The loop's thread never draws, encodes or
-    waits for it: while somebody watches it hands over a reference to a frame, at most `pictures_per_s` times a second.
+    waits for it: where somebody waits for a picture it hands over a reference to a frame, at most `pictures_per_s`
+    times a second.
 
     heads: the manifest's. port: 0 takes any free one, see `port`. bind: a name or number of an address; one that is
     not the machine's own needs a token, `token` or a new one, see `url`. ready_s: a fresh result must not be older for
@@ -64,6 +65,7 @@ class WebSink:
         self._server = Server(address, port, self._site, max_clients=max_clients)
         self._site.cookie_name = f"edgetl_{self._server.port}"
         self._address, self._gate = address, gate
+        self._pictures.start()
         self._server.start()
 
     @property

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from edgetl_runtime.web.pictures import Pictures
 
 WAIT_S = 2.0
-"""So long a request for a picture waits for one; shorter than a client that watches may stay unheard."""
+"""So long a request for a picture waits for one."""
+
+QUIET_S = 10.0
+"""A stream without pictures ends after so long."""
 
 _FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
@@ -100,12 +103,12 @@ class LiveSite:
         return Answer(HTTPStatus.OK, kind, parts=self._parts())
 
     def _parts(self) -> Iterator[bytes]:
-        """The newest picture each time the client has taken the one before; ends with the pictures."""
+        """The newest picture each time the client has taken the one before.
+
+        Ends where none comes for QUIET_S: without sending, nobody notices that the client is gone.
+        """
         number = 0
-        while not self._pictures.closed:
-            found = self._pictures.newer_than(number, WAIT_S)
-            if found is None:
-                continue
+        while (found := self._pictures.newer_than(number, QUIET_S)) is not None:
             number, jpeg = found
             head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
             yield head.encode() + jpeg + b"\r\n"

@@ -1,10 +1,11 @@
-"""Pictures: nothing is kept while nobody watches, the newest is drawn once for all who wait."""
+"""Pictures: nothing is kept while nobody waits, the newest is drawn once for all who do."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -24,88 +25,161 @@ def shot(frame_id: int, height: int = 90, width: int = 160) -> tuple[Frame, Resu
     return frame, Result(frame_id, "cam", now_ns, now_ns, {"detect": found}, (height, width))
 
 
-def test_nobody_watches_nothing_is_kept() -> None:
-    pictures = Pictures((DETECT,), per_s=1000)
+class Viewer:
+    """Asks once, in a thread."""
+
+    def __init__(self, pictures: Pictures, number: int = 0, wait_s: float = 5.0) -> None:
+        self.found: tuple[int, bytes] | None = None
+        before = pictures._waiting
+        self._thread = threading.Thread(target=self._ask, args=(pictures, number, wait_s))
+        self._thread.start()
+        until(lambda: pictures._waiting > before or not self._thread.is_alive())
+
+    def _ask(self, pictures: Pictures, number: int, wait_s: float) -> None:
+        self.found = pictures.newer_than(number, wait_s)
+
+    def result(self) -> tuple[int, bytes] | None:
+        self._thread.join(5)
+        assert not self._thread.is_alive()
+        return self.found
+
+    def image(self) -> Any:
+        found = self.result()
+        assert found is not None
+        return cv2.imdecode(np.frombuffer(found[1], np.uint8), cv2.IMREAD_COLOR)
+
+
+def until(true: Any) -> None:
+    end_s = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < end_s
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def pictures() -> Iterator[Pictures]:
+    made = Pictures((DETECT,), per_s=1e6)
+    made.start()
+    yield made
+    made.close()
+    made.close()
+    assert not made._painter.is_alive()
+
+
+def test_nobody_waits_nothing_is_kept(pictures: Pictures) -> None:
     frame, result = shot(0)
     before = sys.getrefcount(frame)
     pictures.offer(frame, result)
-    assert sys.getrefcount(frame) == before and not pictures.watched
+    assert sys.getrefcount(frame) == before
     assert pictures.newer_than(0, 0.0) is None
-    assert pictures.watched
     pictures.offer(frame, result)
-    assert sys.getrefcount(frame) == before + 1
+    assert sys.getrefcount(frame) == before and pictures._number == 0
 
 
-def test_the_frame_is_let_go_when_the_last_one_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WATCHED_S", 0.05)
-    pictures = Pictures((DETECT,), per_s=1000)
-    pictures.newer_than(0, 0.0)
+def test_a_drawn_frame_is_let_go(pictures: Pictures) -> None:
+    viewer = Viewer(pictures)
     frame, result = shot(0)
     before = sys.getrefcount(frame)
     pictures.offer(frame, result)
-    time.sleep(0.1)
-    pictures.offer(*shot(1))
-    assert sys.getrefcount(frame) == before and not pictures.watched
+    assert viewer.image().shape == (90, 160, 3)
+    until(lambda: sys.getrefcount(frame) == before)
 
 
-def test_the_newest_is_given_annotated() -> None:
-    pictures = Pictures((DETECT,), per_s=1e6)
-    pictures.newer_than(0, 0.0)
-    for i in range(3):
-        pictures.offer(*shot(i))
-    found = pictures.newer_than(0, 0.0)
-    assert found is not None and found[0] == 3
-    image: Any = cv2.imdecode(np.frombuffer(found[1], np.uint8), cv2.IMREAD_COLOR)
-    assert image.shape == (90, 160, 3)
-    plain = scene(90, 160, 2)
+def test_the_frame_is_annotated(pictures: Pictures) -> None:
+    viewer = Viewer(pictures)
+    pictures.offer(*shot(2))
+    image, plain = viewer.image(), scene(90, 160, 2)
     assert np.abs(image[20:70, 8:12].astype(int) - plain[20:70, 8:12]).max() > 60, "the box's edge"
     assert np.abs(image[75:, 100:].astype(int) - plain[75:, 100:]).max() < 40
-    assert pictures.newer_than(3, 0.01) is None
-    assert pictures.newer_than(99, 0.01) == found, "a number from a run before this"
+
+
+def test_numbers_rise_and_a_strange_one_counts_as_none(pictures: Pictures) -> None:
+    viewer = Viewer(pictures)
+    pictures.offer(*shot(0))
+    first = viewer.result()
+    assert first is not None and first[0] == 1
+    assert pictures.newer_than(0, 0.0) == first, "it is still new for others"
+    assert pictures.newer_than(99, 0.0) == first, "a number from a run before this"
+    assert pictures.newer_than(1, 0.01) is None
+    viewer = Viewer(pictures, number=1)
+    pictures.offer(*shot(1))
+    second = viewer.result()
+    assert second is not None and second[0] == 2 and second[1] != first[1]
+
+
+def test_an_old_picture_is_not_given_as_new(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    viewer = Viewer(pictures)
+    pictures.offer(*shot(0))
+    assert viewer.result()
+    monkeypatch.setattr(module, "FRESH_S", 0.05)
+    time.sleep(0.06)
+    assert pictures.newer_than(0, 0.0) is None
 
 
 def test_no_more_than_so_many_a_second() -> None:
     pictures = Pictures((DETECT,), per_s=20)
-    pictures.newer_than(0, 0.0)
+    pictures.start()
+    viewer = Viewer(pictures, number=0)
     end_s = time.monotonic() + 0.5
+    number = 0
     while time.monotonic() < end_s:
         pictures.offer(*shot(0))
+        if pictures._number > number:
+            viewer.result()
+            number = pictures._number
+            viewer = Viewer(pictures, number=number)
         time.sleep(0.001)
-    found = pictures.newer_than(0, 0.0)
-    assert found is not None and 3 <= found[0] <= 11
+    pictures.close()
+    assert 3 <= number <= 11 and viewer.result() is None
 
 
-def test_wide_pictures_are_sent_smaller() -> None:
-    pictures = Pictures((DETECT,), per_s=1000)
-    pictures.newer_than(0, 0.0)
+def test_wide_pictures_are_sent_smaller(pictures: Pictures) -> None:
+    viewer = Viewer(pictures)
     pictures.offer(*shot(0, 540, 1920))
-    found = pictures.newer_than(0, 0.0)
-    assert found is not None
-    image: Any = cv2.imdecode(np.frombuffer(found[1], np.uint8), cv2.IMREAD_COLOR)
-    assert image.shape == (360, 1280, 3)
+    assert viewer.image().shape == (360, 1280, 3)
 
 
-def test_all_who_wait_share_one_drawing_and_are_woken_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = Pictures((DETECT,), per_s=1000)
+def test_all_who_wait_share_one_drawing_of_the_newest(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
     inner = pictures._encode
-    monkeypatch.setattr(pictures, "_encode", lambda f, r: drawn.append(f.frame_id) or inner(f, r))
-    pictures.newer_than(0, 0.0)
-    found: list[tuple[int, bytes] | None] = []
+    slow = threading.Event()
 
-    def wait(number: int) -> None:
-        found.append(pictures.newer_than(number, 5.0))
+    def encode(frame: Frame, result: Result) -> bytes:
+        drawn.append(frame.frame_id)
+        slow.wait(5)
+        return inner(frame, result)
 
-    threads = [threading.Thread(target=wait, args=(0,)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.05)
+    monkeypatch.setattr(pictures, "_encode", encode)
+    viewers = [Viewer(pictures) for _ in range(4)]
     pictures.offer(*shot(7))
-    for thread in threads:
-        thread.join(2)
-    assert drawn == [7] and len({id(f[1]) for f in found if f}) == 1 and len(found) == 4
-    late = threading.Thread(target=wait, args=(1,))
-    late.start()
+    until(lambda: drawn == [7])
+    for i in (8, 9, 10):  # while the painter is busy one is kept for it, no more
+        pictures.offer(*shot(i))
+    assert pictures._offered.qsize() == 1
+    slow.set()
+    found = [v.result() for v in viewers]
+    assert None not in found and drawn in ([7], [7, 8])
+    until(lambda: drawn == [7, 8])
+
+
+def test_the_end_wakes_those_who_wait(pictures: Pictures) -> None:
+    viewer = Viewer(pictures)
+    t0 = time.monotonic()
     pictures.close()
-    late.join(1)
-    assert not late.is_alive() and found[-1] is None
+    assert viewer.result() is None and time.monotonic() - t0 < 1
+    assert pictures.newer_than(0, 5.0) is None and time.monotonic() - t0 < 1
+
+
+def test_a_picture_that_fails_is_told_and_the_next_one_comes(
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inner = pictures._encode
+    monkeypatch.setattr(pictures, "_encode", lambda frame, result: 1 / 0)
+    viewer = Viewer(pictures, wait_s=0.3)
+    pictures.offer(*shot(0))
+    assert viewer.result() is None
+    assert capsys.readouterr().err == "edgetl web: no picture: ZeroDivisionError: division by zero\n"
+    monkeypatch.setattr(pictures, "_encode", inner)
+    viewer = Viewer(pictures)
+    pictures.offer(*shot(1))
+    assert viewer.image().shape == (90, 160, 3)

@@ -172,6 +172,22 @@ def test_where_it_is_crowded_connections_are_given_back(server: Server) -> None:
         other.close()
 
 
+def test_streams_leave_room_for_probes(server: Server) -> None:
+    watchers = [connect(server) for _ in range(4)]
+    for client in watchers:
+        client.sendall(b"GET /flood HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in client.recv(100)
+    answer = exchange(server, b"GET /flood HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 503 ") and answer.endswith(b"too many streams\n")
+    assert exchange(server, b"GET / HTTP/1.0\r\n\r\n").endswith(b"hello\n")
+    for client in watchers:
+        client.close()
+    settles(server, 0)
+    with connect(server) as client:
+        client.sendall(b"GET /flood HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in client.recv(100)
+
+
 def test_half_a_request_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module._Handler, "timeout", 0.2)
     with connect(server) as client:

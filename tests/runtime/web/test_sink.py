@@ -22,7 +22,7 @@ from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.errors import CameraError, InputError
 from edgetl_runtime.result import Result
 from edgetl_runtime.session import Session, Summary
-from edgetl_runtime.web import WebSink
+from edgetl_runtime.web import WebSink, site
 
 TOKEN = "a-token-of-enough-characters"
 
@@ -208,6 +208,14 @@ def test_the_stream_gives_picture_after_picture(many: Running) -> None:
     assert ask(many.sink, "/stream.mjpg", method="HEAD")[0::2] == (200, b"")
 
 
+def test_a_stream_without_pictures_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "QUIET_S", 0.1)
+    sink = WebSink(HEADS)
+    status, headers, body = ask(sink, "/stream.mjpg")
+    assert (status, headers["Connection"], body) == (200, "close", b"")
+    sink.close()
+
+
 def test_another_name_is_refused(many: Running) -> None:
     for path in ("/", "/status.json", "/frame.jpg", "/metrics"):
         status, _, body = ask(many.sink, path, Host="evil.example")
@@ -225,7 +233,7 @@ def test_slow_viewers_do_not_slow_the_loop(many: Running) -> None:
     for client in clients:  # they ask for the stream and never read
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert rate() > 0.6 * alone
+    assert rate() > 0.4 * alone, "a loop that waits for one of them stands still"
     for client in clients:
         client.close()
 
@@ -250,10 +258,10 @@ def test_before_the_loop_it_says_starting_and_the_end_is_prompt() -> None:
 
 
 def test_a_loop_that_hangs_is_not_alive(shared_bundle: Path) -> None:
-    with running(shared_bundle, alive_s=0.3, ready_s=0.2) as loop:
+    with running(shared_bundle, alive_s=1.0, ready_s=0.8) as loop:
         assert ask(loop.sink, "/healthz")[0] == ask(loop.sink, "/readyz")[0] == 200
-        loop.hang_s = 1.2
-        end_s = time.monotonic() + 3
+        loop.hang_s = 2.5
+        end_s = time.monotonic() + 5
         while ask(loop.sink, "/healthz")[0] != 503:
             assert time.monotonic() < end_s
             time.sleep(0.02)
