@@ -35,6 +35,9 @@ FLUSH_S = 0.9
 """Chunks are closed this often, so that a process that is killed loses less than a second."""
 CLOSE_TIMEOUT_S = 30.0
 _PATIENCE_S = 0.002
+_POLL_S = 0.01
+"""The thread looks for work by itself. Were it woken by each result, it would now and then take the loop's core at the
+very moment of publishing: 1.5 to 3 ms at p99 on two busy cores, against 0.02 to 0.07 ms."""
 
 
 class RecordSink:
@@ -166,10 +169,11 @@ class RecordSink:
             self._give_up(f"{type(error).__name__}: {error}")
 
     def _take(self) -> bool:
-        """Write the oldest entry, waiting for one until the next flush is due; False at the end."""
+        """Write the oldest entry, or wait a moment where there is none; False at the end."""
         try:
-            entry = self._queue.get(timeout=max(self._next_flush_s - time.monotonic(), 0))
+            entry = self._queue.get_nowait()
         except Empty:
+            time.sleep(_POLL_S)
             return True
         if entry is None:
             return False
