@@ -117,8 +117,11 @@ def annotations_schema() -> bytes:
     return descriptor_set((_TIMESTAMP, _COLOUR, _POINT, _POINTS, _TEXT, _ANNOTATIONS))
 
 
-def image_message(image: NDArray[np.uint8], t_wall_ns: int, frame_id: str) -> bytes:
-    """A foxglove.RawImage. image: (H, W, 3) uint8 BGR, copied; its bytes stand last, so `image_bytes` finds them."""
+def image_message(image: NDArray[np.uint8], t_wall_ns: int, frame_id: str) -> tuple[bytes, memoryview]:
+    """A foxglove.RawImage in two parts. image: (H, W, 3) uint8 BGR, of which the second part is a view.
+
+    The pixels stand last, so that `image_bytes` finds them.
+    """
     height, width = image.shape[:2]
     data = image.reshape(-1).data  # no copy of what is contiguous
     fields = (
@@ -130,7 +133,7 @@ def image_message(image: NDArray[np.uint8], t_wall_ns: int, frame_id: str) -> by
         packed(7, frame_id),
         head(6, len(data)),
     )
-    return b"".join((*fields, data))
+    return b"".join(fields), data
 
 
 def image_bytes(message: memoryview, size_hw: tuple[int, int]) -> memoryview:

@@ -48,7 +48,7 @@ class RecordSink:
     once, from another thread. ledger: the run's. failed: the camera's count. output: where bytes go. patient: for a
     source that loses nothing when nobody reads: `write` waits for the disk, and nothing is left out.
 
-    Raises InputError where `path` can't be written, MissingPackage without mcap.
+    Raises InputError where `path` can't be written, MissingPackage without zstandard.
     """
 
     needs_picture = False

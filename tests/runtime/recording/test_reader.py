@@ -18,8 +18,9 @@ from runtime_support import HEADS
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.recording import sink as sink_module
 from edgetl_runtime.recording.format import HEADER, MAX_RECORD_BYTES, RESULT_TOPIC, VERSION
+from edgetl_runtime.recording.mcap import MAGIC
 from edgetl_runtime.recording.reader import Recording
-from edgetl_runtime.recording.records import MAGIC, RecordReader
+from edgetl_runtime.recording.records import RecordReader
 from edgetl_runtime.recording.results import encode_result
 from edgetl_runtime.recording.sink import RecordSink
 
@@ -73,9 +74,10 @@ def readable(path: Path) -> tuple[int, list[str]] | None:
         assert "\n" not in str(error) and len(str(error)) < 600
         return None
     for each in found:
-        assert each.frame is not None
-        np.testing.assert_array_equal(each.frame.image, noise((18, 32), each.result.frame_id))
-    return len(found), recording.notes
+        if each.frame is not None:  # else the description of the pictures' channel is damaged
+            np.testing.assert_array_equal(each.frame.image, noise((18, 32), each.result.frame_id))
+    missing = sum(each.frame is None for each in found)
+    return len(found), recording.notes + [f"{missing} frames are missing"] * bool(missing)
 
 
 def test_a_file_cut_anywhere_reads_up_to_there(recorded: bytes, tmp_path: Path) -> None:
