@@ -97,7 +97,14 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         summary = dataclasses.replace(summary, notes=[*summary.notes, *recorder.notes])
     sys.stderr.write(_closing(summary, args) + "\n")
     signature = signature_json(bundle, args.require_signature)
-    return {**summary.as_json(), "variant": picked.name, "heads": tally.as_json(), "signature": signature}
+    recording = recorder.as_json() if recorder is not None else None
+    return {
+        **summary.as_json(),
+        "variant": picked.name,
+        "heads": tally.as_json(),
+        "signature": signature,
+        "recording": recording,
+    }
 
 
 def _proof(golden: GoldenReport | None) -> str:

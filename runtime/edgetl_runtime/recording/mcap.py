@@ -2,7 +2,7 @@
 
 After https://mcap.dev/spec. The mcap package copies every byte four times with the interpreter's lock held: on two busy
 cores that stopped the loop for 20 to 40 ms once a second. Here the lock is let go while pixels are packed and written,
-and p99 is what it is without a recording.
+and p99 stays within a few ms of what it is without a recording.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,21 @@ class RecordSink:
         if self.stopped:
             notes.append(self._stop_line())
         return notes
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values for a run's document; complete after `close`."""
+        finished = self._path.exists() and not self.part.exists()
+        return {
+            "path": str(self._path if finished else self.part),
+            "finished": finished,
+            "results": self.results,
+            "frames": self.frames,
+            "events": self.events,
+            "frames_left_out": self.frames_left_out,
+            "results_left_out": self.results_left_out,
+            "events_left_out": self.events_left_out,
+            "stopped": self.stopped,
+        }
 
     def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
         """Queue one result with its frame; without the frame, or not at all, where too much is waiting."""
@@ -216,14 +232,14 @@ class RecordSink:
             self._writer.finish()
             self._output.finish()
         if stopped:
-            self._say(self._stop_line())
+            self._tell()
 
     def _give_up(self, reason: str) -> None:
         """Leave what is on the disk under its temporary name, cut off behind its last whole chunk."""
         self.stopped = reason
         self._end()
         self._output.abandon()
-        self._say(self._stop_line())
+        self._tell()
 
     def _end(self) -> None:
         """Take nothing more, and let go of what waits."""
@@ -231,8 +247,12 @@ class RecordSink:
         while not self._queue.empty():
             self._queue.get()
 
+    def _tell(self) -> None:
+        with suppress(OSError, ValueError):  # nobody listens any more
+            self._say(self._stop_line())
+
     def _stop_line(self) -> str:
-        where = self._path if self._path.exists() and not self.part.exists() else self.part
+        where = self.as_json()["path"]
         return f"recording ended after {self.results} results: {self.stopped}; {where} holds what came before"
 
     def _status(self) -> RecordingStatus:
