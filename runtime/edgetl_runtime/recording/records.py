@@ -176,14 +176,7 @@ def _unpack(packing: str, packed: memoryview, size: int) -> bytes | memoryview:
                 return data
         except (zstandard.ZstdError, MemoryError) as error:
             raise Damaged(f"a chunk can't be unpacked: {error}") from error
-    if packing == "lz4":
-        lz4 = need("lz4.frame", extra="vehicle")
-        try:
-            unpacked: bytes = lz4.LZ4FrameDecompressor().decompress(packed, max_length=size + 1)
-            return unpacked
-        except (RuntimeError, EOFError, MemoryError) as error:
-            raise Damaged(f"a chunk can't be unpacked: {error}") from error
-    raise Damaged(f"a chunk is packed with {packing!r}, which is not known")
+    raise Damaged(f"a chunk is packed with {packing!r}; what is read is zstd, or no packing")
 
 
 def _split(data: memoryview) -> Iterator[tuple[int, memoryview]]:

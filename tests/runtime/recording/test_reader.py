@@ -7,7 +7,6 @@ import struct
 import tracemalloc
 from pathlib import Path
 
-import lz4.frame
 import numpy as np
 import pytest
 import zstandard
@@ -170,11 +169,9 @@ BOMB = zstandard.compress(bytes(1 << 28), 19)
 LIES = {
     "a bomb": chunk("zstd", BOMB, 1000),
     "a bomb that says so": chunk("zstd", BOMB, 1 << 40),
-    "a bomb in lz4": chunk("lz4", lz4.frame.compress(bytes(1 << 26)), 1000),
     "more than there is": chunk("zstd", zstandard.compress(b"x" * 50), 1 << 27),
     "an unknown packing": chunk("brotli", b"x", 1),
     "no zstd": chunk("zstd", b"nothing", 7),
-    "no lz4": chunk("lz4", b"nothing", 7),
     "a wrong checksum": chunk("", b"x" * 9, 9, crc=1),
     "a length beyond the record": record(CHUNK, bytes(28) + texts("") + struct.pack("<Q", 1 << 60)),
     "a chunk of nothing": record(CHUNK, b""),
@@ -227,7 +224,7 @@ def with_messages(path: Path, *documents: bytes, compression: CompressionType = 
     return path
 
 
-@pytest.mark.parametrize("compression", list(CompressionType))
+@pytest.mark.parametrize("compression", [CompressionType.NONE, CompressionType.ZSTD])
 def test_files_that_another_tool_packed_read(tmp_path: Path, compression: CompressionType) -> None:
     documents = [encode_result(result(i), HEADS, sequence=i, frame_recorded=False) for i in range(3)]
     found, recording = read_all(with_messages(tmp_path / "d.mcap", *documents, compression=compression))

@@ -26,7 +26,7 @@ from edgetl.commands import replay as replay_command
 from edgetl.commands import run as run_command
 from edgetl_runtime.bundle import open_bundle, write_manifest
 from edgetl_runtime.engines import load_bundle_engine
-from edgetl_runtime.errors import EngineError, InputError
+from edgetl_runtime.errors import EngineError, InputError, MissingPackage
 from edgetl_runtime.loop import run as run_loop
 from edgetl_runtime.recording.header import make_header
 from edgetl_runtime.recording.reader import Recording
@@ -216,6 +216,13 @@ def test_run_refuses_before_anything_is_loaded(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=says):
         call(run_command, "no.bundle", "no.mp4", *options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_names_the_extra_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(MissingPackage, match=r"edgetl\[vehicle\]"):
+        call(run_command, "no.bundle", "no.mp4", "--record", tmp_path / "d.mcap")
     assert list(tmp_path.iterdir()) == []
 
 
