@@ -202,7 +202,7 @@ def _fail(error: EdgetlError, *, as_json: bool) -> int:
 EXTRAS = {
     "cryptography": ("cryptography", "vehicle"),
     "cv2": ("opencv-python", "desktop"),
-    "mcap": ("mcap", "vehicle"),
+    "zstandard": ("zstandard", "vehicle"),
     "onnxruntime": ("onnxruntime", "desktop"),
     "openvino": ("openvino", "desktop"),
     "onnx": ("onnx", "export"),

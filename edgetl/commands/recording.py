@@ -40,7 +40,7 @@ def check_recording(args: argparse.Namespace) -> None:
     part = check_paths(args.record, force=args.force)
     if Path(args.source).resolve() in (args.record.resolve(), part.resolve()):
         raise InputError(f"{args.record} is the source itself", remedy="write to another file")
-    need("mcap", extra="vehicle")
+    need("zstandard", extra="vehicle")
 
 
 def start_recording(

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetl.commands.arguments import add_engine_dir, add_signature_argument, count, say, signature_json
+from edgetl.commands import arguments
+from edgetl.commands.arguments import add_engine_dir, add_signature_argument, count, signature_json
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         report = _replay(args, recording, bundle, engine, sinks)
     if not report.compared:
         raise InputError(
-            f"{args.recording} holds no frame that can be replayed" + "".join(f"; {n}" for n in report.notes)
+            f"{args.recording} holds no frame that can be replayed" + "".join(f"; {_plain(n)}" for n in report.notes)
         )
     ok = report.equal == report.compared
     _tell(report, [p for p in (args.out, args.jsonl) if p])
@@ -77,6 +78,19 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         "variant": variant,
         "signature": signature_json(bundle, args.require_signature),
     }
+
+
+def say(text: str) -> None:
+    """Lines for a person. What a file says of itself must not steer the terminal."""
+    arguments.say("\n".join(_plain(line) for line in text.split("\n")))
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _fps(recorded: float) -> float:
+    return recorded if 1 <= recorded <= 1000 else 30.0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -131,7 +145,7 @@ def _open_sinks(args: argparse.Namespace, bundle: Bundle, recording: Recording, 
 
     sinks: list[Sink] = []
     if args.out:
-        sinks.append(VideoSink(args.out, fps=recording.header.fps or 30.0, force=args.force))
+        sinks.append(VideoSink(args.out, fps=_fps(recording.header.fps), force=args.force))
     if args.jsonl:
         sinks.append(JsonLinesSink(args.jsonl, bundle.manifest.heads, force=args.force))
     for sink in sinks:

@@ -122,7 +122,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         "variant": engines.picked.name,
         "heads": tally.as_json(),
         "signature": signature,
-        **({"proof": proof} if proof else {}),
+        "recording": recorder.as_json() if recorder is not None else None,
+        "proof": proof,
     }
 
 

@@ -19,7 +19,7 @@ EXTRAS: dict[str, dict[str, tuple[str, ...]]] = {
         "onnxruntime": ("onnxruntime",),
         "openvino": ("openvino",),
     },
-    "vehicle": {"cryptography": ("cryptography",)},
+    "vehicle": {"cryptography": ("cryptography",), "zstandard": ("zstandard",)},
     "train": {
         "torch": ("torch",),
         "torchvision": ("torchvision",),

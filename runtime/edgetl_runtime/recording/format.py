@@ -45,9 +45,9 @@ class RecordingHeader(msgspec.Struct, frozen=True, kw_only=True):
     variant: str
     engine: str
     precision: str
-    threads: int
+    threads: Annotated[int, msgspec.Meta(ge=0, le=4096)]
     threshold: float | None
-    deadline_ms: float
+    deadline_ms: Annotated[float, msgspec.Meta(ge=0, le=1e9)]
     clock: str
     offset_ns: int
     camera_id: str

@@ -90,7 +90,7 @@ class PartFile:
 
     def sync(self) -> None:
         """Wait until the disk has what was written."""
-        os.fdatasync(self._stream.fileno())
+        getattr(os, "fdatasync", os.fsync)(self._stream.fileno())
 
     def mark(self) -> None:
         """What was written until now is kept by `abandon`."""

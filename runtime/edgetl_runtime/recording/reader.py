@@ -19,7 +19,8 @@ from edgetl_runtime.recording.format import (
     header_of,
 )
 from edgetl_runtime.recording.foxglove import RAW_IMAGE, image_bytes
-from edgetl_runtime.recording.records import MAGIC, Message, RecordReader
+from edgetl_runtime.recording.mcap import MAGIC
+from edgetl_runtime.recording.records import Message, RecordReader
 from edgetl_runtime.recording.results import decode_result
 from edgetl_runtime.result import Frame
 

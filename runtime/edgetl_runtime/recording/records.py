@@ -12,12 +12,12 @@ from typing import IO, TYPE_CHECKING
 
 from edgetl_runtime.imports import need
 from edgetl_runtime.recording.format import MAX_RECORD_BYTES
+from edgetl_runtime.recording.mcap import CHANNEL, CHUNK, FOOTER, MAGIC, MESSAGE, METADATA, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAGIC = b"\x89MCAP0\r\n"
-_HEADER, _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _METADATA = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x0C
+_READ = (FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, METADATA)
 _MAX_CHANNELS = 1024
 
 
@@ -61,10 +61,10 @@ class RecordReader:
         self.stream.seek(self.cut_at)
         while (record := self._next()) is not None:
             opcode, body = record
-            if opcode == _FOOTER:
+            if opcode == FOOTER:
                 return
             try:
-                if opcode == _CHUNK:
+                if opcode == CHUNK:
                     for inner, data in _split(_unpack_chunk(body)):
                         if (message := self._take(inner, data)) is not None:
                             yield message
@@ -85,29 +85,29 @@ class RecordReader:
             opcode, length = start[0], int.from_bytes(start[1:], "little")
             if length > self.size - self.stream.tell():
                 return None
-            if opcode in (_FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _METADATA) and length <= MAX_RECORD_BYTES:
+            if opcode in _READ and length <= MAX_RECORD_BYTES:
                 body = self.stream.read(length)
                 return (opcode, memoryview(body)) if len(body) == length else None
-            if opcode == _CHUNK:
+            if opcode == CHUNK:
                 self.damaged += 1
                 self.damage = f"a chunk claims {length} bytes, at most {MAX_RECORD_BYTES} make sense"
             self.stream.seek(length, 1)
 
     def _take(self, opcode: int, body: memoryview) -> Message | None:
         part = _Fields(body)
-        if opcode == _MESSAGE:
+        if opcode == MESSAGE:
             channel, sequence, log_time, _ = part.unpack("<HIQQ")
             if channel not in self._channels:
                 raise Damaged(f"a message is on channel {channel}, which is not described before it")
             return Message(*self._channels[channel], sequence, log_time, part.rest())
-        if opcode == _SCHEMA:
+        if opcode == SCHEMA:
             (number,) = part.unpack("<H")
             self._schemas[number] = part.text()
-        elif opcode == _CHANNEL:
+        elif opcode == CHANNEL:
             number, schema = part.unpack("<HH")
             topic, encoding = part.text(), part.text()
             self._channels[number] = (topic, encoding, self._schemas.get(schema, ""))
-        elif opcode == _METADATA:
+        elif opcode == METADATA:
             name = part.text()
             if len(self.metadata) < _MAX_CHANNELS:
                 self.metadata.setdefault(name, part.texts())
@@ -176,14 +176,7 @@ def _unpack(packing: str, packed: memoryview, size: int) -> bytes | memoryview:
                 return data
         except (zstandard.ZstdError, MemoryError) as error:
             raise Damaged(f"a chunk can't be unpacked: {error}") from error
-    if packing == "lz4":
-        lz4 = need("lz4.frame", extra="vehicle")
-        try:
-            unpacked: bytes = lz4.LZ4FrameDecompressor().decompress(packed, max_length=size + 1)
-            return unpacked
-        except (RuntimeError, EOFError, MemoryError) as error:
-            raise Damaged(f"a chunk can't be unpacked: {error}") from error
-    raise Damaged(f"a chunk is packed with {packing!r}, which is not known")
+    raise Damaged(f"a chunk is packed with {packing!r}; what is read is zstd, or no packing")
 
 
 def _split(data: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,9 @@ FLUSH_S = 0.9
 """Chunks are closed this often, so that a process that is killed loses less than a second."""
 CLOSE_TIMEOUT_S = 30.0
 _PATIENCE_S = 0.002
+_POLL_S = 0.01
+"""The thread looks for work by itself. Were it woken by each result, it would now and then take the loop's core at the
+very moment of publishing: 1.5 to 3 ms at p99 on two busy cores, against 0.02 to 0.07 ms."""
 
 
 class RecordSink:
@@ -45,7 +49,7 @@ class RecordSink:
     once, from another thread. output: where bytes go. patient: for a source that loses nothing when nobody reads:
     `write` waits for the disk, and nothing is left out.
 
-    Raises InputError where `path` can't be written, MissingPackage without mcap.
+    Raises InputError where `path` can't be written, MissingPackage without zstandard.
     """
 
     needs_picture = False
@@ -109,6 +113,21 @@ class RecordSink:
         """Take the ledger and the count of failed frames from this loop."""
         self._source = source
 
+    def as_json(self) -> dict[str, object]:
+        """Plain values for a run's document; complete after `close`."""
+        finished = self._path.exists() and not self.part.exists()
+        return {
+            "path": str(self._path if finished else self.part),
+            "finished": finished,
+            "results": self.results,
+            "frames": self.frames,
+            "events": self.events,
+            "frames_left_out": self.frames_left_out,
+            "results_left_out": self.results_left_out,
+            "events_left_out": self.events_left_out,
+            "stopped": self.stopped,
+        }
+
     def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
         """Queue one result with its frame; without the frame, or not at all, where too much is waiting."""
         self._captured += 1 + result.dropped_before
@@ -169,10 +188,11 @@ class RecordSink:
             self._give_up(f"{type(error).__name__}: {error}")
 
     def _take(self) -> bool:
-        """Write the oldest entry, waiting for one until the next flush is due; False at the end."""
+        """Write the oldest entry, or wait a moment where there is none; False at the end."""
         try:
-            entry = self._queue.get(timeout=max(self._next_flush_s - time.monotonic(), 0))
+            entry = self._queue.get_nowait()
         except Empty:
+            time.sleep(_POLL_S)
             return True
         if entry is None:
             return False
@@ -215,14 +235,14 @@ class RecordSink:
             self._writer.finish()
             self._output.finish()
         if stopped:
-            self._say(self._stop_line())
+            self._tell()
 
     def _give_up(self, reason: str) -> None:
         """Leave what is on the disk under its temporary name, cut off behind its last whole chunk."""
         self.stopped = reason
         self._end()
         self._output.abandon()
-        self._say(self._stop_line())
+        self._tell()
 
     def _end(self) -> None:
         """Take nothing more, and let go of what waits."""
@@ -230,8 +250,12 @@ class RecordSink:
         while not self._queue.empty():
             self._queue.get()
 
+    def _tell(self) -> None:
+        with suppress(OSError, ValueError):  # nobody listens any more
+            self._say(self._stop_line())
+
     def _stop_line(self) -> str:
-        where = self._path if self._path.exists() and not self.part.exists() else self.part
+        where = self.as_json()["path"]
         return f"recording ended after {self.results} results: {self.stopped}; {where} holds what came before"
 
     def _status(self) -> RecordingStatus:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgetl_runtime.imports import need
 from edgetl_runtime.recording.format import (
     BOXES_TOPIC,
     EVENT_TOPIC,
@@ -26,11 +25,14 @@ from edgetl_runtime.recording.foxglove import (
     image_message,
     image_schema,
 )
+from edgetl_runtime.recording.mcap import McapWriter
 from edgetl_runtime.recording.results import encode_result
 from edgetl_runtime.recording.schemas import event_schema, result_schema, status_schema
 from edgetl_runtime.spec import DetectHead
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -42,7 +44,7 @@ CHUNK_BYTES = 4 * 1024 * 1024
 """A chunk is closed when it holds more. Unpacked: a few frames, so that packing takes little memory."""
 _SUMMARY_BYTES = 64 * 1024
 _INDEX_BYTES = 256
-_OVERHEAD_BYTES = 1024
+_OVERHEAD_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,83 +64,78 @@ class RecordingWriter:
     """
 
     def __init__(self, output: Output, header: RecordingHeader) -> None:
-        need("mcap", extra="vehicle")
-        from mcap.writer import CompressionType, Writer
-
-        self.chunks = 0
-        self._output = output
-        self._pending = 0
-        self._header = header
-        # Chunks are closed by us, who want to know how large the file is.
-        self._writer: Any = Writer(output, chunk_size=1 << 62, compression=CompressionType.ZSTD)
-        self._writer.start(profile="", library=f"edgetl {header.edgetl}")
-        self._writer.add_metadata(HEADER, header.as_texts())
+        self._output, self._header = output, header
+        self._mcap = McapWriter(output, library=f"edgetl {header.edgetl}")
+        self._mcap.add_metadata(HEADER, header.as_texts())
         self._channels = self._register()
         output.mark()
 
-    def _register(self) -> _Channels:
-        writer = self._writer
+    @property
+    def chunks(self) -> int:
+        """How many chunks are closed."""
+        return self._mcap.chunks
 
-        def channel(topic: str, encoding: str, name: str, schema: bytes) -> int:
-            schema_id = writer.register_schema(name, "jsonschema" if encoding == "json" else encoding, schema)
-            number: int = writer.register_channel(topic, encoding, schema_id)
-            return number
+    def _register(self) -> _Channels:
+        def channel(topic: str, schema: str, data: bytes, *, encoding: str = "json") -> int:
+            schema_encoding = "jsonschema" if encoding == "json" else encoding
+            return self._mcap.add_channel(
+                topic, encoding=encoding, schema=schema, schema_encoding=schema_encoding, schema_data=data
+            )
 
         with_boxes = any(isinstance(h, DetectHead) for h in self._header.heads)
         return _Channels(
-            image=channel(IMAGE_TOPIC, "protobuf", RAW_IMAGE, image_schema()),
-            result=channel(RESULT_TOPIC, "json", "edgetl.Result", result_schema()),
-            event=channel(EVENT_TOPIC, "json", "edgetl.Event", event_schema()),
-            status=channel(STATUS_TOPIC, "json", "edgetl.Status", status_schema()),
-            boxes=channel(BOXES_TOPIC, "protobuf", ANNOTATIONS, annotations_schema()) if with_boxes else None,
+            image=channel(IMAGE_TOPIC, RAW_IMAGE, image_schema(), encoding="protobuf"),
+            result=channel(RESULT_TOPIC, "edgetl.Result", result_schema()),
+            event=channel(EVENT_TOPIC, "edgetl.Event", event_schema()),
+            status=channel(STATUS_TOPIC, "edgetl.Status", status_schema()),
+            boxes=channel(BOXES_TOPIC, ANNOTATIONS, annotations_schema(), encoding="protobuf") if with_boxes else None,
         )
 
     def size_if(self, more_bytes: int) -> int:
         """The most that the finished file could take with `more_bytes` in it, as if nothing could be packed."""
+        unpacked = self._mcap.pending + more_bytes + _OVERHEAD_BYTES
         summary = _SUMMARY_BYTES + _INDEX_BYTES * (self.chunks + 2)
-        return self._output.tell() + self._pending + more_bytes + summary
+        return self._output.tell() + unpacked + unpacked // 64 + summary
 
     def add_result(self, result: Result, image: NDArray[np.uint8] | None, sequence: int) -> None:
         """A result, its boxes, and its picture where there is one; all have the time of its publication."""
         published, captured = self._wall(result.t_publish_ns), self._wall(result.t_capture_ns)
         channels, heads = self._channels, self._header.heads
         if image is not None:
-            frame_id = f"{result.camera_id}_optical_frame"
-            self._add(channels.image, image_message(image, captured, frame_id), published, captured, sequence)
+            parts = image_message(image, captured, f"{result.camera_id}_optical_frame")
+            self._add(channels.image, parts, published, captured, sequence)
         if channels.boxes is not None:
             boxes = annotations_message(result, heads, captured)
-            self._add(channels.boxes, boxes, published, published, sequence)
+            self._add(channels.boxes, (boxes,), published, published, sequence)
         data = encode_result(result, heads, sequence=sequence, frame_recorded=image is not None)
-        self._add(channels.result, data, published, published, sequence)
-        if self._pending >= CHUNK_BYTES:
+        self._add(channels.result, (data,), published, published, sequence)
+        if self._mcap.pending >= CHUNK_BYTES:
             self.close_chunk()
 
     def add_event(self, event: Event) -> None:
         """A condition that began or ended."""
         t_ns = self._wall(event.t_ns)
-        self._add(self._channels.event, msgspec.json.encode(event.as_json()), t_ns, t_ns, 0)
+        self._add(self._channels.event, (msgspec.json.encode(event.as_json()),), t_ns, t_ns, 0)
 
     def add_status(self, status: RecordingStatus) -> None:
         """How things stand."""
         t_ns = self._wall(status.t_ns)
-        self._add(self._channels.status, msgspec.json.encode(status), t_ns, t_ns, 0)
+        self._add(self._channels.status, (msgspec.json.encode(status),), t_ns, t_ns, 0)
 
     def close_chunk(self) -> None:
-        """Pack and write what was added; from then on it can be read whatever happens to this process."""
-        if self._pending:
-            self._pending = 0
-            self.chunks += 1
-            self._writer.flush()
-            self._output.mark()
+        """Write what was added; from then on it can be read whatever happens to this process."""
+        self._mcap.close_chunk()
+        self._output.mark()
 
     def finish(self) -> None:
         """Write the index, which lets other tools seek."""
         self.close_chunk()
-        self._writer.finish()
+        self._mcap.finish()
 
     def _wall(self, t_ns: int) -> int:
         return max(t_ns + self._header.offset_ns, 0)
 
-    def _add(self, channel: int, data: bytes, log_time: int, publish_time: int, sequence: int) -> None:
-        self._pending += len(data) + _OVERHEAD_BYTES
-        self._writer.add_message(channel, log_time, data, publish_time, sequence & 0xFFFFFFFF)
+    def _add(
+        self, channel: int, parts: Iterable[bytes | memoryview], log_ns: int, publish_ns: int, sequence: int
+    ) -> None:
+        self._mcap.add_message(channel, parts, log_ns=log_ns, publish_ns=publish_ns, sequence=sequence & 0xFFFFFFFF)

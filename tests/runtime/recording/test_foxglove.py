@@ -32,7 +32,7 @@ def decode(schema: bytes, name: str, data: bytes) -> Any:
 @pytest.mark.parametrize("size_hw", [(1, 1), (3, 5), (90, 160)])
 def test_a_picture_is_read_by_protobuf(size_hw: tuple[int, int]) -> None:
     image = noise(size_hw)
-    data = image_message(image, T_NS, "cam_optical_frame")
+    data = b"".join(image_message(image, T_NS, "cam_optical_frame"))
     found = decode(image_schema(), "foxglove.RawImage", data)
     assert (found.timestamp.seconds, found.timestamp.nanos) == (1_700_000_001, 234_567_890)
     assert (found.height, found.width, found.step) == (*size_hw, size_hw[1] * 3)
@@ -43,7 +43,7 @@ def test_a_picture_is_read_by_protobuf(size_hw: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size_hw", [(4, 5), (1, 1), (0, 0), (3000, 3000)])
 def test_another_size_than_the_results_is_refused(size_hw: tuple[int, int]) -> None:
-    data = image_message(noise((3, 5)), T_NS, "cam")
+    data = b"".join(image_message(noise((3, 5)), T_NS, "cam"))
     with pytest.raises(ValueError, match="pixels"):
         image_bytes(memoryview(data), size_hw)
 
@@ -70,5 +70,5 @@ def test_numbers_and_types_are_foxgloves() -> None:
     theirs = schemas.ImageAnnotations.FromString(annotations_message(result(), HEADS, T_NS))
     ours = decode(annotations_schema(), "foxglove.ImageAnnotations", annotations_message(result(), HEADS, T_NS))
     assert str(theirs) == str(ours) and len(theirs.points) == 3
-    image = RawImage_pb2.RawImage.FromString(image_message(noise((3, 5)), T_NS, "cam"))
+    image = RawImage_pb2.RawImage.FromString(b"".join(image_message(noise((3, 5)), T_NS, "cam")))
     assert np.frombuffer(image.data, np.uint8).reshape(3, 5, 3).tolist() == noise((3, 5)).tolist()

@@ -7,7 +7,6 @@ import struct
 import tracemalloc
 from pathlib import Path
 
-import lz4.frame
 import numpy as np
 import pytest
 import zstandard
@@ -18,8 +17,9 @@ from runtime_support import HEADS
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.recording import sink as sink_module
 from edgetl_runtime.recording.format import HEADER, MAX_RECORD_BYTES, RESULT_TOPIC, VERSION
+from edgetl_runtime.recording.mcap import MAGIC
 from edgetl_runtime.recording.reader import Recording
-from edgetl_runtime.recording.records import MAGIC, RecordReader
+from edgetl_runtime.recording.records import RecordReader
 from edgetl_runtime.recording.results import encode_result
 from edgetl_runtime.recording.sink import RecordSink
 
@@ -73,9 +73,10 @@ def readable(path: Path) -> tuple[int, list[str]] | None:
         assert "\n" not in str(error) and len(str(error)) < 600
         return None
     for each in found:
-        assert each.frame is not None
-        np.testing.assert_array_equal(each.frame.image, noise((18, 32), each.result.frame_id))
-    return len(found), recording.notes
+        if each.frame is not None:  # else the description of the pictures' channel is damaged
+            np.testing.assert_array_equal(each.frame.image, noise((18, 32), each.result.frame_id))
+    missing = sum(each.frame is None for each in found)
+    return len(found), recording.notes + [f"{missing} frames are missing"] * bool(missing)
 
 
 def test_a_file_cut_anywhere_reads_up_to_there(recorded: bytes, tmp_path: Path) -> None:
@@ -168,11 +169,9 @@ BOMB = zstandard.compress(bytes(1 << 28), 19)
 LIES = {
     "a bomb": chunk("zstd", BOMB, 1000),
     "a bomb that says so": chunk("zstd", BOMB, 1 << 40),
-    "a bomb in lz4": chunk("lz4", lz4.frame.compress(bytes(1 << 26)), 1000),
     "more than there is": chunk("zstd", zstandard.compress(b"x" * 50), 1 << 27),
     "an unknown packing": chunk("brotli", b"x", 1),
     "no zstd": chunk("zstd", b"nothing", 7),
-    "no lz4": chunk("lz4", b"nothing", 7),
     "a wrong checksum": chunk("", b"x" * 9, 9, crc=1),
     "a length beyond the record": record(CHUNK, bytes(28) + texts("") + struct.pack("<Q", 1 << 60)),
     "a chunk of nothing": record(CHUNK, b""),
@@ -225,7 +224,7 @@ def with_messages(path: Path, *documents: bytes, compression: CompressionType = 
     return path
 
 
-@pytest.mark.parametrize("compression", list(CompressionType))
+@pytest.mark.parametrize("compression", [CompressionType.NONE, CompressionType.ZSTD])
 def test_files_that_another_tool_packed_read(tmp_path: Path, compression: CompressionType) -> None:
     documents = [encode_result(result(i), HEADS, sequence=i, frame_recorded=False) for i in range(3)]
     found, recording = read_all(with_messages(tmp_path / "d.mcap", *documents, compression=compression))

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from mcap.records import Message
 from mcap.stream_reader import StreamReader
-from recording_support import noise, read_all
+from recording_support import frame_of, header, noise, read_all, result
 from runtime_support import DETECT, HEADS, FakeCamera, make_manifest, scene, tiny_model, write_clip, write_test_bundle
 
 from edgetl.cli import main
@@ -26,7 +26,7 @@ from edgetl.commands import replay as replay_command
 from edgetl.commands import run as run_command
 from edgetl_runtime.bundle import open_bundle, write_manifest
 from edgetl_runtime.engines import load_bundle_engine
-from edgetl_runtime.errors import EngineError, InputError
+from edgetl_runtime.errors import EngineError, InputError, MissingPackage
 from edgetl_runtime.loop import run as run_loop
 from edgetl_runtime.recording.header import make_header
 from edgetl_runtime.recording.reader import Recording
@@ -65,6 +65,8 @@ def test_run_says_where_it_records(
     shown = capsys.readouterr().err
     assert f"recording to {tmp_path / 'd.part.mcap'}, which becomes d.mcap" in shown and f"wrote {path}" in shown
     assert document["notes"] == [] and document["processed"] == 12
+    about = document["recording"]
+    assert (about["path"], about["finished"], about["results"], about["frames"]) == (str(path), True, 12, 12)
     recording = read_all(path)[1]
     assert recording.header.camera_id == "clip.mp4" and recording.header.heads == HEADS
     assert recording.header.variant == "fp32"
@@ -217,6 +219,13 @@ def test_run_refuses_before_anything_is_loaded(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_run_names_the_extra_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(MissingPackage, match=r"edgetl\[vehicle\]"):
+        call(run_command, "no.bundle", "no.mp4", "--record", tmp_path / "d.mcap")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_budget_is_said_in_the_notes(shared_bundle: Path, tmp_path: Path) -> None:
     folder = noisy_images(tmp_path / "images", 20)
     path = tmp_path / "d.mcap"
@@ -285,6 +294,7 @@ def test_a_full_disk_in_earnest(shared_bundle: Path, tmp_path: Path) -> None:
     assert document["processed"] + document["dropped"] == 60 and "the disk is full" in document["notes"][0]
     assert shown.count("the disk is full") == 2, "at once, and at the end"
     assert not path.exists() and (tmp_path / "d.part.mcap").stat().st_size <= 6_000_000
+    assert document["recording"]["path"].endswith("d.part.mcap") and not document["recording"]["finished"]
     replayed = call(replay_command, tmp_path / "d.part.mcap", shared_bundle)
     assert replayed["exit_status"] == 0 and replayed["equal"] == replayed["compared"] > 3
 
@@ -295,3 +305,29 @@ def test_frames_are_kept_without_loss(shared_bundle: Path, tmp_path: Path) -> No
     for i, found in enumerate(read_all(path)[0]):
         assert found.frame is not None and found.frame.name == f"{i:03}.png"
         np.testing.assert_array_equal(found.frame.image, noise((180, 320), i))
+
+
+def test_what_a_file_says_does_not_steer_the_terminal(
+    shared_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = result(0, outputs={"detect": result().outputs["detect"]}, embedding=None, name="\x1b[2J")
+    path = tmp_path / "d.mcap"
+    sink = RecordSink(path, header(machine="\x1b]0;x\x07", bundle="a\nb", fps=-1.0, heads=(DETECT,)))
+    sink.write(of, frame_of(of), None)
+    sink.close()
+    document = call(replay_command, path, shared_bundle, "--out", tmp_path / "r.mp4")
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown and "\x07" not in shown and "recorded on another machine" in shown
+    assert document["exit_status"] == 1 and (tmp_path / "r.mp4").exists()
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 20_000), (20_000, 1), (3, 5)])
+def test_pictures_of_odd_sizes_are_replayed_or_refused(
+    shared_bundle: Path, tmp_path: Path, size_hw: tuple[int, int]
+) -> None:
+    of = result(0, size_hw=size_hw)
+    path = tmp_path / "d.mcap"
+    sink = RecordSink(path, header(heads=HEADS))
+    sink.write(of, frame_of(of), None)
+    sink.close()
+    assert call(replay_command, path, shared_bundle)["compared"] == 1

@@ -254,10 +254,10 @@ def test_names_and_what_is_in_the_way(tmp_path: Path) -> None:
         (tmp_path / "d.mcap").unlink()
 
 
-def test_without_mcap_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_zstandard_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    monkeypatch.setitem(sys.modules, "mcap", None)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(MissingPackage, match=r"edgetl\[vehicle\]"):
         RecordSink(tmp_path / "d.mcap", header())
     assert list(tmp_path.iterdir()) == []
