@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 
 from edgetl.calibration import calibration_frames, choose_calibration
 from edgetl.data import Dataset, read_dataset
-from edgetl.features.pooled import pooled_features
 from edgetl.heads import kinds_of
-from edgetl.metrics.predict import Evaluation, Frames, Infer, evaluate, scored_kinds
+from edgetl.metrics.predict import Evaluation, Frames, Infer, evaluate, letterboxed, scored_kinds
 from edgetl.models.deploy import INPUT, Deployed
-from edgetl.models.network import Network
 from edgetl.models.reparameterise import for_deployment
 from edgetl.shift.source import read_side
 from edgetl.shift.statistics import fit_statistics, save_statistics
@@ -106,7 +104,7 @@ def export_checkpoint(
     frames = Frames(val.take(options.val_images), card.preprocess, title="val images")
     scored = scored_kinds(kinds, frames.dataset)
     images, calibrated_on = options.calibrate(train, card.preprocess)
-    domain = _domain(card, model, train, frames)
+    domain = _domain(card, train, frames)
     model.backbone = for_deployment(model.backbone)
     module = Deployed(model, kinds, card.preprocess).eval()
     request = ExportRequest(
@@ -157,18 +155,22 @@ def trials_key(frames: Frames, heads: Sequence[Head]) -> str:
     return digest.hexdigest()
 
 
-def _domain(card: ModelCard, model: Network, train: Dataset, frames: Frames) -> Domain | None:
-    """Statistics of the training images, and how far the validation images lie from them on the chosen engine."""
+def _domain(card: ModelCard, train: Dataset, frames: Frames) -> Domain | None:
+    """Statistics of the training images, and how far the validation images lie from them, on the chosen engine."""
     images = train.take(DOMAIN_IMAGES)
     if min(len(images), len(frames)) < FEWEST_DOMAIN_IMAGES:
         return None
-    pooled = pooled_features(model.backbone, card.preprocess, images, title="training domain")
 
     def write(path: Path, infer: Infer) -> None:
-        seen = np.concatenate([np.array(infer(f)[EMBEDDING], np.float64) for f in frames.images])
-        save_statistics(path, fit_statistics(pooled.embedding, held_out=seen))
+        known = _embeddings(infer, letterboxed(images, card.preprocess, title="training domain"))
+        save_statistics(path, fit_statistics(known, held_out=_embeddings(infer, frames.images)))
 
     return Domain(EMBEDDING, len(images), write)
+
+
+def _embeddings(infer: Infer, frames: Iterable[NDArray[np.uint8]]) -> NDArray[np.float64]:
+    """(N, D) of N frames."""
+    return np.concatenate([np.array(infer(frame)[EMBEDDING], np.float64) for frame in frames])
 
 
 def _provenance(card: ModelCard) -> Provenance:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,16 +66,25 @@ class Frames:
         self.dataset = dataset
         self.images: list[NDArray[np.uint8]] = []
         self.shapes: list[Geometry] = []
-        letterbox = Letterbox(preprocess)
-        with Progress(title, len(dataset), unit="images", enabled=len(dataset) > 200) as progress:
-            for sample in dataset.samples:
-                tensor, shape = letterbox(read_image(sample.image))
-                self.shapes.append(shape)
-                self.images.append(tensor.copy())
-                progress.step()
+        for tensor, shape in _placed(dataset, preprocess, title):
+            self.shapes.append(shape)
+            self.images.append(tensor.copy())
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+def letterboxed(dataset: Dataset, preprocess: Preprocess, *, title: str) -> Iterator[NDArray[np.uint8]]:
+    """The images as `Frames` holds them, one at a time in one buffer: each is overwritten by the next."""
+    return (tensor for tensor, _ in _placed(dataset, preprocess, title))
+
+
+def _placed(dataset: Dataset, preprocess: Preprocess, title: str) -> Iterator[tuple[NDArray[np.uint8], Geometry]]:
+    letterbox = Letterbox(preprocess)
+    with Progress(title, len(dataset), unit="images", enabled=len(dataset) > 200) as progress:
+        for sample in dataset.samples:
+            yield letterbox(read_image(sample.image))
+            progress.step()
 
 
 def scored_kinds(kinds: Sequence[Scorable], dataset: Dataset) -> tuple[Scorable, ...]:

@@ -103,12 +103,11 @@ def judge(pair: Pair, reference: Reference) -> Candidate | str:
     return Candidate(pair, measured, hop_of(pair.key, reference.metric_name, trial, passed=verdict.ok, note=note))
 
 
-def run_trial(pair: Pair, reference: Reference, *, check: Callable[[Infer], None] = lambda infer: None) -> Trial:
-    """Run a pair over the parity frames and the validation set. check: may refuse it before the metric is measured."""
+def run_trial(pair: Pair, reference: Reference) -> Trial:
+    """Run a pair over the parity frames and the validation set."""
     engine = load_engine(pair.engine, pair.probe_file, precision=pair.precision)
     try:
         infer = infer_of(engine)
-        check(infer)
         parity = compare(reference.tensors, record(infer, reference.frames, reference.probes))
         measured = reference.metric(infer)
     finally:
