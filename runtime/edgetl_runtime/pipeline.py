@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import TYPE_CHECKING
 
@@ -32,11 +33,17 @@ class Pipeline:
     """One frame to one result: letterbox, infer once, decode every head. Buffers are allocated here, once.
 
     threshold replaces every label's in every head. deadline_ms marks results that are older at publish as late; 0
-    is none.
+    is none. letterbox: one that pipelines of the same camera share, its own where None.
     """
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, *, threshold: float | None = None, deadline_ms: float = 0.0
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        *,
+        threshold: float | None = None,
+        deadline_ms: float = 0.0,
+        letterbox: Letterbox | None = None,
     ) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
             raise InputError(f"the threshold must be from 0 to 1, found {threshold}")
@@ -47,7 +54,7 @@ class Pipeline:
         if threshold is not None:
             self._heads = tuple(at_threshold(h, threshold) for h in manifest.heads)
         self._embedding = manifest.domain.output if manifest.domain else EMBEDDING
-        self._letterbox = Letterbox(manifest.preprocess)
+        self._letterbox = letterbox or Letterbox(manifest.preprocess)
         self._inputs = {manifest.inputs[0].name: self._letterbox.tensor}
         self._sureness = [name for head in self._heads for name in _sureness(head)]
         self.exchange(engine)
@@ -87,6 +94,11 @@ class Pipeline:
             valid_until_ns=frame.t_capture_ns + int(self.deadline_ms * 1e6) if self.deadline_ms else None,
             embedding=embedding,
         )
+
+    def published(self, result: Result, now_ns: int) -> Result:
+        """The same result, published at `now_ns` on CLOCK, later than it was made."""
+        state = self._state(now_ns - result.t_capture_ns)
+        return dataclasses.replace(result, t_publish_ns=now_ns, state=state)
 
     def _check(self, outputs: Mapping[str, NDArray[np.generic]]) -> None:
         for name in (*self._sureness, self._embedding):
