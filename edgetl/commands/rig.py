@@ -1,17 +1,17 @@
-"""edgetl run with several cameras or several bundles: its flags, and the run itself."""
+"""edgetl run with several cameras or several bundles."""
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import signature_json
 from edgetl.commands.engines import Engines, proof_line
+from edgetl.commands.rig_arguments import bundles_of, sources_of
+from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import injector_of, open_source, patience_of
-from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
@@ -26,51 +26,6 @@ if TYPE_CHECKING:
     from edgetl_runtime.rig.summary import RigSummary
     from edgetl_runtime.tally import Tally
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_MAIN = "main"
-_ONE_CAMERA = ("out", "view", "record", "web", "ladder", "collect", "prove")
-"""Flags that are of one camera and one bundle."""
-
-
-def add_rig_arguments(parser: argparse.ArgumentParser) -> None:
-    """Further cameras and bundles."""
-    parser.add_argument(
-        "--also-camera",
-        action="append",
-        default=[],
-        metavar="NAME=SOURCE",
-        help="run this camera too, every bundle on it; may be given several times",
-    )
-    parser.add_argument("--camera-name", metavar="NAME", help=f"SOURCE's name beside --also-camera (default: {_MAIN})")
-    parser.add_argument(
-        "--also-bundle",
-        action="append",
-        default=[],
-        metavar="[NAME=]BUNDLE",
-        help="run this bundle too, on every camera; may be given several times (default name: its own)",
-    )
-    parser.add_argument(
-        "--gather-ms",
-        type=float,
-        metavar="MS",
-        help="how long cameras wait for each other in a round (default: half the shortest frame interval)",
-    )
-
-
-def is_rig(args: argparse.Namespace) -> bool:
-    """Whether several cameras or bundles are asked for. Raises InputError for flags that don't go with that."""
-    if not (args.also_camera or args.also_bundle):
-        for flag in ("camera_name", "gather_ms"):
-            if getattr(args, flag) is not None:
-                raise InputError(f"{_flag(flag)} is of several cameras", remedy="add --also-camera NAME=SOURCE")
-        return False
-    if refused := [_flag(name) for name in _ONE_CAMERA if getattr(args, name) not in (None, False)]:
-        raise InputError(
-            f"{', '.join(refused)} can't be used with several cameras or bundles",
-            remedy="use --jsonl, or run one camera and one bundle",
-        )
-    return True
-
 
 def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     """Run until every source ends, --max-frames or Ctrl-C; the document is the summary, by camera and bundle too.
@@ -84,18 +39,18 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     from edgetl_runtime.rig.sharing import Letterboxes
     from edgetl_runtime.tally import Tally
 
-    sources = _sources(args)
+    sources = sources_of(args)
     injector = injector_of(args)
-    bundles = _bundles(args)
+    bundles = bundles_of(args)
     check_rig(bundles, sources, args.gather_ms)
     health = {name: Health() for name in sources}
     boxes = {name: Letterboxes() for name in sources}
     tallies = {name: Tally(bundle.manifest.heads) for name, bundle in bundles.items()}
     engines = {n: Engines(args, b, injector if i == 0 else None) for i, (n, b) in enumerate(bundles.items())}
+    lines = None
     with ExitStack() as stack:
         cameras = _open_cameras(args, sources, health, injector, stack)
         networks = _open_networks(args, bundles, engines, boxes, stack)
-        lines = None
         if args.jsonl:
             lines = RoundLines(args.jsonl, {n: b.manifest.heads for n, b in bundles.items()}, force=args.force)
             stack.callback(lines.close)
@@ -129,7 +84,7 @@ def _drive(args: argparse.Namespace, rig: Rig, lines: RoundLines | None, tallies
     frames = sum(n for n in counts if n) if all(counts) else None
     totals = [n for n in (args.max_frames, frames) if n]
     interrupted = False
-    with Progress("run", min(totals, default=None), unit="frames") as progress:
+    with sigterm_as_interrupt(), Progress("run", min(totals, default=None), unit="frames") as progress:
         try:
             with rig:
                 for made in rig:
@@ -175,36 +130,6 @@ def _document(
         "recording": None,
         "proof": None,
     }
-
-
-def _sources(args: argparse.Namespace) -> dict[str, str]:
-    """Every camera's source by its name."""
-    sources = {_named(args.camera_name or _MAIN, "--camera-name"): args.source}
-    for text in args.also_camera:
-        name, sign, source = text.partition("=")
-        if not sign or not source:
-            raise InputError(f"--also-camera must be like left=/dev/video2, found {text}")
-        if _named(name, "--also-camera") in sources:
-            raise InputError(f"two cameras are called {name}", remedy="give each another name; see --camera-name")
-        sources[name] = source
-    return sources
-
-
-def _bundles(args: argparse.Namespace) -> dict[str, Bundle]:
-    """Every bundle by its name, opened and checked."""
-    from edgetl_runtime.bundle import open_bundle
-
-    bundles: dict[str, Bundle] = {}
-    for text in (args.bundle, *args.also_bundle):
-        name, sign, path = text.partition("=") if text is not args.bundle else ("", "", text)
-        if not (sign and _NAME.fullmatch(name)):  # a path may hold the sign too
-            name, path = "", text
-        bundle = open_bundle(path, require_signature=args.require_signature)
-        name = name or bundle.manifest.name
-        if name in bundles:
-            raise InputError(f"two bundles are called {name}", remedy=f"name one: --also-bundle other={path}")
-        bundles[name] = bundle
-    return bundles
 
 
 def _open_cameras(
@@ -279,8 +204,9 @@ def _closing(summary: RigSummary, args: argparse.Namespace) -> str:
             f"{row['failed']} failed"
         )
     lines.append(
-        f"{total.processed} of {total.captured} frames in {summary.rounds} rounds and {total.seconds:.1f} s, skew p99 "
-        f"{summary.skew_ms.get('p99_ms', 0.0):.1f} ms, {total.states.get('late', 0)} results late, {total.rss_mb:.0f} MB"
+        f"{total.processed} of {total.captured} frames in {summary.rounds} rounds and {total.seconds:.1f} s, "
+        f"skew p99 {summary.skew_ms.get('p99_ms', 0.0):.1f} ms, {total.states.get('late', 0)} results late, "
+        f"{total.rss_mb:.0f} MB"
     )
     if total.interrupted:
         lines.append("interrupted; everything until then is written")
@@ -288,13 +214,3 @@ def _closing(summary: RigSummary, args: argparse.Namespace) -> str:
     if args.jsonl is not None:
         lines.append(f"wrote {args.jsonl}")
     return "\n".join(lines)
-
-
-def _named(name: str, flag: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise InputError(f"a name of {flag} has letters, digits, - and _ and begins with a letter, found {name!r}")
-    return name
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

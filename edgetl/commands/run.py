@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json
 from edgetl.commands.engines import Engines, proof_line
-from edgetl.commands.rig import add_rig_arguments, is_rig, run_rig
 from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
+from edgetl.commands.rig import run_rig
+from edgetl.commands.rig_arguments import add_rig_arguments, is_rig
 from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import SOURCES, add_source_arguments, injector_of, open_source, patience_of
 from edgetl_runtime.errors import InputError
@@ -89,8 +90,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     _check(args)
     patience_of(args)  # before anything is opened
     if is_rig(args):
-        with sigterm_as_interrupt():
-            return run_rig(args, every_s=LEDGER_EVERY_S)
+        return run_rig(args, every_s=LEDGER_EVERY_S)
     injector, health = injector_of(args), Health()
     bundle = open_bundle(args.bundle, require_signature=args.require_signature)
     with ExitStack() as stack:
