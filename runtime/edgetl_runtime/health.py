@@ -174,7 +174,7 @@ class Health:
             return list(self._recent)
 
     def _worst(self) -> State:
-        return worst(MEANS[c] for c in self._holding)
+        return worst(MEANS[c] for c in self._holding) if self._holding else "ok"
 
     def _begin(self, condition: Condition, detail: str) -> None:
         if condition in self._holding:

@@ -35,5 +35,7 @@ class Judge:
             else:
                 self._health.clear("shifted")
             result = dataclasses.replace(result, shift=found.score.quantile)
-        state = worst((self._health.state, beside))
+        state = self._health.state
+        if beside != "ok":
+            state = worst((state, beside))
         return result if state == "ok" else dataclasses.replace(result, health=state)
