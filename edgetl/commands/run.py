@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json
+from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json, threads
 from edgetl.commands.engines import Engines
 from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
 from edgetl.commands.source import SOURCES, add_source_arguments, injector_of, open_source, patience_of
@@ -51,7 +51,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-frames", type=int, metavar="N", help="end after N results")
     add_source_arguments(parser)
     parser.add_argument("--deadline-ms", type=float, default=0.0, help="mark results older than this as late")
-    parser.add_argument("--threads", type=int, default=0, help="threads of the engine (default: its own)")
+    parser.add_argument(
+        "--threads",
+        type=threads,
+        default=0,
+        metavar="N",
+        help="of the engine (default: its choice); auto: measured",
+    )
+    parser.add_argument("--cpus", metavar="0,2-3", help="run on these cores only")
+    parser.add_argument(
+        "--priority", type=int, metavar="1..99", help="real-time priority (SCHED_FIFO) of the loop, where it is allowed"
+    )
     parser.add_argument("--web", type=int, metavar="PORT", help="live page, metrics and probes on this port; 0: any")
     parser.add_argument("--bind", metavar="ADDRESS", help="address of --web (default: this machine only)")
     parser.add_argument("--token", help="what --web asks for; made where --bind opens it to others (default: none)")
@@ -85,12 +95,15 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl_runtime.bundle import open_bundle
     from edgetl_runtime.health import Health
     from edgetl_runtime.prove import ProveSink
+    from edgetl_runtime.schedule import parse_cpus, pin, raise_priority
     from edgetl_runtime.sinks import Noted
     from edgetl_runtime.tally import Tally
 
     _check(args)
     patience_of(args)  # before anything is opened
     injector, health = injector_of(args), Health()
+    if args.cpus is not None:
+        pin(parse_cpus(args.cpus))
     bundle = open_bundle(args.bundle, require_signature=args.require_signature)
     with ExitStack() as stack:
         web = _open_web(args, bundle, stack)
@@ -100,7 +113,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         engines.open_ladder(health)
         engine, golden = engines.first()  # before outputs are replaced
         sinks = [*_open_sinks(args, bundle, camera, stack), *web, *_open_proof(args, camera, stack)]
-        recorder = start_recording(args, bundle, camera, engine, variant=engines.picked.name)
+        recorder = start_recording(args, bundle, camera, engine, variant=engines.picked.name, threads=engines.threads)
         if recorder is not None:
             sinks.append(recorder)
             stack.callback(recorder.close)
@@ -111,6 +124,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             f"{camera.camera_id}{size} at {camera.fps:g}/s\n{_proof(golden)}\n"
         )
         tally = Tally(bundle.manifest.heads)
+        if args.priority is not None:
+            raise_priority(args.priority)
         summary = _loop(args, bundle, camera, engines, engines.with_faults(engine), sinks, tally, golden, health)
     told = [note for sink in sinks if isinstance(sink, Noted) for note in sink.notes]
     summary = dataclasses.replace(summary, notes=[*summary.notes, *told])
@@ -191,8 +206,8 @@ def _check(args: argparse.Namespace) -> None:
 
     if args.max_frames is not None and args.max_frames < 1:
         raise InputError(f"--max-frames must be at least 1, found {args.max_frames}")
-    if args.threads < 0 or args.deadline_ms < 0:
-        raise InputError("--threads and --deadline-ms must not be below zero")
+    if args.deadline_ms < 0:
+        raise InputError("--deadline-ms must not be below zero")
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold must be from 0 to 1, found {args.threshold:g}")
     if not args.collect_mb > 0:
