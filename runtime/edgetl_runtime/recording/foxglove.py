@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from edgetl_runtime.annotate import colour_of
+from edgetl_runtime.annotate import drawn_boxes
 from edgetl_runtime.recording.protobuf import (
     EnumType,
     FieldType,
@@ -143,20 +143,19 @@ def image_bytes(message: memoryview, size_hw: tuple[int, int]) -> memoryview:
 
 
 def annotations_message(result: Result, heads: Sequence[Head], t_wall_ns: int) -> bytes:
-    """A foxglove.ImageAnnotations with every box, its label and score; t_wall_ns: the picture's."""
+    """A foxglove.ImageAnnotations with every box, its label, number and score; t_wall_ns: the picture's."""
     stamp = _time(1, t_wall_ns)
     parts = [_time(5, t_wall_ns)]
     for each in heads:
         output = result.outputs[each.name]
         if isinstance(each, DetectHead) and isinstance(output, Detections):
-            rows = zip(output.boxes_xyxy.tolist(), output.scores.tolist(), output.classes.tolist(), strict=True)
-            for (x1, y1, x2, y2), score, index in rows:
-                blue, green, red = (v / 255 for v in colour_of(index))
+            for (x1, y1, x2, y2), label, bgr in drawn_boxes(output, each.labels):
+                blue, green, red = (v / 255 for v in bgr)
                 colour = _numbers(red, green, blue, 1.0)
                 corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2))
                 loop = b"".join(packed(3, _numbers(*corner)) for corner in corners)
                 line = stamp + whole(2, _LINE_LOOP) + loop + packed(4, colour) + double(7, _THICKNESS)
-                text = stamp + packed(2, _numbers(x1, y1)) + packed(3, f"{each.labels[index]} {score:.2f}")
+                text = stamp + packed(2, _numbers(x1, y1)) + packed(3, label)
                 text += double(4, _FONT_SIZE) + packed(5, _numbers(0.0, 0.0, 0.0, 1.0)) + packed(6, colour)
                 parts += [packed(2, line), packed(3, text)]
     return b"".join(parts)
