@@ -70,9 +70,9 @@ def drawn_boxes(found: Detections, labels: Sequence[str]) -> list[tuple[list[flo
 class Annotator:
     """Draws one result after the other into buffers that are kept; sizes follow the height of the frame.
 
-    Boxes have the colour of their class in PALETTE, those with a number its own; the classes of all masks run through MASK_PALETTE. Where two
-    masks have something to show, the later head lies on top. strip: whether the frame's number, age and times stand
-    above the picture, with what classify heads say.
+    Boxes have the colour of their class in PALETTE, those of a numbered object its own; the classes of all masks run
+    through MASK_PALETTE. Where two masks have something to show, the later head lies on top. strip: whether the frame's
+    number, age and times stand above the picture, with what classify heads say.
     """
 
     def __init__(self, heads: Sequence[Head], *, strip: bool = True) -> None:

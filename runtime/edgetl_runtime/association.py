@@ -16,14 +16,14 @@ def overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float
     """(N, M) intersection over union of boxes (N, 4) and (M, 4), x1, y1, x2, y2; 0 where one has no area."""
     left, top, right, bottom = a.T[:, :, None]
     left_b, top_b, right_b, bottom_b = np.ascontiguousarray(b.T)
-    both = np.minimum(right, right_b)
+    both: NDArray[np.float64] = np.minimum(right, right_b)
     both -= np.maximum(left, left_b)
     np.maximum(both, 0, out=both)
     high = np.minimum(bottom, bottom_b)
     high -= np.maximum(top, top_b)
     np.maximum(high, 0, out=high)
     both *= high
-    union: NDArray[np.float64] = np.subtract((right - left) * (bottom - top), both, out=high)
+    union = np.subtract((right - left) * (bottom - top), both, out=high)
     union += (right_b - left_b) * (bottom_b - top_b)
     np.maximum(union, _TINY, out=union)
     both /= union

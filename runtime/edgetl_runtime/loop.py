@@ -314,12 +314,12 @@ def run(
 ) -> Summary:
     """Run until the source ends, `max_frames` are done, a sink asks to stop, or Ctrl-C; then close everything.
 
-    engine: the bundle's chosen one where None; reload loads it again after failures. track: give the same object the same
-    number in every frame (see edgetl_runtime.track). golden: replay a golden sample
-    first and refuse to run where it differs, skip that (the summary says so), or the report of a replay that was done.
-    health: where the camera tells what happens to it. A result is published first (`on_result`, then sinks without
-    pictures) and drawn afterwards. A sink that is a Watcher is handed the session's snapshots. Raises BundleError,
-    CameraError or EngineError; sinks are closed even so.
+    engine: the bundle's chosen one where None; reload loads it again after failures. track: the same object has the same
+    number in every frame (see edgetl_runtime.track). golden: replay a golden sample first and refuse to run where it
+    differs, skip that (the summary says so), or the report of a replay that was done. health: where the camera tells
+    what happens to it. A result is published first (`on_result`, then sinks without pictures) and drawn afterwards. A
+    sink that is a Watcher is handed the session's snapshots. Raises BundleError, CameraError or EngineError, InputError
+    where there are no boxes to track; sinks are closed even so.
     """
     loaded = engine
     try:

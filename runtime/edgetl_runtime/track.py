@@ -13,7 +13,7 @@ Motion is edgetl_runtime.motion's. Pairs are taken greedily: on rendered drives 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -47,8 +47,8 @@ class TrackSettings:
     2023). least_overlap: with the predicted box, of boxes over their threshold; least_overlap_low: of the others.
     other_class: what an overlap is worth where box and track differ in class.
 
-    confirm_hits: boxes over the threshold until a track has a number; try_s: how long it may be unseen until then.
-    memory_s: how long after that. low_s: how long a track lives on boxes below the threshold alone. label_s: after so
+    confirm_hits: boxes over the threshold until a track has a number; try_s: how long it may be missed until then, in
+    frames that came. memory_s: how long after that. low_s: how long a track lives on boxes below the threshold alone. label_s: after so
     long a vote for a label counts 1 / e. most: tracks that are kept, those seen last.
     """
 
@@ -63,6 +63,15 @@ class TrackSettings:
     low_s: float = 2.0
     label_s: float = 1.0
     most: int = 256
+
+
+class _Seen(NamedTuple):
+    """The boxes of one frame, best score first. states: (N, 4), see motion; sure: (N,) over their own threshold."""
+
+    states: NDArray[np.float64]
+    scores: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    sure: NDArray[np.bool_]
 
 
 class Tracker:
@@ -93,16 +102,20 @@ class Tracker:
         """
         now_s = self._advance(t_ns, size_hw)
         order = _order(found)
-        boxes, scores, classes = found.boxes_xyxy[order], found.scores[order], found.classes[order]
+        scores, classes = found.scores[order], found.classes[order]
         sure = scores >= self._thresholds[classes]
-        states = states_from_boxes(boxes)
-        rows, columns = self._match(states, classes, sure, now_s)
-        self._go_on(rows, columns, states, scores, classes, sure, now_s)
+        seen = _Seen(states_from_boxes(found.boxes_xyxy[order]), scores, classes, sure)
+        rows, columns = self._match(seen, now_s)
         track_of = np.full(len(order), NO_TRACK)
         track_of[rows] = columns
-        self._begin(np.flatnonzero(sure & (track_of < 0)), track_of, states, scores, classes, now_s)
+        self._go_on(rows, columns, seen, now_s)
+        new = np.flatnonzero(sure & (track_of < 0))
+        track_of[new] = len(self._rows) + np.arange(len(new))
+        self._begin(new, seen, now_s)
         self._number()
-        result = self._shown(found, order, track_of, sure, now_s)
+        places = np.empty_like(track_of)
+        places[order] = track_of
+        result = self._shown(found, places, now_s)
         self._forget(now_s)
         return result
 
@@ -118,65 +131,46 @@ class Tracker:
         self._last_ns = t_ns
         return (t_ns - self._zero_ns) / 1e9
 
-    def _match(
-        self, states: NDArray[np.float64], classes: NDArray[np.int64], sure: NDArray[np.bool_], now_s: float
-    ) -> tuple[list[int], list[int]]:
+    def _match(self, seen: _Seen, now_s: float) -> tuple[list[int], list[int]]:
         """Places of boxes and of their tracks. Stages: sure boxes with numbered tracks, other boxes with those of them
         that were sure not long ago, sure boxes with tracks on trial.
         """
-        settings, tracks, n = self.settings, self._rows, len(states)
+        settings, tracks, n = self.settings, self._rows, len(seen.scores)
         if not n or not len(tracks):
             return [], []
-        grown = boxes_from_states(np.concatenate([states, tracks[:, VALUE]]), grow=settings.grow)
+        grown = boxes_from_states(np.concatenate([seen.states, tracks[:, VALUE]]), grow=settings.grow)
         overlap = overlaps(grown[:n], grown[n:])
         rows, columns = np.nonzero(overlap >= min(settings.least_overlap, settings.least_overlap_low))
         worth = overlap[rows, columns]
-        other = classes[rows] != tracks[:, _VOTES:].argmax(1)[columns]
+        other = seen.classes[rows] != tracks[:, _VOTES:].argmax(1)[columns]
         worth[other] *= settings.other_class
-        numbered, surely = (tracks[:, _ID] >= 0)[columns], sure[rows]
+        numbered, surely = (tracks[:, _ID] >= 0)[columns], seen.sure[rows]
         recent = (tracks[:, _SURE] >= now_s - settings.low_s)[columns]
         possible = worth >= np.where(surely, settings.least_overlap, settings.least_overlap_low)
         possible &= surely | (numbered & recent)
         worth += np.where(surely, 2 * _STAGE * numbered, _STAGE)
         return greedy_pairs(rows[possible], columns[possible], worth[possible])
 
-    def _go_on(
-        self,
-        rows: list[int],
-        columns: list[int],
-        states: NDArray[np.float64],
-        scores: NDArray[np.float32],
-        classes: NDArray[np.int64],
-        sure: NDArray[np.bool_],
-        now_s: float,
-    ) -> None:
+    def _go_on(self, rows: list[int], columns: list[int], seen: _Seen, now_s: float) -> None:
         if not rows:
             return
-        kept = self._rows[columns]
-        correct(kept, states[rows])
+        kept, sure = self._rows[columns], seen.sure[rows]
+        correct(kept, seen.states[rows])
         kept[:, _SEEN] = now_s
-        kept[:, _HITS] += sure[rows]
-        kept[sure[rows], _SURE] = now_s
-        kept[np.arange(len(rows)), _VOTES + classes[rows]] += scores[rows]
+        kept[sure, _SURE] = now_s
+        kept[:, _HITS] += sure
+        kept[np.arange(len(rows)), _VOTES + seen.classes[rows]] += seen.scores[rows]
         self._rows[columns] = kept
 
-    def _begin(
-        self,
-        new: NDArray[np.intp],
-        track_of: NDArray[np.int64],
-        states: NDArray[np.float64],
-        scores: NDArray[np.float32],
-        classes: NDArray[np.int64],
-        now_s: float,
-    ) -> None:
+    def _begin(self, new: NDArray[np.intp], seen: _Seen, now_s: float) -> None:
+        """Tracks on trial for these boxes, at the end."""
         if not len(new):
             return
         rows = np.zeros((len(new), self._rows.shape[1]))
-        rows[:, :WIDTH] = begin(states[new])
+        rows[:, :WIDTH] = begin(seen.states[new])
         rows[:, [_BORN, _SEEN, _SURE]] = now_s
         rows[:, _HITS], rows[:, _ID] = 1, NO_TRACK
-        rows[np.arange(len(new)), _VOTES + classes[new]] = scores[new]
-        track_of[new] = np.arange(len(self._rows), len(self._rows) + len(new))
+        rows[np.arange(len(new)), _VOTES + seen.classes[new]] = seen.scores[new]
         self._rows = np.concatenate([self._rows, rows])
 
     def _number(self) -> None:
@@ -186,21 +180,12 @@ class Tracker:
         rows[ready, _ID] = np.arange(self._next_id, self._next_id + len(ready))
         self._next_id += len(ready)
 
-    def _shown(
-        self,
-        found: Detections,
-        order: NDArray[np.intp],
-        track_of: NDArray[np.int64],
-        sure: NDArray[np.bool_],
-        now_s: float,
-    ) -> Detections:
-        places = np.empty_like(track_of)
-        places[order] = track_of
-        counts = np.empty_like(sure)
-        counts[order] = sure
-        tracks = self._rows[places] if len(self._rows) else np.zeros((len(places), self._rows.shape[1]))
+    def _shown(self, found: Detections, places: NDArray[np.int64], now_s: float) -> Detections:
+        """What counts of the boxes, in their order. places: of their tracks, NO_TRACK where there is none."""
+        width = self._rows.shape[1]
+        tracks = self._rows[places] if len(self._rows) else np.zeros((len(places), width))
         numbered = (places >= 0) & (tracks[:, _ID] >= 0)
-        counts |= numbered
+        counts = numbered | (found.scores >= self._thresholds[found.classes])
         tracks, numbered = tracks[counts], numbered[counts]
         none = ~numbered
         ids = tracks[:, _ID].astype(np.int64)
