@@ -314,8 +314,8 @@ def run(
 ) -> Summary:
     """Run until the source ends, `max_frames` are done, a sink asks to stop, or Ctrl-C; then close everything.
 
-    engine: the bundle's chosen one where None; reload loads it again after failures. track: the same object has the same
-    number in every frame (see edgetl_runtime.track). golden: replay a golden sample first and refuse to run where it
+    engine: the bundle's chosen one where None; reload loads it again after failures. track: an object keeps its number
+    from frame to frame (see edgetl_runtime.track). golden: replay a golden sample first and refuse to run where it
     differs, skip that (the summary says so), or the report of a replay that was done. health: where the camera tells
     what happens to it. A result is published first (`on_result`, then sinks without pictures) and drawn afterwards. A
     sink that is a Watcher is handed the session's snapshots. Raises BundleError, CameraError or EngineError, InputError

@@ -48,8 +48,8 @@ class TrackSettings:
     other_class: what an overlap is worth where box and track differ in class.
 
     confirm_hits: boxes over the threshold until a track has a number; try_s: how long it may be missed until then, in
-    frames that came. memory_s: how long after that. low_s: how long a track lives on boxes below the threshold alone. label_s: after so
-    long a vote for a label counts 1 / e. most: tracks that are kept, those seen last.
+    frames that came. memory_s: how long after that. low_s: how long a track lives on boxes below the threshold alone.
+    label_s: after so long a vote for a label counts 1 / e. most: tracks that are kept, those seen last.
     """
 
     low_share: float = 0.4

@@ -248,10 +248,11 @@ def test_the_store_is_bounded_over_many_frames() -> None:
 
 def test_more_tracks_than_are_kept() -> None:
     tracker = Tracker(THRESHOLDS, TrackSettings(most=10))
+    rows = [box(100 * i, 100 * j) for i in range(6) for j in range(5)]
     for k in range(6):
-        step(tracker, k, *(box(100 * i, 100 * j) for i in range(6) for j in range(5)))
-        assert len(tracker) == 10
-    assert sum(i >= 0 for i in ids(step(tracker, 6, *(box(100 * i, 100 * j) for i in range(6) for j in range(5))))) == 10
+        found = step(tracker, k, *rows)
+        assert len(tracker) == 10 and len(found) == 30
+    assert sum(number >= 0 for number in ids(found)) == 10
 
 
 @pytest.mark.parametrize("side", [0.01, 5000.0])
