@@ -32,19 +32,19 @@ def overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float
 
 def greedy_pairs(
     rows: NDArray[np.intp], columns: NDArray[np.intp], worth: NDArray[np.float64]
-) -> tuple[list[int], list[int]]:
-    """The pairs that are taken, the one of most worth first; each row and each column is used once.
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the pairs that are taken, the one of most worth first; each is used once.
 
     rows, columns, worth: (P,) each, of the pairs that may be. Of equally good ones the earlier is taken.
     """
     order = np.argsort(-worth, kind="stable")
     used_rows: set[int] = set()
     used_columns: set[int] = set()
-    taken: tuple[list[int], list[int]] = ([], [])
+    taken: list[tuple[int, int]] = []
     for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
         if row not in used_rows and column not in used_columns:
             used_rows.add(row)
             used_columns.add(column)
-            taken[0].append(row)
-            taken[1].append(column)
-    return taken
+            taken.append((row, column))
+    pairs = np.array(taken, np.intp).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]

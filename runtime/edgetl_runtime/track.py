@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NO_TRACK = -1
 _BORN, _SEEN, _SURE, _HITS, _ID = range(WIDTH, WIDTH + 5)
 _VOTES = WIDTH + 5  # from here on, one column for each label
+_NONE = np.zeros(0, np.intp)
 _STAGE = 2.0  # more than any overlap: a pair of an earlier stage is worth more than any of a later one
 
 
@@ -131,13 +132,13 @@ class Tracker:
         self._last_ns = t_ns
         return (t_ns - self._zero_ns) / 1e9
 
-    def _match(self, seen: _Seen, now_s: float) -> tuple[list[int], list[int]]:
+    def _match(self, seen: _Seen, now_s: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Places of boxes and of their tracks. Stages: sure boxes with numbered tracks, other boxes with those of them
         that were sure not long ago, sure boxes with tracks on trial.
         """
         settings, tracks, n = self.settings, self._rows, len(seen.scores)
         if not n or not len(tracks):
-            return [], []
+            return _NONE, _NONE
         grown = boxes_from_states(np.concatenate([seen.states, tracks[:, VALUE]]), grow=settings.grow)
         overlap = overlaps(grown[:n], grown[n:])
         rows, columns = np.nonzero(overlap >= min(settings.least_overlap, settings.least_overlap_low))
@@ -151,8 +152,8 @@ class Tracker:
         worth += np.where(surely, 2 * _STAGE * numbered, _STAGE)
         return greedy_pairs(rows[possible], columns[possible], worth[possible])
 
-    def _go_on(self, rows: list[int], columns: list[int], seen: _Seen, now_s: float) -> None:
-        if not rows:
+    def _go_on(self, rows: NDArray[np.intp], columns: NDArray[np.intp], seen: _Seen, now_s: float) -> None:
+        if not len(rows):
             return
         kept, sure = self._rows[columns], seen.sure[rows]
         correct(kept, seen.states[rows])

@@ -132,13 +132,13 @@ def test_no_sure_box_is_ever_hidden(score: float) -> None:
 
 def test_a_track_has_the_label_that_has_been_surest() -> None:
     tracker = Tracker(THRESHOLDS)
-    for k in range(30):
+    for k in range(90):
         label = 1 if k % 3 == 2 else 0
         found = step(tracker, k, box(100 + k, label=label))
         assert ids(found) == [0 if k else NO_TRACK] and found.classes.tolist() == [0]
-    for k in range(30, 90):
+    for k in range(90, 135):
         found = step(tracker, k, box(100 + k, label=2))
-    assert found.classes.tolist() == [2] and ids(found) == [0], "what it was long ago is outvoted"
+    assert found.classes.tolist() == [2] and ids(found) == [0], "45 votes of late count for more than 60 old ones"
 
 
 def test_of_two_tracks_the_one_of_the_same_class_is_taken() -> None:
