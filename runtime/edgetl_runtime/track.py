@@ -6,8 +6,9 @@ lower for a while; the track is the evidence that the box lacks. So the head has
 objects are tracked (`lowered`), and the tracker holds back what nothing speaks for: every box that reaches its own
 threshold is shown as without tracking, from its first frame on, and of the others only those of a numbered track.
 
-Motion is edgetl_runtime.motion's. Pairs are taken greedily: on rendered drives the optimal assignment was no better
-(tests/bench/bench_track.py). Time is the frames' own and never their number, because frames are dropped.
+Motion is edgetl_runtime.motion's. Pairs are taken greedily: an optimal assignment in its place, tried on drives like
+those of tests/bench/bench_track.py, changed IDF1 by at most 0.002, up or down. Time is the frames' own and never their
+number, because frames are dropped.
 """
 
 from __future__ import annotations
