@@ -60,6 +60,7 @@ def start_recording(
         threads=threads,
         threshold=args.threshold,
         deadline_ms=args.deadline_ms,
+        track=args.track,
     )
     recorder = RecordSink(
         args.record,

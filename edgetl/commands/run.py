@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", help="run this variant instead of the chosen one")
     add_engine_dir(parser)
     parser.add_argument("--threshold", type=float, help="score from which a box or category counts, 0 to 1")
+    parser.add_argument("--track", action="store_true", help="give each object a number that it keeps between frames")
     parser.add_argument("--max-frames", type=int, metavar="N", help="end after N results")
     add_source_arguments(parser)
     parser.add_argument("--deadline-ms", type=float, default=0.0, help="mark results older than this as late")
@@ -186,6 +187,7 @@ def _loop(
             engine=engine,
             threshold=args.threshold,
             deadline_ms=args.deadline_ms,
+            track=args.track,
             sinks=sinks,
             on_result=step,
             on_event=tell,

@@ -1,4 +1,4 @@
-"""One frame to one result: letterbox, infer once, decode every head."""
+"""One frame to one result: letterbox, infer once, decode every head, keep track of objects."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from edgetl_runtime.errors import EngineError, InputError
 from edgetl_runtime.letterbox import Letterbox
 from edgetl_runtime.result import Result
 from edgetl_runtime.spec import EMBEDDING, DetectHead, SegmentHead, at_threshold
+from edgetl_runtime.track import Tracking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,11 +33,18 @@ class Pipeline:
     """One frame to one result: letterbox, infer once, decode every head. Buffers are allocated here, once.
 
     threshold replaces every label's in every head. deadline_ms marks results that are older at publish as late; 0
-    is none.
+    is none. track: boxes carry the number of their object; frames have to come in order then. Raises InputError for a
+    threshold outside 0 to 1, or where there are no boxes to track.
     """
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, *, threshold: float | None = None, deadline_ms: float = 0.0
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        *,
+        threshold: float | None = None,
+        deadline_ms: float = 0.0,
+        track: bool = False,
     ) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
             raise InputError(f"the threshold must be from 0 to 1, found {threshold}")
@@ -46,6 +54,9 @@ class Pipeline:
         self._heads = manifest.heads
         if threshold is not None:
             self._heads = tuple(at_threshold(h, threshold) for h in manifest.heads)
+        self._tracking = Tracking(self._heads) if track else None
+        if self._tracking is not None:
+            self._heads = self._tracking.decoded
         self._embedding = manifest.domain.output if manifest.domain else EMBEDDING
         self._letterbox = Letterbox(manifest.preprocess)
         self._inputs = {manifest.inputs[0].name: self._letterbox.tensor}
@@ -71,6 +82,10 @@ class Pipeline:
         found = {head.name: decode(outputs, head, place) for head in self._heads}
         embedding = _embedding(outputs.get(self._embedding))
         t3 = time.perf_counter()
+        stages_ms = {"letterbox": (t1 - t0) * 1e3, "infer": (t2 - t1) * 1e3, "decode": (t3 - t2) * 1e3}
+        if self._tracking is not None:
+            found = self._tracking.update(found, frame)
+            stages_ms["track"] = (time.perf_counter() - t3) * 1e3
         now_ns = time.monotonic_ns()
         return Result(
             frame_id=frame.frame_id,
@@ -79,7 +94,7 @@ class Pipeline:
             t_publish_ns=now_ns,
             outputs=found,
             size_hw=place.source_hw,
-            stages_ms={"letterbox": (t1 - t0) * 1e3, "infer": (t2 - t1) * 1e3, "decode": (t3 - t2) * 1e3},
+            stages_ms=stages_ms,
             dropped_before=dropped_before,
             media_time_s=frame.media_time_s,
             name=frame.name,
