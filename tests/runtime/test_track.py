@@ -8,8 +8,8 @@ from runtime_support import CLASSIFY, DETECT, HEADS, SEGMENT
 from track_support import FPS, SIZE_HW, THRESHOLDS, Row, found_of, ids, step
 
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.session import rss_mb
 from edgetl_runtime.result import Detections, Frame
+from edgetl_runtime.session import rss_mb
 from edgetl_runtime.spec import DetectHead
 from edgetl_runtime.track import NO_TRACK, Tracker, Tracking, TrackSettings
 
