@@ -76,7 +76,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clip", type=Path, required=True)
     parser.add_argument(
-        "--ultralytics-python", type=Path, required=True, help="makes the network, so it can't be spared"
+        "--ultralytics-python", type=Path, required=True, help="also makes the network"
     )
     parser.add_argument("--roboflow-python", type=Path)
     parser.add_argument("--roboflow-why", default="", metavar="TEXT", help="why there is none, for its row")

@@ -122,7 +122,7 @@ def markdown(table: Table, columns: Mapping[str, str]) -> str:
         lines.append("| " + " | ".join([table.names[name], *cells, f"{against:.2f}" if against else "-"]) + " |")
     lines += [f"| {table.names[name]} | not measured: {why} |" for name, why in table.skipped.items()]
     lines += ["", *(f"- {note}" for note in table.notes)] if table.notes else []
-    lines += ["", *(_line(verdict) for verdict in table.verdicts)] if table.verdicts else []
+    lines += ["", *(verdict_line(verdict) for verdict in table.verdicts)] if table.verdicts else []
     return "\n".join(lines) + "\n"
 
 
@@ -143,6 +143,7 @@ def _digits(value: float) -> int:
     return 2 if abs(value) < 20 else 1 if abs(value) < 100 else 0
 
 
-def _line(verdict: Verdict) -> str:
+def verdict_line(verdict: Verdict) -> str:
+    """For people."""
     found = "-" if verdict.found is None else f"{verdict.found:.2f}"
     return f"- {verdict.says.upper():<9} {verdict.what}: {found} {verdict.unit}, limit {verdict.limit:.2f}"

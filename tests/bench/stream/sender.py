@@ -47,7 +47,7 @@ class Sender:
                     client.setblocking(False)
                     self._stream(client, until_s)
                 except OSError:
-                    if len(self.due_ns) < self._fps:  # it only looked
+                    if len(self.due_ns) < 5:  # it only looked
                         self.due_ns.clear()
                         self.lost = 0
 
