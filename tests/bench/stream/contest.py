@@ -68,14 +68,14 @@ def contestants(made: Prepared) -> dict[str, Contestant]:
             runs=fp32,
             script="edgetl_peer.py",
             environment="project",
-            job=bundle | {"engine": "onnxruntime", "variant": made.fp32},
+            job=bundle | {"engine": "onnxruntime", "variant": made.fp32, "golden": "skip"},
         ),
         CHOSEN: Contestant(
             name=EDGETL,
             runs=f"its choice: {made.chosen}",
             script="edgetl_peer.py",
             environment="project",
-            job=bundle | {"engine": None, "variant": None},
+            job=bundle | {"engine": None, "variant": None, "golden": "replay"},
         ),
     }
     if made.openvino is not None:

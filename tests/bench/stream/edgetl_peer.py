@@ -1,6 +1,7 @@
 """edgetl's loop, as a program that uses its runtime would. usage: python edgetl_peer.py JOB.json
 
-JOB: bundle, source; variant and engine, null for the pair that the bundle's export chose.
+JOB: bundle, source; variant and engine, null for the pair that the bundle's export chose; golden, which can only be
+replayed on that pair: with random weights another precision gives other boxes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ def main() -> None:
     channel, work = Channel(), job()
     ages_ms: list[float] = []
     with edgetl_runtime.open(
-        work["bundle"], work["source"], variant=work.get("variant"), engine=work.get("engine")
+        work["bundle"], work["source"], variant=work["variant"], engine=work["engine"], golden=work["golden"]
     ) as session:
         meter = Meter(work)
         for frame, result in session.frames():
