@@ -75,9 +75,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clip", type=Path, required=True)
-    parser.add_argument(
-        "--ultralytics-python", type=Path, required=True, help="also makes the network"
-    )
+    parser.add_argument("--ultralytics-python", type=Path, required=True, help="also makes the network")
     parser.add_argument("--roboflow-python", type=Path)
     parser.add_argument("--roboflow-why", default="", metavar="TEXT", help="why there is none, for its row")
     parser.add_argument("--work", type=Path, help="folder that keeps network, bundle and clip (default: none)")
@@ -131,6 +129,7 @@ def contest(args: argparse.Namespace, mode: Mode, made: Prepared, work: Path) ->
                 continue
             rounds[name].append(done.figures | own_ages(done))
             packages[one.key] = ", ".join(f"{p} {v}" for p, v in done.said["packages"].items())
+            packages[one.key] += f", torch {done.said['torch']}" if "torch" in done.said else ""
             say(f"  {short(done, mode)}")
         order.append(order.pop(0))
     return table_of(args, mode, made, everyone, rounds, skipped, packages)
@@ -165,6 +164,10 @@ def table_of(
         f"{made.threshold:.4f}: {made.candidates:.0f} candidates, {made.boxes:.0f} boxes a frame",
         *(f"{key}: {text}" for key, text in packages.items()),
     ]
+    if "+cu" in packages.get(everyone["ultralytics"].key if "ultralytics" in everyone else "", ""):
+        notes.append(
+            "Ultralytics' environment has a CUDA build of torch, whose import takes some 280 MB more than the CPU's"
+        )
     title = f"file: every frame, {args.rounds} rounds of {args.frames} frames"
     verdicts = file_verdicts(kept)
     if mode == "live":

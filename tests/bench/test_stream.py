@@ -146,7 +146,8 @@ def test_a_contestant_without_environment(made: Prepared, tmp_path: Path, python
 def rounds(**p50: Sequence[float]) -> dict[str, list[dict[str, float]]]:
     return {
         name: [
-            {"p50_ms": v, "p99_ms": 2 * v, "outside_ms": v / 100, "peak_mb": 250.0, "engine_ms": 0.9 * v} for v in values
+            {"p50_ms": v, "p99_ms": 2 * v, "outside_ms": v / 100, "peak_mb": 250.0, "engine_ms": 0.9 * v}
+            for v in values
         ]
         for name, values in p50.items()
     }

@@ -72,6 +72,11 @@ def prepare(wish: Wish, work: Path, say: Any) -> Prepared:
         found = json.loads(note.read_text(encoding="utf-8"))
         if found["wish"] == described:
             return _prepared(found["made"])
+        if _but_frames(found["wish"]) == _but_frames(described):
+            made = _prepared(found["made"])
+            write_clip(made.clip, there_and_back(read_frames(wish.clip), wish.frames))
+            note.write_text(json.dumps({**found, "wish": described}), encoding="utf-8")
+            return made
     if work.exists() and any(work.iterdir()) and not note.is_file():
         raise PeerFailed(f"{work} holds something else; name an empty folder")
     shutil.rmtree(work, ignore_errors=True)
@@ -80,6 +85,11 @@ def prepare(wish: Wish, work: Path, say: Any) -> Prepared:
     made = _make(wish, work, say)
     note.write_text(json.dumps({"wish": described, "made": dataclasses.asdict(made)}, default=str), encoding="utf-8")
     return made
+
+
+def _but_frames(wish: str) -> dict[str, Any]:
+    """What a wish asks for beside the length of the clip."""
+    return {k: v for k, v in json.loads(wish).items() if k != "frames"} if wish.startswith("{") else {}
 
 
 def _prepared(made: dict[str, Any]) -> Prepared:

@@ -18,6 +18,7 @@ def main() -> None:
     """Until the source ends, or the meter has enough."""
     channel, work = Channel(), job()
     os.environ["YOLO_CONFIG_DIR"] = str(Path(work["scratch"]))
+    import torch
     from ultralytics import YOLO
 
     results = YOLO(work["model"], task="detect").predict(
@@ -38,7 +39,7 @@ def main() -> None:
             result.orig_img, outside_ms=outside_ms, engine_ms=speed["inference"], boxes=len(result.boxes)
         ):
             break
-    meter.tell(channel, ("ultralytics", "torch", "onnxruntime", "openvino", "opencv-python"))
+    meter.tell(channel, ("ultralytics", "onnxruntime", "openvino", "opencv-python"), torch=torch.__version__)
     os._exit(0)  # its threads that read streams never end by themselves
 
 
