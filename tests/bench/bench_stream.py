@@ -14,7 +14,8 @@ file: every frame of a video. p50 and p99 are of the time between asking for the
 engine: what the tool itself calls pre- and postprocessing; edgetl's suppression is in its graph, so in its engine time.
 All but engine: the same time less the tool's engine time, with video decoding and the tool's own loop; edgetl reads
 ahead in a thread. live: an MJPEG camera on loopback at --fps that waits for nobody. Its pictures carry a number, so
-that the age of each result, from when the camera took the picture, is known whatever the tool says of it.
+that the age of each result, from when the camera took the picture, is known whatever the tool says of it. The design
+speaks of a model three times slower than the camera: the notes say how many frame intervals each engine takes.
 
 Every run is a process of its own. Rounds turn the order; figures are medians over rounds, ratios medians of the ratios
 within a round.
@@ -84,7 +85,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--frames", type=int, default=300, help="of the clip, the first 20 not counted")
     parser.add_argument("--size", type=int, default=640, help="of the network, square")
-    parser.add_argument("--fps", type=float, default=30.0, help="of the live camera")
+    parser.add_argument("--fps", type=float, default=30.0, help="of the live camera; 3000 / engine ms makes it 3x too fast")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each live run")
     parser.add_argument("--out", type=Path, help="JSON file to write, with every round")
     parser.add_argument("--json", action="store_true")

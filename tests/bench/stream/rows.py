@@ -87,7 +87,7 @@ def file_verdicts(rounds: Rounds) -> list[Verdict]:
     return [
         Verdict("edgetl, letterbox + decode, p50", 0.9, figure(SAME, "outside_ms"), "ms"),
         Verdict("the same of its choice, p50", 0.9, figure(CHOSEN, "outside_ms"), "ms"),
-        Verdict(f"letterbox + decode / {against}' pre + post", 0.2, ratio(rounds, SAME, BASELINE, "outside_ms"), "x"),
+        Verdict(f"letterbox + decode / pre + post of {against}", 0.2, ratio(rounds, SAME, BASELINE, "outside_ms"), "x"),
         Verdict(f"its choice / {against}, p50", 0.45, ratio(rounds, CHOSEN, BASELINE, "p50_ms"), "x"),
         Verdict(f"its choice / {against}, p99", 0.5, ratio(rounds, CHOSEN, BASELINE, "p99_ms"), "x"),
         Verdict(f"same engine and precision / {against}, p50", 0.9, ratio(rounds, SAME, BASELINE, "p50_ms"), "x"),
