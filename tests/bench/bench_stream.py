@@ -85,7 +85,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--frames", type=int, default=300, help="of the clip, the first 20 not counted")
     parser.add_argument("--size", type=int, default=640, help="of the network, square")
-    parser.add_argument("--fps", type=float, default=30.0, help="of the live camera; 3000 / engine ms makes it 3x too fast")
+    parser.add_argument("--fps", type=float, default=30.0, help="of the live camera")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each live run")
     parser.add_argument("--out", type=Path, help="JSON file to write, with every round")
     parser.add_argument("--json", action="store_true")
