@@ -226,7 +226,6 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack: ExitStack) -> list[Sink]:
-    from edgetl_runtime.collect import CollectSink
     from edgetl_runtime.sinks import JsonLinesSink, VideoSink, WindowSink
 
     if args.collect and bundle.manifest.domain is None:
@@ -239,6 +238,8 @@ def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack:
     if args.jsonl:
         sinks.append(JsonLinesSink(args.jsonl, bundle.manifest.heads, force=args.force))
     if args.collect:
+        from edgetl_runtime.collect import CollectSink
+
         sinks.append(CollectSink(args.collect, budget_mb=args.collect_mb))
     for sink in sinks:
         stack.callback(sink.close)
