@@ -106,3 +106,13 @@ class Engines:
             threads=self.threads if threads is None else threads,
             engine_dir=self._args.engine_dir,
         )
+
+
+def proof_line(golden: GoldenReport | None) -> str:
+    """What the start-up check found, for a person."""
+    if golden is None:
+        return "golden samples NOT replayed (--skip-golden)"
+    return (
+        f"golden samples: {golden.compared} replayed in {golden.ms:.0f} ms, worst relative error "
+        f"{golden.worst_rel_error:.1e}, allowed {golden.tolerance:.0e}"
+    )

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json, threads
-from edgetl.commands.engines import Engines
+from edgetl.commands.engines import Engines, proof_line
 from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
+from edgetl.commands.rig import run_rig
+from edgetl.commands.rig_arguments import add_rig_arguments, is_rig
+from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import SOURCES, add_source_arguments, injector_of, open_source, patience_of
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.engines import Engine
@@ -51,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--track", action="store_true", help="give each object a number that it keeps between frames")
     parser.add_argument("--max-frames", type=int, metavar="N", help="end after N results")
     add_source_arguments(parser)
+    add_rig_arguments(parser)
     parser.add_argument("--deadline-ms", type=float, default=0.0, help="mark results older than this as late")
     parser.add_argument(
         "--threads",
@@ -102,9 +101,13 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
     _check(args)
     patience_of(args)  # before anything is opened
-    injector, health = injector_of(args), Health()
     if args.cpus is not None:
         pin(parse_cpus(args.cpus))
+    if is_rig(args):
+        if args.priority is not None:
+            raise_priority(args.priority)
+        return run_rig(args, every_s=LEDGER_EVERY_S)
+    injector, health = injector_of(args), Health()
     bundle = open_bundle(args.bundle, require_signature=args.require_signature)
     with ExitStack() as stack:
         web = _open_web(args, bundle, stack)
@@ -122,7 +125,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         size = f" {width}x{height}" if height else ""
         sys.stderr.write(
             f"{bundle.manifest.name}: {engines.picked.name} on {engine.name} ({engine.precision}) <- "
-            f"{camera.camera_id}{size} at {camera.fps:g}/s\n{_proof(golden)}\n"
+            f"{camera.camera_id}{size} at {camera.fps:g}/s\n{proof_line(golden)}\n"
         )
         tally = Tally(bundle.manifest.heads)
         if args.priority is not None:
@@ -141,15 +144,6 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         "recording": recorder.as_json() if recorder is not None else None,
         "proof": proof,
     }
-
-
-def _proof(golden: GoldenReport | None) -> str:
-    if golden is None:
-        return "golden samples NOT replayed (--skip-golden)"
-    return (
-        f"golden samples: {golden.compared} replayed in {golden.ms:.0f} ms, worst relative error "
-        f"{golden.worst_rel_error:.1e}, allowed {golden.tolerance:.0e}"
-    )
 
 
 def _loop(
@@ -175,7 +169,7 @@ def _loop(
         sys.stderr.write(f"\n{event.state:<9} {event.condition}: {what}\n")
 
     totals = [n for n in (args.max_frames, camera.frame_count) if n]
-    with _sigterm_as_interrupt(), Progress("run", min(totals, default=None), unit="frames") as progress:
+    with sigterm_as_interrupt(), Progress("run", min(totals, default=None), unit="frames") as progress:
 
         def step(result: Result) -> None:
             tally.add(result)
@@ -274,23 +268,6 @@ def _open_proof(args: argparse.Namespace, camera: Camera, stack: ExitStack) -> l
     sink = ProveSink(held=held_frames(camera))
     stack.callback(sink.close)
     return [sink]
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """A service manager's SIGTERM ends the run as cleanly as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _closing(summary: Summary, args: argparse.Namespace) -> str:

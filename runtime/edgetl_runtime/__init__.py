@@ -4,7 +4,8 @@ with edgetl_runtime.open("model.bundle", "video.mp4") as results:
     for result in results:
         result.outputs  # by the head's name: Detections, a Mask or Scores
 
-A bundle's heads are in its manifest: read_manifest("model.bundle").heads.
+A bundle's heads are in its manifest: read_manifest("model.bundle").heads. Several cameras and several bundles in one
+process: see open_rig.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from edgetl_runtime.pipeline import Pipeline
     from edgetl_runtime.repair import Patience
     from edgetl_runtime.result import Detections, Frame, Mask, Result, Scores
+    from edgetl_runtime.rig.opening import open_rig
+    from edgetl_runtime.rig.rig import Rig
+    from edgetl_runtime.rig.round import Round
     from edgetl_runtime.session import Session, Summary
     from edgetl_runtime.web import WebSink
 
@@ -38,6 +42,8 @@ _LAZY = {
     "Patience": "repair",
     "Pipeline": "pipeline",
     "Result": "result",
+    "Rig": "rig.rig",
+    "Round": "rig.round",
     "Scores": "result",
     "Session": "session",
     "Summary": "session",
@@ -47,6 +53,7 @@ _LAZY = {
     "load_engine": "engines",
     "open_bundle": "bundle",
     "open_camera": "cameras",
+    "open_rig": "rig.opening",
     "read_manifest": "bundle",
     "run": "loop",
 }
@@ -59,6 +66,8 @@ __all__ = [
     "Patience",
     "Pipeline",
     "Result",
+    "Rig",
+    "Round",
     "Scores",
     "Session",
     "Summary",
@@ -70,6 +79,7 @@ __all__ = [
     "open",
     "open_bundle",
     "open_camera",
+    "open_rig",
     "read_manifest",
     "run",
 ]

@@ -45,6 +45,7 @@ class Capture:
 
     inspect: sees every frame in the reader's thread, with the time on CLOCK when it was there, and gives it back as it
     is to be used, or None where it must not be: then it counts as dropped, and never replaces another.
+    changed: notified when a frame is there or the end is, for whoever waits for several captures with one condition.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Capture:
         *,
         policy: Policy | None = None,
         inspect: Callable[[Frame, int], Frame | None] | None = None,
+        changed: threading.Condition | None = None,
     ) -> None:
         self.camera = camera
         self._inspect = inspect
@@ -63,7 +65,7 @@ class Capture:
         self._dropped_before = 0
         self._last_id: int | None = None
         self._frames: deque[Frame] = deque()
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
         self._stopping = False
         self._ended = False
         self._error: BaseException | None = None
@@ -82,10 +84,15 @@ class Capture:
         """Begin to read."""
         self._thread.start()
 
+    @property
+    def ready(self) -> bool:
+        """Whether `get` would give a frame, the end or an error at once."""
+        return bool(self._frames) or self._ended or self._stopping
+
     def get(self, timeout_s: float | None = None) -> Taken | None:
         """Wait for a frame; None at the end. Raises what the camera raised, and Nothing after timeout_s."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._frames or self._ended or self._stopping, timeout_s):
+            if not self._changed.wait_for(lambda: self.ready, timeout_s):
                 raise Nothing
             if self._stopping:
                 return None

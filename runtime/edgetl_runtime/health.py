@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 State = Literal["ok", "degraded", "stale", "fault"]
 """From best to worst. degraded: results are current, but less sure than usual. stale: there are none that are current.
@@ -60,6 +60,11 @@ HOLD_NS = 1_000_000_000
 
 _KEPT_EVENTS = 256
 _ORDER = get_args(State)
+
+
+def worst(states: Iterable[State]) -> State:
+    """The worst of them; "ok" where there is none."""
+    return max(states, key=_ORDER.index, default="ok")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +174,7 @@ class Health:
             return list(self._recent)
 
     def _worst(self) -> State:
-        return max((MEANS[c] for c in self._holding), key=_ORDER.index, default="ok")
+        return worst(MEANS[c] for c in self._holding)
 
     def _begin(self, condition: Condition, detail: str) -> None:
         if condition in self._holding:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -77,6 +77,12 @@ class Histogram:
         if ms > self._slice_max_ms:
             self._slice_max_ms = self._maxima[self._slot] = ms
             self.max_ms = max(self.max_ms, ms)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """A copy of the whole run's buckets."""
+        counts: NDArray[np.int64] = self._counts.copy()
+        return counts
 
     def percentile(self, q: float) -> float:
         """The smallest duration that at least q percent do not exceed, in ms; 0 where nothing was counted."""
@@ -162,6 +168,24 @@ class Ledger:
     def table(self) -> str:
         """The whole run for people; see `table`."""
         return table(self.snapshot())
+
+
+def merged(ledgers: Iterable[Ledger]) -> dict[str, dict[str, float]]:
+    """`Ledger.snapshot` of several ledgers together, as if one had counted everything."""
+    stages: dict[str, list[Histogram]] = {}
+    for ledger in ledgers:
+        for stage, histogram in ledger.histograms.items():
+            if histogram.count:
+                stages.setdefault(stage, []).append(histogram)
+    return {stage: merged_histograms(histograms) for stage, histograms in stages.items()}
+
+
+def merged_histograms(histograms: Sequence[Histogram]) -> dict[str, float]:
+    """`Histogram.snapshot` of several together."""
+    counts = np.zeros(_BUCKETS, np.int64)
+    for histogram in histograms:
+        counts += histogram.counts
+    return _figures(counts, max((h.max_ms for h in histograms), default=0.0))
 
 
 def table(stages: Mapping[str, Mapping[str, float]]) -> str:

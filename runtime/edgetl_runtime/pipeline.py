@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,9 @@ class Pipeline:
     """One frame to one result: letterbox, infer once, decode every head. Buffers are allocated here, once.
 
     threshold replaces every label's in every head. deadline_ms marks results that are older at publish as late; 0
-    is none. track: boxes carry the number of their object; frames have to come in order then. Raises InputError for a
-    threshold outside 0 to 1, or where there are no boxes to track.
+    is none. track: boxes carry the number of their object; frames have to come in order then. letterbox: one that
+    pipelines of the same camera share, its own where None. Raises InputError for a threshold outside 0 to 1, or where
+    there are no boxes to track.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Pipeline:
         threshold: float | None = None,
         deadline_ms: float = 0.0,
         track: bool = False,
+        letterbox: Letterbox | None = None,
     ) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
             raise InputError(f"the threshold must be from 0 to 1, found {threshold}")
@@ -58,7 +61,7 @@ class Pipeline:
         if self._tracking is not None:
             self._heads = self._tracking.decoded
         self._embedding = manifest.domain.output if manifest.domain else EMBEDDING
-        self._letterbox = Letterbox(manifest.preprocess)
+        self._letterbox = letterbox or Letterbox(manifest.preprocess)
         self._inputs = {manifest.inputs[0].name: self._letterbox.tensor}
         self._sureness = [name for head in self._heads for name in _sureness(head)]
         self.exchange(engine)
@@ -102,6 +105,11 @@ class Pipeline:
             valid_until_ns=frame.t_capture_ns + int(self.deadline_ms * 1e6) if self.deadline_ms else None,
             embedding=embedding,
         )
+
+    def published(self, result: Result, now_ns: int) -> Result:
+        """The same result, published at `now_ns` on CLOCK, later than it was made."""
+        state = self._state(now_ns - result.t_capture_ns)
+        return dataclasses.replace(result, t_publish_ns=now_ns, state=state)
 
     def _check(self, outputs: Mapping[str, NDArray[np.generic]]) -> None:
         for name in (*self._sureness, self._embedding):

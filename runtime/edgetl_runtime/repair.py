@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from edgetl_runtime.errors import EngineError
 from edgetl_runtime.pipeline import NotFinite
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from edgetl_runtime.engines import Engine
     from edgetl_runtime.health import Condition, Health
-    from edgetl_runtime.pipeline import Pipeline
 
 RELOAD_AFTER = 3
 _FIRST_S, _MOST_S = 0.1, 5.0
@@ -34,6 +33,17 @@ class Patience:
     frozen_s: float = FROZEN_S
 
 
+class EngineHolder(Protocol):
+    """What an engine is exchanged in: a Pipeline, or several that share one engine."""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine in use."""
+
+    def exchange(self, engine: Engine) -> None:
+        """Use this one from now on; the one before is the caller's to close. Raises EngineError."""
+
+
 class Repair:
     """One pipeline's engine: failures become conditions, and from the third in a row on the engine is loaded again.
 
@@ -43,7 +53,7 @@ class Repair:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: EngineHolder,
         health: Health,
         reload: Callable[[], Engine] | None,
         patience: Patience,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import gc
 import os
 import time
 from collections import Counter
@@ -11,15 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetl_runtime.capture import Capture, Nothing
+from edgetl_runtime.capture import Nothing
 from edgetl_runtime.domain import DomainMonitor
-from edgetl_runtime.errors import CameraError, EngineError
+from edgetl_runtime.errors import EngineError
+from edgetl_runtime.feed import Feed
 from edgetl_runtime.golden import SKIPPED
 from edgetl_runtime.health import Health
+from edgetl_runtime.judge import Judge
 from edgetl_runtime.ledger import Ledger
 from edgetl_runtime.repair import Patience, Repair
+from edgetl_runtime.rest import CollectorRest
 from edgetl_runtime.snapshot import Snapshot, stage_times
-from edgetl_runtime.watch import FrameWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -104,41 +104,35 @@ class Session:
         self.ledger = Ledger()
         self.states: Counter[str] = Counter()
         self.processed = self.failed = 0
-        self.health = health or Health(camera.camera_id)
-        self.health.camera_id = camera.camera_id
+        self.health = health or Health()
         self.newest: Result | None = None
         self.turned_ns = time.monotonic_ns()
-        self._patience = patience or Patience()
-        self._pipeline, self._domain, self._ladder = pipeline, domain, ladder
-        self._live = camera.live
-        watch = FrameWatch(self.health, frozen_s=self._patience.frozen_s) if camera.live else None
-        self._capture = Capture(camera, inspect=watch.look if watch else None)
-        self._repair = Repair(pipeline, self.health, reload, self._patience)
+        patience = patience or Patience()
+        self._pipeline, self._ladder = pipeline, ladder
+        self._feed = Feed(camera, self.health, patience)
+        self._judge = Judge(self.health, domain, deadline_ms=pipeline.deadline_ms)
+        self._repair = Repair(pipeline, self.health, reload, patience)
         self._dropped_before = 0
         self._every_s, self._on_ledger, self._on_event = every_s, on_ledger, on_event
-        self._start_s = self._tick_s = self._heard_s = time.monotonic()
-        self._gc_was_on = gc.isenabled()
+        self._start_s = self._tick_s = time.monotonic()
+        self._rest = CollectorRest()
 
     def __enter__(self) -> Session:
-        gc.collect()
-        gc.freeze()
-        gc.disable()
-        self._start_s = self._tick_s = self._heard_s = time.monotonic()
-        self._capture.start()
+        self._rest.__enter__()
+        self._start_s = self._tick_s = time.monotonic()
+        self._feed.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._capture.stop()
+            self._feed.capture.stop()
             if self._ladder is not None:
                 self._ladder.close()
             self._pipeline.engine.close()
         finally:
-            gc.unfreeze()
-            if self._gc_was_on:
-                gc.enable()
+            self._rest.__exit__(kind, value, trace)
 
     def __iter__(self) -> Iterator[Result]:
         for _, result in self.frames():
@@ -150,9 +144,10 @@ class Session:
             self.turned_ns = time.monotonic_ns()
             t0 = time.perf_counter()
             try:
-                taken = self._capture.get(WAIT_S)
+                taken = self._feed.capture.get(WAIT_S)
             except Nothing:
-                self._silent()
+                if (lost := self._feed.silent()) is not None:
+                    raise lost from None
                 self._tick()
                 continue
             t1 = time.perf_counter()
@@ -171,8 +166,7 @@ class Session:
 
     def _made(self, taken: Taken) -> tuple[Frame, Result] | None:
         """The frame with its result; None for one that the ladder leaves out or the engine failed on."""
-        self._heard_s = time.monotonic()
-        self.health.clear("stalled")
+        self._feed.heard()
         self._dropped_before += taken.dropped_before
         if self._ladder is not None and not self._ladder.takes():
             self._dropped_before += 1
@@ -180,7 +174,7 @@ class Session:
         try:
             result = self._pipeline.process(taken.frame, dropped_before=self._dropped_before)
         except EngineError as error:
-            if not self._live:
+            if not self._feed.live:
                 raise
             self.failed += 1
             self._dropped_before += 1
@@ -190,23 +184,7 @@ class Session:
         self._dropped_before = 0
         if self._ladder is not None:
             self._ladder.observe(result.age_ms, self._pipeline)
-        return taken.frame, self._judged(result)
-
-    def _judged(self, result: Result) -> Result:
-        """With the loop's state at this moment."""
-        if result.state == "late":
-            self.health.set("late", f"results are older than {self._pipeline.deadline_ms:g} ms when they are published")
-        else:
-            self.health.clear("late")
-        if self._domain is not None and result.embedding is not None:
-            found = self._domain.observe(result.embedding[None], t_capture_ns=result.t_capture_ns)
-            if found.state == "shifted":
-                self.health.set("shifted", "frames keep being unlike those that the network learnt from")
-            else:
-                self.health.clear("shifted")
-            result = dataclasses.replace(result, shift=found.score.quantile)
-        state = self.health.state
-        return result if state == "ok" else dataclasses.replace(result, health=state)
+        return taken.frame, self._judge.judged(result)
 
     def _count(self, result: Result, wait_ms: float) -> None:
         self.processed += 1
@@ -216,21 +194,6 @@ class Session:
         self.ledger.add_all(result.stages_ms)
         self.ledger.add("age", result.age_ms)
 
-    def _silent(self) -> None:
-        """No frame came: that is a stall, after a while. Raises CameraError where it has lasted too long."""
-        camera = self._capture.camera
-        silent_s, patience = time.monotonic() - self._heard_s, self._patience
-        if not self._live or silent_s < patience.stall_s:
-            return
-        self.health.set("stalled", f"no frame for {silent_s:.1f} s")
-        if self.health.holds("disconnected"):  # it is being opened again, and has the same patience
-            return
-        if patience.give_up_s and silent_s >= patience.give_up_s:
-            raise CameraError(
-                f"{camera.camera_id} gave no frame for {patience.give_up_s:g} s",
-                remedy="check its cable and its power",
-            )
-
     def _tick(self) -> None:
         for event in self.health.tick():
             if self._on_event is not None:
@@ -238,23 +201,23 @@ class Session:
         now = time.monotonic()
         if now - self._tick_s >= self._every_s:
             self._tick_s = now
-            gc.collect(1)
+            self._rest.sweep()
             if self._on_ledger is not None:
                 self._on_ledger(self.ledger)
 
     @property
     def captured(self) -> int:
         """Frames that arrived: processed + dropped + failed."""
-        return self._capture.captured + self._capture.camera.failed
+        return self._feed.captured
 
     @property
     def dropped(self) -> int:
         """Frames that newer ones replaced before they were used, that must not be used, or that the ladder left out."""
-        return self._capture.dropped + (self._ladder.skipped if self._ladder is not None else 0)
+        return self._feed.capture.dropped + (self._ladder.skipped if self._ladder is not None else 0)
 
     def summary(self, *, interrupted: bool = False) -> Summary:
         """Counts and percentiles until now."""
-        camera, engine = self._capture.camera, self._pipeline.engine
+        camera, engine = self._feed.camera, self._pipeline.engine
         stages = self.ledger.snapshot()
         return Summary(
             captured=self.captured,
@@ -265,7 +228,7 @@ class Session:
             age_ms=stages.get("age", {}),
             rss_mb=rss_mb(),
             states=dict(self.states),
-            lost=self._capture.lost,
+            lost=self._feed.capture.lost,
             health=self.health.status().as_json(),
             seconds=round(time.monotonic() - self._start_s, 3),
             engine=engine.name,
@@ -277,7 +240,7 @@ class Session:
 
     def snapshot(self) -> Snapshot:
         """All that this session can say of itself now; any thread may ask."""
-        camera, engine = self._capture.camera, self._pipeline.engine
+        camera, engine = self._feed.camera, self._pipeline.engine
         return Snapshot(
             t_ns=time.monotonic_ns(),
             t_unix_s=time.time(),
@@ -291,7 +254,7 @@ class Session:
             processed=self.processed,
             dropped=self.dropped,
             failed=camera.failed + self.failed,
-            lost=self._capture.lost,
+            lost=self._feed.capture.lost,
             states=dict(self.states),
             newest=self.newest,
             status=self.health.status(),

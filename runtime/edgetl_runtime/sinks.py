@@ -73,13 +73,14 @@ class JsonLinesSink:
 
     def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
         """Write one line. Raises InputError where the disk takes no more."""
-        self._line(result.as_json(self._heads))
+        self.line(result.as_json(self._heads))
 
     def event(self, event: Event) -> None:
         """Write one line."""
-        self._line({"event": event.as_json()})
+        self.line({"event": event.as_json()})
 
-    def _line(self, document: dict[str, Any]) -> None:
+    def line(self, document: dict[str, Any]) -> None:
+        """Write one line. Raises InputError where the disk takes no more."""
         try:
             self._stream.write(json.dumps(document, separators=(",", ":")) + "\n")
         except OSError as error:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgetl_runtime.ledger import LONGEST_WINDOW_S, STAGES, Histogram, Ledger
+from edgetl_runtime.ledger import LONGEST_WINDOW_S, STAGES, Histogram, Ledger, merged
 
 
 @settings(deadline=None)
@@ -190,3 +190,15 @@ def test_adding_is_cheap() -> None:
         return (time.thread_time() - t0) / n * 1e6
 
     assert min(once() for _ in range(5)) < 4.0, "microseconds; 0.8 on a quiet machine"
+
+
+def test_ledgers_together_are_as_one() -> None:
+    whole, parts = Ledger(), [Ledger(), Ledger(("infer", "age")), Ledger()]
+    rng = np.random.default_rng(0)
+    for i, ms in enumerate(rng.lognormal(1, 2, 3000).tolist()):
+        whole.add("infer", ms)
+        parts[i % 2].add("infer", ms)
+    whole.add("decode", 2.0)
+    parts[0].add("decode", 2.0)
+    assert merged(parts) == whole.snapshot()
+    assert merged([]) == {} and merged(parts[2:]) == {}

@@ -1,0 +1,216 @@
+"""edgetl run with several cameras or several bundles."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from edgetl.commands.arguments import signature_json
+from edgetl.commands.engines import Engines, proof_line
+from edgetl.commands.rig_arguments import bundles_of, sources_of
+from edgetl.commands.sigterm import sigterm_as_interrupt
+from edgetl.commands.source import injector_of, open_source, patience_of
+
+if TYPE_CHECKING:
+    from edgetl_runtime.bundle import Bundle
+    from edgetl_runtime.cameras import Camera
+    from edgetl_runtime.health import Health
+    from edgetl_runtime.inject import Injector
+    from edgetl_runtime.rig.lines import RoundLines
+    from edgetl_runtime.rig.network import Network
+    from edgetl_runtime.rig.rig import Rig
+    from edgetl_runtime.rig.round import RigEvent
+    from edgetl_runtime.rig.sharing import Letterboxes
+    from edgetl_runtime.rig.summary import RigSummary
+    from edgetl_runtime.tally import Tally
+
+
+def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
+    """Run until every source ends, --max-frames or Ctrl-C; the document is the summary, by camera and bundle too.
+
+    --inject is for SOURCE and BUNDLE only, so that the others show what they make of it.
+    """
+    from edgetl_runtime.health import Health
+    from edgetl_runtime.rig.lines import RoundLines
+    from edgetl_runtime.rig.opening import check_rig
+    from edgetl_runtime.rig.rig import Rig
+    from edgetl_runtime.rig.sharing import Letterboxes
+    from edgetl_runtime.tally import Tally
+
+    sources = sources_of(args)
+    injector = injector_of(args)
+    bundles = bundles_of(args)
+    check_rig(bundles, sources, args.gather_ms)
+    health = {name: Health() for name in sources}
+    boxes = {name: Letterboxes() for name in sources}
+    tallies = {name: Tally(bundle.manifest.heads) for name, bundle in bundles.items()}
+    engines = {n: Engines(args, b, injector if i == 0 else None) for i, (n, b) in enumerate(bundles.items())}
+    lines = None
+    with ExitStack() as stack:
+        cameras = _open_cameras(args, sources, health, injector, stack)
+        networks = _open_networks(args, bundles, engines, boxes, stack)
+        if args.jsonl:
+            lines = RoundLines(args.jsonl, {n: b.manifest.heads for n, b in bundles.items()}, force=args.force)
+            stack.callback(lines.close)
+
+        def tell(event: RigEvent) -> None:
+            _tell(event)
+            if lines is not None:
+                lines.event(event)
+
+        rig = Rig(
+            cameras,
+            networks,
+            boxes,
+            gather_ms=args.gather_ms,
+            patience=patience_of(args),
+            health=health,
+            every_s=every_s,
+            on_event=tell,
+            on_ledger=_report,
+        )
+        sys.stderr.write(f"rounds gather for {rig.gather_ms:g} ms\n")
+        summary = _drive(args, rig, lines, tallies)
+    sys.stderr.write(_closing(summary, args) + "\n")
+    return _document(args, summary, bundles, engines, tallies)
+
+
+def _drive(args: argparse.Namespace, rig: Rig, lines: RoundLines | None, tallies: dict[str, Tally]) -> RigSummary:
+    from edgetl_runtime.progress import Progress
+
+    counts = [seat.feed.camera.frame_count for seat in rig.seats.values()]
+    frames = sum(n for n in counts if n) if all(counts) else None
+    totals = [n for n in (args.max_frames, frames) if n]
+    interrupted = False
+    with sigterm_as_interrupt(), Progress("run", min(totals, default=None), unit="frames") as progress:
+        try:
+            with rig:
+                for made in rig:
+                    if lines is not None:
+                        lines.write(made)
+                    for results in made.results.values():
+                        for name, result in results.items():
+                            tallies[name].add(result)
+                    progress.step(len(made.frames), note=f"skew {made.skew_ms:.0f} ms")
+                    done = sum(seat.processed for seat in rig.seats.values())
+                    del made
+                    if args.max_frames is not None and done >= args.max_frames:
+                        break
+        except KeyboardInterrupt:
+            interrupted = True
+    return rig.summary(interrupted=interrupted)
+
+
+def _document(
+    args: argparse.Namespace,
+    summary: RigSummary,
+    bundles: dict[str, Bundle],
+    engines: dict[str, Engines],
+    tallies: dict[str, Tally],
+) -> dict[str, object]:
+    signatures = {name: signature_json(bundle, args.require_signature) for name, bundle in bundles.items()}
+    heads = {name: tally.as_json() for name, tally in tallies.items()}
+    of_bundles = {
+        name: {**row, "variant": engines[name].picked.name, "heads": heads[name], "signature": signatures[name]}
+        for name, row in summary.bundles.items()
+    }
+    keys = {str(s["key_id"]) if s["key_id"] else None for s in signatures.values()}
+    return {
+        **summary.as_json(),
+        "bundles": of_bundles,
+        "variant": ", ".join(dict.fromkeys(e.picked.name for e in engines.values())),
+        "heads": {f"{name}/{head}": row for name, by_head in heads.items() for head, row in by_head.items()},
+        "signature": {
+            "checked": all(s["checked"] for s in signatures.values()),
+            "key_id": keys.pop() if len(keys) == 1 else None,
+            "trusted": all(s["trusted"] for s in signatures.values()),
+        },
+        "recording": None,
+        "proof": None,
+    }
+
+
+def _open_cameras(
+    args: argparse.Namespace,
+    sources: dict[str, str],
+    health: dict[str, Health],
+    injector: Injector | None,
+    stack: ExitStack,
+) -> dict[str, Camera]:
+    cameras: dict[str, Camera] = {}
+    for name, source in sources.items():
+        own = argparse.Namespace(**(vars(args) | {"source": source}))
+        camera = open_source(own, health[name], None if cameras else injector)
+        stack.callback(camera.close)
+        cameras[name] = camera
+        height, width = camera.size_hw
+        size = f" {width}x{height}" if height else ""
+        sys.stderr.write(f"{name} <- {camera.camera_id}{size} at {camera.fps:g}/s\n")
+    return cameras
+
+
+def _open_networks(
+    args: argparse.Namespace,
+    bundles: dict[str, Bundle],
+    engines: dict[str, Engines],
+    boxes: dict[str, Letterboxes],
+    stack: ExitStack,
+) -> dict[str, Network]:
+    from edgetl_runtime.rig.network import Network
+
+    networks = {}
+    for name, bundle in bundles.items():
+        engine, golden = engines[name].first()
+        stack.callback(engine.close)
+        networks[name] = Network(
+            name,
+            bundle,
+            engines[name].with_faults(engine),
+            boxes,
+            patience=patience_of(args),
+            threshold=args.threshold,
+            deadline_ms=args.deadline_ms,
+            reload=engines[name].again,
+            golden=golden,
+        )
+        sys.stderr.write(
+            f"{name}: {engines[name].picked.name} on {engine.name} ({engine.precision}); {proof_line(golden)}\n"
+        )
+    return networks
+
+
+def _tell(event: RigEvent) -> None:
+    what = event.event.detail if event.event.began else "over"
+    where = " on ".join(name for name in (event.bundle, event.camera) if name)
+    sys.stderr.write(f"\n{event.event.state:<9} {where}: {event.event.condition}: {what}\n")
+
+
+def _report(rig: Rig) -> None:
+    from edgetl_runtime.ledger import table
+
+    sys.stderr.write("\n" + table(rig.summary().total.stages) + "\n")
+
+
+def _closing(summary: RigSummary, args: argparse.Namespace) -> str:
+    from edgetl_runtime.ledger import table
+
+    total = summary.total
+    lines = [table(total.stages)] if total.stages else []
+    for name, row in summary.cameras.items():
+        lines.append(
+            f"{name:<12} {row['processed']} of {row['captured']} frames ({row['per_s']}/s), {row['dropped']} dropped, "
+            f"{row['failed']} failed"
+        )
+    lines.append(
+        f"{total.processed} of {total.captured} frames in {summary.rounds} rounds and {total.seconds:.1f} s, "
+        f"skew p99 {summary.skew_ms.get('p99_ms', 0.0):.1f} ms, {total.states.get('late', 0)} results late, "
+        f"{total.rss_mb:.0f} MB"
+    )
+    if total.interrupted:
+        lines.append("interrupted; everything until then is written")
+    lines += [f"note: {note}" for note in total.notes]
+    if args.jsonl is not None:
+        lines.append(f"wrote {args.jsonl}")
+    return "\n".join(lines)

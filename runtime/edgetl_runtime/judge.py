@@ -1,0 +1,39 @@
+"""What is wrong with a result that came: too late, or of another domain than the network learnt from."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from edgetl_runtime.health import worst
+
+if TYPE_CHECKING:
+    from edgetl_runtime.domain import DomainMonitor
+    from edgetl_runtime.health import Health, State
+    from edgetl_runtime.result import Result
+
+
+class Judge:
+    """Sets the conditions "late" and "shifted" of `health`, and gives results with the state at that moment.
+
+    domain: looks at the embeddings; None where the bundle has no statistics.
+    """
+
+    def __init__(self, health: Health, domain: DomainMonitor | None, *, deadline_ms: float) -> None:
+        self._health, self._domain, self._deadline_ms = health, domain, deadline_ms
+
+    def judged(self, result: Result, *, beside: State = "ok") -> Result:
+        """The result with its shift and with the worst of its own health and `beside`, the state of what it needs."""
+        if result.state == "late":
+            self._health.set("late", f"results are older than {self._deadline_ms:g} ms when they are published")
+        else:
+            self._health.clear("late")
+        if self._domain is not None and result.embedding is not None:
+            found = self._domain.observe(result.embedding[None], t_capture_ns=result.t_capture_ns)
+            if found.state == "shifted":
+                self._health.set("shifted", "frames keep being unlike those that the network learnt from")
+            else:
+                self._health.clear("shifted")
+            result = dataclasses.replace(result, shift=found.score.quantile)
+        state = worst((self._health.state, beside))
+        return result if state == "ok" else dataclasses.replace(result, health=state)

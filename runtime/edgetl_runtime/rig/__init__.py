@@ -1,0 +1,1 @@
+"""Several cameras and several bundles in one process, round by round."""

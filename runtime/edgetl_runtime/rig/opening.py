@@ -1,0 +1,110 @@
+"""A rig from paths and sources."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from edgetl_runtime.bundle import open_bundle
+from edgetl_runtime.cameras import open_camera
+from edgetl_runtime.engines import load_bundle_engine
+from edgetl_runtime.errors import InputError
+from edgetl_runtime.golden import start_check
+from edgetl_runtime.health import Health
+from edgetl_runtime.repair import Patience
+from edgetl_runtime.rig.network import Network
+from edgetl_runtime.rig.rig import Rig
+from edgetl_runtime.rig.sharing import Letterboxes
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Mapping
+
+    from edgetl_runtime.bundle import Bundle
+    from edgetl_runtime.cameras import Camera
+    from edgetl_runtime.engines import Engine
+    from edgetl_runtime.golden import Replay
+    from edgetl_runtime.rig.round import RigEvent
+
+
+@contextmanager
+def open_rig(
+    bundles: Mapping[str, str | os.PathLike[str]],
+    *,
+    cameras: Mapping[str, str | int | Camera],
+    gather_ms: float | None = None,
+    variant: str | None = None,
+    engine: str | None = None,
+    threshold: float | None = None,
+    deadline_ms: float = 0.0,
+    require_signature: bool | str | os.PathLike[str] | None = None,
+    golden: Replay = "replay",
+    patience: Patience | None = None,
+    on_event: Callable[[RigEvent], None] | None = None,
+) -> Iterator[Rig]:
+    """Open verified bundles on several cameras; iterate it for Rounds, each with the results by camera and bundle.
+
+    bundles, cameras: by the names that results are found under. A camera is a source as of `open`, or an open Camera,
+    which the rig closes. gather_ms: how long a round waits for other cameras after its first frame, by default half the
+    shortest frame interval. Everything else is as of `open`, the same for every bundle; Rig says what happens when a
+    camera or a bundle fails. Raises InputError without a bundle or a camera or for a gather_ms below zero; BundleError,
+    EngineError, CameraError or MissingPackage, each one clear line.
+
+        with edgetl_runtime.open_rig({"road": "road.bundle"}, cameras={"left": 0, "right": 2}) as rounds:
+            for round in rounds:
+                for camera, results in round.results.items():
+                    print(camera, results["road"].age_ms, round.skew_ms, round.absent)
+    """
+    check_rig(bundles, cameras, gather_ms)
+    patience = patience or Patience()
+    with ExitStack() as undo:
+        opened: dict[str, Camera] = {}
+        health = {name: Health() for name in cameras}
+        for source in cameras.values():
+            if not isinstance(source, str | int):
+                undo.callback(source.close)
+        for name, source in cameras.items():
+            if isinstance(source, str | int):
+                opened[name] = open_camera(source, give_up_s=patience.give_up_s, health=health[name])
+                undo.callback(opened[name].close)
+            else:
+                opened[name] = source
+        letterboxes = {name: Letterboxes() for name in cameras}
+        networks = {}
+        for name, path in bundles.items():
+            bundle = open_bundle(path, require_signature=require_signature)
+            load = _loader(bundle, variant, engine)
+            loaded = load()
+            undo.callback(loaded.close)
+            networks[name] = Network(
+                name,
+                bundle,
+                loaded,
+                letterboxes,
+                patience=patience,
+                threshold=threshold,
+                deadline_ms=deadline_ms,
+                reload=load,
+                golden=start_check(bundle, loaded, golden),
+            )
+        rig = Rig(
+            opened, networks, letterboxes, gather_ms=gather_ms, patience=patience, health=health, on_event=on_event
+        )
+        undo.pop_all()  # from here on the rig closes everything
+    with rig:
+        yield rig
+
+
+def check_rig(bundles: Mapping[str, object], cameras: Mapping[str, object], gather_ms: float | None) -> None:
+    """Raises InputError for what can't be a rig."""
+    if not bundles or not cameras:
+        raise InputError(
+            f"a rig needs at least one bundle and one camera, found {len(bundles)} and {len(cameras)}",
+            remedy='like open_rig({"road": "road.bundle"}, cameras={"left": 0, "right": 2})',
+        )
+    if gather_ms is not None and not 0 <= gather_ms <= 1000:
+        raise InputError(f"the time to gather a round must be from 0 to 1000 ms, found {gather_ms:g}")
+
+
+def _loader(bundle: Bundle, variant: str | None, engine: str | None) -> Callable[[], Engine]:
+    return lambda: load_bundle_engine(bundle, variant=variant, engine=engine)

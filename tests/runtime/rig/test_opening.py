@@ -1,0 +1,88 @@
+"""open_rig: what its documentation shows, and what it refuses; everything is closed where it fails."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+from rig_support import RateCamera
+from runtime_support import FakeCamera, scene
+
+import edgetl_runtime
+from edgetl_runtime.errors import BundleError, CameraError, EngineError, InputError
+
+
+def test_the_documented_example_runs(shared_bundle: Path, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    documented = edgetl_runtime.open_rig.__doc__
+    assert documented is not None
+    example = textwrap.dedent(documented[documented.index("        with edgetl_runtime.open_rig") :])
+    for shown, here in (('"road.bundle"', repr(str(shared_bundle))), ('"left": 0', f'"left": {str(clip)!r}')):
+        assert shown in example
+        example = example.replace(shown, here)
+    example = example.replace('"right": 2', f'"right": {str(clip)!r}')
+    exec(compile(example, "the docstring", "exec"), {"edgetl_runtime": edgetl_runtime})
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told].count("left") == 12 == [line.split()[0] for line in told].count("right")
+
+
+def test_the_readmes_example_runs(shared_bundle: Path, clip: Path) -> None:
+    text = (Path(__file__).parents[3] / "README.md").read_text()
+    start = text.index("rig = edgetl_runtime.open_rig(")
+    example = text[start : text.index("```", start)]
+    for shown, here in (
+        ('"road.bundle"', repr(str(shared_bundle))), ('"signs.bundle"', repr(str(shared_bundle))),
+        ('"/dev/video0"', repr(str(clip))), ('"/dev/video2"', repr(str(clip))),
+    ):  # fmt: skip
+        assert shown in example
+        example = example.replace(shown, here)
+    exec(compile("import edgetl_runtime\n" + example, "README.md", "exec"), {})
+
+
+def test_what_can_be_no_rig_is_refused(shared_bundle: Path) -> None:
+    for bundles, cameras in (({}, {"a": 0}), ({"b": shared_bundle}, {})):
+        with (
+            pytest.raises(InputError, match="at least one bundle and one camera"),
+            edgetl_runtime.open_rig(bundles, cameras=cameras),  # type: ignore[arg-type]
+        ):
+            pass
+    with (
+        pytest.raises(InputError, match="from 0 to 1000 ms, found -1"),
+        edgetl_runtime.open_rig({"b": shared_bundle}, cameras={"a": 0}, gather_ms=-1),
+    ):
+        pass
+
+
+def test_a_failed_opening_closes_what_was_open(shared_bundle: Path, tmp_path: Path) -> None:
+    camera, later = RateCamera(10), RateCamera(10)
+    with (
+        pytest.raises(BundleError),
+        edgetl_runtime.open_rig({"b": shared_bundle, "none": tmp_path / "no"}, cameras={"a": camera}),
+    ):
+        pass
+    assert camera.closed
+    cameras = {"lost": "/nowhere.mp4", "later": later}
+    with pytest.raises(CameraError, match="no source"), edgetl_runtime.open_rig({"b": shared_bundle}, cameras=cameras):
+        pass
+    assert later.closed
+    with (
+        pytest.raises(EngineError, match="there are: fp32"),
+        edgetl_runtime.open_rig({"b": shared_bundle}, cameras={"a": RateCamera(10)}, engine="tensorrt"),
+    ):
+        pass
+
+
+def test_options_reach_every_bundle(shared_bundle: Path, shared_many: Path) -> None:
+    film = FakeCamera([scene(90, 160, i) for i in range(5)], live=False)
+    options = {"threshold": 1.0, "deadline_ms": 1e-3, "golden": "skip", "engine": "openvino"}
+    with edgetl_runtime.open_rig(
+        {"a": shared_bundle, "b": shared_many},
+        cameras={"film": film},
+        **options,  # type: ignore[arg-type]
+    ) as rounds:
+        for made in rounds:
+            for result in made.results["film"].values():
+                assert result.state == "late" and len(result.detections) == 0
+    document = rounds.summary().as_json()
+    assert document["engine"] == "openvino" and document["golden"] == {"frames": 0}
+    assert [row["golden"] for row in document["bundles"].values()] == [{"frames": 0}] * 2  # type: ignore[attr-defined]

@@ -1,0 +1,351 @@
+"""Rounds of several cameras and bundles: who is in them, how fast, and what one camera's or bundle's trouble costs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rig_support import QUICK, RateCamera, adds_up, rig_of
+from runtime_support import FakeCamera, scene
+
+from edgetl_runtime.bundle import open_bundle
+from edgetl_runtime.cameras import keep_open
+from edgetl_runtime.engines import Engine, load_bundle_engine
+from edgetl_runtime.errors import CameraError, EngineError
+from edgetl_runtime.health import Health
+from edgetl_runtime.inject import Injector, parse_faults
+from edgetl_runtime.repair import Patience
+from edgetl_runtime.rig.rig import Rig, gather_ms_of
+from edgetl_runtime.rig.round import RigEvent, Round
+
+
+def rounds_for(rig: Rig, seconds: float, *, enough: Callable[[Round], bool] = lambda made: False) -> list[Round]:
+    """What comes in that time, or until there is enough."""
+    until_s, found = time.monotonic() + seconds, []
+    for made in rig:
+        found.append(made)
+        if time.monotonic() >= until_s or enough(made):
+            break
+    return found
+
+
+def ids(found: list[Round], camera: str) -> list[int]:
+    return [r.frames[camera].frame_id for r in found if camera in r.frames]
+
+
+def test_every_camera_meets_every_bundle(shared_bundle: Path, shared_many: Path) -> None:
+    cameras = {"left": RateCamera(60, 30), "right": RateCamera(60, 30)}
+    with rig_of({"boxes": shared_bundle, "all": shared_many}, cameras) as rig:
+        found = list(rig)
+    for made in found:
+        assert set(made.results) | set(made.absent) == {"left", "right"} and not set(made.results) & set(made.absent)
+        for camera, results in made.results.items():
+            assert list(results) == ["boxes", "all"]
+            assert {r.camera_id for r in results.values()} == {camera} == {made.frames[camera].camera_id}
+            assert {r.frame_id for r in results.values()} == {made.frames[camera].frame_id}
+            assert set(results["all"].outputs) == {"detect", "ground", "light"}
+        stamps = [f.t_capture_ns for f in made.frames.values()]
+        assert made.skew_ms == pytest.approx((max(stamps) - min(stamps)) / 1e6)
+    assert [r.number for r in found] == list(range(len(found)))
+    together = [r for r in found if len(r.frames) == 2]
+    assert len(together) > 20, "cameras of one rate share their rounds"
+    document: Any = rig.summary().as_json()
+    json.dumps(document)
+    assert adds_up(document) and document["captured"] == 60 and document["processed"] > 50
+    assert document["skew_ms"]["count"] == len(together) and document["skew_ms"]["p50_ms"] < 1000 / 60
+    assert document["states"] == {"fresh": 2 * document["processed"]}
+    assert all(camera.closed for camera in cameras.values())
+
+
+def test_files_give_every_frame_and_end_together(shared_bundle: Path) -> None:
+    long = FakeCamera([scene(90, 160, i) for i in range(12)], live=False)
+    short = FakeCamera([scene(64, 96, i) for i in range(7)], live=False)
+    with rig_of({"b": shared_bundle}, {"long": long, "short": short}) as rig:
+        found = list(rig)
+    assert ids(found, "long") == list(range(12)) and ids(found, "short") == list(range(7))
+    assert found[-1].absent["short"].why == "ended"
+    document: Any = rig.summary().as_json()
+    assert adds_up(document) and (document["processed"], document["dropped"]) == (19, 0)
+
+
+def test_ages_end_when_a_round_is_handed_out(shared_bundle: Path) -> None:
+    """The first camera's result waits for the second's, and its age says so."""
+    slow = {"b": lambda: Slow(shared_bundle, 0.02)}
+    with rig_of({"b": shared_bundle}, {"a": RateCamera(20), "z": RateCamera(20)}, load=slow, deadline_ms=30) as rig:
+        found = rounds_for(rig, 0.5)
+        seen_ns = time.monotonic_ns()
+    both = [r for r in found if len(r.results) == 2]
+    assert both
+    for made in both:
+        a, z = made.results["a"]["b"], made.results["z"]["b"]
+        assert a.t_publish_ns == z.t_publish_ns <= seen_ns
+        assert min(a.age_ms, z.age_ms) >= 40, "both had to wait for two runs of 20 ms"
+        assert (a.state, a.health) == ("late", "stale")
+    late = sum(r.results["a"]["b"].state == "late" for r in found if "a" in r.results)
+    assert rig.summary().cameras["a"]["states"]["late"] == late  # type: ignore[index]
+
+
+class Slow:
+    """The bundle's engine, slower; remembers what it was given."""
+
+    def __init__(self, folder: Path, delay_s: float) -> None:
+        self._inner, self._delay_s = load_bundle_engine(open_bundle(folder), threads=1), delay_s
+        self.name, self.precision = self._inner.name, self._inner.precision
+        self.inputs, self.outputs = self._inner.inputs, self._inner.outputs
+        self.given: list[int] = []
+        self.closed = False
+
+    def infer(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Mapping[str, np.ndarray[Any, Any]]:
+        self.given.append(id(next(iter(inputs.values()))))
+        time.sleep(self._delay_s)
+        return self._inner.infer(inputs)
+
+    def close(self) -> None:
+        self.closed = True
+        self._inner.close()
+
+
+def test_bundles_with_one_preprocessing_share_the_letterbox(shared_bundle: Path, shared_many: Path) -> None:
+    engines = {"a": Slow(shared_bundle, 0.0), "b": Slow(shared_many, 0.0)}
+    load = {name: (lambda e=e: e) for name, e in engines.items()}
+    cameras = {"left": RateCamera(100, 20), "right": RateCamera(100, 20)}
+    with rig_of({"a": shared_bundle, "b": shared_many}, cameras, load=load) as rig:
+        for engine in engines.values():
+            engine.given.clear()  # the warm-up
+        list(rig)
+    for name, seat in rig.seats.items():
+        (letterbox,) = seat.letterboxes.all.values()
+        assert letterbox.made == seat.processed > 10, name
+    lanes = [lane for network in rig.networks.values() for lane in network.lanes.values()]
+    assert sum(lane.processed for lane in lanes) == 2 * sum(s.processed for s in rig.seats.values())
+    assert engines["a"].given == engines["b"].given and len(set(engines["a"].given)) == 2, "one tensor for each camera"
+    row = rig.summary().bundles["b"]["stages"]["letterbox"]  # type: ignore[index]
+    assert row["p50_ms"] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("trouble", "condition"),
+    [
+        (RateCamera(30, stuck_at=0), "stalled"),
+        (RateCamera(30, stuck_at=15), "stalled"),
+        (RateCamera(200), None),
+        (RateCamera(200, states=30), None),
+        (RateCamera(5), None),
+    ],
+    ids=["dead from the start", "stalls", "floods", "floods unannounced", "slow"],
+)
+def test_one_camera_never_slows_another(shared_bundle: Path, trouble: RateCamera, condition: str | None) -> None:
+    with rig_of({"b": shared_bundle}, {"good": RateCamera(50), "odd": trouble}) as rig:
+        found = rounds_for(rig, 1.5)
+        document: Any = rig.summary().as_json()
+    good = document["cameras"]["good"]
+    assert good["processed"] >= 0.85 * good["captured"] > 55, good
+    assert good["age_ms"]["p50_ms"] < 40
+    assert ids(found, "good") == sorted(set(ids(found, "good"))) and ids(found, "odd") == sorted(set(ids(found, "odd")))
+    if condition:
+        assert found[-1].absent["odd"].state == "stale" and condition in found[-1].absent["odd"].why
+        assert "good" not in found[-1].absent
+    assert adds_up(rig.summary().as_json())
+
+
+def test_a_stall_and_a_lost_connection_are_one_cameras_own(shared_bundle: Path) -> None:
+    injector = Injector(parse_faults("stall=0.3@15,disconnect=0.3@40"))
+    health, events = Health(), list[RigEvent]()
+    odd = keep_open(lambda stop: RateCamera(60), give_up_s=5.0, health=health, wrap=injector.camera)
+    options: dict[str, Any] = {"health": {"odd": health}, "on_event": events.append}
+    with rig_of({"b": shared_bundle}, {"good": RateCamera(50), "odd": odd}, **options) as rig:
+        found = rounds_for(rig, 8, enough=lambda r: "odd" in r.frames and r.frames["odd"].frame_id > 60)
+    assert injector.injected == {"stall": 1, "disconnect": 1}
+    said = {(e.camera, e.bundle, e.event.condition) for e in events}
+    assert {("odd", None, "stalled"), ("odd", None, "disconnected")} <= said
+    assert not {e for e in said if e[0] == "good"}
+    assert {r.results["good"]["b"].health for r in found if "good" in r.results} == {"ok"}
+    why = Counter(r.absent["odd"].state for r in found if "odd" in r.absent)
+    assert why["stale"] and why["fault"], why
+    document: Any = rig.summary().as_json()
+    good = document["cameras"]["good"]
+    assert adds_up(document) and good["processed"] >= 0.85 * good["captured"] > 60
+    assert ids(found, "odd") == sorted(set(ids(found, "odd"))) and ids(found, "odd")[-1] > 60, "it came back"
+
+
+def test_a_camera_that_is_gone_for_good_is_left_out(shared_bundle: Path) -> None:
+    dead = FakeCamera([scene(90, 160)] * 9, fail_at=3, delay_s=0.01)
+    with rig_of({"b": shared_bundle}, {"good": RateCamera(50, 40), "dead": dead}) as rig:
+        found = list(rig)
+    assert found[-1].absent["dead"].state == "fault" and "the cable is out" in found[-1].absent["dead"].why
+    assert len(ids(found, "good")) > 35
+    summary = rig.summary()
+    assert adds_up(summary.as_json()) and "dead was lost: the cable is out" in summary.total.notes
+    with (
+        pytest.raises(CameraError, match="the cable is out"),
+        rig_of({"b": shared_bundle}, {"only": FakeCamera([scene(90, 160)], fail_at=1)}) as rig,
+    ):
+        list(rig)
+
+
+def test_all_cameras_silent_for_too_long_end_the_run(shared_bundle: Path) -> None:
+    short = Patience(stall_s=0.05, give_up_s=0.3)
+    cameras = {"a": RateCamera(50, stuck_at=5), "b": RateCamera(50, stuck_at=9)}
+    with (
+        pytest.raises(CameraError, match=r"[ab] gave no frame for 0\.3 s"),
+        rig_of({"b": shared_bundle}, cameras, patience=short) as rig,
+    ):
+        list(rig)
+    assert all(c.closed for c in cameras.values()) and adds_up(rig.summary().as_json())
+
+
+def faulty(folder: Path, plan: str, made: list[Engine] | None = None) -> tuple[Injector, Any]:
+    injector = Injector(parse_faults(plan))
+
+    def load() -> Engine:
+        engine = injector.engine(load_bundle_engine(open_bundle(folder), threads=1))
+        if made is not None:
+            made.append(engine)
+        return engine
+
+    return injector, load
+
+
+def test_a_bundle_that_fails_is_repaired_while_the_other_runs(shared_bundle: Path, shared_many: Path) -> None:
+    made: list[Engine] = []
+    events: list[RigEvent] = []
+    _, load = faulty(shared_many, "engine=6@20,nan=1@60", made)
+    bundles = {"good": shared_bundle, "odd": shared_many}
+    cameras = {"left": RateCamera(50, 60), "right": RateCamera(50, 60)}
+    with rig_of(bundles, cameras, load={"odd": load}, on_event=events.append) as rig:
+        found = list(rig)
+    document: Any = rig.summary().as_json()
+    assert adds_up(document) and document["failed"] == 0, "every frame has the good bundle's result"
+    good, odd = document["bundles"]["good"], document["bundles"]["odd"]
+    assert good["processed"] == document["processed"] > 100 and good["failed"] == 0
+    assert odd["failed"] >= 4 and odd["reloads"] == 1 == len(made) - 1
+    assert odd["processed"] > 60 and odd["health"]["state"] == "ok"
+    assert {r.health for m in found for by in m.results.values() for n, r in by.items() if n == "good"} == {"ok"}
+    failed = [m.failures[c]["odd"] for m in found for c in m.failures if "odd" in m.failures[c]]
+    assert len(failed) == odd["failed"] and "injected" in failed[0]
+    assert (None, "odd", "engine") in {(e.camera, e.bundle, e.event.condition) for e in events if e.event.began}
+    assert {e.bundle for e in events} == {"odd"}
+    dropped = [r.dropped_before for m in found for by in m.results.values() for n, r in by.items() if n == "odd"]
+    assert sum(dropped) >= odd["failed"]
+
+
+def test_loading_again_takes_no_time_of_the_loop(shared_bundle: Path, shared_many: Path) -> None:
+    _, load = faulty(shared_many, "engine=3@8")
+    first = [load()]
+
+    def slowly() -> Engine:
+        if first:
+            return first.pop()
+        time.sleep(0.5)
+        return load()
+
+    bundles = {"good": shared_bundle, "odd": shared_many}
+    with rig_of(bundles, {"c": RateCamera(50, 70)}, load={"odd": slowly}) as rig:
+        list(rig)
+    document: Any = rig.summary().as_json()
+    assert (
+        document["bundles"]["good"]["processed"] >= 65 and document["bundles"]["good"]["stages"]["age"]["max_ms"] < 200
+    )
+    assert document["bundles"]["odd"]["reloads"] == 1 and 20 < document["bundles"]["odd"]["failed"] < 45
+
+
+def test_what_fails_for_one_camera_only_is_that_cameras_trouble(shared_bundle: Path) -> None:
+    """NaN for black pictures: the engine works for the other camera, so it is neither loaded again nor given up."""
+    made: list[Engine] = []
+
+    class Picky(Slow):
+        def infer(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Mapping[str, np.ndarray[Any, Any]]:
+            outputs = dict(self._inner.infer(inputs))
+            if next(iter(inputs.values())).max() < 120 and inputs[self.inputs[0].name].any():
+                outputs["scores"] = np.full_like(outputs["scores"], np.nan)
+            return outputs
+
+    def load() -> Engine:
+        made.append(Picky(shared_bundle, 0.0))
+        return made[-1]
+
+    dark = FakeCamera([np.full((90, 160, 3), 3 + i, np.uint8) for i in range(80)], delay_s=0.02)
+    short = Patience(stall_s=0.5, give_up_s=0.4)
+    events: list[RigEvent] = []
+    options: dict[str, Any] = {"patience": short, "on_event": events.append}
+    with rig_of({"b": shared_bundle}, {"dark": dark, "good": RateCamera(50, 80)}, load={"b": load}, **options) as rig:
+        list(rig)
+    document: Any = rig.summary().as_json()
+    assert len(made) == 1 and document["bundles"]["b"]["lost"] is None
+    assert document["cameras"]["dark"]["processed"] <= 1 and document["cameras"]["good"]["processed"] > 70
+    assert "not_finite" in document["cameras"]["dark"]["bundles"]["b"]["health"]["conditions"]
+    assert document["bundles"]["b"]["health"]["state"] == "ok" and adds_up(document)
+    began = Counter((e.camera, e.bundle) for e in events if e.event.began and e.event.condition == "not_finite")
+    assert began["dark", "b"] <= 2 and began[None, "b"] <= 2, "it is said once, not at every frame"
+
+
+def test_a_bundle_beyond_repair_is_given_up_and_the_last_one_raises(shared_bundle: Path, shared_many: Path) -> None:
+    short = Patience(stall_s=0.5, give_up_s=0.3)
+    _, load = faulty(shared_many, "engine@8/1")
+    bundles = {"good": shared_bundle, "odd": shared_many}
+    with rig_of(bundles, {"c": RateCamera(50, 50)}, load={"odd": load}, patience=short) as rig:
+        found = list(rig)
+    document: Any = rig.summary().as_json()
+    assert document["bundles"]["good"]["processed"] >= 46 and "injected" in document["bundles"]["odd"]["lost"]
+    assert document["bundles"]["odd"]["dropped"] > 5 and adds_up(document)
+    assert found[-1].failures["c"]["odd"] and list(found[-1].results["c"]) == ["good"]
+    assert document["health"]["state"] == "fault"
+    _, load = faulty(shared_many, "engine@8/1")
+    with (
+        pytest.raises(EngineError, match="injected"),
+        rig_of({"odd": shared_many}, {"c": RateCamera(50)}, load={"odd": load}, patience=short) as rig,
+    ):
+        list(rig)
+    assert adds_up(rig.summary().as_json())
+
+
+def test_errors_of_files_are_raised_at_once(shared_bundle: Path) -> None:
+    _, load = faulty(shared_bundle, "engine@5")
+    film = FakeCamera([scene(90, 160, i) for i in range(9)], live=False)
+    with (
+        pytest.raises(EngineError, match="injected"),
+        rig_of({"b": shared_bundle}, {"film": film}, load={"b": load}) as rig,
+    ):
+        list(rig)
+    assert film.closed and adds_up(rig.summary().as_json())
+
+
+def test_leaving_early_closes_everything_and_counts_all(shared_bundle: Path) -> None:
+    engine = Slow(shared_bundle, 0.0)
+    cameras = {"a": RateCamera(100), "b": RateCamera(30)}
+    with (
+        pytest.raises(KeyboardInterrupt),
+        rig_of({"b": shared_bundle}, cameras, load={"b": lambda: engine}) as rig,
+    ):
+        for made in rig:
+            if made.number == 9:
+                engine.infer = interrupted  # type: ignore[method-assign]
+    assert engine.closed and all(c.closed for c in cameras.values())
+    assert adds_up(rig.summary(interrupted=True).as_json())
+
+
+def interrupted(inputs: object) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_the_usual_time_to_gather_is_half_the_shortest_interval() -> None:
+    assert gather_ms_of({"a": RateCamera(50), "b": RateCamera(10)}) == 10.0
+    silent = RateCamera(10)
+    silent.fps = 0.0
+    assert gather_ms_of({"a": silent}) == pytest.approx(500 / 30)
+
+
+@pytest.mark.parametrize("gather_ms", [0.0, 15.0])
+def test_the_deadline_bounds_the_wait(shared_bundle: Path, gather_ms: float) -> None:
+    cameras = {"a": RateCamera(40), "b": RateCamera(40, phase_s=0.008)}
+    with rig_of({"b": shared_bundle}, cameras, gather_ms=gather_ms, patience=QUICK) as rig:
+        found = rounds_for(rig, 0.8)[2:]
+    together = sum(len(r.frames) == 2 for r in found)
+    assert together < 0.1 * len(found) if gather_ms == 0 else together > 0.8 * len(found)
+    assert rig.ledger.snapshot()["gather"]["max_ms"] < gather_ms + 15

@@ -1,0 +1,140 @@
+"""edgetl run with several cameras and bundles: documents, lines, and what is refused before any work."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rig_support import adds_up
+
+from edgetl.commands import run as run_command
+from edgetl_runtime.errors import InputError
+
+
+def call(*arguments: object) -> dict[str, Any]:
+    parser = argparse.ArgumentParser()
+    run_command.add_arguments(parser)
+    return run_command.run(parser.parse_args([str(a) for a in arguments]))
+
+
+def rows_of(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [r for r in rows if "event" not in r], [r["event"] for r in rows if "event" in r]
+
+
+def test_two_films_and_two_bundles(
+    shared_bundle: Path, shared_many: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "o.jsonl"
+    document = call(
+        shared_bundle, clip, "--also-camera", f"right={clip}", "--also-bundle", f"many={shared_many}", "--jsonl", out,
+        "--camera-name", "left",
+    )  # fmt: skip
+    json.dumps(document)
+    assert (document["captured"], document["processed"], document["dropped"], document["failed"]) == (24, 24, 0, 0)
+    assert {"stages", "age_ms", "rss_mb", "states", "health", "golden", "variant", "heads", "signature"} <= set(
+        document
+    )
+    assert set(document["cameras"]) == {"left", "right"} and set(document["bundles"]) == {"tiny", "many"}
+    assert adds_up(document) and document["rounds"] >= 12 and document["skew_ms"]["count"] >= 1
+    assert document["golden"]["frames"] == 2 and document["bundles"]["many"]["golden"]["frames"] == 1
+    assert set(document["heads"]) == {"tiny/detect", "many/detect", "many/ground", "many/light"}
+    rows, _ = rows_of(out)
+    assert len(rows) == 48
+    for camera in ("left", "right"):
+        for bundle in ("tiny", "many"):
+            own = [r for r in rows if (r["camera_id"], r["bundle"]) == (camera, bundle)]
+            assert [r["frame_id"] for r in own] == list(range(12))
+            assert [r["round"] for r in own] == sorted({r["round"] for r in own})
+            assert all(("masks" in r) == (bundle == "many") for r in own)
+    for number in {r["round"] for r in rows}:
+        of_round = [r for r in rows if r["round"] == number]
+        stamps = [r["t_capture_ns"] for r in of_round]
+        assert {r["skew_ms"] for r in of_round} == {round((max(stamps) - min(stamps)) / 1e6, 3)}
+    told = capsys.readouterr()
+    assert told.out == "" and "right" in told.err and "skew p99" in told.err and f"wrote {out}" in told.err
+
+
+def test_injected_faults_are_the_first_cameras_and_bundles(
+    shared_bundle: Path, shared_many: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "o.jsonl"
+    document = call(
+        shared_bundle, clip, "--realtime", "--also-camera", f"right={clip}", "--also-bundle", f"many={shared_many}",
+        "--inject", "duplicate@4,nan@6", "--jsonl", out, "--skip-golden",
+    )  # fmt: skip
+    assert adds_up(document)
+    assert document["cameras"]["main"]["health"]["counts"] == {"duplicate": 1}
+    assert document["cameras"]["right"]["health"]["counts"] == {}
+    assert document["bundles"]["tiny"]["failed"] == 1 and document["bundles"]["many"]["failed"] == 0
+    assert document["health"]["counts"]["duplicate"] == 1 and document["golden"] == {"frames": 0}
+    _, events = rows_of(out)
+    assert {(e["camera_id"], e["bundle"]) for e in events if e["condition"] == "duplicate"} == {("main", None)}
+    assert {e["bundle"] for e in events if e["condition"] == "not_finite"} == {"tiny"}
+    err = capsys.readouterr().err
+    assert "main: duplicate: frame 4 came again" in err and "NOT replayed" in err
+    assert sum("golden samples were not" in n or "golden" in n for n in document["notes"]) == 2
+
+
+def test_enough_frames_and_sigterm_end_it(shared_bundle: Path, tmp_path: Path) -> None:
+    options = ("--also-camera", "b=roadworld:night:2", "--camera-size", "128x72", "--camera-fps", 30)
+    document = call(shared_bundle, "roadworld:day:1", *options, "--max-frames", 10)
+    assert 10 <= document["processed"] <= 11 and adds_up(document) and not document["interrupted"]
+    assert {r["health"]["state"] for r in document["cameras"].values()} == {"ok"}
+    lines = tmp_path / "o.jsonl"
+
+    def end() -> None:
+        until_s = time.monotonic() + 20
+        while time.monotonic() < until_s and not (lines.exists() and lines.read_text().count("frame_id") > 4):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end).start()
+    document = call(shared_bundle, "roadworld:day:1", *options, "--jsonl", lines)
+    assert document["interrupted"] and document["processed"] > 4 and adds_up(document)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out", "x.mp4"], "--out can't be used with several cameras or bundles"),
+        (["--view", "--web", "0"], "--view, --web can't be used"),
+        (["--record", "x.mcap"], "--record can't be used"),
+        (["--prove"], "--prove can't be used"),
+        (["--ladder", "x.yaml", "--collect", "x"], "--ladder, --collect can't be used"),
+        (["--also-camera", "right"], "--also-camera must be like left="),
+        (["--also-camera", "=x"], "a name of --also-camera has letters"),
+        (["--also-camera", "main=x"], "two cameras are called main"),
+        (["--camera-name", "a b"], "a name of --camera-name has letters"),
+        (["--gather-ms", "-1"], "from 0 to 1000 ms, found -1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(
+    shared_bundle: Path, clip: Path, tmp_path: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        call(shared_bundle, clip, "--also-camera", f"other={clip}", *options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_are_asked_for_where_they_are_needed(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="two bundles are called tiny") as caught:
+        call(shared_bundle, clip, "--also-bundle", shared_bundle)
+    assert "--also-bundle other=" in str(caught.value.remedy)
+    with pytest.raises(InputError, match="--camera-name is of several cameras"):
+        call(shared_bundle, clip, "--camera-name", "left")
+    with pytest.raises(InputError, match="--gather-ms is of several cameras"):
+        call(shared_bundle, clip, "--gather-ms", 3)
+    source = tmp_path / "film.mp4"
+    source.write_bytes(clip.read_bytes())
+    with pytest.raises(InputError, match="is a source itself"):
+        call(shared_bundle, clip, "--also-camera", f"b={source}", "--jsonl", source, "--force")
+    assert source.read_bytes() == clip.read_bytes()

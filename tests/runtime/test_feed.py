@@ -1,0 +1,78 @@
+"""One camera in use: what its frames are called, which may be used, and how long it may be silent."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from runtime_support import FakeCamera, scene
+
+from edgetl_runtime.errors import CameraError
+from edgetl_runtime.feed import Feed
+from edgetl_runtime.health import Health
+from edgetl_runtime.repair import Patience
+
+NOISE = [np.random.default_rng(i).integers(60, 160, (90, 160, 3), np.uint8) for i in range(4)]
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("name", [None, "left"])
+def test_frames_carry_the_feeds_name(live: bool, name: str | None) -> None:
+    health = Health()
+    feed = Feed(FakeCamera(NOISE, live=live), health, Patience(), name=name)
+    feed.start()
+    taken = feed.capture.get(2)
+    feed.capture.stop()
+    assert taken is not None and taken.frame.camera_id == feed.name == health.camera_id == (name or "fake")
+
+
+def test_only_a_live_cameras_frames_are_checked() -> None:
+    dark = [np.zeros((90, 160, 3), np.uint8)] * 30
+    for live, state in ((True, "degraded"), (False, "ok")):
+        health = Health()
+        feed = Feed(FakeCamera(dark, live=live, delay_s=0.025), health, Patience(frozen_s=0))
+        feed.start()
+        while feed.capture.get(2) is not None:
+            pass
+        feed.capture.stop()
+        assert health.state == state
+
+
+def test_silence_is_a_stall_and_then_an_error() -> None:
+    health = Health()
+    feed = Feed(FakeCamera(NOISE), health, Patience(stall_s=0.05, give_up_s=0.15), name="left")
+    assert feed.silent() is None and health.state == "ok"
+    time.sleep(0.06)
+    assert feed.silent() is None and health.holds("stalled")
+    time.sleep(0.1)
+    health.set("disconnected", "it is being opened again")
+    assert feed.silent() is None, "that has a patience of its own"
+    health.clear("disconnected")
+    assert isinstance(lost := feed.silent(), CameraError) and lost.message == "left gave no frame for 0.15 s"
+    feed.heard()
+    assert feed.silent() is None and health.state == "ok"
+
+
+def test_a_file_is_never_silent() -> None:
+    feed = Feed(FakeCamera(NOISE, live=False), Health(), Patience(stall_s=0.01, give_up_s=0.01))
+    time.sleep(0.03)
+    assert feed.silent() is None
+
+
+def test_one_condition_tells_of_several() -> None:
+    changed = threading.Condition()
+    feeds = [
+        Feed(FakeCamera([scene(9, 16, i) for i in range(3)], delay_s=d), Health(), Patience(), changed=changed)
+        for d in (0.05, 5.0)
+    ]
+    for feed in feeds:
+        assert not feed.capture.ready
+        feed.start()
+    with changed:
+        assert changed.wait_for(lambda: any(f.capture.ready for f in feeds), 2)
+    assert [f.capture.ready for f in feeds] == [True, False]
+    for feed in feeds:
+        threading.Thread(target=feed.capture.stop).start()
+    assert feeds[0].capture.ready, "stopping is told at once"

@@ -1,0 +1,38 @@
+"""What is wrong with a result: late, or shifted, or something beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from edgetl_runtime.health import Health, State, worst
+from edgetl_runtime.judge import Judge
+from edgetl_runtime.result import Result
+
+RESULT = Result(frame_id=0, camera_id="cam", t_capture_ns=0, t_publish_ns=50_000_000, outputs={}, size_hw=(1, 1))
+
+
+def test_a_late_result_is_a_condition_until_one_is_in_time() -> None:
+    health = Health("cam")
+    judge = Judge(health, None, deadline_ms=40)
+    late = judge.judged(dataclasses.replace(RESULT, state="late"))
+    assert late.health == "stale" and health.status().conditions == {
+        "late": "results are older than 40 ms when they are published"
+    }
+    assert judge.judged(RESULT) is RESULT and health.state == "ok"
+
+
+@pytest.mark.parametrize("beside", ["ok", "degraded", "stale", "fault"])
+def test_what_it_needs_is_part_of_its_state(beside: State) -> None:
+    health = Health("cam")
+    judge = Judge(health, None, deadline_ms=0)
+    assert judge.judged(RESULT, beside=beside).health == beside
+    health.set("ladder", "one frame in two")
+    assert judge.judged(RESULT, beside=beside).health == worst((beside, "degraded"))
+    assert health.state == "degraded"
+
+
+def test_the_worst_of_states() -> None:
+    assert worst(()) == "ok"
+    assert worst(("stale", "ok", "fault", "degraded")) == "fault"
