@@ -31,6 +31,19 @@ def count(text: str) -> int:
     return int(text)
 
 
+AUTO = -1
+"""What `auto` becomes where a number of threads is asked for."""
+
+
+def threads(text: str) -> int:
+    """A whole number up to 1024, or `auto`."""
+    if text == "auto":
+        return AUTO
+    if not text.isdecimal() or int(text) > 1024:
+        raise argparse.ArgumentTypeError(f"threads must be auto or a whole number up to 1024, found {text!r}")
+    return int(text)
+
+
 def names(text: str) -> tuple[str, ...]:
     """`detect,segment` to its parts."""
     parts = tuple(p.strip() for p in text.split(",") if p.strip())

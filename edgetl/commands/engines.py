@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from typing import TYPE_CHECKING
 
+from edgetl.commands.arguments import AUTO
 from edgetl_runtime.errors import EngineError
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ class Engines:
         self._replay: Replay = "skip" if args.skip_golden else "replay"
         self.picked, _ = self._pair(None)
         self.ladder: Ladder | None = None
+        self.threads = self._threads(args.threads)
 
     def first(self) -> tuple[Engine, GoldenReport | None]:
         """The engine that the run begins with, and the proof that it gives what it should."""
@@ -78,13 +82,29 @@ class Engines:
         engine = step.engine if step is not None and step.engine is not None else args.engine
         return choose(self._bundle, variant=variant, engine=engine, engine_dir=args.engine_dir)
 
-    def _load(self, step: Step | None) -> Engine:
+    def _threads(self, asked: int) -> int:
+        """What was asked for; with `auto` the number that is fastest on this machine, told on stderr."""
+        from edgetl_runtime.bench import choose_threads
+
+        if asked != AUTO:
+            return asked
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        counts = sorted({1, max(cores // 2, 1), cores})
+        best, found = choose_threads(lambda count: self._load(None, count), counts)
+        tried = ", ".join(f"{count}: {row['p50_ms']:.2f} ms" for count, row in found.items())
+        sys.stderr.write(f"threads: {best} ({tried})\n")
+        return best
+
+    def _load(self, step: Step | None, threads: int | None = None) -> Engine:
         from edgetl_runtime.engines import load_bundle_engine
 
         variant, engine = self._pair(step)
-        args = self._args
         return load_bundle_engine(
-            self._bundle, variant=variant.name, engine=engine, threads=args.threads, engine_dir=args.engine_dir
+            self._bundle,
+            variant=variant.name,
+            engine=engine,
+            threads=self.threads if threads is None else threads,
+            engine_dir=self._args.engine_dir,
         )
 
 

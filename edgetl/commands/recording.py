@@ -44,7 +44,7 @@ def check_recording(args: argparse.Namespace) -> None:
 
 
 def start_recording(
-    args: argparse.Namespace, bundle: Bundle, camera: Camera, engine: Engine, *, variant: str
+    args: argparse.Namespace, bundle: Bundle, camera: Camera, engine: Engine, *, variant: str, threads: int
 ) -> RecordSink | None:
     """The recorder that the flags ask for, and on stderr where it writes; None where they ask for none."""
     if args.record is None:
@@ -57,9 +57,10 @@ def start_recording(
         camera,
         engine,
         variant=variant,
-        threads=args.threads,
+        threads=threads,
         threshold=args.threshold,
         deadline_ms=args.deadline_ms,
+        track=args.track,
     )
     recorder = RecordSink(
         args.record,

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json
+from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json, threads
 from edgetl.commands.engines import Engines, proof_line
 from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
 from edgetl.commands.rig import run_rig
@@ -46,11 +46,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", help="run this variant instead of the chosen one")
     add_engine_dir(parser)
     parser.add_argument("--threshold", type=float, help="score from which a box or category counts, 0 to 1")
+    parser.add_argument("--track", action="store_true", help="give each object a number that it keeps between frames")
     parser.add_argument("--max-frames", type=int, metavar="N", help="end after N results")
     add_source_arguments(parser)
     add_rig_arguments(parser)
     parser.add_argument("--deadline-ms", type=float, default=0.0, help="mark results older than this as late")
-    parser.add_argument("--threads", type=int, default=0, help="threads of the engine (default: its own)")
+    parser.add_argument(
+        "--threads",
+        type=threads,
+        default=0,
+        metavar="N",
+        help="of the engine (default: its choice); auto: measured",
+    )
+    parser.add_argument("--cpus", metavar="0,2-3", help="run on these cores only")
+    parser.add_argument(
+        "--priority", type=int, metavar="1..99", help="real-time priority (SCHED_FIFO) of the loop, where it is allowed"
+    )
     parser.add_argument("--web", type=int, metavar="PORT", help="live page, metrics and probes on this port; 0: any")
     parser.add_argument("--bind", metavar="ADDRESS", help="address of --web (default: this machine only)")
     parser.add_argument("--token", help="what --web asks for; made where --bind opens it to others (default: none)")
@@ -84,12 +95,17 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl_runtime.bundle import open_bundle
     from edgetl_runtime.health import Health
     from edgetl_runtime.prove import ProveSink
+    from edgetl_runtime.schedule import parse_cpus, pin, raise_priority
     from edgetl_runtime.sinks import Noted
     from edgetl_runtime.tally import Tally
 
     _check(args)
     patience_of(args)  # before anything is opened
+    if args.cpus is not None:
+        pin(parse_cpus(args.cpus))
     if is_rig(args):
+        if args.priority is not None:
+            raise_priority(args.priority)
         return run_rig(args, every_s=LEDGER_EVERY_S)
     injector, health = injector_of(args), Health()
     bundle = open_bundle(args.bundle, require_signature=args.require_signature)
@@ -101,7 +117,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         engines.open_ladder(health)
         engine, golden = engines.first()  # before outputs are replaced
         sinks = [*_open_sinks(args, bundle, camera, stack), *web, *_open_proof(args, camera, stack)]
-        recorder = start_recording(args, bundle, camera, engine, variant=engines.picked.name)
+        recorder = start_recording(args, bundle, camera, engine, variant=engines.picked.name, threads=engines.threads)
         if recorder is not None:
             sinks.append(recorder)
             stack.callback(recorder.close)
@@ -112,6 +128,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             f"{camera.camera_id}{size} at {camera.fps:g}/s\n{proof_line(golden)}\n"
         )
         tally = Tally(bundle.manifest.heads)
+        if args.priority is not None:
+            raise_priority(args.priority)
         summary = _loop(args, bundle, camera, engines, engines.with_faults(engine), sinks, tally, golden, health)
     told = [note for sink in sinks if isinstance(sink, Noted) for note in sink.notes]
     summary = dataclasses.replace(summary, notes=[*summary.notes, *told])
@@ -163,6 +181,7 @@ def _loop(
             engine=engine,
             threshold=args.threshold,
             deadline_ms=args.deadline_ms,
+            track=args.track,
             sinks=sinks,
             on_result=step,
             on_event=tell,
@@ -183,8 +202,8 @@ def _check(args: argparse.Namespace) -> None:
 
     if args.max_frames is not None and args.max_frames < 1:
         raise InputError(f"--max-frames must be at least 1, found {args.max_frames}")
-    if args.threads < 0 or args.deadline_ms < 0:
-        raise InputError("--threads and --deadline-ms must not be below zero")
+    if args.deadline_ms < 0:
+        raise InputError("--deadline-ms must not be below zero")
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold must be from 0 to 1, found {args.threshold:g}")
     if not args.collect_mb > 0:
@@ -201,7 +220,6 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack: ExitStack) -> list[Sink]:
-    from edgetl_runtime.collect import CollectSink
     from edgetl_runtime.sinks import JsonLinesSink, VideoSink, WindowSink
 
     if args.collect and bundle.manifest.domain is None:
@@ -214,6 +232,8 @@ def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack:
     if args.jsonl:
         sinks.append(JsonLinesSink(args.jsonl, bundle.manifest.heads, force=args.force))
     if args.collect:
+        from edgetl_runtime.collect import CollectSink
+
         sinks.append(CollectSink(args.collect, budget_mb=args.collect_mb))
     for sink in sinks:
         stack.callback(sink.close)

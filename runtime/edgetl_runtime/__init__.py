@@ -105,6 +105,7 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
     engine: str | None = None,
     threshold: float | None = None,
     deadline_ms: float = 0.0,
+    track: bool = False,
     require_signature: bool | str | os.PathLike[str] | None = None,
     golden: Replay = "replay",
     patience: Patience | None = None,
@@ -113,10 +114,12 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
     """Open a verified bundle on a camera, a video file or a folder of images; iterate it for Results.
 
     A live camera gives its newest frame, a file every frame. threshold: from which a box or a category counts, for
-    every label of every head, in place of the bundle's. require_signature: a file of public keys, one of which must
-    have signed the bundle, or True for any key. golden: replay a golden sample on the engine before the first frame
-    and refuse where it differs, or skip that, which the session's summary then says. A live camera that stalls and an
-    engine that fails end the loop only after `patience`; until then `session.health` says so, and `on_event` is told.
+    every label of every head, in place of the bundle's. track: boxes carry the number, age and velocity of their
+    object, and what a track speaks for may score below its threshold. require_signature: a file of public keys, one of
+    which must have signed the bundle, or True for any key. golden: replay a golden sample on the engine before the
+    first frame and refuse where it differs, or skip that, which the session's summary then says. A live camera that
+    stalls and an engine that fails end the loop only after `patience`; until then `session.health` says so, and
+    `on_event` is told.
     Raises BundleError, EngineError, CameraError or MissingPackage, each one clear line.
     """
     from edgetl_runtime.bundle import open_bundle
@@ -140,7 +143,7 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
     try:
         loaded = load()
         proven = start_check(opened, loaded, golden)
-        pipeline = Pipeline(opened, loaded, threshold=threshold, deadline_ms=deadline_ms)
+        pipeline = Pipeline(opened, loaded, threshold=threshold, deadline_ms=deadline_ms, track=track)
         domain = domain_monitor(opened)
     except BaseException:
         camera.close()

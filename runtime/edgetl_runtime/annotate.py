@@ -56,12 +56,23 @@ def drawn_classes(labels: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(i for i, label in enumerate(labels) if label.lower() not in _PLAIN_LABELS)
 
 
+def drawn_boxes(found: Detections, labels: Sequence[str]) -> list[tuple[list[float], str, Colour]]:
+    """Corners, text and colour (BGR) of every box: of its class, or of its object where that has a number."""
+    rows = zip(found.boxes_xyxy.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
+    numbers = [-1] * len(found) if found.track_ids is None else found.track_ids.tolist()
+    drawn = []
+    for (box, score, index), number in zip(rows, numbers, strict=True):
+        name = labels[index] if number < 0 else f"{labels[index]} #{number}"
+        drawn.append((box, f"{name} {score:.2f}", colour_of(index if number < 0 else number)))
+    return drawn
+
+
 class Annotator:
     """Draws one result after the other into buffers that are kept; sizes follow the height of the frame.
 
-    Boxes have the colour of their class in PALETTE; the classes of all masks run through MASK_PALETTE. Where two
-    masks have something to show, the later head lies on top. strip: whether the frame's number, age and times stand
-    above the picture, with what classify heads say.
+    Boxes have the colour of their class in PALETTE, those of a numbered object its own; the classes of all masks run
+    through MASK_PALETTE. Where two masks have something to show, the later head lies on top. strip: whether the frame's
+    number, age and times stand above the picture, with what classify heads say.
     """
 
     def __init__(self, heads: Sequence[Head], *, strip: bool = True) -> None:
@@ -152,9 +163,8 @@ class Annotator:
     def _boxes(
         self, image: NDArray[np.uint8], found: Detections, labels: tuple[str, ...], scale: float, line: int
     ) -> None:
-        rows = zip(found.boxes_xyxy.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
-        for box, score, index in reversed(list(rows)):  # the best on top
-            self._box(image, box, f"{labels[index]} {score:.2f}", colour_of(index), scale, line)
+        for box, text, colour in reversed(drawn_boxes(found, labels)):  # the best on top
+            self._box(image, box, text, colour, scale, line)
 
     def _box(
         self,

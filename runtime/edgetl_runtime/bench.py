@@ -80,6 +80,28 @@ def percentiles(times_ms: Sequence[float]) -> dict[str, float]:
     return {f"p{q}_ms": round(float(v), 3) for q, v in zip((50, 95, 99), values, strict=True)}
 
 
+def choose_threads(
+    load: Callable[[int], Engine], counts: Sequence[int], *, runs: int = 40
+) -> tuple[int, dict[int, dict[str, float]]]:
+    """The number of threads with which an engine is fastest here, and the percentiles of each that was tried.
+
+    Engines take turns on an empty frame. Of those within 3 % of the fastest median the fewest threads win: what they
+    leave is there for cameras and encoders. Raises EngineError where the engine does not load.
+    """
+    engines: dict[int, Engine] = {}
+    try:
+        for count in counts:
+            engines[count] = load(count)
+        inputs = {t.name: np.zeros(t.shape, t.dtype) for t in engines[counts[0]].inputs}
+        times = measure({str(n): _call(engine, inputs) for n, engine in engines.items()}, runs=runs)
+    finally:
+        for engine in engines.values():
+            engine.close()
+    found = {count: percentiles(times[str(count)]) for count in counts}
+    limit = 1.03 * min(row["p50_ms"] for row in found.values())
+    return min(count for count, row in found.items() if row["p50_ms"] <= limit), found
+
+
 def bench_bundle(
     bundle: Bundle,
     *,

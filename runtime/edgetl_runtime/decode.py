@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -48,25 +49,28 @@ def _detections(outputs: Outputs, head: DetectHead, geometry: Geometry) -> Detec
     finite, and the box has an area inside the source image. NaN is never a detection.
     """
     boxes, scores, classes = _rows(outputs, head)
+    thresholds, lowest = _thresholds(head.thresholds)
     with np.errstate(invalid="ignore"):
-        keep = np.flatnonzero((scores >= min(head.thresholds)) & np.isfinite(scores))
-    found = classes[keep]
+        keep = (scores >= lowest).nonzero()[0]
+    found, sure, kept = classes.take(keep), scores.take(keep), boxes.take(keep, axis=0)
     if len(found):
         _check_classes(int(found.min()), int(found.max()), head)
-    keep = keep[scores[keep] >= np.array(head.thresholds, np.float32)[found]]
-    kept = boxes[keep]
-    finite = np.isfinite(kept).all(axis=1)
-    keep, kept = keep[finite], kept[finite]
     source = geometry.to_source(kept)
-    area = (source[:, 2] > source[:, 0]) & (source[:, 3] > source[:, 1])
-    keep, source = keep[area], source[area]
-    order = np.argsort(-scores[keep], kind="stable")[: head.max_detections]
-    rows = keep[order]
+    good = (sure >= thresholds.take(found)) & np.isfinite(sure) & np.isfinite(kept).all(axis=1)
+    good &= (source[:, 2:] > source[:, :2]).all(axis=1)
+    rows = good.nonzero()[0]
+    rows = rows.take((-sure.take(rows)).argsort(kind="stable")[: head.max_detections])
     return Detections(
-        boxes_xyxy=source[order],
-        scores=scores[rows].astype(np.float32, copy=False),
-        classes=classes[rows].astype(np.int64, copy=False),
+        boxes_xyxy=source.take(rows, axis=0),
+        scores=sure.take(rows).astype(np.float32, copy=False),
+        classes=found.take(rows).astype(np.int64, copy=False),
     )
+
+
+@lru_cache(maxsize=64)
+def _thresholds(values: tuple[float, ...]) -> tuple[NDArray[np.float32], float]:
+    """As an array that is only read, and the lowest."""
+    return np.array(values, np.float32), min(values)
 
 
 def _rows(outputs: Outputs, head: DetectHead) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:

@@ -37,6 +37,20 @@ def keep_in_cache(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink()
 
 
+def private_directory(path: Path) -> Path | None:
+    """The folder, made where it isn't there; None where others than this user could put files into it, or it can't be.
+
+    For what is loaded without being checked: whoever may write there decides what runs.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = path.stat()
+    except OSError:
+        return None
+    own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
+    return path if own and not found.st_mode & 0o022 and os.access(path, os.W_OK) else None
+
+
 def refuse_existing(out: Path, *, force: bool) -> None:
     """Raise InputError where `out` exists, as anything at all, and may not be replaced."""
     if os.path.lexists(out) and not force:

@@ -11,6 +11,8 @@ from typing import Any
 
 from edgetl_runtime.errors import MissingPackage
 
+_CONVERTER = "openvino.tools.ovc"
+
 JETPACK = {"cryptography": "python3-cryptography", "cv2": "python3-opencv", "tensorrt": "python3-libnvinfer"}
 
 
@@ -40,11 +42,25 @@ def openvino() -> Any:
     """OpenVINO without its telemetry, which would otherwise report to a server at every import.
 
     Where `openvino_telemetry` can't be imported OpenVINO uses a stub of its own that sends nothing, so that
-    module is closed for this process; nothing is changed where the caller has imported it before.
+    module is closed for this process. Its converter, half of the time that its import takes, is imported when
+    `openvino.convert_model` is first asked for. Nothing is changed where the caller has imported it before.
     """
-    if "openvino" not in sys.modules:
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    return need("openvino")
+    if "openvino" in sys.modules:
+        return need("openvino")
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # it does without, where that can't be imported
+    try:
+        package = need("openvino")
+    finally:
+        del sys.modules[_CONVERTER]
+    package.__getattr__ = _converter  # type: ignore[method-assign]
+    return package
+
+
+def _converter(name: str) -> Any:
+    if name != "convert_model":
+        raise AttributeError(f"module 'openvino' has no attribute {name!r}")
+    return importlib.import_module(_CONVERTER).convert_model
 
 
 def onnxruntime() -> Any:

@@ -35,6 +35,7 @@ def run(
     engine: Engine | None = None,
     threshold: float | None = None,
     deadline_ms: float = 0.0,
+    track: bool = False,
     sinks: Sequence[Sink] = (),
     on_result: Callable[[Result], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
@@ -49,11 +50,12 @@ def run(
 ) -> Summary:
     """Run until the source ends, `max_frames` are done, a sink asks to stop, or Ctrl-C; then close everything.
 
-    engine: the bundle's chosen one where None; reload loads it again after failures. golden: replay a golden sample
-    first and refuse to run where it differs, skip that (the summary says so), or the report of a replay that was done.
-    health: where the camera and the ladder tell what happens. A result is published first (`on_result`, then sinks
-    without pictures) and drawn afterwards. A sink that is a Watcher is handed the session's snapshots. Raises
-    BundleError, CameraError or EngineError; sinks are closed even so.
+    engine: the bundle's chosen one where None; reload loads it again after failures. track: an object keeps its number
+    from frame to frame (see edgetl_runtime.track). golden: replay a golden sample first and refuse to run where it
+    differs, skip that (the summary says so), or the report of a replay that was done. health: where the camera and the
+    ladder tell what happens. A result is published first (`on_result`, then sinks without pictures) and drawn
+    afterwards. A sink that is a Watcher is handed the session's snapshots. Raises BundleError, CameraError or
+    EngineError, InputError where there are no boxes to track; sinks are closed even so.
     """
     loaded = engine
     try:
@@ -61,7 +63,7 @@ def run(
             loaded = load_bundle_engine(bundle)
             reload = reload or (lambda: load_bundle_engine(bundle))
         proven = start_check(bundle, loaded, golden)
-        pipeline = Pipeline(bundle, loaded, threshold=threshold, deadline_ms=deadline_ms)
+        pipeline = Pipeline(bundle, loaded, threshold=threshold, deadline_ms=deadline_ms, track=track)
         domain = domain_monitor(bundle)
     except BaseException:
         camera.close()

@@ -1,4 +1,4 @@
-"""One frame to one result: letterbox, infer once, decode every head."""
+"""One frame to one result: letterbox, infer once, decode every head, keep track of objects."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from edgetl_runtime.errors import EngineError, InputError
 from edgetl_runtime.letterbox import Letterbox
 from edgetl_runtime.result import Result
 from edgetl_runtime.spec import EMBEDDING, DetectHead, SegmentHead, at_threshold
+from edgetl_runtime.track import Tracking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,9 @@ class Pipeline:
     """One frame to one result: letterbox, infer once, decode every head. Buffers are allocated here, once.
 
     threshold replaces every label's in every head. deadline_ms marks results that are older at publish as late; 0
-    is none. letterbox: one that pipelines of the same camera share, its own where None.
+    is none. track: boxes carry the number of their object; frames have to come in order then. letterbox: one that
+    pipelines of the same camera share, its own where None. Raises InputError for a threshold outside 0 to 1, or where
+    there are no boxes to track.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Pipeline:
         *,
         threshold: float | None = None,
         deadline_ms: float = 0.0,
+        track: bool = False,
         letterbox: Letterbox | None = None,
     ) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
@@ -53,6 +57,9 @@ class Pipeline:
         self._heads = manifest.heads
         if threshold is not None:
             self._heads = tuple(at_threshold(h, threshold) for h in manifest.heads)
+        self._tracking = Tracking(self._heads) if track else None
+        if self._tracking is not None:
+            self._heads = self._tracking.decoded
         self._embedding = manifest.domain.output if manifest.domain else EMBEDDING
         self._letterbox = letterbox or Letterbox(manifest.preprocess)
         self._inputs = {manifest.inputs[0].name: self._letterbox.tensor}
@@ -78,6 +85,10 @@ class Pipeline:
         found = {head.name: decode(outputs, head, place) for head in self._heads}
         embedding = _embedding(outputs.get(self._embedding))
         t3 = time.perf_counter()
+        stages_ms = {"letterbox": (t1 - t0) * 1e3, "infer": (t2 - t1) * 1e3, "decode": (t3 - t2) * 1e3}
+        if self._tracking is not None:
+            found = self._tracking.update(found, frame)
+            stages_ms["track"] = (time.perf_counter() - t3) * 1e3
         now_ns = time.monotonic_ns()
         return Result(
             frame_id=frame.frame_id,
@@ -86,7 +97,7 @@ class Pipeline:
             t_publish_ns=now_ns,
             outputs=found,
             size_hw=place.source_hw,
-            stages_ms={"letterbox": (t1 - t0) * 1e3, "infer": (t2 - t1) * 1e3, "decode": (t3 - t2) * 1e3},
+            stages_ms=stages_ms,
             dropped_before=dropped_before,
             media_time_s=frame.media_time_s,
             name=frame.name,

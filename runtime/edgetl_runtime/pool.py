@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+AHEAD = 5
+"""One that is being read, two that wait, one in the pipeline, one that is being published."""
+
+
 class FramePool:
     """Hands out (H, W, 3) uint8 buffers; one comes back by itself when its last outside reference is gone.
 
@@ -32,6 +36,9 @@ class FramePool:
                 if self._buffers[i].shape[:2] != (height, width):
                     self._buffers[i] = np.empty((height, width, 3), np.uint8)
                 return self._buffers[i]
+        if not self._buffers:
+            self._buffers = [np.empty((height, width, 3), np.uint8) for _ in range(min(AHEAD, self.limit))]
+            return self._buffers[0]
         fresh = np.empty((height, width, 3), np.uint8)
         if len(self._buffers) < self.limit:
             self._buffers.append(fresh)

@@ -53,11 +53,20 @@ class Detections:
 
     boxes_xyxy: (N, 4) float32, x1, y1, x2, y2 in pixels of the source image, inside it.
     scores: (N,) float32 in 0..1. classes: (N,) int64 index into labels.
+
+    Where objects are tracked, all of these, otherwise None: track_ids: (N,) int64, the same number for the same object
+    in every frame of a run, -1 where there is none (yet). track_ages_s: (N,) float32, seconds since the object was
+    first seen. velocities_px_s: (N, 2) float32, of the box's centre, x and y in pixels of the source image. Ages and
+    velocities are NaN where there is no number. A box with a number has the label of its track, and may have a score
+    below the head's threshold.
     """
 
     boxes_xyxy: NDArray[np.float32]
     scores: NDArray[np.float32]
     classes: NDArray[np.int64]
+    track_ids: NDArray[np.int64] | None = None
+    track_ages_s: NDArray[np.float32] | None = None
+    velocities_px_s: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.scores)
@@ -65,6 +74,13 @@ class Detections:
             raise ValueError(
                 "Detections must hold boxes (N, 4), scores (N,) and classes (N,), found "
                 f"{self.boxes_xyxy.shape}, {self.scores.shape}, {self.classes.shape}"
+            )
+        tracks = (self.track_ids, self.track_ages_s, self.velocities_px_s)
+        shapes = [None if part is None else part.shape for part in tracks]
+        if shapes not in ([None] * 3, [(n,), (n,), (n, 2)]):
+            raise ValueError(
+                f"Detections must hold track ids ({n},), ages ({n},) and velocities ({n}, 2), or none of them, "
+                f"found {shapes}"
             )
 
     def __len__(self) -> int:
@@ -194,7 +210,8 @@ class Result:
     def as_json(self, heads: tuple[Head, ...]) -> dict[str, Any]:
         """Plain values for one line of JSON; heads: the manifest's.
 
-        detections: boxes rounded to a hundredth of a pixel. masks: by head, the share of the image by label.
+        detections: boxes rounded to a hundredth of a pixel; where objects are tracked with track_id, track_age_s and
+        velocity_px_s, all null for a box without a number. masks: by head, the share of the image by label.
         categories: by head, the label (null where none is sure enough), the largest probability, and all from 0.01.
         """
         document: dict[str, Any] = {
@@ -228,9 +245,18 @@ class Result:
 
 def _boxes_json(found: Detections, labels: tuple[str, ...]) -> list[dict[str, Any]]:
     rows = zip(found.boxes_xyxy.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
-    return [
+    boxes: list[dict[str, Any]] = [
         {"label": labels[c], "class": c, "score": round(s, 4), "box_xyxy": [round(v, 2) for v in b]} for b, s, c in rows
     ]
+    if found.track_ids is None or found.track_ages_s is None or found.velocities_px_s is None:
+        return boxes
+    tracks = zip(found.track_ids.tolist(), found.track_ages_s.tolist(), found.velocities_px_s.tolist(), strict=True)
+    for box, (number, age_s, velocity) in zip(boxes, tracks, strict=True):
+        known = number >= 0
+        box["track_id"] = number if known else None
+        box["track_age_s"] = round(age_s, 3) if known else None
+        box["velocity_px_s"] = [round(v, 2) for v in velocity] if known else None
+    return boxes
 
 
 def _scores_json(found: Scores, labels: tuple[str, ...]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class FrameWatch:
     def __init__(self, health: Health, *, frozen_s: float = FROZEN_S, dark_s: float = DARK_S) -> None:
         self._health = health
         self._frozen_ns, self._dark_ns = int(frozen_s * 1e9), int(dark_s * 1e9)
-        self._last_id, self._last_ns, self._arrived_ns = -1, -1, -1
+        self._last_id, self._last_ns = -1, -1
+        self._least_delay_ns: int | None = None
         self._size_hw: tuple[int, int] | None = None
         self._sample: NDArray[np.uint8] | None = None
         self._same_since_ns = 0
@@ -46,9 +47,10 @@ class FrameWatch:
         arrived_ns: when it was handed over, on CLOCK. A stamp from the future is replaced by that.
         """
         frame = self._stamped(frame, arrived_ns)
-        if self._last_ns >= 0 and not self._in_order(frame, arrived_ns):
+        if self._last_ns >= 0 and not self._in_order(frame):
             return None
-        self._last_id, self._last_ns, self._arrived_ns = frame.frame_id, frame.t_capture_ns, arrived_ns
+        self._last_id, self._last_ns = frame.frame_id, frame.t_capture_ns
+        self._clock(frame, arrived_ns)
         self._size(frame)
         self._picture(frame)
         return frame
@@ -60,20 +62,28 @@ class FrameWatch:
         self._health.flash("clock", f"frame {frame.frame_id} is stamped {ahead_ns / 1e6:.0f} ms after it arrived")
         return dataclasses.replace(frame, t_capture_ns=arrived_ns)
 
-    def _in_order(self, frame: Frame, arrived_ns: int) -> bool:
+    def _in_order(self, frame: Frame) -> bool:
         forward_ns = frame.t_capture_ns - self._last_ns
         if forward_ns == 0 or (frame.frame_id == self._last_id and abs(forward_ns) < JUMP_NS):
             self._health.flash("duplicate", f"frame {frame.frame_id} came again")
             return False
         if -JUMP_NS < forward_ns < 0:
-            self._health.flash(
-                "disordered", f"frame {frame.frame_id} is {-forward_ns / 1e6:.0f} ms older than the last"
-            )
+            late_ms = -forward_ns / 1e6
+            self._health.flash("disordered", f"frame {frame.frame_id} is {late_ms:.0f} ms older than the last")
             return False
-        skipped_ns = forward_ns - (arrived_ns - self._arrived_ns)
-        if forward_ns < 0 or skipped_ns > JUMP_NS:
-            self._health.flash("clock", f"stamps jumped by {skipped_ns / 1e9:+.1f} s at frame {frame.frame_id}")
+        if forward_ns < 0:
+            self._health.flash("clock", f"stamps jumped by {forward_ns / 1e9:+.1f} s at frame {frame.frame_id}")
+            self._least_delay_ns = None
         return True
+
+    def _clock(self, frame: Frame, arrived_ns: int) -> None:
+        """A frame that is much less late than any before: not the way became shorter, the clock went forward."""
+        delay_ns = arrived_ns - frame.t_capture_ns
+        if self._least_delay_ns is not None and self._least_delay_ns - delay_ns > JUMP_NS:
+            skipped_s = (self._least_delay_ns - delay_ns) / 1e9
+            self._health.flash("clock", f"stamps jumped by {skipped_s:+.1f} s at frame {frame.frame_id}")
+        if self._least_delay_ns is None or delay_ns < self._least_delay_ns:
+            self._least_delay_ns = delay_ns
 
     def _size(self, frame: Frame) -> None:
         size_hw = (frame.image.shape[0], frame.image.shape[1])

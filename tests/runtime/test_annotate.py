@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from runtime_support import DETECT
@@ -13,6 +15,7 @@ from edgetl_runtime.annotate import (
     PALETTE,
     Annotator,
     colour_of,
+    drawn_boxes,
     drawn_classes,
 )
 from edgetl_runtime.result import Detections, Frame, Mask, Output, Result, Scores
@@ -142,3 +145,29 @@ def test_without_the_strip_the_top_of_the_frame_stays_as_it_is() -> None:
     result = result_of((360, 640), detect=boxes_of([]))
     assert (Annotator((BOXES,), strip=False)(frame, result) == 90).all()
     assert (Annotator((BOXES,))(frame, result)[0] != 90).any()
+
+
+def with_ids(found: Detections, ids: list[int]) -> Detections:
+    n = len(ids)
+    return dataclasses.replace(
+        found,
+        track_ids=np.array(ids, np.int64),
+        track_ages_s=np.zeros(n, np.float32),
+        velocities_px_s=np.zeros((n, 2), np.float32),
+    )
+
+
+def test_a_number_stands_beside_the_label_and_gives_the_colour() -> None:
+    found = with_ids(boxes_of([[0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9]]), [11, -1, 0])
+    assert [text for _, text, _ in drawn_boxes(found, BOXES.labels)] == ["a #11 0.90", "b 0.70", "c #0 0.50"]
+    assert [colour for _, _, colour in drawn_boxes(found, BOXES.labels)] == [colour_of(11), PALETTE[1], PALETTE[0]]
+    assert [text for _, text, _ in drawn_boxes(boxes_of([[0, 0, 9, 9]]), BOXES.labels)] == ["a 0.90"]
+
+
+def test_the_same_object_has_the_same_colour_wherever_it_is() -> None:
+    frame = Frame(np.full((360, 640, 3), 90, np.uint8), 0, "cam", 0)
+    annotate = Annotator((BOXES,), strip=False)
+    for x in (100, 300):
+        picture = annotate(frame, result_of((360, 640), detect=with_ids(boxes_of([[x, 200, x + 80, 280]]), [5])))
+        edge = picture[260, x].astype(int)  # lines are drawn softly
+        assert np.abs(edge - colour_of(5)).sum() < 60 < np.abs(edge - PALETTE[0]).sum()

@@ -7,12 +7,13 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from runtime_support import write_test_bundle
 
-from edgetl_runtime.bench import BASELINE, bench_bundle, measure, percentiles
+from edgetl_runtime.bench import BASELINE, bench_bundle, choose_threads, measure, percentiles
 from edgetl_runtime.bundle import open_bundle
-from edgetl_runtime.spec import Chosen, Variant
+from edgetl_runtime.spec import Chosen, TensorSpec, Variant
 
 
 def test_candidates_take_turns_in_small_batches() -> None:
@@ -73,3 +74,26 @@ def test_what_can_not_run_is_listed_and_not_dropped_in_silence(tmp_path: Path) -
     assert len(document["rows"]) == 1  # type: ignore[arg-type]
     assert document["speedup"] is None
     assert "bf16" in document["skipped"][0]["why"]  # type: ignore[index]
+
+
+def test_the_fewest_threads_of_those_that_are_as_fast_as_any() -> None:
+    closed: list[int] = []
+
+    class Timed:
+        """Slow with one thread, as fast with two as with four."""
+
+        def __init__(self, count: int) -> None:
+            self.count = count
+            self.inputs = (TensorSpec(name="frame", dtype="uint8", shape=(1, 4, 4, 3)),)
+
+        def infer(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+            assert inputs["frame"].shape == (1, 4, 4, 3)
+            time.sleep({1: 0.008, 2: 0.002, 4: 0.002}[self.count])
+            return {}
+
+        def close(self) -> None:
+            closed.append(self.count)
+
+    best, found = choose_threads(Timed, [1, 2, 4], runs=10)  # type: ignore[arg-type]
+    assert best in (2, 4) and found[1]["p50_ms"] > 2 * found[2]["p50_ms"]
+    assert closed == [1, 2, 4]

@@ -114,7 +114,9 @@ def test_run_in_real_time_takes_as_long_as_the_clip(shared_bundle: Path, clip: P
     [
         (["--threshold", "7"], InputError, "threshold"),
         (["--max-frames", "0"], InputError, "max-frames"),
-        (["--threads", "-1"], InputError, "threads"),
+        (["--cpus", "x"], InputError, "expected cores like"),
+        (["--priority", "0"], InputError, "from 1 to 99"),
+        (["--collect-mb", "0"], InputError, "collect-mb"),
         (["--engine", "tensorrt"], EngineError, "there are: fp32 on"),
         (["--variant", "int4"], EngineError, "there are: fp32 on"),
         (["--out", "o.gif"], InputError, r"\.mp4"),
@@ -129,6 +131,19 @@ def test_run_refuses(
     with pytest.raises(kind, match=text):
         call(run_command, shared_bundle, clip, *arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["-1", "many", "1025", "1.5"])
+def test_what_is_no_number_of_threads(shared_bundle: Path, clip: Path, text: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as ended:
+        call(run_command, shared_bundle, clip, "--threads", text)
+    assert ended.value.code == 2 and "threads must be auto or a whole number" in capsys.readouterr().err
+
+
+def test_threads_can_be_chosen_by_measurement(shared_bundle: Path, clip: Path, capsys: Any) -> None:
+    document = call(run_command, shared_bundle, clip, "--threads", "auto")
+    assert document["processed"] == 12
+    assert re.search(r"threads: \d+ \(1: [\d.]+ ms", capsys.readouterr().err)
 
 
 def test_run_never_overwrites_its_source(shared_bundle: Path, tmp_path: Path) -> None:

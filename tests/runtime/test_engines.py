@@ -15,6 +15,7 @@ from runtime_support import SIZE_HW, expected_outputs, tiny_model, write_test_bu
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import ONNX_ENGINES, available_engines, choose, load_bundle_engine, load_engine
 from edgetl_runtime.errors import EngineError, MissingPackage
+from edgetl_runtime.golden import read_golden
 from edgetl_runtime.spec import TensorSpec
 
 FRAMES = np.random.default_rng(3).integers(0, 256, (4, *SIZE_HW, 3), np.uint8)
@@ -170,3 +171,23 @@ def test_no_engine_calls_home_or_writes_there(model: Path, tmp_path: Path, name:
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "[]"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif("openvino" not in available_engines(), reason="needs openvino")
+def test_what_openvino_compiled_is_kept_and_gives_the_same(
+    shared_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGETL_CACHE", str(tmp_path))
+    bundle = open_bundle(shared_bundle)
+    frame = read_golden(bundle).frames[:1].copy()
+    found = []
+    for _ in range(2):
+        engine = load_bundle_engine(bundle, engine="openvino")
+        found.append({name: np.array(v) for name, v in engine.infer({"frame": frame}).items()})
+        found[-1]["precisions"] = np.array(sorted(engine.layer_precisions().values()))  # type: ignore[attr-defined]
+        engine.close()
+    assert [p.suffix for p in (tmp_path / "openvino").iterdir()] == [".blob"]
+    for name, value in found[0].items():
+        np.testing.assert_array_equal(found[1][name], value)
+    load_engine("openvino", bundle.model_path(bundle.manifest.variants[0]), precision="fp32", threads=1).close()
+    assert len(list((tmp_path / "openvino").iterdir())) == 1, "an export's trials are not kept"

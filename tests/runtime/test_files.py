@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgetl_runtime.errors import GateFailed, InputError
-from edgetl_runtime.files import refuse_existing, refuse_file, remove_stale, sibling, staged_file
+from edgetl_runtime.files import private_directory, refuse_existing, refuse_file, remove_stale, sibling, staged_file
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
@@ -105,3 +105,14 @@ def test_killed_half_way_the_old_file_stays_and_the_next_run_cleans_up(tmp_path:
     with staged_file(out, force=True) as temporary:
         temporary.write_text("new")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("out.json", "new")]
+
+
+def test_a_private_directory_is_nobody_elses(tmp_path: Path) -> None:
+    made = private_directory(tmp_path / "a" / "b")
+    assert made == tmp_path / "a" / "b" and made.stat().st_mode & 0o777 == 0o700
+    assert private_directory(made) == made
+    for mode in (0o720, 0o702, 0o777):
+        made.chmod(mode)
+        assert private_directory(made) is None, oct(mode)
+    (tmp_path / "file").write_text("")
+    assert private_directory(tmp_path / "file" / "x") is None

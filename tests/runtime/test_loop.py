@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from runtime_support import (
     CLASSIFY,
     HEADS,
@@ -303,6 +304,39 @@ def test_open_is_iterable(shared_bundle: Path, clip: Path) -> None:
         ids = [r.frame_id for r in results]
     assert ids == list(range(12))
     assert results.summary().engine == "openvino"
+
+
+def spot(brightness: int) -> NDArray[np.uint8]:
+    """A picture of the network's size with one cell that is as bright."""
+    image = np.full((64, 96, 3), 20, np.uint8)
+    image[16:32, 32:48] = brightness
+    return image
+
+
+def test_objects_are_tracked_where_that_is_asked_for(shared_bundle: Path) -> None:
+    """The object fades below the threshold of 0.5; without a track it is gone then."""
+    pictures = [spot(b) for b in (230, 230, 230, 90, 230)]
+    found: dict[bool, list[Result]] = {False: [], True: []}
+    for track, results in found.items():
+        camera = FakeCamera(pictures, live=False, delay_s=0.001)
+        summary = run(open_bundle(shared_bundle), camera, track=track, on_result=results.append)
+        assert ("track" in summary.stages) == track
+    assert [len(r.detections) for r in found[False]] == [1, 1, 1, 0, 1]
+    assert all(r.detections.track_ids is None for r in found[False])
+    ids = [r.detections.track_ids for r in found[True]]
+    assert [None if i is None else i.tolist() for i in ids] == [[-1], [0], [0], [0], [0]]
+
+
+def test_open_tracks_too(shared_bundle: Path, clip: Path) -> None:
+    with edgetl_runtime.open(shared_bundle, str(clip), track=True) as results:
+        assert all(r.detections.track_ids is not None for r in results)
+
+
+def test_a_bundle_without_boxes_is_not_tracked(tmp_path: Path) -> None:
+    bundle, camera = open_bundle(write_test_bundle(tmp_path / "b", heads=HEADS[1:])), FakeCamera([scene(9, 9)])
+    with pytest.raises(InputError, match="no head of this bundle gives boxes to track"):
+        run(bundle, camera, track=True)
+    assert camera.closed
 
 
 def test_memory_stays_flat_over_many_frames(shared_bundle: Path) -> None:

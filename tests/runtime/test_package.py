@@ -50,3 +50,17 @@ def test_a_missing_package_names_the_extra_and_jetpack(monkeypatch: pytest.Monke
     with pytest.raises(MissingPackage, match=r"edgetl\[desktop\].*python3-opencv"):
         need("cv2")
     assert not present("surely.not.here")
+
+
+@pytest.mark.skipif(not present("openvino"), reason="openvino is not installed")
+def test_openvino_comes_without_its_converter_until_that_is_asked_for() -> None:
+    code = (
+        "import sys\n"
+        "from edgetl_runtime.imports import openvino\n"
+        "package, converter = openvino(), 'openvino.tools.ovc'\n"
+        "before = converter in sys.modules\n"
+        "print(before, hasattr(package, 'nothing'), package.convert_model.__name__, converter in sys.modules)\n"
+        "print(openvino() is package)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False", "convert_model", "True", "True"]

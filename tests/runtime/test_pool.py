@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgetl_runtime.pool import FramePool
+from edgetl_runtime.pool import AHEAD, FramePool
 
 
 def test_a_free_buffer_is_used_again() -> None:
@@ -33,3 +33,13 @@ def test_sizes_may_change_and_the_limit_holds() -> None:
     held.clear()
     assert pool.take(9, 9).shape == (9, 9, 3)
     assert len(pool._buffers) == 2
+
+
+def test_a_loops_buffers_are_made_at_once() -> None:
+    pool = FramePool()
+    held = [pool.take(4, 5)]
+    made = {id(b) for b in pool._buffers}
+    held += [pool.take(4, 5) for _ in range(AHEAD - 1)]
+    assert {id(b) for b in held} == made and len(made) == AHEAD
+    held.append(pool.take(4, 5))
+    assert len(pool._buffers) == AHEAD + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -82,3 +83,43 @@ def test_a_line_of_json_has_no_keys_for_heads_that_are_not_there() -> None:
     none = result(detect=boxes(0)).as_json((DETECT,))
     assert none["detections"] == [] and "masks" not in none
     assert "detections" not in result(ground=Mask(np.zeros((1, 1), np.uint8), (9, 9))).as_json((SEGMENT,))
+
+
+def tracked(ids: list[int]) -> Detections:
+    n = len(ids)
+    known = np.array(ids, np.int64) >= 0
+    ages = np.where(known, 1.23456, np.nan).astype(np.float32)
+    velocities = np.where(known[:, None], [[-3.14159, 2.0]], np.nan).astype(np.float32)
+    plain = boxes(n)
+    return Detections(
+        plain.boxes_xyxy,
+        plain.scores,
+        plain.classes,
+        track_ids=np.array(ids, np.int64),
+        track_ages_s=ages,
+        velocities_px_s=velocities,
+    )
+
+
+@pytest.mark.parametrize("ids", [[], [4], [12, -1, 3]], ids=str)
+def test_tracks_in_json(ids: list[int]) -> None:
+    rows = result(detect=tracked(ids)).as_json((DETECT,))["detections"]
+    assert [row["track_id"] for row in rows] == [None if i < 0 else i for i in ids]
+    for row in rows:
+        known = row["track_id"] is not None
+        assert (row["track_age_s"], row["velocity_px_s"]) == ((1.235, [-3.14, 2.0]) if known else (None, None))
+    assert "NaN" not in json.dumps(rows)
+
+
+def test_without_tracking_no_key_speaks_of_it() -> None:
+    (row,) = result(detect=boxes(1)).as_json((DETECT,))["detections"]
+    assert set(row) == {"label", "class", "score", "box_xyxy"}
+
+
+@pytest.mark.parametrize("part", ["track_ids", "track_ages_s", "velocities_px_s"])
+def test_tracks_are_whole_or_not_there(part: str) -> None:
+    found = tracked([1, 2])
+    with pytest.raises(ValueError, match=r"track ids \(2,\), ages \(2,\) and velocities \(2, 2\), or none"):
+        dataclasses.replace(found, **{part: None})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="or none of them"):
+        dataclasses.replace(found, **{part: getattr(found, part)[:1]})

@@ -128,6 +128,17 @@ def test_a_clock_that_jumps_is_said_and_never_makes_a_frame_younger_than_it_is()
     assert feed.health.status().counts == {"clock": 3}, "and back again"
 
 
+def test_a_frame_that_was_held_up_is_no_jump_of_the_clock() -> None:
+    feed = Feed()
+    feed.give()
+    held = feed.give(offset_ns=-2 * 10**9 + 10**9)
+    assert held is None, "a second old, and after a newer one"
+    feed.now_ns += 3 * 10**9
+    assert feed.give(offset_ns=-2 * 10**9) is not None
+    assert feed.give() is not None and feed.give() is not None
+    assert "clock" not in feed.health.status().counts
+
+
 def test_a_pause_is_no_jump_of_the_clock() -> None:
     feed = Feed()
     feed.give()

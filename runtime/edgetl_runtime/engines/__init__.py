@@ -68,8 +68,10 @@ def load_engine(
     precision: Precision,
     threads: int = 0,
     spin: Spin = "short",
+    keep: bool = False,
 ) -> Engine:
-    """Load an ONNX file into the engine called `name`, one of ONNX_ENGINES. threads: 0 lets the engine choose.
+    """Load an ONNX file into the engine called `name`, one of ONNX_ENGINES. threads: 0 lets the engine choose. keep:
+    what the engine compiles may be kept in the user's cache for the next start.
 
     Raises EngineError for an unknown name, a model that does not load, or a precision that the engine or
     this CPU does not run; MissingPackage where the engine's package is absent.
@@ -81,7 +83,7 @@ def load_engine(
     if name == "openvino":
         from edgetl_runtime.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(model_path, precision=precision, threads=threads)
+        return OpenVinoEngine(model_path, precision=precision, threads=threads, keep=keep)
     if name == "tensorrt":
         raise EngineError(
             "tensorrt runs no ONNX file, it runs an engine that was built on the device",
@@ -141,7 +143,7 @@ def load_bundle_engine(
             loaded = load_built(bundle, picked, engine_dir=engine_dir)
         else:
             loaded = load_engine(
-                name, bundle.model_path(picked), precision=picked.precision, threads=threads, spin=spin
+                name, bundle.model_path(picked), precision=picked.precision, threads=threads, spin=spin, keep=True
             )
     except MissingPackage as error:
         here = available_engines()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgetl_runtime.engines._tensors import check_inputs, tensor_spec
 from edgetl_runtime.errors import EngineError
+from edgetl_runtime.files import cache_directory, private_directory
 from edgetl_runtime.imports import openvino as _openvino
 from edgetl_runtime.spec import EngineName, Precision
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from edgetl_runtime.spec import TensorSpec
 
 DEVICE = "CPU"
+MOST_KEPT = 16
+"""Compiled networks in the cache; some 5 MB each."""
 # What the layers that the model does not quantise run in; OpenVINO left alone would pick bf16 in silence.
 _HINT = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "int8-bf16": "bf16"}
 _NEEDS = {"fp32": ("FP32",), "bf16": ("BF16",), "int8": ("INT8",), "int8-bf16": ("INT8", "BF16")}
@@ -31,10 +35,13 @@ _PRECISIONS: dict[str, Precision] = {"u8": "int8", "i8": "int8", "bf16": "bf16",
 class OpenVinoEngine:
     """A compiled model with the LATENCY hint and one infer request that is reused.
 
-    Device and precision are read back from the compiled model and compared with what was asked for.
+    Device and precision are read back from the compiled model and compared with what was asked for. keep: what was
+    compiled is kept in the user's cache, so that the next start need not compile it again.
     """
 
-    def __init__(self, model_path: str | os.PathLike[str], *, precision: Precision, threads: int = 0) -> None:
+    def __init__(
+        self, model_path: str | os.PathLike[str], *, precision: Precision, threads: int = 0, keep: bool = False
+    ) -> None:
         self.name: EngineName = "openvino"
         self.precision: Precision = precision
         self._model = str(model_path)
@@ -46,12 +53,17 @@ class OpenVinoEngine:
         config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINT[precision]}
         if threads:
             config["INFERENCE_NUM_THREADS"] = str(threads)
+        folder = private_directory(cache_directory() / "openvino") if keep else None
+        if folder is not None:
+            config["CACHE_DIR"] = str(folder)
         try:
             graph = core.read_model(self._model)
             compiled = core.compile_model(graph, DEVICE, config)
         except Exception as error:
             raise EngineError(f"openvino can't load {self._model}: {error}") from error
         _check_compiled(self._ov, compiled, precision)
+        if folder is not None:
+            _forget_oldest(folder)
         self._request: Any = compiled.create_infer_request()
         self.inputs = _specs(graph.inputs, compiled.inputs, self._model)
         self.outputs = _specs(graph.outputs, compiled.outputs, self._model)
@@ -93,6 +105,14 @@ class OpenVinoEngine:
         """Free the infer request and with it the compiled model."""
         self._request = None
         self._bound = {}
+
+
+def _forget_oldest(folder: Path) -> None:
+    """Leave the newest of what was kept; other processes may do the same at once."""
+    with suppress(OSError):
+        kept = sorted(((p.stat().st_mtime_ns, p) for p in folder.glob("*.blob")), reverse=True)
+        for _, path in kept[MOST_KEPT:]:
+            path.unlink()
 
 
 @cache

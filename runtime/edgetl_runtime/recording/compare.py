@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgetl_runtime.association import overlaps
 from edgetl_runtime.result import Detections, Mask, Scores
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def _outputs(was: Output | None, now: Output | None, labels: Sequence[str]) -> H
 
 def _detections(was: Detections, now: Detections, labels: Sequence[str]) -> HeadDifference | None:
     pairs = ((was.boxes_xyxy, now.boxes_xyxy), (was.scores, now.scores), (was.classes, now.classes))
-    if all(_same(a, b) for a, b in pairs):
+    tracks = tuple(zip(_tracks(was), _tracks(now), strict=True))
+    if all(_same(a, b) for a, b in pairs) and all(_same_or_none(a, b) for a, b in tracks):
         return None
     matched = _match(was, now)
     added = [_box(now, i, labels) for i in sorted(set(range(len(now))) - {j for _, j in matched})]
@@ -95,8 +97,11 @@ def _detections(was: Detections, now: Detections, labels: Sequence[str]) -> Head
     parts = [_boxes_text(removed, "removed"), _boxes_text(added, "added")]
     parts.append(f"{len(moved)} moved by up to {max(moved):.3g} px" if moved else "")
     parts.append(f"largest score change {score:.2g}" if score else "")
+    track_text, renumbered = _numbers(was, now, matched)
+    parts.append(track_text)
     text = ", ".join(p for p in parts if p) or "the same boxes in another order, or in other bits"
     figures: dict[str, object] = {
+        "track_ids_changed": renumbered,
         "boxes_added": added,
         "boxes_removed": removed,
         "boxes_moved": len(moved),
@@ -106,9 +111,27 @@ def _detections(was: Detections, now: Detections, labels: Sequence[str]) -> Head
     return HeadDifference(text, figures)
 
 
+def _tracks(found: Detections) -> tuple[NDArray[Any] | None, ...]:
+    return found.track_ids, found.track_ages_s, found.velocities_px_s
+
+
+def _numbers(was: Detections, now: Detections, matched: list[tuple[int, int]]) -> tuple[str, int]:
+    """What differs in the tracks of boxes that are in both: a text, and how many have another number."""
+    if was.track_ids is None or now.track_ids is None:
+        if was.track_ids is now.track_ids:
+            return "", 0
+        return "tracks are in the recording only" if now.track_ids is None else "tracks are not in the recording", 0
+    changed = [(int(was.track_ids[i]), int(now.track_ids[j])) for i, j in matched]
+    changed = [(a, b) for a, b in changed if a != b]
+    if changed:
+        return f"{len(changed)} have another track (#{changed[0][0]} was, #{changed[0][1]} is)", len(changed)
+    same = all(_same_or_none(a, b) for a, b in zip(_tracks(was), _tracks(now), strict=True))
+    return "" if same else "ages or velocities of tracks differ", 0
+
+
 def _match(was: Detections, now: Detections) -> list[tuple[int, int]]:
     """Pairs of boxes of one class, those that overlap most first."""
-    overlap = _iou(was.boxes_xyxy, now.boxes_xyxy)
+    overlap = overlaps(was.boxes_xyxy.astype(np.float64), now.boxes_xyxy.astype(np.float64))
     overlap[was.classes[:, None] != now.classes[None]] = 0
     pairs: list[tuple[int, int]] = []
     rows, columns = np.nonzero(overlap >= SAME_IOU)
@@ -121,15 +144,6 @@ def _match(was: Detections, now: Detections) -> list[tuple[int, int]]:
             taken_now.add(j)
             pairs.append((i, j))
     return pairs
-
-
-def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    a64, b64 = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
-    sides = np.minimum(a64[..., 2:], b64[..., 2:]) - np.maximum(a64[..., :2], b64[..., :2])
-    both = sides.clip(min=0).prod(-1)
-    areas = (a64[..., 2:] - a64[..., :2]).prod(-1) + (b64[..., 2:] - b64[..., :2]).prod(-1)
-    found: NDArray[np.float64] = both / np.maximum(areas - both, 1e-9)
-    return found
 
 
 def _box(found: Detections, index: int, labels: Sequence[str]) -> dict[str, object]:
@@ -195,6 +209,10 @@ def _label(number: int, labels: Sequence[str]) -> str | None:
 def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
     """Bit for bit: NaN is equal to the same NaN, 0.0 is not equal to -0.0."""
     return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def _same_or_none(a: NDArray[Any] | None, b: NDArray[Any] | None) -> bool:
+    return a is b if a is None or b is None else _same(a, b)
 
 
 def _largest(a: Any, b: Any) -> float:

@@ -35,7 +35,7 @@ class RecordingHeader(msgspec.Struct, frozen=True, kw_only=True):
     Stamps in results are on `clock`; `offset_ns` is to be added to make them wall-clock time, as every log_time in
     the file is. It was taken once, so that a clock that is set during the run tears nothing apart. heads: with the
     thresholds that were in force; threshold: what the user gave in place of the bundle's. threads: of the engine, 0
-    was its own choice.
+    was its own choice. track: whether objects were tracked; recordings made before that was possible lack it.
     """
 
     version: int
@@ -54,6 +54,7 @@ class RecordingHeader(msgspec.Struct, frozen=True, kw_only=True):
     fps: float
     machine: str
     heads: tuple[Head, ...]
+    track: bool = False
 
     def as_texts(self) -> dict[str, str]:
         """Key and text for each, as MCAP's metadata wants it: text plain, all else as JSON."""

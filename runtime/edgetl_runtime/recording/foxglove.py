@@ -9,7 +9,7 @@ import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from edgetl_runtime.annotate import colour_of
+from edgetl_runtime.annotate import drawn_boxes
 from edgetl_runtime.recording.protobuf import (
     EnumType,
     FieldType,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edgetl_runtime.annotate import Colour
     from edgetl_runtime.result import Result
     from edgetl_runtime.spec import Head
 
@@ -147,18 +148,16 @@ def image_bytes(message: memoryview, size_hw: tuple[int, int]) -> memoryview:
 
 
 def annotations_message(result: Result, heads: Sequence[Head], t_wall_ns: int) -> bytes:
-    """A foxglove.ImageAnnotations with every box, its label and score; t_wall_ns: the picture's."""
+    """A foxglove.ImageAnnotations with every box, its label, number and score; t_wall_ns: the picture's."""
     stamp = _time(1, t_wall_ns)
     parts = [_time(5, t_wall_ns)]
     for each in heads:
         output = result.outputs[each.name]
         if isinstance(each, DetectHead) and isinstance(output, Detections):
-            rows = zip(output.boxes_xyxy.tolist(), output.scores.tolist(), output.classes.tolist(), strict=True)
-            for box, score, index in rows:
-                line, style = _styles(index)
+            for box, label, bgr in drawn_boxes(output, each.labels):
+                line, style = _styles(bgr)
                 parts.append(packed(2, stamp + _corners(box) + line))
-                text = packed(3, f"{each.labels[index]} {score:.2f}")
-                parts.append(packed(3, stamp + packed(2, _numbers(*box[:2])) + text + style))
+                parts.append(packed(3, stamp + packed(2, _numbers(*box[:2])) + packed(3, label) + style))
     return b"".join(parts)
 
 
@@ -184,9 +183,9 @@ def _corners(box: Sequence[float]) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _styles(index: int) -> tuple[bytes, bytes]:
-    """How a class is drawn: the rest of its PointsAnnotation and of its TextAnnotation."""
-    blue, green, red = (v / 255 for v in colour_of(index))
+def _styles(bgr: Colour) -> tuple[bytes, bytes]:
+    """How a box of this colour is drawn: the rest of its PointsAnnotation and of its TextAnnotation."""
+    blue, green, red = (v / 255 for v in bgr)
     colour = _numbers(red, green, blue, 1.0)
     line = whole(2, _LINE_LOOP) + packed(4, colour) + double(7, _THICKNESS)
     ink = _numbers(0.0, 0.0, 0.0, 1.0)

@@ -32,6 +32,7 @@ def make_header(
     threads: int = 0,
     threshold: float | None = None,
     deadline_ms: float = 0.0,
+    track: bool = False,
 ) -> RecordingHeader:
     """The header for a run that begins now; the arguments are the run's."""
     heads = bundle.manifest.heads
@@ -54,4 +55,5 @@ def make_header(
         fps=camera.fps,
         machine=machine(),
         heads=heads,
+        track=track,
     )

@@ -65,6 +65,7 @@ def replay(
     *,
     threshold: float | None = None,
     deadline_ms: float = 0.0,
+    track: bool = False,
     sinks: Sequence[Sink] = (),
     max_frames: int | None = None,
     on_result: Callable[[Result], None] | None = None,
@@ -74,8 +75,8 @@ def replay(
     sinks get the new result with the recorded times. Raises InputError where the recording is not readable,
     EngineError where the engine fails.
     """
-    pipeline = Pipeline(bundle, engine, threshold=threshold, deadline_ms=deadline_ms)
-    judge = _Judge(bundle)
+    pipeline = Pipeline(bundle, engine, threshold=threshold, deadline_ms=deadline_ms, track=track)
+    judge = _Judge(bundle, track=track)
     drawer = _Drawer(bundle, sinks)
     start_s = time.monotonic()
     for recorded in recording.results():
@@ -95,7 +96,8 @@ def replay(
 class _Judge:
     """Counts, and keeps what differs."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, *, track: bool) -> None:
+        self._track = track
         self.compared = self._equal = self._without_frame = self._captured = self._dropped = 0
         self._heads = bundle.manifest.heads
         self._differing: list[Difference] = []
@@ -125,6 +127,8 @@ class _Judge:
         notes = recording.notes
         if self._without_frame:
             notes.append(f"{self._without_frame} results have no frame in the recording and were not compared")
+        if self._without_frame and self._track:
+            notes.append("tracks depend on every frame before them: after one that is missing they may differ")
         return ReplayReport(
             compared=self.compared,
             equal=self._equal,

@@ -49,12 +49,15 @@ class ExactArray(msgspec.Struct, frozen=True):
         return np.frombuffer(data, dtype).reshape(self.shape)
 
 
-class ExactDetections(msgspec.Struct, frozen=True, tag_field="kind", tag="detections"):
-    """A Detections."""
+class ExactDetections(msgspec.Struct, frozen=True, tag_field="kind", tag="detections", omit_defaults=True):
+    """A Detections; without the last three where nothing is tracked, as in recordings made before they were there."""
 
     boxes_xyxy: ExactArray
     scores: ExactArray
     classes: ExactArray
+    track_ids: ExactArray | None = None
+    track_ages_s: ExactArray | None = None
+    velocities_px_s: ExactArray | None = None
 
 
 class ExactMask(msgspec.Struct, frozen=True, tag_field="kind", tag="mask"):
@@ -145,7 +148,9 @@ def decode_result(data: bytes | memoryview) -> ReadResult:
 
 def _exact(output: Output) -> Exact:
     if isinstance(output, Detections):
-        return ExactDetections(_pack(output.boxes_xyxy), _pack(output.scores), _pack(output.classes))
+        tracks = (output.track_ids, output.track_ages_s, output.velocities_px_s)
+        packed = (None if part is None else _pack(part) for part in tracks)
+        return ExactDetections(_pack(output.boxes_xyxy), _pack(output.scores), _pack(output.classes), *packed)
     if isinstance(output, Mask):
         return ExactMask(_pack(output.classes), output.size_hw, output.cell, output.window)
     return ExactScores(_pack(output.probabilities), output.label)
@@ -154,7 +159,9 @@ def _exact(output: Output) -> Exact:
 def _output(exact: Exact) -> Output:
     if isinstance(exact, ExactDetections):
         boxes, scores, classes = _is(exact.boxes_xyxy, "<f4"), _is(exact.scores, "<f4"), _is(exact.classes, "<i8")
-        return Detections(boxes, scores, classes)
+        wanted = ((exact.track_ids, "<i8"), (exact.track_ages_s, "<f4"), (exact.velocities_px_s, "<f4"))
+        tracks = (None if part is None else _is(part, dtype) for part, dtype in wanted)
+        return Detections(boxes, scores, classes, *tracks)
     if isinstance(exact, ExactMask):
         return Mask(_is(exact.classes, "|u1"), exact.size_hw, exact.cell, exact.window)
     return Scores(_is(exact.probabilities, "<f4"), exact.label)

@@ -49,6 +49,17 @@ def boxes(n: int, seed: int = 0) -> Detections:
     )
 
 
+def tracked(n: int, seed: int = 0) -> Detections:
+    """The same with tracks, the last one without a number."""
+    rng = np.random.default_rng(seed)
+    numbers, ages = np.arange(n) * 3 + seed, rng.random(n, np.float32)
+    velocities = rng.normal(0, 50, (n, 2)).astype(np.float32)
+    if n:
+        numbers[-1], ages[-1], velocities[-1] = -1, np.nan, np.nan
+    plain = boxes(n, seed)
+    return Detections(plain.boxes_xyxy, plain.scores, plain.classes, numbers, ages, velocities)
+
+
 def result(frame_id: int = 0, *, count: int = 3, size_hw: tuple[int, int] = (90, 160), **changes: Any) -> Result:
     """A result of every kind of head, with an embedding."""
     rng = np.random.default_rng(frame_id)

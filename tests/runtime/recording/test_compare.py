@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from recording_support import boxes, result
+from recording_support import boxes, result, tracked
 from runtime_support import HEADS
 
 from edgetl_runtime.recording.compare import Difference, compare
@@ -118,3 +118,29 @@ def test_heads_on_one_side_only() -> None:
         assert difference is not None and says in difference.heads["ground"].text
     swapped = compare(was, with_output("ground", was.outputs["light"]), HEADS)
     assert swapped is not None and "was Mask, is Scores" in swapped.heads["ground"].text
+
+
+def test_another_number_is_a_difference() -> None:
+    was = tracked(3)
+    numbers = was.track_ids
+    assert numbers is not None
+    now = dataclasses.replace(was, track_ids=numbers + np.array([0, 5, 0]))
+    assert compare(with_output("detect", was), with_output("detect", was), HEADS) is None
+    difference = compare(with_output("detect", was), with_output("detect", now), HEADS)
+    assert difference is not None
+    assert difference.lines() == ["frame 0: detect: 1 have another track (#3 was, #8 is)"]
+    assert difference.heads["detect"].figures["track_ids_changed"] == 1
+
+
+def test_tracks_on_one_side_only_and_other_speeds() -> None:
+    was, none = tracked(3), boxes(3)
+    speeds = was.velocities_px_s
+    assert speeds is not None
+    cases = [
+        (was, none, "tracks are in the recording only"),
+        (none, was, "tracks are not in the recording"),
+        (was, dataclasses.replace(was, velocities_px_s=speeds * 2), "ages or velocities of tracks differ"),
+    ]
+    for recorded, found, text in cases:
+        difference = compare(with_output("detect", recorded), with_output("detect", found), HEADS)
+        assert difference is not None and difference.lines() == [f"frame 0: detect: {text}"]

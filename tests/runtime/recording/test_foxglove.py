@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from recording_support import noise, result
+from recording_support import noise, result, tracked
 from runtime_support import HEADS
 
 from edgetl_runtime.recording.foxglove import (
@@ -72,3 +72,10 @@ def test_numbers_and_types_are_foxgloves() -> None:
     assert str(theirs) == str(ours) and len(theirs.points) == 3
     image = RawImage_pb2.RawImage.FromString(b"".join(image_message(noise((3, 5)), T_NS, "cam")))
     assert np.frombuffer(image.data, np.uint8).reshape(3, 5, 3).tolist() == noise((3, 5)).tolist()
+
+
+def test_numbers_are_in_the_texts() -> None:
+    of = result(outputs=result().outputs | {"detect": tracked(3)})
+    found = decode(annotations_schema(), "foxglove.ImageAnnotations", annotations_message(of, HEADS, T_NS))
+    first, second, third = (text.text for text in found.texts)
+    assert "#0 " in first and "#3 " in second and "#" not in third

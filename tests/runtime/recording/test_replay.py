@@ -28,11 +28,13 @@ from edgetl_runtime.bundle import open_bundle, write_manifest
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import EngineError, InputError, MissingPackage
 from edgetl_runtime.loop import run as run_loop
+from edgetl_runtime.recording.format import header_of
 from edgetl_runtime.recording.header import make_header
 from edgetl_runtime.recording.reader import Recording
 from edgetl_runtime.recording.replay import replay
 from edgetl_runtime.recording.sink import RecordSink
 from edgetl_runtime.result import Result
+from edgetl_runtime.spec import at_threshold
 
 
 def call(command: object, *arguments: object) -> dict[str, Any]:
@@ -331,3 +333,26 @@ def test_pictures_of_odd_sizes_are_replayed_or_refused(
     sink.write(of, frame_of(of), None)
     sink.close()
     assert call(replay_command, path, shared_bundle)["compared"] == 1
+
+
+def test_tracks_are_recorded_and_replayed_bit_for_bit(shared_many: Path, clip: Path, tmp_path: Path) -> None:
+    path, lines = tmp_path / "d.mcap", tmp_path / "d.jsonl"
+    call(run_command, shared_many, clip, "--record", path, "--track", "--threshold", 0.3, "--jsonl", lines)
+    rows = [json.loads(line)["detections"] for line in lines.read_text().splitlines()]
+    assert any(box["track_id"] is not None for row in rows for box in row)
+    recording = read_all(path)[1]
+    assert recording.header.track
+    assert recording.header.heads == tuple(at_threshold(h, 0.3) for h in HEADS), "what counts, not what is decoded"
+    document = call(replay_command, path, shared_many)
+    assert (document["compared"], document["equal"]) == (12, 12) and document["notes"] == []
+    assert document["stages"]["track"]["count"] == 12
+    with Recording(path) as again:
+        bundle = open_bundle(shared_many)
+        report = replay(again, bundle, load_bundle_engine(bundle), threshold=0.3)
+    assert report.equal < 12 and "tracks are in the recording only" in report.differing[0].lines()[0]
+
+
+def test_a_header_without_the_key_is_of_a_run_without_tracks() -> None:
+    texts = header().as_texts()
+    del texts["track"]
+    assert header_of(texts) == header(track=False)

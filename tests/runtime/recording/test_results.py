@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from recording_support import boxes, result
+from recording_support import boxes, result, tracked
 from runtime_support import HEADS
 
 from edgetl_runtime.recording.compare import compare
@@ -95,3 +95,29 @@ def test_a_bomb_is_not_unpacked() -> None:
 def test_what_is_no_result_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):
         decode_result(data)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_tracks_come_back_bit_for_bit(count: int) -> None:
+    of = result(outputs=result().outputs | {"detect": tracked(count)})
+    came = again(of)
+    assert compare(of, came, HEADS) is None
+    for name in ("track_ids", "track_ages_s", "velocities_px_s"):
+        was, now = getattr(of.detections, name), getattr(came.detections, name)
+        assert (was.dtype, was.tobytes()) == (now.dtype, now.tobytes())
+
+
+def test_without_tracks_nothing_is_written_of_them() -> None:
+    """So a recording without tracks is what it was before there were any, and those made then are read."""
+    row = json.loads(encode_result(result(), HEADS, sequence=0, frame_recorded=True))
+    assert set(row["exact"]["detect"]) == {"kind", "boxes_xyxy", "scores", "classes"}
+    assert again(result()).detections.track_ids is None
+
+
+@pytest.mark.parametrize("key", ["track_ids", "velocities_px_s"])
+def test_half_of_a_track_is_refused(key: str) -> None:
+    of = result(outputs=result().outputs | {"detect": tracked(2)})
+    row = json.loads(encode_result(of, HEADS, sequence=0, frame_recorded=True))
+    del row["exact"]["detect"][key]
+    with pytest.raises(ValueError, match="or none of them"):
+        decode_result(json.dumps(row).encode())

@@ -1,0 +1,60 @@
+"""Cores and priority of the loop, asked of the system and read back."""
+
+from __future__ import annotations
+
+import os
+
+from edgetl_runtime.errors import InputError
+
+
+def parse_cpus(text: str) -> frozenset[int]:
+    """`0,2-3` as {0, 2, 3}. Raises InputError for anything else."""
+    cpus: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or len(part) > 20:
+            raise InputError(f"expected cores like 0,2-3, found {text!r}")
+        end = int(last) if dash else int(first)
+        if not int(first) <= end < 4096:
+            raise InputError(f"expected cores like 0,2-3, found {text!r}")
+        cpus.update(range(int(first), end + 1))
+    return frozenset(cpus)
+
+
+def pin(cpus: frozenset[int]) -> None:
+    """Let this process, and every thread that it starts from now on, run on these cores only.
+
+    Raises InputError where the machine has not all of them or the system does not allow it.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        raise InputError("this system can't pin a process to cores")
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        here = f"there are {','.join(map(str, sorted(os.sched_getaffinity(0))))}"
+        raise InputError(f"can't run on the cores {sorted(cpus)}: {error.strerror}", remedy=here) from error
+    found = os.sched_getaffinity(0)
+    if found != cpus:
+        raise InputError(f"asked for the cores {sorted(cpus)}, the system gives {sorted(found)}")
+
+
+def raise_priority(priority: int) -> None:
+    """Run the calling thread first in, first out before all ordinary ones (SCHED_FIFO); threads that it starts are not.
+
+    priority: 1 to 99. Raises InputError where the system does not allow it.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        raise InputError("this system has no real-time priorities")
+    low, high = os.sched_get_priority_min(os.SCHED_FIFO), os.sched_get_priority_max(os.SCHED_FIFO)
+    if not low <= priority <= high:
+        raise InputError(f"a priority is from {low} to {high}, found {priority}")
+    # Threads for pages, recording and encoding must not push the engine's own aside.
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+    except OSError as error:
+        raise InputError(
+            f"the system does not give real-time priority {priority}: {error.strerror}",
+            remedy="it takes CAP_SYS_NICE, or a limit on rtprio that allows it",
+        ) from error
+    if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != os.SCHED_FIFO:
+        raise InputError(f"asked for real-time priority {priority}, the system did not give it")
