@@ -34,15 +34,18 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     """
     from edgetl_runtime.health import Health
     from edgetl_runtime.rig.lines import RoundLines
-    from edgetl_runtime.rig.opening import check_rig
+    from edgetl_runtime.rig.opening import check_boxes, check_rig
     from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.rig.sharing import Letterboxes
+    from edgetl_runtime.schedule import raise_priority
     from edgetl_runtime.tally import Tally
 
     sources = sources_of(args)
     injector = injector_of(args)
     bundles = bundles_of(args)
     check_rig(bundles, sources, args.gather_ms)
+    if args.track:
+        check_boxes(bundles.values())
     health = {name: Health() for name in sources}
     boxes = {name: Letterboxes() for name in sources}
     tallies = {name: Tally(bundle.manifest.heads) for name, bundle in bundles.items()}
@@ -72,6 +75,8 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
             on_ledger=_report,
         )
         sys.stderr.write(f"rounds gather for {rig.gather_ms:g} ms\n")
+        if args.priority is not None:
+            raise_priority(args.priority)
         summary = _drive(args, rig, lines, tallies)
     sys.stderr.write(_closing(summary, args) + "\n")
     return _document(args, summary, bundles, engines, tallies)
@@ -172,6 +177,7 @@ def _open_networks(
             patience=patience_of(args),
             threshold=args.threshold,
             deadline_ms=args.deadline_ms,
+            track=args.track,
             reload=engines[name].again,
             golden=golden,
         )

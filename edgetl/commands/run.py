@@ -104,8 +104,6 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     if args.cpus is not None:
         pin(parse_cpus(args.cpus))
     if is_rig(args):
-        if args.priority is not None:
-            raise_priority(args.priority)
         return run_rig(args, every_s=LEDGER_EVERY_S)
     injector, health = injector_of(args), Health()
     bundle = open_bundle(args.bundle, require_signature=args.require_signature)

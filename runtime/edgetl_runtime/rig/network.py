@@ -11,6 +11,7 @@ from edgetl_runtime.repair import Repair
 from edgetl_runtime.rig.lane import Lane
 from edgetl_runtime.rig.loading import BackgroundLoad
 from edgetl_runtime.session import domain_monitor
+from edgetl_runtime.spec import DetectHead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from edgetl_runtime.rig.sharing import Letterboxes
 
 
+def has_boxes(bundle: Bundle) -> bool:
+    """Whether there is anything to track."""
+    return any(isinstance(head, DetectHead) for head in bundle.manifest.heads)
+
+
 class Network:
     """A bundle whose one engine runs every camera's frames, one after the other, each at batch 1.
 
@@ -31,7 +37,8 @@ class Network:
 
     letterboxes: by camera. Each camera has its own pipeline, so that nothing that is remembered between frames mixes.
     reload: makes the engine anew after failures, in a thread of its own; None where there is no way. golden: the report
-    of the replay on the engine, None where that was skipped. lost: why it was given up; from then on it runs nothing.
+    of the replay on the engine, None where that was skipped. track: each camera's objects keep their numbers; nothing
+    to do for a bundle without boxes. lost: why it was given up; from then on it runs nothing.
 
     Raises EngineError where the first run fails, BundleError for statistics that can't be read, InputError for a
     threshold outside 0 to 1. The engine is the caller's to close until then, this object's afterwards.
@@ -47,6 +54,7 @@ class Network:
         patience: Patience,
         threshold: float | None = None,
         deadline_ms: float = 0.0,
+        track: bool = False,
         reload: Callable[[], Engine] | None = None,
         golden: GoldenReport | None = None,
     ) -> None:
@@ -56,10 +64,18 @@ class Network:
         self.lost: EngineError | None = None
         self.reloads = 0
         preprocess = bundle.manifest.preprocess
+        track = track and has_boxes(bundle)
         self.lanes = {
             camera: Lane(
                 camera,
-                Pipeline(bundle, engine, threshold=threshold, deadline_ms=deadline_ms, letterbox=boxes.of(preprocess)),
+                Pipeline(
+                    bundle,
+                    engine,
+                    threshold=threshold,
+                    deadline_ms=deadline_ms,
+                    track=track,
+                    letterbox=boxes.of(preprocess),
+                ),
                 domain_monitor(bundle),
             )
             for camera, boxes in letterboxes.items()

@@ -12,13 +12,13 @@ from edgetl_runtime.errors import InputError
 from edgetl_runtime.golden import start_check
 from edgetl_runtime.health import Health
 from edgetl_runtime.repair import Patience
-from edgetl_runtime.rig.network import Network
+from edgetl_runtime.rig.network import Network, has_boxes
 from edgetl_runtime.rig.rig import Rig
 from edgetl_runtime.rig.sharing import Letterboxes
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
@@ -37,6 +37,7 @@ def open_rig(
     engine: str | None = None,
     threshold: float | None = None,
     deadline_ms: float = 0.0,
+    track: bool = False,
     require_signature: bool | str | os.PathLike[str] | None = None,
     golden: Replay = "replay",
     patience: Patience | None = None,
@@ -47,8 +48,9 @@ def open_rig(
     bundles, cameras: by the names that results are found under. A camera is a source as of `open`, or an open Camera,
     which the rig closes. gather_ms: how long a round waits for other cameras after its first frame, by default half the
     shortest frame interval. Everything else is as of `open`, the same for every bundle; Rig says what happens when a
-    camera or a bundle fails. Raises InputError without a bundle or a camera or for a gather_ms below zero; BundleError,
-    EngineError, CameraError or MissingPackage, each one clear line.
+    camera or a bundle fails. track: in every bundle that gives boxes; a camera's objects have numbers of their own in
+    each bundle. Raises InputError without a bundle or a camera, for a gather_ms outside 0 to 1000, or where there are
+    no boxes to track; BundleError, EngineError, CameraError or MissingPackage, each one clear line.
 
         with edgetl_runtime.open_rig({"road": "road.bundle"}, cameras={"left": 0, "right": 2}) as rounds:
             for round in rounds:
@@ -84,9 +86,12 @@ def open_rig(
                 patience=patience,
                 threshold=threshold,
                 deadline_ms=deadline_ms,
+                track=track,
                 reload=load,
                 golden=start_check(bundle, loaded, golden),
             )
+        if track:
+            check_boxes([network.bundle for network in networks.values()])
         rig = Rig(
             opened, networks, letterboxes, gather_ms=gather_ms, patience=patience, health=health, on_event=on_event
         )
@@ -104,6 +109,12 @@ def check_rig(bundles: Mapping[str, object], cameras: Mapping[str, object], gath
         )
     if gather_ms is not None and not 0 <= gather_ms <= 1000:
         raise InputError(f"the time to gather a round must be from 0 to 1000 ms, found {gather_ms:g}")
+
+
+def check_boxes(bundles: Iterable[Bundle]) -> None:
+    """Raises InputError where none of them gives boxes that could be tracked."""
+    if not any(has_boxes(bundle) for bundle in bundles):
+        raise InputError("none of these bundles gives boxes, there is nothing to track")
 
 
 def _loader(bundle: Bundle, variant: str | None, engine: str | None) -> Callable[[], Engine]:

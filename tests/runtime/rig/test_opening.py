@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from rig_support import RateCamera
-from runtime_support import FakeCamera, scene
+from runtime_support import HEADS, FakeCamera, scene, write_test_bundle
 
 import edgetl_runtime
 from edgetl_runtime.errors import BundleError, CameraError, EngineError, InputError
@@ -51,6 +51,21 @@ def test_what_can_be_no_rig_is_refused(shared_bundle: Path) -> None:
         edgetl_runtime.open_rig({"b": shared_bundle}, cameras={"a": 0}, gather_ms=-1),
     ):
         pass
+
+
+def test_tracking_needs_boxes(tmp_path: Path, shared_bundle: Path) -> None:
+    only = write_test_bundle(tmp_path / "masks.bundle", heads=HEADS[1:])
+    camera = RateCamera(10)
+    with (
+        pytest.raises(InputError, match="nothing to track"),
+        edgetl_runtime.open_rig({"m": only}, cameras={"a": camera}, track=True),
+    ):
+        pass
+    assert camera.closed
+    film = FakeCamera([scene(90, 160, i) for i in range(3)], live=False)
+    with edgetl_runtime.open_rig({"m": only, "b": shared_bundle}, cameras={"f": film}, track=True) as rounds:
+        stages = [{name: "track" in r.stages_ms for name, r in made.results["f"].items()} for made in rounds]
+    assert stages == [{"m": False, "b": True}] * 3
 
 
 def test_a_failed_opening_closes_what_was_open(shared_bundle: Path, tmp_path: Path) -> None:

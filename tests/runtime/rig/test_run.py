@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from rig_support import adds_up
+from runtime_support import HEADS, write_test_bundle
 
 from edgetl.commands import run as run_command
 from edgetl_runtime.errors import InputError
@@ -81,6 +83,25 @@ def test_injected_faults_are_the_first_cameras_and_bundles(
     err = capsys.readouterr().err
     assert "main: duplicate: frame 4 came again" in err and "NOT replayed" in err
     assert sum("golden samples were not" in n or "golden" in n for n in document["notes"]) == 2
+
+
+def test_objects_keep_their_numbers_on_each_camera(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    only = write_test_bundle(tmp_path / "masks.bundle", heads=HEADS[1:])
+    out = tmp_path / "o.jsonl"
+    call(
+        shared_bundle, clip, "--also-camera", f"b={clip}", "--also-bundle", f"masks={only}", "--track", "--jsonl", out,
+        "--threshold", 0.3,
+    )  # fmt: skip
+    rows, _ = rows_of(out)
+    seen: dict[str, list[list[int]]] = {"main": [], "b": []}
+    for row in rows:
+        if row["bundle"] == "tiny":
+            seen[row["camera_id"]].append([d["track_id"] for d in row["detections"]])
+    assert seen["main"] == seen["b"], "the same film gives the same numbers: cameras don't mix"
+    assert len(seen["b"]) == 12 and any(set(a) & set(b) for a, b in itertools.pairwise(seen["b"]))
+    assert not any("detections" in r for r in rows if r["bundle"] == "masks")
+    with pytest.raises(InputError, match="nothing to track"):
+        call(only, clip, "--also-camera", f"b={clip}", "--track")
 
 
 def test_enough_frames_and_sigterm_end_it(shared_bundle: Path, tmp_path: Path) -> None:
