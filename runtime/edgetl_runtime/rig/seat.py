@@ -81,6 +81,7 @@ class Seat:
             if not self.feed.live:
                 raise
             self.lost, self.ended = error, True
+            self.feed.health.set("disconnected", error.message)  # for good
             return None
         if taken is None:
             self.ended = True
