@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from edgetl_runtime.errors import EdgetlError, InputError
+from edgetl_runtime.errors import EdgetlError, EngineError, InputError
 from edgetl_runtime.imports import need
 
 if TYPE_CHECKING:
@@ -181,9 +181,13 @@ class Ladder:
         engine, self._loaded = self._loaded, None
         if engine is not None:
             before = pipeline.engine
-            pipeline.exchange(engine)
-            before.close()
-        else:
+            try:
+                pipeline.exchange(engine)
+                before.close()
+            except EngineError as error:
+                engine.close()
+                self._failed, engine = error.message, None
+        if engine is None:
             self._health.clear("ladder")
             self._health.set("ladder", f"step {self.at} of {len(self.policy.steps)} can't be taken: {self._failed}")
         self._window_s, self._late, self._seen = self._clock(), 0, 0

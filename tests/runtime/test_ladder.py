@@ -29,6 +29,8 @@ class Fake:
         self.engine: Fake = self
 
     def exchange(self, engine: Fake) -> None:
+        if engine.name == "sick":
+            raise EngineError("its first run failed")
         self.engine = engine
 
     def close(self) -> None:
@@ -130,6 +132,13 @@ def test_a_step_that_can_not_be_taken_is_said_and_the_next_one_follows() -> None
     assert rig.pipeline.engine.name == "chosen" and not rig.pipeline.engine.closed
     rig.results(1.3, 150)
     assert rig.ladder.at == 2
+
+
+def test_an_engine_that_does_not_run_is_not_used() -> None:
+    rig = Rig(steps=(Step(variant="sick"),))
+    rig.results(1.3, 150)
+    assert rig.health.status().conditions["ladder"] == "step 1 of 1 can't be taken: its first run failed"
+    assert rig.pipeline.engine.name == "chosen" and not rig.pipeline.engine.closed
 
 
 @pytest.mark.parametrize(
