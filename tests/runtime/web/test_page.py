@@ -67,10 +67,10 @@ def dom(url: str, profile: Path) -> str:
 
 
 def shown_in(page: str, name: str) -> str:
-    """The text of the element with this id."""
+    """The text of the element with this id, without the narrow spaces in large numbers."""
     match = re.search(rf'<(\w+)[^>]* id="{name}"[^>]*>(.*?)</\1>', page, re.DOTALL)
     assert match, name
-    return re.sub(r"<[^>]*>", " ", match[2]).strip()
+    return re.sub(r"<[^>]*>", " ", match[2]).replace("\u202f", "").strip()
 
 
 @needs_browser
