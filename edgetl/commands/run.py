@@ -95,12 +95,13 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl_runtime.bundle import open_bundle
     from edgetl_runtime.health import Health
     from edgetl_runtime.prove import ProveSink
-    from edgetl_runtime.schedule import parse_cpus, pin, raise_priority
+    from edgetl_runtime.schedule import one_opencv_thread, parse_cpus, pin, raise_priority
     from edgetl_runtime.sinks import Noted
     from edgetl_runtime.tally import Tally
 
     _check(args)
     patience_of(args)  # before anything is opened
+    one_opencv_thread()
     if args.cpus is not None:
         pin(parse_cpus(args.cpus))
     if is_rig(args):

@@ -51,6 +51,17 @@ def test_cores_that_are_not_there() -> None:
     assert os.sched_getaffinity(0) == before
 
 
+def test_opencv_works_in_the_thread_that_calls_it() -> None:
+    found = run(
+        "import json, cv2\n"
+        "from edgetl_runtime.schedule import one_opencv_thread\n"
+        "cv2.setNumThreads(2)\n"
+        "one_opencv_thread()\n"
+        "print(json.dumps({'threads': cv2.getNumThreads()}))"
+    )
+    assert found == {"threads": 1}
+
+
 @pytest.mark.parametrize("priority", [0, 100, -1])
 def test_what_is_no_priority(priority: int) -> None:
     with pytest.raises(InputError, match="from 1 to 99"):
