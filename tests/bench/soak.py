@@ -33,7 +33,7 @@ from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.cameras import keep_open
 from edgetl_runtime.engines import Engine, load_bundle_engine
 from edgetl_runtime.health import Condition, Event, Health
-from edgetl_runtime.inject import Injector, parse_faults
+from edgetl_runtime.inject import KINDS, Fault, Injector
 from edgetl_runtime.loop import run
 from edgetl_runtime.repair import Patience
 from edgetl_runtime.result import Frame, Result
@@ -63,14 +63,19 @@ MAX_GROWTH_MB = 2.0
 object each frame is not."""
 
 
-def plan(rate: float) -> str:
-    """Every kind of fault once in 4,000 frames, one each 400; what lasts does so for less than a second."""
+def plan(frames: int, rate: float) -> list[Fault]:
+    """Every kind of fault once in 4,000 frames, one each 400; what lasts does so for less than a second.
+
+    The last 2,000 frames are left alone, so that all can be over at the end.
+    """
     amounts = {"stall": 0.25, "disconnect": 0.3, "freeze": int(0.4 * rate), "black": int(0.7 * rate), "engine": 4}
-    steps = enumerate(SEEN_AS)
-    return ",".join(
-        f"{kind}={amounts[kind]}@{400 * (i + 1)}/{CYCLE}" if kind in amounts else f"{kind}@{400 * (i + 1)}/{CYCLE}"
-        for i, kind in steps
-    )
+    faults = []
+    for i, kind in enumerate(SEEN_AS):
+        for at in range(400 * (i + 1), frames - 2000 + 1, CYCLE):
+            faults.append(Fault(kind, amounts.get(kind, KINDS[kind][0]), at))
+            if kind == "clock":  # the next one ends it
+                faults.append(Fault(kind, KINDS[kind][0], at + 300))
+    return faults
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ def soak(folder: Path, frames: int, rate: float) -> dict[str, Any]:
     bundle = open_bundle(folder)
     rng = np.random.default_rng(0)
     images = [rng.integers(40, 200, (180, 320, 3), dtype=np.uint8) for _ in range(64)]
-    injector = Injector(parse_faults(plan(rate)))
+    injector = Injector(plan(frames, rate))
     health, witness, left = Health(), Witness(frames), [frames]
     began_s = time.monotonic()
 
