@@ -100,8 +100,17 @@ def _dispatch(arguments: list[str]) -> dict[str, object] | None:
     return document
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Says the default of an option where there is one to say and its help does not."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help or ""
+        unsaid = action.default not in (None, False, argparse.SUPPRESS, "", []) and "default" not in text
+        return f"{text} (default: %(default)s)" if action.option_strings and unsaid else text
+
+
 def _formatter(prog: str) -> argparse.HelpFormatter:
-    return argparse.ArgumentDefaultsHelpFormatter(prog, max_help_position=32, width=100)
+    return _Formatter(prog, max_help_position=32, width=100)
 
 
 def _apply_config(parser: argparse.ArgumentParser, arguments: list[str]) -> None:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from edgetl_runtime.recording.sink import RecordSink
 
 
-def add_record_arguments(parser: argparse.ArgumentParser) -> None:
+def add_record_arguments(group: argparse._ActionsContainer) -> None:
     """--record and its bound."""
-    parser.add_argument(
+    group.add_argument(
         "--record", type=Path, metavar="MCAP", help="record frames, results and events for `edgetl replay` and Foxglove"
     )
-    parser.add_argument(
+    group.add_argument(
         "--record-budget-mb", type=float, default=0.0, metavar="MB", help="end the recording at this size (0: none)"
     )
 

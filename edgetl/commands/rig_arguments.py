@@ -20,22 +20,23 @@ _ONE_CAMERA = ("out", "view", "record", "web", "ladder", "collect", "prove")
 
 def add_rig_arguments(parser: argparse.ArgumentParser) -> None:
     """Further cameras and bundles."""
-    parser.add_argument(
+    group = parser.add_argument_group("several cameras and bundles")
+    group.add_argument(
         "--also-camera",
         action="append",
         default=[],
         metavar="NAME=SOURCE",
         help="run this camera too, every bundle on it; may be given several times",
     )
-    parser.add_argument("--camera-name", metavar="NAME", help=f"SOURCE's name beside --also-camera (default: {_MAIN})")
-    parser.add_argument(
+    group.add_argument("--camera-name", metavar="NAME", help=f"SOURCE's name beside --also-camera (default: {_MAIN})")
+    group.add_argument(
         "--also-bundle",
         action="append",
         default=[],
         metavar="[NAME=]BUNDLE",
         help="run this bundle too, on every camera; may be given several times (default name: its own)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--gather-ms",
         type=float,
         metavar="MS",

@@ -38,56 +38,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Runs a bundle on a camera (newest frame wins) or a file (every frame)."
     parser.add_argument("bundle", help="the bundle's folder")
     parser.add_argument("source", help=SOURCES)
-    parser.add_argument("--out", type=Path, metavar="MP4", help="write an annotated video")
-    parser.add_argument("--jsonl", type=Path, help="write one line of JSON for each result")
-    add_record_arguments(parser)
-    parser.add_argument("--view", action="store_true", help="show a live window; q ends")
-    parser.add_argument("--engine", help="run on this engine instead of the chosen one")
-    parser.add_argument("--variant", help="run this variant instead of the chosen one")
-    add_engine_dir(parser)
     parser.add_argument("--threshold", type=float, help="score from which a box or category counts, 0 to 1")
     parser.add_argument("--track", action="store_true", help="give each object a number that it keeps between frames")
+    parser.add_argument("--deadline-ms", type=float, default=0.0, help="mark results older than this as late")
     parser.add_argument("--max-frames", type=int, metavar="N", help="end after N results")
+    parser.add_argument("--force", action="store_true", help="replace outputs that exist")
+    add_signature_argument(parser)
     add_source_arguments(parser)
     add_rig_arguments(parser)
-    parser.add_argument("--deadline-ms", type=float, default=0.0, help="mark results older than this as late")
-    parser.add_argument(
-        "--threads",
-        type=threads,
-        default=0,
-        metavar="N",
-        help="of the engine (default: its choice); auto: measured",
+    _add_engine_arguments(parser)
+    _add_output_arguments(parser)
+
+
+def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    add_engine_dir(parser)
+    group = parser.add_argument_group("engine and machine")
+    group.add_argument("--engine", help="run on this engine instead of the chosen one")
+    group.add_argument("--variant", help="run this variant instead of the chosen one")
+    group.add_argument(
+        "--threads", type=threads, default=0, metavar="N", help="of the engine, 0: its choice, auto: measured"
     )
-    parser.add_argument("--cpus", metavar="0,2-3", help="run on these cores only")
-    parser.add_argument(
+    group.add_argument("--cpus", metavar="0,2-3", help="run on these cores only")
+    group.add_argument(
         "--priority", type=int, metavar="1..99", help="real-time priority (SCHED_FIFO) of the loop, where it is allowed"
     )
-    parser.add_argument("--web", type=int, metavar="PORT", help="live page, metrics and probes on this port; 0: any")
-    parser.add_argument("--bind", metavar="ADDRESS", help="address of --web (default: this machine only)")
-    parser.add_argument("--token", help="what --web asks for; made where --bind opens it to others (default: none)")
-    parser.add_argument("--force", action="store_true", help="replace outputs that exist")
-    parser.add_argument(
+    group.add_argument(
+        "--ladder", type=Path, metavar="YAML", help="what to give up, in which order, while results are late"
+    )
+    group.add_argument(
         "--skip-golden",
         action="store_true",
         help="for development: don't replay a golden sample before the first frame",
     )
-    parser.add_argument(
-        "--ladder", type=Path, metavar="YAML", help="what to give up, in which order, while results are late"
-    )
-    parser.add_argument(
+
+
+def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where results go")
+    group.add_argument("--out", type=Path, metavar="MP4", help="write an annotated video")
+    group.add_argument("--jsonl", type=Path, help="write one line of JSON for each result and event")
+    group.add_argument("--view", action="store_true", help="show a live window; q ends")
+    group.add_argument("--web", type=int, metavar="PORT", help="live page, metrics and probes on this port; 0: any")
+    group.add_argument("--bind", metavar="ADDRESS", help="address of --web (default: this machine only)")
+    group.add_argument("--token", help="what --web asks for; made where --bind opens it to others")
+    add_record_arguments(group)
+    group.add_argument(
         "--collect", type=Path, metavar="DIR", help="keep frames for labelling while many are unlike the training's"
     )
-    parser.add_argument(
+    group.add_argument(
         "--collect-mb", type=float, default=200.0, metavar="MB", help="most that the folder of --collect may hold"
     )
-    parser.add_argument(
+    group.add_argument(
         "--prove",
         choices=("window", "source"),
         nargs="?",
         const="window",
         help="measure how old results really are by a time code that the camera sees: in a window here, or already",
     )
-    add_signature_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:

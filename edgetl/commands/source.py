@@ -27,28 +27,29 @@ SOURCES = (
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Everything about the camera but its name."""
-    parser.add_argument("--realtime", action="store_true", help="play a file at its own rate, like a camera")
-    parser.add_argument("--camera-size", metavar="WxH", help="ask the camera for this size")
-    parser.add_argument("--camera-fps", type=float, help="ask the camera for this rate")
-    parser.add_argument("--camera-format", choices=PIXEL_FORMATS, help="ask a V4L2 camera for this pixel format")
-    parser.add_argument(
+    group = parser.add_argument_group("camera")
+    group.add_argument("--realtime", action="store_true", help="play a file at its own rate, like a camera")
+    group.add_argument("--camera-size", metavar="WxH", help="ask the camera for this size")
+    group.add_argument("--camera-fps", type=float, help="ask the camera for this rate")
+    group.add_argument("--camera-format", choices=PIXEL_FORMATS, help="ask a V4L2 camera for this pixel format")
+    group.add_argument(
         "--stall-s", type=float, default=0.5, metavar="S", help="without a frame for so long a camera is stalled"
     )
-    parser.add_argument(
+    group.add_argument(
         "--frozen-s",
         type=float,
         default=2.0,
         metavar="S",
         help="a picture that does not change at all for so long is frozen; 0: it may stand still",
     )
-    parser.add_argument(
+    group.add_argument(
         "--give-up-s",
         type=float,
         default=60.0,
         metavar="S",
         help="open a live camera that fails again, and load an engine that fails again, for so long; 0: for ever",
     )
-    parser.add_argument(
+    group.add_argument(
         "--inject",
         metavar="FAULTS",
         help="for tests: bring about faults, like stall=2@100,nan=3@50/400 (kind=amount@frame/every)",
