@@ -134,6 +134,17 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def recorded(
+    engine: EngineName, file: Path, precision: Precision, frames: Sequence[NDArray[np.uint8]], probes: Sequence[str]
+) -> list[dict[str, NDArray[np.float32]]]:
+    """What a graph on an engine gives for these frames. Raises EngineError."""
+    loaded = load_engine(engine, file, precision=precision)
+    try:
+        return record(infer_of(loaded), frames, probes)
+    finally:
+        loaded.close()
+
+
 def infer_of(engine: Engine) -> Infer:
     """An engine as a function of one frame."""
     name = engine.inputs[0].name

@@ -11,14 +11,14 @@ from msgspec import structs
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgetl_export.candidates import Pair, Reference, hop_of, infer_of, run_trial
+from edgetl_export.candidates import Reference, hop_of, infer_of
 from edgetl_export.graph import load_model, save_model, without_outputs
 from edgetl_export.locate import locate, swapped_channels
-from edgetl_export.parity import Infer, compare, record
+from edgetl_export.parity import Infer, Parity, compare, record
 from edgetl_export.passes import PASSES, Pass
 from edgetl_export.source import Source
 from edgetl_export.to_onnx import tensor_spec
-from edgetl_export.trials import Trial
+from edgetl_export.trials import Trial, trial_of
 from edgetl_runtime.engines import load_engine
 from edgetl_runtime.errors import GateFailed
 from edgetl_runtime.spec import Hop, TensorSpec
@@ -96,17 +96,18 @@ def _gate(path: Path, before: _Step | None, reference: Reference) -> _Step:
 
     A graph that gives the same bits as the one before on every parity frame has the same metric: it isn't run again.
     """
-    pair = Pair(variant="fp32", precision="fp32", engine="onnxruntime", probe_file=path, file=path)
     engine = load_engine("onnxruntime", path, precision="fp32")
     try:
         infer = infer_of(engine)
         rows = record(infer, reference.frames, reference.probes)
-        _check(path.stem, path, before.path if before else None, reference, rows, infer)
+        parity = compare(reference.tensors, rows)
+        _check(path.stem, path, before.path if before else None, reference, parity, infer)
+        if before is not None and _same_bits(before.rows, rows):
+            return _Step(path, rows, before.trial)
+        trial = reference.trials.recall(path, "onnxruntime", "fp32", lambda: trial_of(parity, reference.metric(infer)))
+        return _Step(path, rows, trial)
     finally:
         engine.close()
-    if before is not None and _same_bits(before.rows, rows):
-        return _Step(path, rows, before.trial)
-    return _Step(path, rows, reference.trials.recall(path, "onnxruntime", "fp32", lambda: run_trial(pair, reference)))
 
 
 def _same_bits(a: Sequence[Mapping[str, NDArray[np.float32]]], b: Sequence[Mapping[str, NDArray[np.float32]]]) -> bool:
@@ -118,11 +119,10 @@ def _check(
     path: Path,
     before: Path | None,
     reference: Reference,
-    rows: Sequence[Mapping[str, NDArray[np.float32]]],
+    parity: Parity,
     infer: Infer,
 ) -> None:
     """Raise GateFailed with all that can be said about what broke."""
-    parity = compare(reference.tensors, rows)
     if parity.max_rel_error <= EXPORT_REL_ERROR:
         return
     text = (

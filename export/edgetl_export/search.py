@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgetl_export.calibrate import CALIBRATORS, Calibrator, Observed, Range, observe, ranges
-from edgetl_export.candidates import Candidate, Pair, Reference, infer_of, judge
+from edgetl_export.candidates import Candidate, Pair, Reference, judge, recorded
 from edgetl_export.graph import load_model, save_model, without_outputs
 from edgetl_export.layers import Layer, layers_of
-from edgetl_export.parity import record, rms_error
+from edgetl_export.parity import rms_error
 from edgetl_export.passes.quantise import QuantisationPlan, Scheme, quantise, quantised_inputs
 from edgetl_export.proof import prove, proved
 from edgetl_runtime.engines import load_engine
@@ -166,11 +166,7 @@ def _runner(probe_file: Path, found: Found) -> tuple[EngineName, Precision] | No
 def _error(
     runner: tuple[EngineName, Precision], probe_file: Path, reference: Reference, frames: int | None = None
 ) -> float:
-    engine = load_engine(runner[0], probe_file, precision=runner[1])
-    try:
-        rows = record(infer_of(engine), reference.frames[:frames], reference.probes)
-    finally:
-        engine.close()
+    rows = recorded(runner[0], probe_file, runner[1], reference.frames[:frames], reference.probes)
     return rms_error(reference.tensors[:frames], rows)
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from msgspec import structs
 
 from edgetl_export.calibrate import Calibrator, observe
-from edgetl_export.candidates import FP32_REL_ERROR, Candidate, Pair, Reference, infer_of, judge
+from edgetl_export.candidates import FP32_REL_ERROR, Candidate, Pair, Reference, judge, recorded
 from edgetl_export.compile import FloatGraph
 from edgetl_export.graph import float_tensors, save_model, without_outputs
-from edgetl_export.parity import record, rms_error
+from edgetl_export.parity import rms_error
 from edgetl_export.passes.half import describe_islands, to_half
 from edgetl_export.search import Found, Quantiser
-from edgetl_runtime.engines import available_engines, load_engine
+from edgetl_runtime.engines import available_engines
 from edgetl_runtime.spec import EngineName, Precision
 
 HALF, INT8 = "trt-fp16", "trt-int8"
@@ -75,14 +75,8 @@ def _symmetric_runner(probe_file: Path, reference: Reference) -> EngineName:
     if "openvino" not in available_engines():
         return "onnxruntime"
     frames = reference.frames[:AGREEMENT_FRAMES]
-    rows = []
-    for name in ("onnxruntime", "openvino"):
-        engine = load_engine(name, probe_file, precision="int8")
-        try:
-            rows.append(record(infer_of(engine), frames, reference.probes))
-        finally:
-            engine.close()
-    expected, found = rows
+    expected = recorded("onnxruntime", probe_file, "int8", frames, reference.probes)
+    found = recorded("openvino", probe_file, "int8", frames, reference.probes)
     apart, from_float = rms_error(expected, found), rms_error(reference.tensors[:AGREEMENT_FRAMES], expected)
     return "openvino" if apart <= max(from_float, FP32_REL_ERROR) else "onnxruntime"
 

@@ -15,6 +15,7 @@ from edgetl_runtime.cameras._arrivals import Arrivals
 from edgetl_runtime.cameras._opencv import retrieve
 from edgetl_runtime.errors import CameraError
 from edgetl_runtime.pool import FramePool
+from edgetl_runtime.result import Frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -241,3 +242,39 @@ def _position_ms(capture: Any) -> float:
 
     position_ms = float(capture.get(cv2.CAP_PROP_POS_MSEC))
     return position_ms if math.isfinite(position_ms) else 0.0
+
+
+class ReaderCamera:
+    """A live camera whose frames come from a Reader; whoever opens it sets `_reader` and `_size_hw`, and the rest."""
+
+    live = True
+    frame_count: int | None = None
+    camera_id: str
+    _reader: Reader
+    _size_hw: tuple[int, int]
+
+    @property
+    def failed(self) -> int:
+        """Frames that could not be converted to BGR."""
+        return self._reader.failed
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the frame read last, before that as the source states them."""
+        return self._size_hw
+
+    def read(self) -> Frame | None:
+        """The newest frame, None once closed. Raises CameraError where the source ends, stalls or fails."""
+        grabbed = self._reader.read()
+        if grabbed is None:
+            return None
+        self._size_hw = (grabbed.image.shape[0], grabbed.image.shape[1])
+        return Frame(grabbed.image, grabbed.number, self.camera_id, grabbed.stamp_ns)
+
+    def interrupt(self) -> None:
+        """End a `read` that waits; any thread may call this."""
+        self._reader.interrupt()
+
+    def close(self) -> None:
+        """Let go of the source, within half a second: a thread that hangs is left to end by itself."""
+        self._reader.close()

@@ -7,9 +7,8 @@ import threading
 from typing import Any
 
 from edgetl_runtime.cameras._opencv import quiet_cv2
-from edgetl_runtime.cameras._reader import Reader
+from edgetl_runtime.cameras._reader import Reader, ReaderCamera
 from edgetl_runtime.errors import CameraError
-from edgetl_runtime.result import Frame
 
 OPEN_S = 10.0
 READ_S = 5.0
@@ -53,14 +52,11 @@ def has_gstreamer(build_information: str) -> bool:
     return re.search(r"^\s*GStreamer:\s*YES", build_information, re.MULTILINE) is not None
 
 
-class GStreamerCamera:
+class GStreamerCamera(ReaderCamera):
     """The newest frame of a pipeline that ends in an appsink; frames are stamped when OpenCV hands them over.
 
     What the pipeline holds back before its appsink can't be known here. open_s, read_s and stop as for StreamCamera.
     """
-
-    live = True
-    frame_count: int | None = None
 
     def __init__(
         self, pipeline: str, *, open_s: float = OPEN_S, read_s: float = READ_S, stop: threading.Event | None = None
@@ -86,32 +82,6 @@ class GStreamerCamera:
         ]
         if not opened.fps:
             self.notes.append(f"{self.camera_id} states no usable rate, {_ASSUMED_FPS:g} frames/s assumed")
-
-    @property
-    def failed(self) -> int:
-        """Frames that could not be used: OpenCV needs BGR or a format that it converts."""
-        return self._reader.failed
-
-    @property
-    def size_hw(self) -> tuple[int, int]:
-        """Height and width of the frame read last, before that as the pipeline states them."""
-        return self._size_hw
-
-    def read(self) -> Frame | None:
-        """The newest frame, None once closed. Raises CameraError where the pipeline ends, stalls or fails."""
-        grabbed = self._reader.read()
-        if grabbed is None:
-            return None
-        self._size_hw = (grabbed.image.shape[0], grabbed.image.shape[1])
-        return Frame(grabbed.image, grabbed.number, self.camera_id, grabbed.stamp_ns)
-
-    def interrupt(self) -> None:
-        """End a `read` that waits; any thread may call this."""
-        self._reader.interrupt()
-
-    def close(self) -> None:
-        """Let go of the pipeline, within half a second: a thread that hangs is left to end by itself."""
-        self._reader.close()
 
 
 def _shown() -> str:

@@ -8,10 +8,9 @@ from typing import Any
 
 from edgetl_runtime.cameras._ffmpeg_options import GATE, VARIABLE
 from edgetl_runtime.cameras._opencv import quiet_cv2
-from edgetl_runtime.cameras._reader import Opened, Reader
+from edgetl_runtime.cameras._reader import Opened, Reader, ReaderCamera
 from edgetl_runtime.cameras._url import SCHEMES, public_url, scheme_of
 from edgetl_runtime.errors import CameraError
-from edgetl_runtime.result import Frame
 
 OPEN_S = 5.0
 READ_S = 5.0
@@ -26,7 +25,7 @@ _MAX_FPS = 240.0
 _ASSUMED_FPS = 30.0
 
 
-class StreamCamera:
+class StreamCamera(ReaderCamera):
     """The newest frame of rtsp://, rtsps://, http:// or https://, read without pause by a thread of its own.
 
     t_capture_ns is taken when FFmpeg hands a frame over, before its colours are converted. Pictures of H.264 and H.265
@@ -38,9 +37,6 @@ class StreamCamera:
     open_s, read_s: after these, and half a second more, CameraError is raised, whether OpenCV comes back or not.
     stop: set it from another thread to give up opening.
     """
-
-    live = True
-    frame_count: int | None = None
 
     def __init__(
         self, url: str, *, open_s: float = OPEN_S, read_s: float = READ_S, stop: threading.Event | None = None
@@ -104,29 +100,3 @@ class StreamCamera:
             self.notes.append(f"{self.camera_id}: {VARIABLE} of the environment decides transport and buffering")
         if self.camera_id.startswith(("rtsps:", "https:")) and "tls_verify" not in os.environ.get(VARIABLE, ""):
             self.notes.append(f"{self.camera_id}: encrypted, but the camera's certificate is not checked")
-
-    @property
-    def failed(self) -> int:
-        """Frames that could not be converted; FFmpeg passes over what it can't decode and patches what is damaged."""
-        return self._reader.failed
-
-    @property
-    def size_hw(self) -> tuple[int, int]:
-        """Height and width of the frame read last, before that as the stream states them."""
-        return self._size_hw
-
-    def read(self) -> Frame | None:
-        """The newest frame, None once closed. Raises CameraError where the stream ends, stalls or fails."""
-        grabbed = self._reader.read()
-        if grabbed is None:
-            return None
-        self._size_hw = (grabbed.image.shape[0], grabbed.image.shape[1])
-        return Frame(grabbed.image, grabbed.number, self.camera_id, grabbed.stamp_ns)
-
-    def interrupt(self) -> None:
-        """End a `read` that waits; any thread may call this."""
-        self._reader.interrupt()
-
-    def close(self) -> None:
-        """Let go of the connection, within half a second: a thread that hangs is left to end by itself."""
-        self._reader.close()
