@@ -48,6 +48,38 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Where the boxes of one frame stand on the road, a row for each box.
+
+    In base_link by REP-103: metres, x forward, y to the left, from the vehicle's own origin. positions_m: (N, 2)
+    float32, the point of the ground under the middle of the box's lower edge. covariances_m2: (N, 2, 2) float32, its
+    uncertainty, one standard deviation squared. closing_speeds_mps: (N,) float32, how fast the distance shrinks, below
+    zero where it grows. times_to_collision_s: (N,) float32, until the distance is used up at that speed.
+
+    NaN where nothing can be said: a position for a box that touches no ground in the picture, a speed for an object
+    that is not tracked (long enough), a time where nothing comes nearer.
+    """
+
+    positions_m: NDArray[np.float32]
+    covariances_m2: NDArray[np.float32]
+    closing_speeds_mps: NDArray[np.float32]
+    times_to_collision_s: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        n = len(self.positions_m)
+        parts = (self.positions_m, self.covariances_m2, self.closing_speeds_mps, self.times_to_collision_s)
+        shapes = [part.shape for part in parts]
+        if shapes != [(n, 2), (n, 2, 2), (n,), (n,)]:
+            raise ValueError(
+                f"Places must hold positions ({n}, 2), covariances ({n}, 2, 2), speeds ({n},) and times ({n},), "
+                f"found {shapes}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.positions_m)
+
+
+@dataclass(frozen=True, slots=True)
 class Detections:
     """Boxes of one frame, best score first.
 
@@ -58,7 +90,7 @@ class Detections:
     in every frame of a run, -1 where there is none (yet). track_ages_s: (N,) float32, seconds since the object was
     first seen. velocities_px_s: (N, 2) float32, of the box's centre, x and y in pixels of the source image. Ages and
     velocities are NaN where there is no number. A box with a number has the label of its track, and may have a score
-    below the head's threshold.
+    below the head's threshold. places: where the boxes stand, None without a calibrated camera.
     """
 
     boxes_xyxy: NDArray[np.float32]
@@ -67,6 +99,7 @@ class Detections:
     track_ids: NDArray[np.int64] | None = None
     track_ages_s: NDArray[np.float32] | None = None
     velocities_px_s: NDArray[np.float32] | None = None
+    places: Places | None = None
 
     def __post_init__(self) -> None:
         n = len(self.scores)
@@ -82,6 +115,8 @@ class Detections:
                 f"Detections must hold track ids ({n},), ages ({n},) and velocities ({n}, 2), or none of them, "
                 f"found {shapes}"
             )
+        if self.places is not None and len(self.places) != n:
+            raise ValueError(f"Detections must hold a place for each of {n} boxes, found {len(self.places)}")
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -211,8 +246,10 @@ class Result:
         """Plain values for one line of JSON; heads: the manifest's.
 
         detections: boxes rounded to a hundredth of a pixel; where objects are tracked with track_id, track_age_s and
-        velocity_px_s, all null for a box without a number. masks: by head, the share of the image by label.
-        categories: by head, the label (null where none is sure enough), the largest probability, and all from 0.01.
+        velocity_px_s, all null for a box without a number; with a calibrated camera with position_m, position_std_m,
+        closing_speed_mps and time_to_collision_s, null where nothing can be said. masks: by head, the share of the
+        image by label. categories: by head, the label (null where none is sure enough), the largest probability, and all
+        from 0.01.
         """
         document: dict[str, Any] = {
             "frame_id": self.frame_id,
@@ -248,15 +285,36 @@ def _boxes_json(found: Detections, labels: tuple[str, ...]) -> list[dict[str, An
     boxes: list[dict[str, Any]] = [
         {"label": labels[c], "class": c, "score": round(s, 4), "box_xyxy": [round(v, 2) for v in b]} for b, s, c in rows
     ]
+    _add_tracks(boxes, found)
+    if found.places is not None:
+        _add_places(boxes, found.places)
+    return boxes
+
+
+def _add_tracks(boxes: list[dict[str, Any]], found: Detections) -> None:
     if found.track_ids is None or found.track_ages_s is None or found.velocities_px_s is None:
-        return boxes
+        return
     tracks = zip(found.track_ids.tolist(), found.track_ages_s.tolist(), found.velocities_px_s.tolist(), strict=True)
     for box, (number, age_s, velocity) in zip(boxes, tracks, strict=True):
         known = number >= 0
         box["track_id"] = number if known else None
         box["track_age_s"] = round(age_s, 3) if known else None
         box["velocity_px_s"] = [round(v, 2) for v in velocity] if known else None
-    return boxes
+
+
+def _add_places(boxes: list[dict[str, Any]], places: Places) -> None:
+    deviations = np.sqrt(places.covariances_m2.diagonal(axis1=1, axis2=2))
+    columns = {
+        "position_m": places.positions_m,
+        "position_std_m": deviations,
+        "closing_speed_mps": places.closing_speeds_mps,
+        "time_to_collision_s": places.times_to_collision_s,
+    }
+    for name, column in columns.items():
+        known = np.isfinite(column) if column.ndim == 1 else np.isfinite(column).all(axis=1)
+        rows = zip(boxes, column.astype(np.float64).round(3).tolist(), known.tolist(), strict=True)
+        for box, value, told in rows:
+            box[name] = value if told else None
 
 
 def _scores_json(found: Scores, labels: tuple[str, ...]) -> dict[str, Any]:

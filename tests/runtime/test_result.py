@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from runtime_support import CLASSIFY, DETECT, HEADS, SEGMENT
 
-from edgetl_runtime.result import Detections, Mask, Output, Result, Scores
+from edgetl_runtime.result import Detections, Mask, Output, Places, Result, Scores
 
 
 def boxes(n: int) -> Detections:
@@ -123,3 +123,32 @@ def test_tracks_are_whole_or_not_there(part: str) -> None:
         dataclasses.replace(found, **{part: None})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="or none of them"):
         dataclasses.replace(found, **{part: getattr(found, part)[:1]})
+
+
+def placed(xs: list[float]) -> Detections:
+    known = np.isfinite(np.array(xs, np.float32))
+    positions = np.stack([np.array(xs, np.float32), np.where(known, -1.5, np.nan)], axis=1).astype(np.float32)
+    covariances = np.where(known[:, None, None], np.diag([0.25, 0.04]), np.nan).astype(np.float32)
+    speeds = np.where(known, 2.0, np.nan).astype(np.float32)
+    times = np.full(len(xs), np.nan, np.float32)
+    return dataclasses.replace(boxes(len(xs)), places=Places(positions, covariances, speeds, times))
+
+
+@pytest.mark.parametrize("xs", [[], [12.5], [8.0, float("nan")]], ids=str)
+def test_places_in_json(xs: list[float]) -> None:
+    rows = result(detect=placed(xs)).as_json((DETECT,))["detections"]
+    for row, x in zip(rows, xs, strict=True):
+        known = np.isfinite(x)
+        assert row["position_m"] == ([x, -1.5] if known else None)
+        assert row["position_std_m"] == ([0.5, 0.2] if known else None)
+        assert row["closing_speed_mps"] == (2.0 if known else None) and row["time_to_collision_s"] is None
+    assert "NaN" not in json.dumps(rows)
+
+
+def test_every_box_has_its_place() -> None:
+    places = placed([1.0, 2.0]).places
+    assert places is not None
+    with pytest.raises(ValueError, match="a place for each of 3 boxes, found 2"):
+        dataclasses.replace(boxes(3), places=places)
+    with pytest.raises(ValueError, match=r"positions \(2, 2\), covariances \(2, 2, 2\)"):
+        dataclasses.replace(places, covariances_m2=np.zeros((2, 2), np.float32))

@@ -160,8 +160,8 @@ def _output(exact: Exact) -> Output:
     if isinstance(exact, ExactDetections):
         boxes, scores, classes = _is(exact.boxes_xyxy, "<f4"), _is(exact.scores, "<f4"), _is(exact.classes, "<i8")
         wanted = ((exact.track_ids, "<i8"), (exact.track_ages_s, "<f4"), (exact.velocities_px_s, "<f4"))
-        tracks = (None if part is None else _is(part, dtype) for part, dtype in wanted)
-        return Detections(boxes, scores, classes, *tracks)
+        ids, ages, velocities = (None if part is None else _is(part, dtype) for part, dtype in wanted)
+        return Detections(boxes, scores, classes, ids, ages, velocities)
     if isinstance(exact, ExactMask):
         return Mask(_is(exact.classes, "|u1"), exact.size_hw, exact.cell, exact.window)
     return Scores(_is(exact.probabilities, "<f4"), exact.label)

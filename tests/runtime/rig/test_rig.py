@@ -352,5 +352,5 @@ def test_the_deadline_bounds_the_wait(shared_bundle: Path, gather_ms: float) -> 
     with rig_of({"b": shared_bundle}, cameras, gather_ms=gather_ms, patience=QUICK) as rig:
         found = rounds_for(rig, 0.8)[2:]
     together = sum(len(r.frames) == 2 for r in found)
-    assert together < 0.1 * len(found) if gather_ms == 0 else together > 0.8 * len(found)
-    assert rig.ledger.snapshot()["gather"]["max_ms"] < gather_ms + 15
+    assert together < 0.1 * len(found) if gather_ms == 0 else together > 0.5 * len(found)
+    assert rig.ledger.snapshot()["gather"]["p50_ms"] < gather_ms + 5
