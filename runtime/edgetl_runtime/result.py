@@ -248,8 +248,8 @@ class Result:
         detections: boxes rounded to a hundredth of a pixel; where objects are tracked with track_id, track_age_s and
         velocity_px_s, all null for a box without a number; with a calibrated camera with position_m, position_std_m,
         closing_speed_mps and time_to_collision_s, null where nothing can be said. masks: by head, the share of the
-        image by label. categories: by head, the label (null where none is sure enough), the largest probability, and all
-        from 0.01.
+        image by label. categories: by head, the label (null where none is sure enough), the largest probability, and
+        all from 0.01.
         """
         document: dict[str, Any] = {
             "frame_id": self.frame_id,
