@@ -149,7 +149,7 @@ def with_outputs(model: ModelProto, names: Iterable[str]) -> ModelProto:
 
 
 def without_outputs(model: ModelProto, names: Iterable[str]) -> ModelProto:
-    """A copy in which these tensors are inner ones."""
+    """A copy in which these tensors are inner ones, without what only they needed."""
     copy = copy_of(model)
     dropped = set(names)
     kept = [o for o in copy.graph.output if o.name not in dropped]
@@ -157,6 +157,7 @@ def without_outputs(model: ModelProto, names: Iterable[str]) -> ModelProto:
     del copy.graph.output[:]
     copy.graph.output.extend(kept)
     copy.graph.value_info.extend(gone)
+    prune(copy)
     return copy
 
 

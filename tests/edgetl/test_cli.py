@@ -635,6 +635,7 @@ def test_export_document(made: Made) -> None:
         "onnx",
         "flush-tiny",
         "fold-constants",
+        "select-early",
         "fold-batch-norm",
         "fold-input",
     ]

@@ -40,6 +40,7 @@ def test_a_small_demo_leaves_everything(tmp_path: Path) -> None:
         "onnx",
         "flush-tiny",
         "fold-constants",
+        "select-early",
         "fold-batch-norm",
         "fold-input",
     ]

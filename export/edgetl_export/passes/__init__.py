@@ -15,6 +15,7 @@ from edgetl_export.passes.flush_tiny import flush_tiny
 from edgetl_export.passes.fold_batch_norm import fold_batch_norm
 from edgetl_export.passes.fold_constants import fold_constants
 from edgetl_export.passes.fold_input import fold_input
+from edgetl_export.passes.select_early import select_early
 from edgetl_export.passes.simplify import simplify
 
 
@@ -30,6 +31,7 @@ class Pass:
 PASSES = (
     Pass("flush-tiny", flush_tiny),
     Pass("fold-constants", fold_constants),
+    Pass("select-early", select_early),
     Pass("fold-batch-norm", fold_batch_norm),
     Pass("fold-input", fold_input),
 )
