@@ -21,6 +21,7 @@ from edgetl.roadworld.noise import U8
 from edgetl.roadworld.render import render_still
 from edgetl.roadworld.scene import Domain
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.machine import usable_cores
 
 JPEG_QUALITY = 92
 MASKS = ("drivable", "lanes", "classes")
@@ -57,7 +58,7 @@ def rendered_stills(
     The workers are gone when the context ends. Raises OSError when the disk refuses, InputError when a worker dies.
     """
     render = partial(_render, seed=seed, size_hw=size_hw, domain=domain)
-    count = min(workers or min(_cores(), MAX_WORKERS), -(-len(stills) // CHUNK))
+    count = min(workers or min(usable_cores(), MAX_WORKERS), -(-len(stills) // CHUNK))
     if count == 1 or multiprocessing.current_process().daemon:  # a daemon may have no children
         yield map(render, stills)
         return
@@ -72,11 +73,6 @@ def rendered_stills(
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _begin_worker() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from edgetl_runtime import cuda
 from edgetl_runtime.engines import available_engines
 from edgetl_runtime.imports import JETPACK, present
+from edgetl_runtime.machine import usable_cores
 from edgetl_runtime.tensorrt.device import installed_module, lacks
 
 EXTRAS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -141,11 +142,10 @@ def _os_name(root: Path) -> str:
 def _cpu(root: Path) -> dict[str, object]:
     text = _read(root / "proc/cpuinfo")
     flags = set(_field(text, "flags", "Features").split())
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "model": _field(text, "model name", "Model", "Hardware") or platform.processor() or "unknown",
         "cores": os.cpu_count(),
-        "usable_cores": usable,
+        "usable_cores": usable_cores(),
         "isa": [name for name in ISA if name in flags],
     }
 

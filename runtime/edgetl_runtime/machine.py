@@ -1,4 +1,4 @@
-"""Which machine this is, for figures that were measured on it."""
+"""Which machine this is, for figures that were measured on it, and how much of it this process may use."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def machine() -> str:
     except OSError:
         pass
     return f"{model}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
