@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.exporting import ExportOptions, measured, parity_frames, provenance, trials_key
+from edgetl.exporting import ExportOptions, metric_of, parity_frames, provenance, trials_key
 from edgetl.heads import Scorable, kinds_of
 from edgetl.metrics.agreement import AGREEMENT, Agreement
 from edgetl.metrics.align import align, left_out
-from edgetl.metrics.predict import Frames, Infer, evaluate
+from edgetl.metrics.predict import Frames, Infer
 from edgetl.shift.source import read_side
-from edgetl_export.budget import Measured
 from edgetl_export.export import Exported, ExportRequest, export, to_stderr
 from edgetl_export.foreign.decoders import decoder_name
 from edgetl_export.foreign.source import Foreign, foreign
@@ -62,12 +61,8 @@ def export_foreign(
     reference = _Answers(brought.source.infer, heads, parity)
     scored = _scored(heads, ruled, frames, reference)
 
-    values = measured(evaluate(reference, frames, scored))
-    _refuse_nothing(values.heads, frames)
-
-    def metric(infer: Infer) -> Measured:
-        return measured(evaluate(infer, frames, scored))
-
+    metric = metric_of(frames, scored, options.merge)
+    _refuse_nothing(metric(reference).heads, frames)
     images, calibrated_on = options.calibrate(train, preprocess)
     request = ExportRequest(
         name=name or spec.name,
@@ -93,7 +88,7 @@ def export_foreign(
         latency_runs=options.latency_runs,
         dataset_classes=names,
         passes=options.passes,
-        trials_key=trials_key(frames, heads),
+        trials_key=trials_key(frames, heads, options.merge),
     )
     return export(request, out, force=options.force, say=say)
 

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from edgetl.calibration import calibration_frames, choose_calibration
 from edgetl.data import Dataset, read_dataset
-from edgetl.heads import kinds_of
-from edgetl.metrics.predict import Evaluation, Frames, Infer, evaluate, letterboxed, scored_kinds
+from edgetl.heads import Scorable, Scoring, kinds_of
+from edgetl.metrics.detection import parse_merge
+from edgetl.metrics.predict import Frames, Infer, evaluate, letterboxed, remembering, scored_kinds
 from edgetl.models.deploy import INPUT, Deployed
 from edgetl.models.reparameterise import for_deployment
 from edgetl.shift.source import read_side
 from edgetl.shift.statistics import fit_statistics, save_statistics
 from edgetl.training.checkpoint import ModelCard, load_network
 from edgetl.versions import package_versions
-from edgetl_export.budget import Budget, Measured
+from edgetl_export.budget import Budget, Measured, Metric
 from edgetl_export.export import Domain, Exported, ExportRequest, export
 from edgetl_export.passes import PASSES, SIMPLIFY, Pass
 from edgetl_export.publish import refuse_existing
@@ -31,7 +32,7 @@ from edgetl_export.source import torch_source
 from edgetl_runtime import __version__
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.machine import machine
-from edgetl_runtime.spec import EMBEDDING, Calibration, Head, Preprocess, Provenance, at_threshold
+from edgetl_runtime.spec import EMBEDDING, Calibration, DetectHead, Head, Preprocess, Provenance, at_threshold
 
 PARITY_FRAMES = 8
 DOMAIN_IMAGES = 500
@@ -43,9 +44,10 @@ class ExportOptions:
     """What the user decides, whatever the network.
 
     data: where frames and labels come from; None for what a checkpoint was tuned on. max_drop: 0..1, of each head's
-    metric; max_drop_class: the same of single classes. calibration: how many frames; calibration_data: further images
-    to choose them from, each as read_side takes it. threshold: replaces every threshold that the network has. simplify:
-    try onnxslim. force: replace an existing bundle.
+    metric; max_drop_class: the same of single classes. merge: further classes, each of several that are scored as one,
+    like vehicle=car,bus,truck; they have the budget of a head where max_drop_class says nothing else. calibration: how
+    many frames; calibration_data: further images to choose them from, each as read_side takes it. threshold: replaces
+    every threshold that the network has. simplify: try onnxslim. force: replace an existing bundle.
     """
 
     data: Path | None
@@ -53,6 +55,7 @@ class ExportOptions:
     val_split: str = "val"
     max_drop: float = 0.005
     max_drop_class: Mapping[str, float] = field(default_factory=dict)
+    merge: Sequence[str] = ()
     calibration: int = 64
     calibration_data: Sequence[str] = ()
     val_images: int = 250
@@ -65,7 +68,8 @@ class ExportOptions:
     @property
     def budget(self) -> Budget:
         """What a variant may lose."""
-        return Budget(self.max_drop, dict(self.max_drop_class))
+        merged = tuple(text.partition("=")[0] for text in self.merge)
+        return Budget(self.max_drop, dict.fromkeys(merged, self.max_drop) | dict(self.max_drop_class), merged)
 
     @property
     def passes(self) -> tuple[Pass, ...]:
@@ -103,6 +107,7 @@ def export_checkpoint(
         )
     frames = Frames(val.take(options.val_images), card.preprocess, title="val images")
     scored = scored_kinds(kinds, frames.dataset)
+    metric = metric_of(frames, scored, options.merge)
     images, calibrated_on = options.calibrate(train, card.preprocess)
     domain = _domain(card, train, frames)
     model.backbone = for_deployment(model.backbone)
@@ -115,7 +120,7 @@ def export_checkpoint(
         calibration=images,
         calibrated_on=calibrated_on,
         frames=parity_frames(frames),
-        metric=lambda infer: measured(evaluate(infer, frames, scored)),
+        metric=metric,
         metric_name=card.metric or "mean",
         budget=options.budget,
         validation=frames.images,
@@ -126,7 +131,7 @@ def export_checkpoint(
         domain=domain,
         reliability=card.reliability,
         passes=options.passes,
-        trials_key=trials_key(frames, heads),
+        trials_key=trials_key(frames, heads, options.merge),
     )
     return export(request, out, force=options.force)
 
@@ -136,15 +141,39 @@ def parity_frames(frames: Frames) -> list[NDArray[np.uint8]]:
     return frames.images[:: max(len(frames) // PARITY_FRAMES, 1)][:PARITY_FRAMES]
 
 
-def measured(evaluation: Evaluation) -> Measured:
-    """The metric of every head and class as the compiler's budget reads it."""
-    classes = {name: dict(metric.per_class) for name, metric in evaluation.heads.items()}
-    return Measured(evaluation.values, classes)
+def metric_of(frames: Frames, kinds: Sequence[Scorable], merge: Sequence[str]) -> Metric:
+    """The metric of every head, class, and merged class of boxes, as the compiler's budget reads it.
+
+    Raises InputError for a merged class whose parts no head of boxes has, or that is called like one that is there.
+    """
+    scorings = [(kind, _scoring(kind, merge)) for kind in kinds if isinstance(kind.head, DetectHead)]
+    labels = {label for kind in kinds for label in kind.head.labels}
+    for text in merge:
+        name = text.partition("=")[0]
+        if name in labels:
+            raise InputError(f"--merge {text}: there is a class {name!r} already", remedy="give it a name of its own")
+        if not scorings:
+            raise InputError(f"--merge {text}: no head of this network gives boxes", remedy="leave --merge out")
+
+    def metric(infer: Infer) -> Measured:
+        once = remembering(infer) if merge else infer
+        found = evaluate(once, frames, kinds)
+        classes = {name: dict(metric.per_class) for name, metric in found.heads.items()}
+        for kind, scoring in scorings if merge else ():
+            merged = evaluate(once, frames, [kind], scoring=scoring)
+            classes[kind.head.name] |= merged.heads[kind.head.name].per_class
+        return Measured(found.values, classes)
+
+    return metric
 
 
-def trials_key(frames: Frames, heads: Sequence[Head]) -> str:
+def _scoring(kind: Scorable, merge: Sequence[str]) -> Scoring:
+    return Scoring(merge=parse_merge(merge, kind.head.labels))
+
+
+def trials_key(frames: Frames, heads: Sequence[Head], merge: Sequence[str] = ()) -> str:
     """Of all that a trial depends on besides graph and engine: frames, labels, heads, packages, machine."""
-    digest = hashlib.sha256(repr((heads, package_versions(), machine())).encode())
+    digest = hashlib.sha256(repr((heads, tuple(merge), package_versions(), machine())).encode())
     for image, sample in zip(frames.images, frames.dataset.samples, strict=True):
         digest.update(image.tobytes())
         digest.update(repr(sample).encode())

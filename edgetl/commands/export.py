@@ -43,6 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CLASS=POINTS",
         help="points that one class may lose; may be repeated",
     )
+    parser.add_argument(
+        "--merge",
+        action="append",
+        default=[],
+        metavar="NAME=CLASS,CLASS",
+        help="hold several classes, scored as one, to the budget too; may be repeated",
+    )
     parser.add_argument("--calibration", type=count, default=64, metavar="N", help="calibration frames")
     parser.add_argument(
         "--calibration-data",
@@ -121,6 +128,7 @@ def _export(args: argparse.Namespace, targets: tuple[str, ...]) -> Exported:
         val_split=args.val,
         max_drop=args.max_drop / 100,
         max_drop_class={name: value / 100 for name, value in args.max_drop_class},
+        merge=args.merge,
         calibration=args.calibration,
         calibration_data=args.calibration_data,
         val_images=args.val_images,

@@ -51,14 +51,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """head: how much the metric of each head may lose. classes: how much single classes may, by label. All 0..1."""
+    """head: how much the metric of each head may lose. classes: how much single classes may, by label, and classes that
+    are scored as one, which are `merged`. All 0..1.
+    """
 
     head: float
     classes: Mapping[str, float] = field(default_factory=dict)
+    merged: tuple[str, ...] = ()
 
     def check(self, heads: Sequence[Head]) -> None:
         """Raise InputError for a class that no head has."""
-        labels = list(dict.fromkeys(label for head in heads for label in head.labels))
+        labels = list(dict.fromkeys([*(label for head in heads for label in head.labels), *self.merged]))
         unknown = [name for name in self.classes if name not in labels]
         if unknown:
             raise InputError(f"--max-drop-class: no class {unknown[0]!r}", remedy=f"there are: {', '.join(labels)}")

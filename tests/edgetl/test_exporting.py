@@ -1,13 +1,93 @@
-"""From a checkpoint to a request: the time of a build that is to come out the same again."""
+"""From a checkpoint to a request: what the budget is held against, and the time of a build that can be repeated."""
 
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edgetl.exporting import created
+from edgetl.data import read_dataset
+from edgetl.exporting import ExportOptions, created, metric_of, trials_key
+from edgetl.heads import heads_for, kinds_of
+from edgetl.metrics.predict import Frames
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.spec import Preprocess
+
+MERGE = ("thing=car,person",)
+
+
+class Knowing:
+    """A network that knows the boxes of the frames that it is shown; it takes `confused` for the next label."""
+
+    def __init__(self, frames: Frames, confused: int = -1) -> None:
+        self.frames, self.confused, self.calls = frames, confused, 0
+
+    def __call__(self, frame: np.ndarray) -> dict[str, np.ndarray]:
+        self.calls += 1
+        index = next(i for i, image in enumerate(self.frames.images) if image is frame)
+        sample, place = self.frames.dataset.samples[index], self.frames.shapes[index]
+        height, width = place.source_hw
+        boxes = place.to_network(sample.boxes * np.array([width, height, width, height], np.float32))
+        labels = np.where(sample.labels == self.confused, self.confused + 1, sample.labels)
+        return {"boxes": boxes[None], "scores": np.full((1, len(boxes)), 0.9, np.float32), "classes": labels[None]}
+
+
+@pytest.fixture(scope="module")
+def frames(scenes: Path) -> Frames:
+    return Frames(read_dataset(scenes, "val"), Preprocess(size_hw=(64, 96), mean=(0.0,) * 3, std=(1.0,) * 3))
+
+
+def test_merged_classes_are_measured_beside_the_others(frames: Frames) -> None:
+    classes = frames.dataset.classes
+    kinds = kinds_of(heads_for(frames.dataset, ("detect",)), frames.dataset)
+    metric = metric_of(frames, kinds, [f"all={','.join(classes)}"])
+    sure, confused = Knowing(frames), Knowing(frames, confused=0)
+    best, worse = metric(sure), metric(confused)
+    assert sure.calls == len(frames), "each frame is run once"
+    assert best.classes["detect"]["all"] == pytest.approx(1) == worse.classes["detect"]["all"]
+    assert worse.classes["detect"][classes[0]] < 0.1 and worse.heads["detect"] < best.heads["detect"]
+    assert set(best.classes["detect"]) == {*classes, "all"}
+
+
+def test_they_are_held_to_the_budget(frames: Frames) -> None:
+    kinds = kinds_of(heads_for(frames.dataset, ("detect",)), frames.dataset)
+    metric = metric_of(frames, kinds, MERGE)
+    best, none = metric(Knowing(frames)), metric(lambda frame: {k: v[:, :0] for k, v in Knowing(frames)(frame).items()})
+    options = ExportOptions(data=None, targets=("cpu",), merge=MERGE, max_drop=1.0, max_drop_class={"thing": 0.2})
+    verdict = options.budget.judge(best, none)
+    assert not verdict.ok and (verdict.what, verdict.limit) == ("thing", 0.2)
+    usual = ExportOptions(data=None, targets=("cpu",), merge=MERGE, max_drop=0.5)
+    assert usual.budget.classes == {"thing": 0.5}
+    usual.budget.check([k.head for k in kinds])
+    with pytest.raises(InputError, match="no class 'lorry'"):
+        ExportOptions(data=None, targets=("cpu",), max_drop_class={"lorry": 0.1}).budget.check([k.head for k in kinds])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("car=car,person", "there is a class 'car' already"),
+        ("thing=car,lorry", "no class 'lorry'"),
+        ("thing", "expected NAME=CLASS,CLASS"),
+    ],
+)
+def test_what_cannot_be_merged(frames: Frames, text: str, message: str) -> None:
+    kinds = kinds_of(heads_for(frames.dataset, ("detect",)), frames.dataset)
+    with pytest.raises(InputError, match=message):
+        metric_of(frames, kinds, [text])
+
+
+def test_masks_have_no_classes_to_merge(frames: Frames) -> None:
+    kinds = kinds_of(heads_for(frames.dataset, ("segment",)), frames.dataset)
+    with pytest.raises(InputError, match="no head of this network gives boxes"):
+        metric_of(frames, kinds, ["thing=road,lane"])
+
+
+def test_other_merged_classes_are_other_trials(frames: Frames) -> None:
+    heads = heads_for(frames.dataset, ("detect",))
+    assert trials_key(frames, heads) != trials_key(frames, heads, MERGE)
 
 
 def test_source_date_epoch_is_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
