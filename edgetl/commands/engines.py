@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import AUTO
-from edgetl_runtime.errors import EngineError
+from edgetl_runtime.errors import EngineError, InputError
+from edgetl_runtime.machine import usable_cores
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.engines import Engine
     from edgetl_runtime.golden import GoldenReport, Replay
@@ -28,6 +31,7 @@ class Engines:
         self._replay: Replay = "skip" if args.skip_golden else "replay"
         self.picked, _ = self._pair(None)
         self.ladder: Ladder | None = None
+        self._name = ""
         self.threads = self._threads(args.threads)
 
     def first(self) -> tuple[Engine, GoldenReport | None]:
@@ -43,7 +47,7 @@ class Engines:
 
     def again(self) -> Engine:
         """The engine that should be running now, made anew."""
-        return self.with_faults(self._load(self.ladder.pair if self.ladder is not None else None))
+        return self.with_faults(self._load(self.ladder.pair_of(self._name) if self.ladder is not None else None))
 
     def of_step(self, step: Step | None) -> Engine:
         """The engine of a ladder's step, None: the first; it is proven too before it is used."""
@@ -57,22 +61,17 @@ class Engines:
             raise
         return self.with_faults(engine)
 
-    def open_ladder(self, health: Health) -> Ladder | None:
-        """The ladder that was asked for. Raises InputError for its file, EngineError for a pair that can't run here."""
-        from edgetl_runtime.engines import available_engines
-        from edgetl_runtime.ladder import Ladder, read_policy
+    def follow(self, ladder: Ladder, name: str) -> None:
+        """From now on what is made `again` is of the ladder's step for the bundle of this name."""
+        self.ladder, self._name = ladder, name
 
-        if self._args.ladder is None:
-            return None
-        policy = read_policy(self._args.ladder)
-        for step in policy.steps:
-            if step.variant is None and step.engine is None:
-                continue
-            _, name = self._pair(step)
-            if name not in available_engines():
-                raise EngineError(f"the ladder's step {step} needs {name}, which is not installed here")
-        self.ladder = Ladder(policy, health, self.of_step)
-        return self.ladder
+    def check(self, step: Step) -> None:
+        """Raises EngineError for a step's pair that is not in the bundle or can't run here."""
+        from edgetl_runtime.engines import available_engines
+
+        _, name = self._pair(step)
+        if name not in available_engines():
+            raise EngineError(f"the ladder's step {step} needs {name}, which is not installed here")
 
     def _pair(self, step: Step | None) -> tuple[Variant, EngineName]:
         from edgetl_runtime.engines import choose
@@ -88,7 +87,7 @@ class Engines:
 
         if asked != AUTO:
             return asked
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = usable_cores()
         counts = sorted({1, max(cores // 2, 1), cores})
         best, found = choose_threads(lambda count: self._load(None, count), counts)
         tried = ", ".join(f"{count}: {row['p50_ms']:.2f} ms" for count, row in found.items())
@@ -106,6 +105,48 @@ class Engines:
             threads=self.threads if threads is None else threads,
             engine_dir=self._args.engine_dir,
         )
+
+
+def open_ladder(
+    path: Path | None, engines: Mapping[str, Engines], health: Health, *, cameras: Collection[str] = ()
+) -> Ladder | None:
+    """The ladder of a file. engines: by bundle, "" for a single run's; cameras: of several, their names.
+
+    Raises InputError for its file and for names that are not there, EngineError for a pair that can't run here.
+    """
+    from msgspec import structs
+
+    from edgetl_runtime.ladder import Ladder, read_policy
+
+    if path is None:
+        return None
+    policy = read_policy(path)
+    steps = tuple(_placed(step, engines, cameras) for step in policy.steps)
+    ladder = Ladder(structs.replace(policy, steps=steps), health, lambda name, step: engines[name].of_step(step))
+    for name, each in engines.items():
+        each.follow(ladder, name)
+    return ladder
+
+
+def _placed(step: Step, engines: Mapping[str, Engines], cameras: Collection[str]) -> Step:
+    """The step with the bundle that it means, checked."""
+    from msgspec import structs
+
+    unknown = [name for name in step.cameras or () if name not in cameras]
+    if unknown:
+        there = f"there are {', '.join(cameras)}" if cameras else "leave it out: it is of several cameras"
+        raise InputError(f"the ladder's step {step}: no camera {unknown[0]!r}", remedy=there)
+    if not step.is_pair:
+        return step
+    names = [name for name in engines if name]
+    if not step.bundle and len(engines) > 1:
+        raise InputError(f"the ladder's step {step} may mean {' or '.join(names)}", remedy="add bundle: NAME to it")
+    bundle = step.bundle or next(iter(engines))
+    if bundle not in engines:
+        there = f"there are {', '.join(names)}" if names else "leave it out: there is one bundle only"
+        raise InputError(f"the ladder's step {step}: no bundle {bundle!r}", remedy=there)
+    engines[bundle].check(step)
+    return structs.replace(step, bundle=bundle)
 
 
 def proof_line(golden: GoldenReport | None) -> str:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import signature_json
-from edgetl.commands.engines import Engines, proof_line
+from edgetl.commands.engines import Engines, open_ladder, proof_line
 from edgetl.commands.rig_arguments import bundles_of, sources_of
 from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import injector_of, open_source, patience_of
@@ -50,6 +50,8 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     boxes = {name: Letterboxes() for name in sources}
     tallies = {name: Tally(bundle.manifest.heads) for name, bundle in bundles.items()}
     engines = {n: Engines(args, b, injector if i == 0 else None) for i, (n, b) in enumerate(bundles.items())}
+    own_health = Health()
+    ladder = open_ladder(args.ladder, engines, own_health, cameras=sources)
     lines = None
     with ExitStack() as stack:
         cameras = _open_cameras(args, sources, health, injector, stack)
@@ -70,6 +72,8 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
             gather_ms=args.gather_ms,
             patience=patience_of(args),
             health=health,
+            ladder=ladder,
+            own_health=own_health,
             every_s=every_s,
             on_event=tell,
             on_ledger=_report,
@@ -189,7 +193,7 @@ def _open_networks(
 
 def _tell(event: RigEvent) -> None:
     what = event.event.detail if event.event.began else "over"
-    where = " on ".join(name for name in (event.bundle, event.camera) if name)
+    where = " on ".join(name for name in (event.bundle, event.camera) if name) or "all"
     sys.stderr.write(f"\n{event.event.state:<9} {where}: {event.event.condition}: {what}\n")
 
 

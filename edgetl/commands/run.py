@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json, threads
-from edgetl.commands.engines import Engines, proof_line
+from edgetl.commands.engines import Engines, open_ladder, proof_line
 from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
 from edgetl.commands.rig import run_rig
 from edgetl.commands.rig_arguments import add_rig_arguments, is_rig
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         camera = open_source(args, health, injector)
         stack.callback(camera.close)
         engines = Engines(args, bundle, injector)
-        engines.open_ladder(health)
+        open_ladder(args.ladder, {"": engines}, health)
         engine, golden = engines.first()  # before outputs are replaced
         sinks = [*_open_sinks(args, bundle, camera, stack), *web, *_open_proof(args, camera, stack)]
         recorder = start_recording(args, bundle, camera, engine, variant=engines.picked.name, threads=engines.threads)

@@ -7,7 +7,8 @@ A ladder is a small YAML file, from the first thing that is given up to the last
     up_after_s: 10            # on time for so long: one step up; longer after each step up that did not hold
     steps:
       - {skip: 2}             # every second frame only
-      - {variant: int8}       # another variant of the bundle; engine: where it should run
+      - {variant: int8}       # another variant of the bundle; engine: where it should run; bundle: of several
+      - {cameras: [front]}    # these cameras only, of several
       - {stop: true}          # safe stop: no results at all until the run is started again
 
 A step keeps what the steps before it gave up. Each change is an event of the condition "ladder" and says why.
@@ -25,12 +26,12 @@ from edgetl_runtime.errors import EdgetlError, EngineError, InputError
 from edgetl_runtime.imports import need
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from edgetl_runtime.engines import Engine
     from edgetl_runtime.health import Condition, Health
-    from edgetl_runtime.pipeline import Pipeline
+    from edgetl_runtime.repair import EngineHolder
 
 MAX_BYTES = 65536
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
@@ -39,17 +40,29 @@ _LATE_SHARE = 0.5
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One thing to give up: skip (use every so-manyth frame), variant and engine (run this pair), or stop."""
+    """One thing to give up: skip (use every so-manyth frame, of several cameras round), variant and engine (run this
+    pair, of several bundles that of `bundle`), cameras (use these only), or stop.
+    """
 
     skip: Annotated[int, msgspec.Meta(ge=2, le=1000)] | None = None
     variant: str | None = None
     engine: str | None = None
+    bundle: str = ""
+    cameras: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] | None = None
     stop: bool = False
 
     def __post_init__(self) -> None:
-        pair = self.variant is not None or self.engine is not None
-        if (self.skip is not None) + pair + self.stop != 1:
-            raise ValueError("a step is one of {skip: N}, {variant: NAME, engine: NAME} and {stop: true}")
+        if (self.skip is not None) + self.is_pair + (self.cameras is not None) + self.stop != 1:
+            raise ValueError(
+                "a step is one of {skip: N}, {variant: NAME, engine: NAME}, {cameras: [NAME]} and {stop: true}"
+            )
+        if self.bundle and not self.is_pair:
+            raise ValueError("bundle says whose variant or engine a step means")
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether it says which variant or engine to run."""
+        return self.variant is not None or self.engine is not None
 
     def __str__(self) -> str:
         """For people."""
@@ -57,7 +70,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             return "safe stop"
         if self.skip is not None:
             return f"one frame in {self.skip}"
-        return f"{self.variant or 'the chosen variant'}" + (f" on {self.engine}" if self.engine else "")
+        if self.cameras is not None:
+            return f"{', '.join(self.cameras)} only"
+        of = f" of {self.bundle}" if self.bundle else ""
+        return f"{self.variant or 'the chosen variant'}{of}" + (f" on {self.engine}" if self.engine else "")
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,15 +105,16 @@ def read_policy(path: Path) -> Policy:
 class Ladder:
     """Goes down a policy's steps while results are late, and up again when they are not.
 
-    load: makes the engine of a step, in a thread of its own; until it is there the one before runs on. A step whose
-    engine can't be loaded counts as taken, says so, and the next one follows where results stay late.
+    load: makes the engine of a bundle for a step, None: the one that it began with, in a thread of its own; until it
+    is there the one before runs on. A step whose engine can't be loaded counts as taken, says so, and the next one
+    follows where results stay late. Bundles are known by the names that steps call them, which may be "" for one alone.
     """
 
     def __init__(
         self,
         policy: Policy,
         health: Health,
-        load: Callable[[Step | None], Engine],
+        load: Callable[[str, Step | None], Engine],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -109,6 +126,7 @@ class Ladder:
         self._went_up_s: float | None = None
         self._wait_s = policy.up_after_s
         self._loading: threading.Thread | None = None
+        self._loading_of = ""
         self._loaded: Engine | None = None
         self._failed = ""
 
@@ -125,9 +143,17 @@ class Ladder:
         self.skipped += not use
         return use
 
-    def observe(self, age_ms: float, pipeline: Pipeline) -> None:
-        """Take note of one result's age, and change a step, or the engine of a step that has been loaded, when due."""
-        self._exchange(pipeline)
+    def keeps(self, camera: str) -> bool:
+        """Whether this camera is used."""
+        kept = [s.cameras for s in self.policy.steps[: self.at] if s.cameras is not None]
+        return not kept or camera in kept[-1]
+
+    def observe(self, age_ms: float, running: Mapping[str, EngineHolder]) -> None:
+        """Take note of one result's age, and change a step, or the engine of a step that has been loaded, when due.
+
+        running: what runs now, by bundle.
+        """
+        self._exchange(running)
         now_s = self._clock()
         late = age_ms > self.policy.deadline_ms
         self._late += late
@@ -147,7 +173,8 @@ class Ladder:
             self._go(self.at - 1, f"on time for {self._wait_s:g} s")
 
     def _go(self, at: int, why: str) -> None:
-        before, self.at = self.pair, at
+        changed = self.policy.steps[max(at, self.at) - 1]
+        self.at = at
         self.changes += 1
         now_s = self._clock()
         self._window_s = self._good_since_s = now_s
@@ -158,31 +185,32 @@ class Ladder:
             step = self.policy.steps[at - 1]
             condition: Condition = "stopped" if step.stop else "ladder"
             self._health.set(condition, f"step {at} of {len(self.policy.steps)}, {step}: {why}")
-        if self.pair != before:
-            self._loading = threading.Thread(target=self._work, args=(self.pair,), name="ladder", daemon=True)
+        if changed.is_pair:
+            self._loading_of = changed.bundle
+            self._loading = threading.Thread(target=self._work, args=(changed.bundle,), name="ladder", daemon=True)
             self._loading.start()
 
-    @property
-    def pair(self) -> Step | None:
-        """The step that says which variant and engine run now; None: those that the run began with."""
-        pairs = [s for s in self.policy.steps[: self.at] if s.variant is not None or s.engine is not None]
+    def pair_of(self, bundle: str) -> Step | None:
+        """The step that says which variant and engine of a bundle run now; None: those that the run began with."""
+        pairs = [s for s in self.policy.steps[: self.at] if s.is_pair and s.bundle == bundle]
         return pairs[-1] if pairs else None
 
-    def _work(self, step: Step | None) -> None:
+    def _work(self, bundle: str) -> None:
         try:
-            self._loaded = self._load(step)
+            self._loaded = self._load(bundle, self.pair_of(bundle))
         except EdgetlError as error:
             self._failed = error.message
 
-    def _exchange(self, pipeline: Pipeline) -> None:
+    def _exchange(self, running: Mapping[str, EngineHolder]) -> None:
         if self._loading is None or self._loading.is_alive():
             return
         self._loading = None
         engine, self._loaded = self._loaded, None
         if engine is not None:
-            before = pipeline.engine
+            holder = running[self._loading_of]
+            before = holder.engine
             try:
-                pipeline.exchange(engine)
+                holder.exchange(engine)
                 before.close()
             except EngineError as error:
                 engine.close()

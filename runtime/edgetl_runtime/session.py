@@ -183,7 +183,7 @@ class Session:
         self._repair.worked()
         self._dropped_before = 0
         if self._ladder is not None:
-            self._ladder.observe(result.age_ms, self._pipeline)
+            self._ladder.observe(result.age_ms, {"": self._pipeline})
         return taken.frame, self._judge.judged(result)
 
     def _count(self, result: Result, wait_ms: float) -> None:

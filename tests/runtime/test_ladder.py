@@ -46,11 +46,15 @@ class Rig:
         self.pipeline = Fake()
         self.pipeline.engine = Fake("chosen")
         self.loads: list[Step | None] = []
+        self.loaded_for: list[str] = []
+        self.other = Fake()
+        self.other.engine = Fake("other's")
         self.policy = Policy(deadline_ms=100, steps=options.pop("steps", STEPS), **options)
         self.ladder = Ladder(self.policy, self.health, self._load, clock=lambda: self.now)  # type: ignore[arg-type]
 
-    def _load(self, step: Step | None) -> Fake:
+    def _load(self, bundle: str, step: Step | None) -> Fake:
         self.loads.append(step)
+        self.loaded_for.append(bundle)
         if step is not None and step.variant == "broken":
             raise EngineError("no such file")
         return Fake("chosen" if step is None else str(step.variant))
@@ -59,7 +63,7 @@ class Rig:
         for _ in range(round(seconds * 20)):
             self.now += 0.05
             if self.ladder.takes():
-                self.ladder.observe(age_ms, self.pipeline)  # type: ignore[arg-type]
+                self.ladder.observe(age_ms, {"": self.pipeline, "other": self.other})  # type: ignore[arg-type]
                 if self.ladder._loading is not None:
                     self.ladder._loading.join()
 
@@ -141,6 +145,24 @@ def test_an_engine_that_does_not_run_is_not_used() -> None:
     assert rig.pipeline.engine.name == "chosen" and not rig.pipeline.engine.closed
 
 
+def test_fewer_cameras_and_another_bundles_variant() -> None:
+    steps = (Step(variant="small", bundle="other"), Step(cameras=("left", "front")), Step(cameras=("front",)))
+    rig = Rig(steps=steps, up_after_s=5)
+    assert all(rig.ladder.keeps(c) for c in ("left", "front", "right"))
+    rig.results(1.4, 150)
+    assert rig.other.engine.name == "small" and rig.pipeline.engine.name == "chosen"
+    rig.results(1.2, 150)
+    assert [rig.ladder.keeps(c) for c in ("left", "front", "right")] == [True, True, False]
+    rig.results(1.2, 150)
+    assert [rig.ladder.keeps(c) for c in ("left", "front", "right")] == [False, True, False]
+    assert rig.health.status().conditions["ladder"].startswith("step 3 of 3, front only: results are later")
+    rig.results(5.2, 20)
+    assert [rig.ladder.keeps(c) for c in ("left", "front", "right")] == [True, True, False]
+    rig.results(11, 20)
+    assert rig.ladder.at == 0 and rig.loaded_for == ["other", "other"] and rig.loads == [steps[0], None]
+    assert str(steps[0]) == "small of other"
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -152,6 +174,9 @@ def test_an_engine_that_does_not_run_is_not_used() -> None:
         ("deadline_ms: 50\nsteps: [{}]", "a step is one of"),
         ("deadline_ms: 50\nsteps: [{stop: true}, {skip: 2}]", "stop must be the last"),
         ("deadline_ms: 50\nsteps: [{cameras: 1}]", "cameras"),
+        ("deadline_ms: 50\nsteps: [{cameras: []}]", "cameras"),
+        ("deadline_ms: 50\nsteps: [{skip: 2, bundle: road}]", "bundle says whose variant"),
+        ("deadline_ms: 50\nsteps: [{cameras: [a], variant: x}]", "a step is one of"),
         ("deadline_ms: 50\nsteps: [{skip: 2}]\nspeed: 3", "speed"),
         ("deadline_ms: .nan\nsteps: [{skip: 2}]", "deadline_ms"),
         ("deadline_ms: 50\nsteps: [{skip: 2}", "ladder.yaml"),
@@ -195,7 +220,7 @@ def test_a_slow_engine_is_exchanged_while_the_loop_runs(shared_bundle: Path) -> 
 
     health = Health()
     policy = Policy(deadline_ms=40, down_after_s=0.2, up_after_s=60, steps=(Step(engine="openvino"),))
-    ladder = Ladder(policy, health, lambda step: Slow(load_bundle_engine(bundle), 0.0))
+    ladder = Ladder(policy, health, lambda _, step: Slow(load_bundle_engine(bundle), 0.0))
     rng = np.random.default_rng(0)
     camera = FakeCamera([rng.integers(60, 160, (90, 160, 3), dtype=np.uint8) for _ in range(150)], delay_s=0.01)
     results: list[Result] = []

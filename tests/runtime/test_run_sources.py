@@ -160,6 +160,21 @@ def test_what_a_source_cannot_do_is_refused_before_anything_is_loaded(
     assert time.monotonic() - start < 2.0
 
 
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ("{cameras: [front]}", "no camera 'front'; leave it out: it is of several cameras"),
+        ("{engine: openvino, bundle: road}", "no bundle 'road'; leave it out: there is one bundle only"),
+    ],
+)
+def test_a_ladder_of_one_camera_names_no_others(shared_bundle: Path, tmp_path: Path, step: str, message: str) -> None:
+    ladder = tmp_path / "ladder.yaml"
+    ladder.write_text(f"deadline_ms: 50\nsteps: [{step}]\n")
+    with pytest.raises(InputError) as caught:
+        call(shared_bundle, "roadworld:day", "--ladder", ladder)
+    assert message in str(caught.value)
+
+
 def test_help_and_errors_name_every_kind() -> None:
     for kind in ("/dev/video0", "rtsp://", "https://", "shm:NAME", "appsink", "video file", "folder of images"):
         assert kind in KINDS and kind in run_command.SOURCES

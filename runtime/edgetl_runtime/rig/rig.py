@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from edgetl_runtime.errors import EngineError
-from edgetl_runtime.health import Health
+from edgetl_runtime.health import Health, worst
 from edgetl_runtime.ledger import Ledger
 from edgetl_runtime.repair import Patience
 from edgetl_runtime.rest import CollectorRest
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.capture import Taken
     from edgetl_runtime.errors import CameraError
+    from edgetl_runtime.ladder import Ladder
     from edgetl_runtime.result import Result
     from edgetl_runtime.rig.network import Network
     from edgetl_runtime.rig.sharing import Letterboxes
@@ -48,8 +49,9 @@ class Rig:
     every bundle in their order. No frame is in two rounds.
 
     cameras and letterboxes: by name, which is what frames and results carry as camera_id; networks: the bundles.
-    health: by camera, where the cameras tell what happens to them. on_event is told what begins and ends, on_ledger
-    is called every `every_s` between rounds. Owns cameras and networks: leaving the context closes them.
+    health: by camera, where the cameras tell what happens to them. ladder: what is given up while the oldest result of
+    a round is late; it tells that to own_health, which is the whole rig's. on_event is told what begins and ends,
+    on_ledger is called every `every_s` between rounds. Owns cameras and networks: leaving the context closes them.
 
     What goes wrong with one camera or one bundle is said and does not end the others: a camera that is gone for good,
     or a bundle whose engine stays broken beyond `patience`, is left out from then on. CameraError is raised where no
@@ -66,6 +68,8 @@ class Rig:
         gather_ms: float | None = None,
         patience: Patience | None = None,
         health: Mapping[str, Health] | None = None,
+        ladder: Ladder | None = None,
+        own_health: Health | None = None,
         every_s: float = 5.0,
         on_event: Callable[[RigEvent], None] | None = None,
         on_ledger: Callable[[Rig], None] | None = None,
@@ -80,10 +84,11 @@ class Rig:
             name: Seat(name, camera, health.get(name) or Health(), patience, letterboxes[name], self._changed)
             for name, camera in cameras.items()
         }
+        self.health, self._ladder = own_health or Health(), ladder
         self._every_s, self._on_event, self._on_ledger = every_s, on_event, on_ledger
         self._start_s = self._tick_s = time.monotonic()
         self._rest = CollectorRest()
-        self._healths = [*self._camera_healths(), *self._network_healths()]
+        self._healths = [(None, None, self.health), *self._camera_healths(), *self._network_healths()]
 
     def _camera_healths(self) -> Iterator[tuple[str | None, str | None, Health]]:
         for name, seat in self.seats.items():
@@ -109,6 +114,8 @@ class Rig:
             stack.push(self._rest.__exit__)
             for network in self.networks.values():
                 stack.callback(network.close)
+            if self._ladder is not None:
+                stack.callback(self._ladder.close)
             for seat in self.seats.values():
                 stack.callback(seat.feed.capture.stop)
 
@@ -129,6 +136,7 @@ class Rig:
             self.ledger.add("wait", (first_s - t0) * 1e3)
             self.ledger.add("gather", (t1 - first_s) * 1e3)
             made = self._made(taken)
+            self._observe(made)
             try:
                 yield made
             finally:  # the last one too, where the receiver leaves early
@@ -144,7 +152,7 @@ class Rig:
             found = self._changed.wait_for(lambda: any(s.ready() for s in seats), WAIT_S if seats else 0)
             first_s = time.perf_counter()
             until_s = time.monotonic() + self.gather_ms / 1e3
-            while found and any(s.awaited(until_s) for s in seats):
+            while found and any(s.awaited(until_s) for s in seats if self._keeps(s)):
                 left_s = until_s - time.monotonic()
                 if left_s <= 0 or not self._changed.wait(left_s):
                     break
@@ -159,7 +167,23 @@ class Rig:
             for network in self.networks.values():
                 network.lanes[seat.name].offered(one)
             taken.append((seat, one))
-        return sorted(taken, key=lambda pair: pair[1].frame.t_capture_ns)
+        return sorted(self._kept(taken), key=lambda pair: pair[1].frame.t_capture_ns)
+
+    def _keeps(self, seat: Seat) -> bool:
+        return self._ladder is None or self._ladder.keeps(seat.name)
+
+    def _kept(self, taken: list[tuple[Seat, Taken]]) -> list[tuple[Seat, Taken]]:
+        """Those that the ladder does not leave out; the others count as dropped."""
+        if self._ladder is None or not taken:
+            return taken
+        kept = [pair for pair in taken if self._keeps(pair[0])]
+        if kept and not self._ladder.takes():
+            kept = []
+        for seat, _ in taken:
+            if not any(seat is other for other, _ in kept):
+                for network in self.networks.values():
+                    network.lanes[seat.name].passed_over()
+        return kept
 
     def _made(self, taken: list[tuple[Seat, Taken]]) -> Round:
         """Every frame through every bundle; results are published together, when the last is there."""
@@ -177,7 +201,7 @@ class Rig:
         self._check_networks()
         now_ns = time.monotonic_ns()
         for seat, _ in taken:
-            state = seat.feed.health.state
+            state = worst((self.health.state, seat.feed.health.state))
             for name, result in raw[seat.name].items():
                 raw[seat.name][name] = self.networks[name].lanes[seat.name].finish(result, now_ns, state)
             seat.used(results=bool(raw[seat.name]))
@@ -193,6 +217,11 @@ class Rig:
             absent={name: s.absent() for name, s in self.seats.items() if name not in raw},
             skew_ms=skew_ms,
         )
+
+    def _observe(self, made: Round) -> None:
+        ages = [r.age_ms for results in made.results.values() for r in results.values()]
+        if self._ladder is not None and ages:
+            self._ladder.observe(max(ages), self.networks)
 
     def _over(self) -> bool:
         """Whether every camera ended. Raises CameraError where all were lost."""

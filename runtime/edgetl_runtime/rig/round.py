@@ -38,8 +38,8 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class RigEvent:
-    """A condition began or ended: of a camera (bundle None), of a bundle's engine (camera None), or of one bundle's
-    results for one camera."""
+    """A condition began or ended: of a camera (bundle None), of a bundle's engine (camera None), of one bundle's
+    results for one camera, or of the whole rig (both None)."""
 
     camera: str | None
     bundle: str | None

@@ -153,6 +153,7 @@ def _health(rig: Rig) -> dict[str, object]:
 
 
 def _named_healths(rig: Rig) -> Iterable[tuple[str, Health]]:
+    yield "all", rig.health
     for name, seat in rig.seats.items():
         yield name, seat.feed.health
     for name, network in rig.networks.items():

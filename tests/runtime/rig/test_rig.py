@@ -20,6 +20,7 @@ from edgetl_runtime.engines import Engine, load_bundle_engine
 from edgetl_runtime.errors import CameraError, EngineError
 from edgetl_runtime.health import Health
 from edgetl_runtime.inject import Injector, parse_faults
+from edgetl_runtime.ladder import Ladder, Policy, Step
 from edgetl_runtime.repair import Patience
 from edgetl_runtime.rig.rig import Rig, gather_ms_of
 from edgetl_runtime.rig.round import RigEvent, Round
@@ -354,3 +355,37 @@ def test_the_deadline_bounds_the_wait(shared_bundle: Path, gather_ms: float) -> 
     together = sum(len(r.frames) == 2 for r in found)
     assert together < 0.1 * len(found) if gather_ms == 0 else together > 0.5 * len(found)
     assert rig.ledger.snapshot()["gather"]["p50_ms"] < gather_ms + 5
+
+
+def test_the_ladder_leaves_cameras_out_and_takes_them_back(shared_bundle: Path) -> None:
+    slow = Slow(shared_bundle, 0.04)
+    own = Health()
+    policy = Policy(deadline_ms=70, down_after_s=0.3, up_after_s=0.5, steps=(Step(cameras=("front",)),))
+    ladder = Ladder(policy, own, lambda name, step: slow)
+    cameras = {"left": RateCamera(30), "front": RateCamera(30)}
+    events: list[RigEvent] = []
+    options: dict[str, Any] = {"ladder": ladder, "own_health": own, "on_event": events.append, "gather_ms": 30.0}
+    with rig_of({"b": shared_bundle}, cameras, load={"b": lambda: slow}, **options) as rig:
+        found = rounds_for(rig, 10, enough=lambda r: ladder.changes >= 2)
+    alone = [r for r in found if ladder.policy.steps and "left" not in r.frames and r.number > 3]
+    assert len(alone) >= 5 and all("front" in r.frames for r in alone)
+    assert {r.results["front"]["b"].health for r in alone[1:]} == {"degraded"}
+    whole = {(e.camera, e.bundle, e.event.condition, e.event.began) for e in events}
+    assert (None, None, "ladder", True) in whole
+    document: Any = rig.summary().as_json()
+    assert adds_up(document) and document["cameras"]["left"]["dropped"] > 5
+    assert document["health"]["counts"]["ladder"] >= 1
+
+
+def test_the_ladder_skips_rounds_and_stops(shared_bundle: Path) -> None:
+    slow = Slow(shared_bundle, 0.03)
+    own = Health()
+    policy = Policy(deadline_ms=1, down_after_s=0.2, up_after_s=60, steps=(Step(skip=2), Step(stop=True)))
+    ladder = Ladder(policy, own, lambda name, step: slow)
+    options: dict[str, Any] = {"ladder": ladder, "own_health": own}
+    with rig_of({"b": shared_bundle}, {"a": RateCamera(50, 100)}, load={"b": lambda: slow}, **options) as rig:
+        found = list(rig)
+    document: Any = rig.summary().as_json()
+    assert ladder.stopped and ladder.skipped > 5 and adds_up(document)
+    assert document["processed"] == len(found) < 60
+    assert document["health"]["state"] == "fault" and "stopped" in document["health"]["conditions"]

@@ -17,7 +17,7 @@ from rig_support import adds_up
 from runtime_support import HEADS, write_test_bundle
 
 from edgetl.commands import run as run_command
-from edgetl_runtime.errors import InputError
+from edgetl_runtime.errors import EdgetlError, InputError
 
 
 def call(*arguments: object) -> dict[str, Any]:
@@ -130,7 +130,8 @@ def test_enough_frames_and_sigterm_end_it(shared_bundle: Path, tmp_path: Path) -
         (["--view", "--web", "0"], "--view, --web can't be used"),
         (["--record", "x.mcap"], "--record can't be used"),
         (["--prove"], "--prove can't be used"),
-        (["--ladder", "x.yaml", "--collect", "x"], "--ladder, --collect can't be used"),
+        (["--collect", "x"], "--collect can't be used"),
+        (["--ladder", "none.yaml"], "can't read the ladder"),
         (["--also-camera", "right"], "--also-camera must be like left="),
         (["--also-camera", "=x"], "a name of --also-camera has letters"),
         (["--also-camera", "main=x"], "two cameras are called main"),
@@ -145,6 +146,35 @@ def test_what_makes_no_sense_is_refused_in_one_line(
     with pytest.raises(InputError, match=message):
         call(shared_bundle, clip, "--also-camera", f"other={clip}", *options)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_ladder_leaves_a_camera_out(shared_bundle: Path, clip: Path, tmp_path: Path, capsys: Any) -> None:
+    ladder = tmp_path / "ladder.yaml"
+    ladder.write_text("deadline_ms: 0.001\ndown_after_s: 0.05\nsteps: [{cameras: [main]}, {engine: openvino}]\n")
+    document = call(shared_bundle, clip, "--also-camera", f"right={clip}", "--realtime", "--ladder", ladder)
+    assert adds_up(document) and document["health"]["counts"]["ladder"] >= 1
+    assert document["cameras"]["right"]["dropped"] > document["cameras"]["main"]["dropped"]
+    assert "all: ladder: step 1 of 2, main only: results are later than 0.001 ms" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ("{cameras: [main, rear]}", "no camera 'rear'; there are main, right"),
+        ("{engine: openvino}", "openvino may mean tiny or many; add bundle: NAME"),
+        ("{engine: openvino, bundle: big}", "no bundle 'big'; there are tiny, many"),
+        ("{variant: int4, bundle: many}", "int4"),
+    ],
+)
+def test_a_ladders_names_are_checked_before_anything_runs(
+    shared_bundle: Path, shared_many: Path, clip: Path, tmp_path: Path, steps: str, message: str
+) -> None:
+    ladder = tmp_path / "ladder.yaml"
+    ladder.write_text(f"deadline_ms: 50\nsteps: [{steps}]\n")
+    others = ("--also-camera", f"right={clip}", "--also-bundle", f"many={shared_many}")
+    with pytest.raises(EdgetlError) as caught:
+        call(shared_bundle, clip, *others, "--ladder", ladder)
+    assert message in str(caught.value)
 
 
 def test_names_are_asked_for_where_they_are_needed(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
