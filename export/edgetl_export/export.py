@@ -173,7 +173,7 @@ def export(
         clock.begin(f"INT8, calibrated on {len(request.calibration)} frames")
         quantiser = quantiser_of(graph.probe_file, request.source.probes, request.calibration, work=work, ship=new)
         found = search(quantiser, reference, floats=candidates, say=say)
-        candidates += found.candidates
+        candidates += [*found.bf16, *found.candidates]
         left_out += found.left_out
         clock.begin("latency, all engines in turn")
         latencies = time_candidates(candidates, request.frames[0], runs=request.latency_runs)

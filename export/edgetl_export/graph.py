@@ -122,6 +122,12 @@ def float_tensors(model: ModelProto) -> list[str]:
     return [o for node in model.graph.node for o in node.output if o in floats]
 
 
+def set_metadata(model: ModelProto, key: str, value: str) -> None:
+    """Add or replace a note of the whole model, in place."""
+    others = [p for p in model.metadata_props if p.key != key]
+    onnx.helper.set_model_props(model, {**{p.key: p.value for p in others}, key: value})
+
+
 def copy_of(model: ModelProto) -> ModelProto:
     """A model of its own."""
     copy = ModelProto()

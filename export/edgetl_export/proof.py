@@ -56,9 +56,16 @@ class Proof:
 
 
 def prove(
-    path: Path, engine: EngineName, precision: Precision, layers: Collection[Layer], int8: Collection[str]
+    path: Path,
+    engine: EngineName,
+    precision: Precision,
+    layers: Collection[Layer],
+    int8: Collection[str],
+    fp32: Collection[str] = (),
 ) -> Proof:
-    """Load the graph and ask for the precision of every layer; int8: names of those that were quantised."""
+    """Load the graph and ask for the precision of every layer; int8: names of those that were quantised, fp32: of those
+    that stay in float32 where others run in bf16.
+    """
     if engine == "onnxruntime":
         return Proof(len(int8), min(_quantised_nodes(path), len(int8)), {})
     loaded = load_engine(engine, path, precision=precision)
@@ -70,7 +77,7 @@ def prove(
     rest = REST[precision]
     wrong, right, finer = {}, 0, 0
     for layer in layers:
-        asked: Precision = "int8" if layer.name in int8 else rest
+        asked: Precision = "int8" if layer.name in int8 else "fp32" if layer.name in fp32 else rest
         got = found.get(layer.name)
         right += asked == got == "int8"
         if got == "fp32" and asked != "int8":
@@ -80,10 +87,12 @@ def prove(
     return Proof(len(int8), right, wrong, finer)
 
 
-def proved(candidate: Candidate, layers: Collection[Layer], int8: Collection[str]) -> Candidate:
+def proved(
+    candidate: Candidate, layers: Collection[Layer], int8: Collection[str], *, fp32: Collection[str] = ()
+) -> Candidate:
     """The candidate with its proof in the note; it does not pass where the proof does not hold."""
     pair, hop = candidate.pair, candidate.hop
-    proof = prove(pair.file, pair.engine, pair.precision, layers, int8)
+    proof = prove(pair.file, pair.engine, pair.precision, layers, int8, fp32)
     hop = structs.replace(hop, passed=hop.passed and proof.ok, note=f"{hop.note}; {proof}")
     return replace(candidate, hop=hop)
 

@@ -13,6 +13,7 @@ from onnx import ModelProto
 from edgetl_export.calibrate import CALIBRATORS, Calibrator, Observed, Range, observe, ranges
 from edgetl_export.candidates import Candidate, Pair, Reference, judge, recorded
 from edgetl_export.graph import load_model, save_model, without_outputs
+from edgetl_export.islands import FloatNetwork, find_islands, keep_fp32, least_prefix
 from edgetl_export.layers import Layer, layers_of
 from edgetl_export.parity import rms_error
 from edgetl_export.passes.quantise import QuantisationPlan, Scheme, quantise, quantised_inputs
@@ -63,8 +64,12 @@ class Quantiser:
         calibrator: Calibrator = "minmax",
         scheme: Scheme = "u8s8",
         shipped: bool = True,
+        islands: Sequence[str] = (),
     ) -> tuple[Path, Path]:
-        """Write the graph with probes and, where it may ship, without; returns both paths."""
+        """Write the graph with probes and, where it may ship, without; returns both paths.
+
+        islands: layers that stay in float32 where they are not in INT8 and the rest runs in bf16.
+        """
         if calibrator not in self._ranges:
             self._ranges[calibrator] = ranges(self.observed, calibrator)
         left = set(float_layers)
@@ -75,6 +80,7 @@ class Quantiser:
             means={tensor: seen.means for tensor, seen in self.observed.items()},
         )
         model = quantise(self.model, self.layers, plan)
+        model = keep_fp32(model, [name for name in islands if name not in plan.layers])
         probe_file, file = self.work / f"{name}.onnx", self.ship / f"model.{name}.onnx"
         save_model(model, probe_file)
         if shipped:
@@ -94,7 +100,10 @@ def quantiser_of(
 
 @dataclass(slots=True)
 class Found:
-    """What a search came to: every candidate that was judged, why others were not, and the record of it."""
+    """What a search came to: every candidate that was judged, why others were not, and the record of it.
+
+    bf16: those in bf16 with `islands` of float32, candidates: those in INT8.
+    """
 
     candidates: list[Candidate] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -102,6 +111,8 @@ class Found:
     sensitivities: list[Sensitivity] = field(default_factory=list)
     used: dict[str, Calibrator] = field(default_factory=dict)
     refused: dict[str, Precision] = field(default_factory=dict)
+    bf16: list[Candidate] = field(default_factory=list)
+    islands: tuple[str, ...] = ()
 
     def calibrator_of(self, candidate: Candidate) -> Calibrator:
         """By which calibrator a candidate's ranges were chosen."""
@@ -115,9 +126,17 @@ def search(
 
     What is tried, in this order: all calibrators by tensors alone; the best two by the metric; then the most sensitive
     layers in float, as few as the budget needs, found by halving; then single ones of them back to INT8. The rest is in
-    bf16 first; where that finds nothing, or bf16 by itself is over the budget, in fp32. floats: the float candidates.
+    bf16 first; where that finds nothing, in fp32. floats: the float candidates; where bf16 by itself is over the
+    budget, layers are found that stay in float32 beside it, and stay so where the rest of an INT8 graph is in bf16.
     """
     found = Found()
+    over = {c.pair.precision for c in floats if c.pair.engine == RUNNERS[0][0] and not c.hop.passed}
+    if "bf16" in over:
+        say("  bf16 by itself costs more than the budget: which layers does it hurt?")
+        network = FloatNetwork(quantiser.model, quantiser.layers, quantiser.probes, quantiser.work, quantiser.ship)
+        bf16 = find_islands(network, reference, say=say)
+        found.bf16, found.islands = bf16.candidates, bf16.layers
+        over -= {"bf16"} if bf16.layers else set()
     built = {name: quantiser.build(f"by-{name}", calibrator=name, shipped=False)[0] for name in CALIBRATORS}
     runner = _runner(built["minmax"], found)
     if runner is None or not quantiser.eligible:
@@ -130,7 +149,9 @@ def search(
     for place, calibrator in enumerate(best[:2]):
         variant = "int8" if place == 0 else f"int8-{calibrator}"
         say(f"  {variant}, calibrated by {calibrator}")
-        files = quantiser.build(variant, float_layers=tuple(found.refused), calibrator=calibrator)
+        files = quantiser.build(
+            variant, float_layers=tuple(found.refused), calibrator=calibrator, islands=found.islands
+        )
         found.used[variant] = calibrator
         runners = RUNNERS if place == 0 else (runner,)
         judged = [_judge(quantiser, found, reference, variant, files, r, tuple(found.refused)) for r in runners]
@@ -138,7 +159,6 @@ def search(
             return found
     say("  INT8 everywhere costs more than the budget: which layers does it hurt?")
     found.sensitivities = sensitivities(quantiser, reference, runner, best[0])
-    over = {c.pair.precision for c in floats if c.pair.engine == runner[0] and not c.hop.passed}
     for engine, precision in RUNNERS:
         rest = "bf16" if precision == "int8-bf16" else "fp32"
         if engine != runner[0]:
@@ -202,7 +222,8 @@ def _judge(
             found.left_out.append(judged)
         return None
     int8 = {layer.name for layer in quantiser.eligible} - set(float_layers)
-    candidate = proved(judged, quantiser.layers, int8)
+    islands = [name for name in found.islands if name not in int8] if precision == "int8-bf16" else []
+    candidate = proved(judged, quantiser.layers, int8, fp32=islands)
     found.candidates.append(candidate)
     return candidate
 
@@ -239,7 +260,7 @@ def _mixed(
         float_layers = [*found.refused, *chosen]
         variant = f"mixed{sum(v.startswith('mixed') for v in found.used)}"
         found.used[variant] = calibrator
-        files = quantiser.build(variant, float_layers=float_layers, calibrator=calibrator)
+        files = quantiser.build(variant, float_layers=float_layers, calibrator=calibrator, islands=found.islands)
         candidate = _judge(quantiser, found, reference, variant, files, runner, float_layers)
         passed = candidate is not None and candidate.hop.passed
         if candidate is not None:
@@ -256,19 +277,6 @@ def _mixed(
         if fewer and attempt(fewer):
             float_layers = fewer
     return True
-
-
-def least_prefix(order: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:
-    """The shortest start of `order` that passes, found by halving; empty where not even all but the last do."""
-    good: list[str] = []
-    low, high = 1, len(order) - 1
-    while low <= high:
-        middle = (low + high) // 2
-        if passes(order[:middle]):
-            good, high = list(order[:middle]), middle - 1
-        else:
-            low = middle + 1
-    return good
 
 
 def search_record(found: Found, layers: int, p50_ms: Mapping[str, float]) -> Search:

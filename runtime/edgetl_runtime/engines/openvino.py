@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from edgetl_runtime.spec import EngineName, Precision
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -23,12 +24,30 @@ if TYPE_CHECKING:
     from edgetl_runtime.spec import TensorSpec
 
 DEVICE = "CPU"
+KEEP_FP32 = "edgetl.keep_fp32"
+"""Metadata of an ONNX file: the nodes that stay in float32 where the network runs in bf16, as `list_of_names` writes
+them."""
 MOST_KEPT = 16
 """Compiled networks in the cache; some 5 MB each."""
 # What the layers that the model does not quantise run in; OpenVINO left alone would pick bf16 in silence.
 _HINT = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "int8-bf16": "bf16"}
 _NEEDS = {"fp32": ("FP32",), "bf16": ("BF16",), "int8": ("INT8",), "int8-bf16": ("INT8", "BF16")}
 _HEAVY = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
+_PRODUCTS = frozenset(
+    {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul"}
+)
+_FUSED = frozenset({"Add", "Multiply", "Relu", "PRelu", "Clamp", "Swish", "Sigmoid", "HSwish", "Gelu"})
+_PORT = '<port id="{}" precision="FP32"><dim>1</dim></port>'
+_MARKED = (
+    '<net name="mark" version="11"><layers>'
+    '<layer id="0" name="x" type="Parameter" version="opset1"><data shape="1" element_type="f32"/>'
+    f"<output>{_PORT.format(0)}</output></layer>"
+    '<layer id="1" name="r" type="ReLU" version="opset1"><rt_info><attribute name="precise" version="0"/></rt_info>'
+    f"<input>{_PORT.format(0)}</input><output>{_PORT.format(1)}</output></layer>"
+    f'<layer id="2" name="y" type="Result" version="opset1"><input>{_PORT.format(0)}</input></layer></layers>'
+    '<edges><edge from-layer="0" from-port="0" to-layer="1" to-port="0"/>'
+    '<edge from-layer="1" from-port="1" to-layer="2" to-port="0"/></edges></net>'
+)
 _PRECISIONS: dict[str, Precision] = {"u8": "int8", "i8": "int8", "bf16": "bf16", "f16": "fp16", "f32": "fp32"}
 
 
@@ -58,7 +77,11 @@ class OpenVinoEngine:
             config["CACHE_DIR"] = str(folder)
         try:
             graph = core.read_model(self._model)
+            if _HINT[precision] == "bf16":
+                _keep_fp32(core, graph)
             compiled = core.compile_model(graph, DEVICE, config)
+        except EngineError as error:
+            raise EngineError(f"{self._model}: {error.message}", remedy=error.remedy) from error
         except Exception as error:
             raise EngineError(f"openvino can't load {self._model}: {error}") from error
         _check_compiled(self._ov, compiled, precision)
@@ -105,6 +128,66 @@ class OpenVinoEngine:
         """Free the infer request and with it the compiled model."""
         self._request = None
         self._bound = {}
+
+
+def list_of_names(names: Iterable[str]) -> str:
+    """Names of nodes as metadata holds them."""
+    return json.dumps(list(names))
+
+
+def _keep_fp32(core: Any, graph: Any) -> None:
+    """Mark the nodes that the graph names as such. Raises EngineError for one that OpenVINO does not find."""
+    path = ["framework", KEEP_FP32]
+    if not graph.has_rt_info(path):
+        return
+    names = set(json.loads(graph.get_rt_info(path).astype(str)))
+    key, mark = _mark(core)
+    missing = set(names)
+    for op in graph.get_ops():
+        name = op.get_friendly_name().removesuffix("/WithoutBiases")
+        if name in names:
+            missing.discard(name)
+            for each in (*_product_before(op), op, *_fused_after(op)):
+                each.set_rt_info(mark, key)
+    if missing:
+        raise EngineError(
+            f"openvino finds no layer {sorted(missing)[0]!r}, which is to stay in float32",
+            remedy="choose another variant with --variant",
+        )
+
+
+def _product_before(op: Any) -> list[Any]:
+    """The product that a bias is added to: the node's name is the sum's there."""
+    before = [op.input_value(i).get_node() for i in range(op.get_input_size())] if op.get_type_name() == "Add" else []
+    return [each for each in before if each.get_type_name() in _PRODUCTS]
+
+
+def _fused_after(op: Any) -> list[Any]:
+    """Activations and sums that OpenVINO may fuse into the product. A sum that is computed in place needs both of its
+    terms in one precision: OpenVINO 2026.4 does not compile a float32 product with a bf16 sum.
+    """
+    found = []
+    while len(readers := op.output(0).get_target_inputs()) == 1:
+        op = next(iter(readers)).get_node()
+        if op.get_type_name() not in _FUSED:
+            break
+        found.append(op)
+    return found
+
+
+def _mark(core: Any) -> tuple[str, Any]:
+    """Under which key a node says that its precision stays, and what it says; OpenVINO only makes it from its own XML.
+
+    Source: the attribute `precise` of OpenVINO's IR, written by ov::disable_fp16_compression.
+    """
+    model = core.read_model(_MARKED.encode(), b"")
+    op = next(op for op in model.get_ops() if op.get_type_name() == "Relu")
+    found: list[tuple[str, Any]] = list(op.get_rt_info().items())
+    if not found:
+        raise EngineError(
+            "this openvino can't keep single layers in float32", remedy="choose another variant with --variant"
+        )
+    return found[0]
 
 
 def _forget_oldest(folder: Path) -> None:

@@ -1,0 +1,123 @@
+"""Which layers stay in float32 so that bf16 keeps within the accuracy budget, in the least time.
+
+OpenVINO takes bf16 for a whole network; the layers that the graph itself names, see KEEP_FP32, it runs in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from msgspec import structs
+from onnx import ModelProto
+
+from edgetl_export.candidates import Candidate, Pair, Reference, judge, recorded
+from edgetl_export.graph import copy_of, save_model, set_metadata, without_outputs
+from edgetl_export.layers import Layer
+from edgetl_export.parity import rms_error
+from edgetl_export.proof import proved
+from edgetl_runtime.engines.openvino import KEEP_FP32, list_of_names
+from edgetl_runtime.progress import Progress
+
+SENSITIVITY_FRAMES = 4
+
+
+@dataclass(slots=True)
+class Islands:
+    """What a search came to. candidates: every one that was judged; layers: those that stay in float32, none where
+    nothing was found.
+    """
+
+    candidates: list[Candidate] = field(default_factory=list)
+    layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FloatNetwork:
+    """A float network that layers are kept in float32 of. model: with the probes as outputs; layers: of `layers_of`;
+    work, ship: folders for graphs with probes and without.
+    """
+
+    model: ModelProto
+    layers: Sequence[Layer]
+    probes: Sequence[str]
+    work: Path
+    ship: Path
+
+
+def keep_fp32(model: ModelProto, names: Sequence[str]) -> ModelProto:
+    """The model, or a copy of it that names layers to keep in float32 where others run in bf16."""
+    if not names:
+        return model
+    marked = copy_of(model)
+    set_metadata(marked, KEEP_FP32, list_of_names(names))
+    return marked
+
+
+def find_islands(network: FloatNetwork, reference: Reference, *, say: Callable[[str], None]) -> Islands:
+    """Judge graphs with the most sensitive layers in float32, as few as the budget needs, found by halving."""
+    found = Islands()
+    order = _most_sensitive(network, reference)
+
+    def attempt(chosen: Sequence[str]) -> bool:
+        candidate = _judged(network, reference, f"bf16-mixed{len(found.candidates)}", chosen)
+        if candidate is None:
+            return False
+        found.candidates.append(candidate)
+        verdict = "within the budget" if candidate.hop.passed else "over the budget"
+        say(f"  {len(chosen)} of {len(order)} layers in float32: {candidate.hop.note}, {verdict}")
+        return candidate.hop.passed
+
+    found.layers = tuple(least_prefix(order, attempt))
+    return found
+
+
+def _most_sensitive(network: FloatNetwork, reference: Reference) -> list[str]:
+    """The layers by the error of each alone in bf16, greatest first."""
+    errors: dict[str, float] = {}
+    path = network.work / "bf16-alone.onnx"
+    frames = reference.frames[:SENSITIVITY_FRAMES]
+    tensors = reference.tensors[:SENSITIVITY_FRAMES]
+    with Progress("bf16", len(network.layers), unit="layers") as progress:
+        for layer in network.layers:
+            others = [other.name for other in network.layers if other.name != layer.name]
+            save_model(keep_fp32(network.model, others), path)
+            rows = recorded("openvino", path, "bf16", frames, reference.probes)
+            errors[layer.name] = rms_error(tensors, rows)
+            progress.step()
+    return sorted(errors, key=lambda name: errors[name], reverse=True)
+
+
+def _judged(network: FloatNetwork, reference: Reference, variant: str, names: Sequence[str]) -> Candidate | None:
+    """The network in bf16 but for these layers, where it runs here."""
+    model = keep_fp32(network.model, names)
+    pair = Pair(
+        variant=variant,
+        precision="bf16",
+        engine="openvino",
+        probe_file=network.work / f"{variant}.onnx",
+        file=network.ship / f"model.{variant}.onnx",
+        float_layers=tuple(names),
+    )
+    save_model(model, pair.probe_file)
+    save_model(without_outputs(model, network.probes), pair.file)
+    judged = judge(pair, reference)
+    if isinstance(judged, str):
+        return None
+    candidate = proved(judged, network.layers, (), fp32=names)
+    note = f"{candidate.hop.note}, {len(names)} of {len(network.layers)} layers in float32"
+    return replace(candidate, hop=structs.replace(candidate.hop, note=note))
+
+
+def least_prefix(order: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:
+    """The shortest start of `order` that passes, found by halving; empty where not even all but the last do."""
+    good: list[str] = []
+    low, high = 1, len(order) - 1
+    while low <= high:
+        middle = (low + high) // 2
+        if passes(order[:middle]):
+            good, high = list(order[:middle]), middle - 1
+        else:
+            low = middle + 1
+    return good
