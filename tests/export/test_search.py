@@ -12,7 +12,7 @@ from edgetl_export.candidates import Candidate, Pair, Reference, infer_of
 from edgetl_export.graph import load_model
 from edgetl_export.parity import Infer, record, rms_error
 from edgetl_export.proof import Proof, prove
-from edgetl_export.search import Quantiser, least_prefix, quantiser_of, search, search_record
+from edgetl_export.search import Quantiser, quantiser_of, search, search_record
 from edgetl_runtime.engines import available_engines, load_engine
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import Hop
@@ -147,17 +147,3 @@ def test_onnxruntime_tells_how_many_layers_it_fused(tmp_path: Path) -> None:
 def test_no_calibration_frames(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no calibration frames"):
         quantiser_of(folded(tmp_path / "net.onnx"), PROBES, [], work=tmp_path, ship=tmp_path)
-
-
-@pytest.mark.parametrize(("count", "needed"), [(1, 1), (2, 1), (8, 1), (8, 3), (8, 7), (8, 8), (8, 9), (0, 1)])
-def test_the_shortest_start_that_passes(count: int, needed: int) -> None:
-    order = [f"layer{i}" for i in range(count)]
-    asked: list[int] = []
-
-    def passes(start: object) -> bool:
-        asked.append(len(start))  # type: ignore[arg-type]
-        return asked[-1] >= needed
-
-    found = least_prefix(order, passes)
-    assert found == (order[:needed] if needed < count else [])
-    assert len(asked) <= 4 and 0 not in asked and count not in asked
