@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json, threads
+from edgetl.commands.can import add_can_arguments, check_can, open_can
 from edgetl.commands.engines import Engines, proof_line
 from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
 from edgetl.commands.rig import run_rig
@@ -81,6 +82,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--bind", metavar="ADDRESS", help="address of --web (default: this machine only)")
     group.add_argument("--token", help="what --web asks for; made where --bind opens it to others")
     add_record_arguments(group)
+    add_can_arguments(group)
     group.add_argument(
         "--collect", type=Path, metavar="DIR", help="keep frames for labelling while many are unlike the training's"
     )
@@ -115,7 +117,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     injector, health = injector_of(args), Health()
     bundle = open_bundle(args.bundle, require_signature=args.require_signature)
     with ExitStack() as stack:
-        web = _open_web(args, bundle, stack)
+        web = [*_open_web(args, bundle, stack), *open_can(args, bundle, health, stack)]
         camera = open_source(args, health, injector)
         stack.callback(camera.close)
         engines = Engines(args, bundle, injector)
@@ -222,6 +224,7 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError(f"{path} is the source itself", remedy="write to another file")
         refuse_file(path, force=args.force)
     check_recording(args)
+    check_can(args)
 
 
 def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack: ExitStack) -> list[Sink]:
