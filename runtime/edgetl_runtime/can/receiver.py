@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -151,9 +152,10 @@ class CanReceiver:
             return None
         self._accepted_ns = now_ns
         self._frames[name] = self._codec.decode(name, data)
-        distrust = name == STATUS and self._state() not in CURRENT
-        if distrust or len(self._frames) == len(self._names):
+        if len(self._frames) == len(self._names):
             made = self._made(now_ns)
+        elif name == STATUS and self._state() not in CURRENT:
+            made = dataclasses.replace(self._made(now_ns), missing=())  # the rest may still come
         self._view = made or self._view
         return made
 

@@ -154,6 +154,7 @@ def test_a_status_that_ends_trust_is_told_before_its_cycle_is_whole() -> None:
     status, *_ = wire.cycle()
     view = wire.receiver.receive(*status)
     assert view is not None and view.state == "fault" and not wire.receiver.view().current
+    assert not view.missing  # its other frames are on their way
 
 
 def test_foreign_frames_are_passed_over() -> None:
