@@ -1,6 +1,6 @@
 """What a CAN cycle costs: 8 placed objects of a new result, ordered, packed and protected; and the receiver's part.
 
-    python tests/bench/bench_can.py [--cycles 2000] [--json]
+python tests/bench/bench_can.py [--cycles 2000] [--json]
 """
 
 from __future__ import annotations
