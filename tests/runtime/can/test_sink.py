@@ -164,7 +164,8 @@ def test_a_bus_that_blocks_and_fails_never_holds_up_the_loop(shared_bundle: Path
 
     summary = edgetl_runtime.run(bundle, camera, sinks=[sink], on_result=note, health=health)
     assert summary.processed == 20
-    assert sink.sent == 0 and sink.failed >= 1 and said == ["the bus takes no frames, trying on: gone"]
+    assert sink.sent == 0 and sink.failed >= 1
+    assert [text for text in said if "bus" in text] == ["the bus takes no frames, trying on: gone"]
     assert sink.notes == [f"CAN: {sink.failed} of {sink.failed} cycles were not sent: gone"]
 
 
