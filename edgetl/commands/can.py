@@ -111,10 +111,10 @@ def open_can(args: argparse.Namespace, bundle: Bundle, health: Health, stack: Ex
         say=lambda text: _tell(f"\nCAN: {text}"),
     )
     stack.callback(sink.close)
-    described: Path = DBC
+    described = str(DBC) if base_id == FIRST_ID else f"{DBC}, moved (--can-dbc FILE writes it so)"
     if args.can_dbc is not None:
-        described = args.can_dbc
-        described.write_text(dbc_text(base_id, head.labels))
+        args.can_dbc.write_text(dbc_text(base_id, head.labels))
+        described = str(args.can_dbc)
     count = 1 + 2 * slots
     load = count * _FRAME_BITS[is_extended(base_id)] / cycle_ms
     _tell(

@@ -1,6 +1,6 @@
 """Counter and check sum of a frame: AUTOSAR E2E Profile 1, variant 1A, with the whole Data ID in the check sum.
 
-After "E2E Protocol Specification" (AUTOSAR FO R22-11, PRS_E2EProtocol, 6.2):
+After "E2E Protocol Specification" (AUTOSAR FO R22-11, PRS_E2EProtocol), Profile 1:
 https://www.autosar.org/fileadmin/standards/R22-11/FO/AUTOSAR_PRS_E2EProtocol.pdf. CRC-8 of SAE J1850's polynomial,
 start value and final XOR 0, over the Data ID, low byte first, and all bytes but the check sum; check sum in byte 0,
 counter in the low half of byte 1.

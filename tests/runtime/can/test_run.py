@@ -16,6 +16,7 @@ import pytest
 from edgetl.commands import run as run_command
 from edgetl.commands.can import open_bus, parse_bus
 from edgetl_runtime.can import CanReceiver
+from edgetl_runtime.can.dbc import DBC
 from edgetl_runtime.errors import InputError, MissingPackage
 
 
@@ -58,6 +59,15 @@ def test_run_sends_objects_and_says_what_and_how(
     assert "classes: 0 vehicle, 1 pedestrian, 2 light" in told and "no calibrated camera" in told
     kind = cantools.database.load_file(dbc).get_message_by_frame_id(0x502)
     assert str(kind.get_signal_by_name("Class").choices[1]) == "pedestrian"
+
+
+def test_where_the_signals_are_is_told(shared_bundle: Path, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for flags in ((), ("--can-base-id", 0x500)):
+        call(shared_bundle, clip, "--max-frames", 1, "--can", "virtual:told", *flags)
+        told.append(capsys.readouterr().err)
+    assert f"signals: {DBC};" in told[0]
+    assert f"signals: {DBC}, moved (--can-dbc FILE writes it so);" in told[1]
 
 
 @pytest.mark.parametrize(
