@@ -74,9 +74,7 @@ class Cycles:
         found = self._found(newest)
         age_ms = None if newest is None else max(now_ns - newest.t_capture_ns, 0) / 1e6
         current = state in CURRENT and found is not None
-        if current and newest is not self._seen:
-            self._take(newest, found)
-        sent = self._objects if current else []
+        sent = self._objects_of(newest, found) if current and found is not None else []
         status: dict[str, Value] = {
             "State": STATES.index(state),
             "ResultAge": age_ms,
@@ -98,12 +96,12 @@ class Cycles:
         output = None if result is None else result.outputs.get(self._head)
         return output if isinstance(output, Detections) else None
 
-    def _take(self, result: Result | None, found: Detections | None) -> None:
-        """Order the boxes of a result that is new."""
-        self._seen = result
-        self._objects = []
-        if found is not None:
+    def _objects_of(self, result: Result | None, found: Detections) -> list[dict[str, Value]]:
+        """The signals of each object that is sent, the most urgent first; ordered once for each result."""
+        if result is not self._seen:
             self._objects = [object_values(found, i) for i in urgency_order(found)[: self._slots].tolist()]
+            self._seen = result
+        return self._objects
 
     def _slot(self, slot: int, values: dict[str, Value]) -> list[bytes]:
         return [self._codec.encode(name(slot), values) for name in (place_name, kind_name)]
