@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json, threads
+from edgetl.commands.can import add_can_arguments, check_can, open_can
 from edgetl.commands.engines import Engines, open_ladder, proof_line
+from edgetl.commands.foxglove import add_foxglove_arguments, check_foxglove, open_foxglove
 from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
 from edgetl.commands.rig import run_rig
 from edgetl.commands.rig_arguments import add_rig_arguments, is_rig
@@ -81,6 +83,8 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--bind", metavar="ADDRESS", help="address of --web (default: this machine only)")
     group.add_argument("--token", help="what --web asks for; made where --bind opens it to others")
     add_record_arguments(group)
+    add_can_arguments(group)
+    add_foxglove_arguments(group)
     group.add_argument(
         "--collect", type=Path, metavar="DIR", help="keep frames for labelling while many are unlike the training's"
     )
@@ -115,7 +119,11 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     injector, health = injector_of(args), Health()
     bundle = open_bundle(args.bundle, require_signature=args.require_signature)
     with ExitStack() as stack:
-        web = _open_web(args, bundle, stack)
+        web = [
+            *_open_web(args, bundle, stack),
+            *open_can(args, bundle, health, stack),
+            *open_foxglove(args, bundle, stack),
+        ]
         camera = open_source(args, health, injector)
         stack.callback(camera.close)
         engines = Engines(args, bundle, injector)
@@ -213,6 +221,7 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--threshold must be from 0 to 1, found {args.threshold:g}")
     if not args.collect_mb > 0:
         raise InputError(f"--collect-mb must be above zero, found {args.collect_mb:g}")
+    check_foxglove(args)
     if args.web is None and (args.bind is not None or args.token is not None):
         raise InputError("--bind and --token are of --web", remedy="add --web PORT")
     for path in (args.out, args.jsonl):
@@ -222,6 +231,7 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError(f"{path} is the source itself", remedy="write to another file")
         refuse_file(path, force=args.force)
     check_recording(args)
+    check_can(args)
 
 
 def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack: ExitStack) -> list[Sink]:

@@ -1,10 +1,12 @@
-"""Pictures and boxes as messages that Foxglove draws: foxglove.RawImage and foxglove.ImageAnnotations in protobuf.
+"""Pictures and boxes as messages that Foxglove draws: foxglove.RawImage, foxglove.CompressedImage and
+foxglove.ImageAnnotations in protobuf. What the messages of `scene` and `log` share with these is here too.
 
 Field numbers after https://github.com/foxglove/foxglove-sdk/tree/main/schemas/proto.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.spec import Head
 
 RAW_IMAGE = "foxglove.RawImage"
+COMPRESSED_IMAGE = "foxglove.CompressedImage"
 ANNOTATIONS = "foxglove.ImageAnnotations"
 ENCODING = "bgr8"
 
@@ -44,29 +47,45 @@ _THICKNESS, _FONT_SIZE = 2.0, 12.0
 _NS = 1_000_000_000
 
 
-def _one(message: str, *fields: FieldType, needs: Sequence[str] = (), enum: EnumType | None = None) -> FileType:
-    imports = ["google/protobuf/timestamp.proto"] if any(f.of == _STAMP for f in fields) else []
+def message_type(message: str, *fields: FieldType, needs: Sequence[str] = (), enum: EnumType | None = None) -> FileType:
+    """The file of one message of Foxglove's. needs: the others that it holds."""
+    imports = [f.file for f in (TIMESTAMP, DURATION) if any(field.of == f"{f.package}.{f.message}" for field in fields)]
     imports += [f"foxglove/{name}.proto" for name in needs]
     return FileType(f"foxglove/{message}.proto", "foxglove", message, fields, tuple(imports), enum)
 
 
-def _stamp(number: int) -> FieldType:
+def stamp_type(number: int) -> FieldType:
+    """The time that a message is of."""
     return FieldType("timestamp", number, "message", _STAMP)
 
 
-def _part(name: str, number: int, of: str, *, many: bool = False) -> FieldType:
+def part_type(name: str, number: int, of: str, *, many: bool = False) -> FieldType:
+    """A field that holds another of Foxglove's messages."""
     return FieldType(name, number, "message", f"foxglove.{of}", many)
 
 
-_TIMESTAMP = FileType(
+TIMESTAMP = FileType(
     "google/protobuf/timestamp.proto",
     "google.protobuf",
     "Timestamp",
     (FieldType("seconds", 1, "int64"), FieldType("nanos", 2, "int32")),
 )
-_IMAGE = _one(
+DURATION = FileType(
+    "google/protobuf/duration.proto",
+    "google.protobuf",
+    "Duration",
+    (FieldType("seconds", 1, "int64"), FieldType("nanos", 2, "int32")),
+)
+_COMPRESSED = message_type(
+    "CompressedImage",
+    stamp_type(1),
+    FieldType("frame_id", 4, "string"),
+    FieldType("data", 2, "bytes"),
+    FieldType("format", 3, "string"),
+)
+_IMAGE = message_type(
     "RawImage",
-    _stamp(1),
+    stamp_type(1),
     FieldType("frame_id", 7, "string"),
     FieldType("width", 2, "fixed32"),
     FieldType("height", 3, "fixed32"),
@@ -74,48 +93,53 @@ _IMAGE = _one(
     FieldType("step", 5, "fixed32"),
     FieldType("data", 6, "bytes"),
 )
-_COLOUR = _one("Color", *(FieldType(name, i, "double") for i, name in enumerate("rgba", 1)))
-_POINT = _one("Point2", FieldType("x", 1, "double"), FieldType("y", 2, "double"))
+COLOUR = message_type("Color", *(FieldType(name, i, "double") for i, name in enumerate("rgba", 1)))
+_POINT = message_type("Point2", FieldType("x", 1, "double"), FieldType("y", 2, "double"))
 # Circles and metadata are in Foxglove's schema and never in ours: left out, they read as empty.
-_POINTS = _one(
+_POINTS = message_type(
     "PointsAnnotation",
-    _stamp(1),
+    stamp_type(1),
     FieldType("type", 2, "enum", "foxglove.PointsAnnotation.Type"),
-    _part("points", 3, "Point2", many=True),
-    _part("outline_color", 4, "Color"),
-    _part("outline_colors", 5, "Color", many=True),
-    _part("fill_color", 6, "Color"),
+    part_type("points", 3, "Point2", many=True),
+    part_type("outline_color", 4, "Color"),
+    part_type("outline_colors", 5, "Color", many=True),
+    part_type("fill_color", 6, "Color"),
     FieldType("thickness", 7, "double"),
     needs=("Color", "Point2"),
     enum=EnumType("Type", ("UNKNOWN", "POINTS", "LINE_LOOP", "LINE_STRIP", "LINE_LIST")),
 )
-_TEXT = _one(
+_TEXT = message_type(
     "TextAnnotation",
-    _stamp(1),
-    _part("position", 2, "Point2"),
+    stamp_type(1),
+    part_type("position", 2, "Point2"),
     FieldType("text", 3, "string"),
     FieldType("font_size", 4, "double"),
-    _part("text_color", 5, "Color"),
-    _part("background_color", 6, "Color"),
+    part_type("text_color", 5, "Color"),
+    part_type("background_color", 6, "Color"),
     needs=("Color", "Point2"),
 )
-_ANNOTATIONS = _one(
+_ANNOTATIONS = message_type(
     "ImageAnnotations",
-    _part("points", 2, "PointsAnnotation", many=True),
-    _part("texts", 3, "TextAnnotation", many=True),
-    _stamp(5),
+    part_type("points", 2, "PointsAnnotation", many=True),
+    part_type("texts", 3, "TextAnnotation", many=True),
+    stamp_type(5),
     needs=("PointsAnnotation", "TextAnnotation"),
 )
 
 
 def image_schema() -> bytes:
     """The FileDescriptorSet of foxglove.RawImage."""
-    return descriptor_set((_TIMESTAMP, _IMAGE))
+    return descriptor_set((TIMESTAMP, _IMAGE))
+
+
+def compressed_schema() -> bytes:
+    """The FileDescriptorSet of foxglove.CompressedImage."""
+    return descriptor_set((TIMESTAMP, _COMPRESSED))
 
 
 def annotations_schema() -> bytes:
     """The FileDescriptorSet of foxglove.ImageAnnotations."""
-    return descriptor_set((_TIMESTAMP, _COLOUR, _POINT, _POINTS, _TEXT, _ANNOTATIONS))
+    return descriptor_set((TIMESTAMP, COLOUR, _POINT, _POINTS, _TEXT, _ANNOTATIONS))
 
 
 def image_message(image: NDArray[np.uint8], t_wall_ns: int, frame_id: str) -> tuple[bytes, memoryview]:
@@ -126,7 +150,7 @@ def image_message(image: NDArray[np.uint8], t_wall_ns: int, frame_id: str) -> tu
     height, width = image.shape[:2]
     data = image.reshape(-1).data  # no copy of what is contiguous
     fields = (
-        _time(1, t_wall_ns),
+        time_field(1, t_wall_ns),
         fixed32(2, width),
         fixed32(3, height),
         packed(4, ENCODING),
@@ -135,6 +159,11 @@ def image_message(image: NDArray[np.uint8], t_wall_ns: int, frame_id: str) -> tu
         head(6, len(data)),
     )
     return b"".join(fields), data
+
+
+def jpeg_message(jpeg: bytes, t_wall_ns: int, frame_id: str) -> bytes:
+    """A foxglove.CompressedImage."""
+    return time_field(1, t_wall_ns) + packed(2, jpeg) + packed(3, "jpeg") + packed(4, frame_id)
 
 
 def image_bytes(message: memoryview, size_hw: tuple[int, int]) -> memoryview:
@@ -148,30 +177,39 @@ def image_bytes(message: memoryview, size_hw: tuple[int, int]) -> memoryview:
 
 
 def annotations_message(result: Result, heads: Sequence[Head], t_wall_ns: int) -> bytes:
-    """A foxglove.ImageAnnotations with every box, its label, number and score; t_wall_ns: the picture's."""
-    stamp = _time(1, t_wall_ns)
-    parts = [_time(5, t_wall_ns)]
+    """A foxglove.ImageAnnotations with every box, its label, number, score and distance; t_wall_ns: the picture's."""
+    stamp = time_field(1, t_wall_ns)
+    parts = [time_field(5, t_wall_ns)]
     for each in heads:
         output = result.outputs[each.name]
         if isinstance(each, DetectHead) and isinstance(output, Detections):
-            for box, label, bgr in drawn_boxes(output, each.labels):
+            for (box, label, bgr), far in zip(drawn_boxes(output, each.labels), _distances(output), strict=True):
                 line, style = _styles(bgr)
                 parts.append(packed(2, stamp + _corners(box) + line))
-                parts.append(packed(3, stamp + packed(2, _numbers(*box[:2])) + packed(3, label) + style))
+                parts.append(packed(3, stamp + packed(2, numbers(*box[:2])) + packed(3, label + far) + style))
     return b"".join(parts)
 
 
-def _time(number: int, t_ns: int) -> bytes:
+def _distances(found: Detections) -> list[str]:
+    """What to write behind each box's label: how far away it is, where that is known."""
+    if found.places is None:
+        return [""] * len(found)
+    metres = [math.hypot(x, y) for x, y in found.places.positions_m.tolist()]
+    return [f" {m:.0f} m" if math.isfinite(m) else "" for m in metres]
+
+
+def time_field(number: int, t_ns: int) -> bytes:
+    """A google.protobuf.Timestamp, or a Duration."""
     return packed(number, whole(1, t_ns // _NS) + whole(2, t_ns % _NS))
 
 
-def _numbers(*values: float) -> bytes:
-    """Fields 1, 2, ... of doubles: a Point2 or a Color."""
+def numbers(*values: float) -> bytes:
+    """Fields 1, 2, ... of doubles: a Point2, a Vector3 or a Color."""
     return b"".join(double(i, v) for i, v in enumerate(values, 1))
 
 
 _CORNERS = struct.Struct("<" + 4 * "2sBdBd")
-_POINT_HEAD = head(3, len(_numbers(0.0, 0.0)))
+_POINT_HEAD = head(3, len(numbers(0.0, 0.0)))
 _X, _Y = double(1, 0.0)[0], double(2, 0.0)[0]
 
 
@@ -186,7 +224,7 @@ def _corners(box: Sequence[float]) -> bytes:
 def _styles(bgr: Colour) -> tuple[bytes, bytes]:
     """How a box of this colour is drawn: the rest of its PointsAnnotation and of its TextAnnotation."""
     blue, green, red = (v / 255 for v in bgr)
-    colour = _numbers(red, green, blue, 1.0)
+    colour = numbers(red, green, blue, 1.0)
     line = whole(2, _LINE_LOOP) + packed(4, colour) + double(7, _THICKNESS)
-    ink = _numbers(0.0, 0.0, 0.0, 1.0)
+    ink = numbers(0.0, 0.0, 0.0, 1.0)
     return line, double(4, _FONT_SIZE) + packed(5, ink) + packed(6, colour)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Kind = Literal["double", "int32", "int64", "string", "bytes", "fixed32", "message", "enum"]
+Kind = Literal["double", "int32", "int64", "bool", "string", "bytes", "fixed32", "message", "enum"]
 
 _TYPE: dict[Kind, int] = {
     "double": 1,
     "int64": 3,
     "int32": 5,
     "fixed32": 7,
+    "bool": 8,
     "string": 9,
     "message": 11,
     "bytes": 12,
@@ -43,7 +44,7 @@ def _key(number: int, wire: int) -> bytes:
 
 
 def whole(number: int, value: int) -> bytes:
-    """A field int32, int64 or enum; below zero as its 64-bit two's complement."""
+    """A field int32, int64, bool or enum; below zero as its 64-bit two's complement."""
     return _key(number, _VARINT) + varint(value & (1 << 64) - 1)
 
 

@@ -61,6 +61,10 @@ def result_schema() -> bytes:
                     "track_id": {"type": ["integer", "null"]},
                     "track_age_s": {"type": ["number", "null"]},
                     "velocity_px_s": {"type": ["array", "null"], "items": _NUMBER},
+                    "position_m": {"type": ["array", "null"], "items": _NUMBER},
+                    "position_std_m": {"type": ["array", "null"], "items": _NUMBER},
+                    "closing_speed_mps": {"type": ["number", "null"]},
+                    "time_to_collision_s": {"type": ["number", "null"]},
                 },
             },
         },
@@ -90,3 +94,23 @@ def status_schema() -> bytes:
     figures: _Node = {"type": "object", "additionalProperties": _NUMBER}
     stages: _Node = {"type": "object", "additionalProperties": figures}
     return _schema("edgetl.Status", **counts, stopped=_STRING, stages=stages)
+
+
+def ledger_schema() -> bytes:
+    """JSON schema of a LedgerMessage."""
+    figures: _Node = {"type": "object", "additionalProperties": _NUMBER}
+    stages: _Node = {"type": "object", "additionalProperties": figures}
+    return _schema(
+        "edgetl.Ledger",
+        t_ns=_INTEGER,
+        age_ms={"type": ["number", "null"], "description": "of the newest result now, since its capture"},
+        silent_ms={"type": "number", "description": "since the loop last began a turn"},
+        health=_STRING,
+        health_number={"type": "integer", "description": "0 ok, 1 degraded, 2 stale, 3 fault"},
+        conditions={"type": "object", "additionalProperties": _STRING},
+        **dict.fromkeys(("captured", "processed", "dropped", "failed", "lost"), _INTEGER),
+        states={"type": "object", "additionalProperties": _INTEGER},
+        rss_mb=_NUMBER,
+        stages=stages | {"description": "of the last 10 s"},
+        run=stages | {"description": "of the whole run"},
+    )

@@ -220,7 +220,7 @@ class RecordSink:
 
     def _flush(self) -> None:
         self._next_flush_s = time.monotonic() + FLUSH_S
-        self._writer.add_status(self._status())
+        self._add_status()
         self._writer.close_chunk()
         self._output.sync()
 
@@ -231,7 +231,7 @@ class RecordSink:
         if not self.results and not self.events:
             self._output.abandon(empty=True)
         else:
-            self._writer.add_status(self._status())
+            self._add_status()
             self._writer.finish()
             self._output.finish()
         if stopped:
@@ -258,8 +258,13 @@ class RecordSink:
         where = self.as_json()["path"]
         return f"recording ended after {self.results} results: {self.stopped}; {where} holds what came before"
 
-    def _status(self) -> RecordingStatus:
+    def _add_status(self) -> None:
         loop = self._source() if self._source is not None else None
+        self._writer.add_status(self._status(loop))
+        if loop is not None:
+            self._writer.add_ledger(loop)
+
+    def _status(self, loop: Snapshot | None) -> RecordingStatus:
         return RecordingStatus(
             t_ns=time.monotonic_ns(),
             results=self.results,

@@ -12,6 +12,9 @@ from edgetl_runtime.recording.format import (
     EVENT_TOPIC,
     HEADER,
     IMAGE_TOPIC,
+    LEDGER_TOPIC,
+    LOG_TOPIC,
+    OBJECTS_TOPIC,
     RESULT_TOPIC,
     STATUS_TOPIC,
     RecordingHeader,
@@ -25,9 +28,12 @@ from edgetl_runtime.recording.foxglove import (
     image_message,
     image_schema,
 )
+from edgetl_runtime.recording.ledger import ledger_message
+from edgetl_runtime.recording.log import LOG, log_message, log_schema
 from edgetl_runtime.recording.mcap import McapWriter
 from edgetl_runtime.recording.results import encode_result
-from edgetl_runtime.recording.schemas import event_schema, result_schema, status_schema
+from edgetl_runtime.recording.scene import SCENE_UPDATE, scene_message, scene_schema
+from edgetl_runtime.recording.schemas import event_schema, ledger_schema, result_schema, status_schema
 from edgetl_runtime.spec import DetectHead
 
 if TYPE_CHECKING:
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.health import Event
     from edgetl_runtime.recording.part import Output
     from edgetl_runtime.result import Result
+    from edgetl_runtime.snapshot import Snapshot
 
 CHUNK_BYTES = 4 * 1024 * 1024
 """A chunk is closed when it holds more. Unpacked: a few frames, so that packing takes little memory."""
@@ -53,7 +60,10 @@ class _Channels:
     result: int
     event: int
     status: int
+    ledger: int
+    log: int
     boxes: int | None
+    objects: int | None
 
 
 class RecordingWriter:
@@ -82,13 +92,19 @@ class RecordingWriter:
                 topic, encoding=encoding, schema=schema, schema_encoding=schema_encoding, schema_data=data
             )
 
+        def drawn(topic: str, schema: str, data: bytes) -> int:
+            return channel(topic, schema, data, encoding="protobuf")
+
         with_boxes = any(isinstance(h, DetectHead) for h in self._header.heads)
         return _Channels(
-            image=channel(IMAGE_TOPIC, RAW_IMAGE, image_schema(), encoding="protobuf"),
+            image=drawn(IMAGE_TOPIC, RAW_IMAGE, image_schema()),
             result=channel(RESULT_TOPIC, "edgetl.Result", result_schema()),
             event=channel(EVENT_TOPIC, "edgetl.Event", event_schema()),
             status=channel(STATUS_TOPIC, "edgetl.Status", status_schema()),
-            boxes=channel(BOXES_TOPIC, ANNOTATIONS, annotations_schema(), encoding="protobuf") if with_boxes else None,
+            ledger=channel(LEDGER_TOPIC, "edgetl.Ledger", ledger_schema()),
+            log=drawn(LOG_TOPIC, LOG, log_schema()),
+            boxes=drawn(BOXES_TOPIC, ANNOTATIONS, annotations_schema()) if with_boxes else None,
+            objects=drawn(OBJECTS_TOPIC, SCENE_UPDATE, scene_schema()) if with_boxes else None,
         )
 
     def size_if(self, more_bytes: int) -> int:
@@ -98,7 +114,9 @@ class RecordingWriter:
         return self._output.tell() + unpacked + unpacked // 64 + summary
 
     def add_result(self, result: Result, image: NDArray[np.uint8] | None, sequence: int) -> None:
-        """A result, its boxes, and its picture where there is one; all have the time of its publication."""
+        """A result, its boxes, its objects where they have places, and its picture where there is one; all have the
+        time of its publication.
+        """
         published, captured = self._wall(result.t_publish_ns), self._wall(result.t_capture_ns)
         channels, heads = self._channels, self._header.heads
         if image is not None:
@@ -107,6 +125,8 @@ class RecordingWriter:
         if channels.boxes is not None:
             boxes = annotations_message(result, heads, captured)
             self._add(channels.boxes, (boxes,), published, published, sequence)
+        if channels.objects is not None and (scene := scene_message(result, heads, captured)):
+            self._add(channels.objects, (scene,), published, published, sequence)
         data = encode_result(result, heads, sequence=sequence, frame_recorded=image is not None)
         self._add(channels.result, (data,), published, published, sequence)
         if self._mcap.pending >= CHUNK_BYTES:
@@ -116,11 +136,17 @@ class RecordingWriter:
         """A condition that began or ended."""
         t_ns = self._wall(event.t_ns)
         self._add(self._channels.event, (msgspec.json.encode(event.as_json()),), t_ns, t_ns, 0)
+        self._add(self._channels.log, (log_message(event, t_ns),), t_ns, t_ns, 0)
 
     def add_status(self, status: RecordingStatus) -> None:
         """How things stand."""
         t_ns = self._wall(status.t_ns)
         self._add(self._channels.status, (msgspec.json.encode(status),), t_ns, t_ns, 0)
+
+    def add_ledger(self, snapshot: Snapshot) -> None:
+        """How the loop does."""
+        t_ns = self._wall(snapshot.t_ns)
+        self._add(self._channels.ledger, (ledger_message(snapshot),), t_ns, t_ns, 0)
 
     def close_chunk(self) -> None:
         """Write what was added; from then on it can be read whatever happens to this process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from runtime_support import HEADS, SEGMENT
 from edgetl_runtime.recording.format import RecordingHeader
 from edgetl_runtime.recording.part import PartFile
 from edgetl_runtime.recording.reader import Recorded, Recording
-from edgetl_runtime.result import Detections, Frame, Mask, Result, Scores
+from edgetl_runtime.result import Detections, Frame, Mask, Places, Result, Scores
 
 
 def header(**changes: Any) -> RecordingHeader:
@@ -58,6 +59,18 @@ def tracked(n: int, seed: int = 0) -> Detections:
         numbers[-1], ages[-1], velocities[-1] = -1, np.nan, np.nan
     plain = boxes(n, seed)
     return Detections(plain.boxes_xyxy, plain.scores, plain.classes, numbers, ages, velocities)
+
+
+def placed(n: int, seed: int = 0) -> Detections:
+    """Tracked boxes with places: the i-th 10 * (i + 1) m ahead and i m to the left, the last one's not known."""
+    found = tracked(n, seed)
+    positions = np.array([[10.0 * (i + 1), i] for i in range(n)], np.float32).reshape(n, 2)
+    speeds = np.arange(n, dtype=np.float32)
+    if n:
+        positions[-1], speeds[-1] = np.nan, np.nan
+    covariances = np.tile(np.diag([0.25, 0.04]).astype(np.float32), (n, 1, 1))
+    places = Places(positions, covariances, speeds, np.full(n, np.nan, np.float32))
+    return dataclasses.replace(found, places=places)
 
 
 def result(frame_id: int = 0, *, count: int = 3, size_hw: tuple[int, int] = (90, 160), **changes: Any) -> Result:

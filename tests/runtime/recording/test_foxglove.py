@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from recording_support import noise, result, tracked
+from recording_support import noise, placed, result, tracked
 from runtime_support import HEADS
 
 from edgetl_runtime.recording.foxglove import (
     annotations_message,
     annotations_schema,
+    compressed_schema,
     image_bytes,
     image_message,
     image_schema,
+    jpeg_message,
 )
 
 T_NS = 1_700_000_001_234_567_890
@@ -65,11 +67,17 @@ def test_boxes_are_read_by_protobuf(count: int) -> None:
 
 def test_numbers_and_types_are_foxgloves() -> None:
     schemas = pytest.importorskip("foxglove_schemas_protobuf.ImageAnnotations_pb2", reason="Foxglove's own schemas")
-    from foxglove_schemas_protobuf import RawImage_pb2
+    from foxglove_schemas_protobuf import CompressedImage_pb2, RawImage_pb2
 
     theirs = schemas.ImageAnnotations.FromString(annotations_message(result(), HEADS, T_NS))
     ours = decode(annotations_schema(), "foxglove.ImageAnnotations", annotations_message(result(), HEADS, T_NS))
     assert str(theirs) == str(ours) and len(theirs.points) == 3
+    jpeg = CompressedImage_pb2.CompressedImage.FromString(jpeg_message(b"data", T_NS, "cam_optical_frame"))
+    assert (jpeg.data, jpeg.format, jpeg.frame_id) == (b"data", "jpeg", "cam_optical_frame")
+    assert jpeg.timestamp.ToNanoseconds() == T_NS
+    assert str(jpeg) == str(
+        decode(compressed_schema(), "foxglove.CompressedImage", jpeg_message(b"data", T_NS, "cam_optical_frame"))
+    )
     image = RawImage_pb2.RawImage.FromString(b"".join(image_message(noise((3, 5)), T_NS, "cam")))
     assert np.frombuffer(image.data, np.uint8).reshape(3, 5, 3).tolist() == noise((3, 5)).tolist()
 
@@ -79,3 +87,10 @@ def test_numbers_are_in_the_texts() -> None:
     found = decode(annotations_schema(), "foxglove.ImageAnnotations", annotations_message(of, HEADS, T_NS))
     first, second, third = (text.text for text in found.texts)
     assert "#0 " in first and "#3 " in second and "#" not in third
+
+
+def test_distances_are_in_the_texts_where_they_are_known() -> None:
+    of = result(outputs=result().outputs | {"detect": placed(3)})
+    found = decode(annotations_schema(), "foxglove.ImageAnnotations", annotations_message(of, HEADS, T_NS))
+    first, second, third = (text.text for text in found.texts)
+    assert first.endswith(" 10 m") and second.endswith(" 20 m") and not third.endswith(" m")

@@ -6,13 +6,13 @@ import json
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from mcap.reader import NonSeekingReader, make_reader
 from recording_support import FullFile, SlowFile, frame_of, header, noise, read_all, result
+from runtime_support import snapshot_of
 
 from edgetl_runtime.errors import InputError, MissingPackage
 from edgetl_runtime.health import Event
@@ -22,7 +22,6 @@ from edgetl_runtime.recording.compare import compare
 from edgetl_runtime.recording.format import RecordingStatus
 from edgetl_runtime.recording.sink import RecordSink
 from edgetl_runtime.result import Result
-from edgetl_runtime.snapshot import stage_times
 
 EVENT = Event(7, "cam", "dark", began=True, state="degraded", detail="covered")
 
@@ -42,7 +41,7 @@ def test_everything_comes_back(tmp_path: Path, count: int) -> None:
     ledger = Ledger()
     ledger.add("infer", 3.0)
     sink = RecordSink(path, header())
-    sink.watch(lambda: SimpleNamespace(failed=2, stages=stage_times(ledger)))  # type: ignore[arg-type, return-value]
+    sink.watch(lambda: snapshot_of(ledger=ledger, failed=2))
     written = [result(i) for i in range(count)]
     for of in written:
         sink.write(of, frame_of(of), None)
@@ -80,12 +79,46 @@ def test_other_tools_read_it(tmp_path: Path) -> None:
     assert summary is not None and summary.statistics is not None
     assert summary.statistics.message_count == 5 * 3 + 1
     topics = [c.topic for c in summary.channels.values()]
-    assert set(topics) == {"/camera/image", "/camera/boxes", "/edgetl/result", "/edgetl/event", "/edgetl/status"}
+    assert set(topics) == {
+        "/camera/image",
+        "/camera/boxes",
+        "/edgetl/result",
+        "/edgetl/event",
+        "/edgetl/status",
+        "/edgetl/ledger",
+        "/edgetl/log",
+        "/edgetl/objects",
+    }
     assert [json.loads(m.data)["frame_id"] for _, _, m in rows] == list(range(5))
     assert [m.log_time for _, _, m in rows] == [of.t_publish_ns + offset_ns for of in written]
     schema = rows[0][0]
     assert schema is not None and schema.encoding == "jsonschema" and json.loads(schema.data)["type"] == "object"
     assert texts["bundle"] == "tiny" and json.loads(texts["offset_ns"]) == offset_ns
+
+
+def test_events_are_lines_of_a_log_and_the_ledger_is_there_to_plot(tmp_path: Path) -> None:
+    from test_foxglove import decode
+
+    ledger = Ledger()
+    ledger.add("infer", 3.0)
+    sink = RecordSink(tmp_path / "d.mcap", header())
+    sink.watch(lambda: snapshot_of(ledger=ledger, dropped=4, newest=result()))
+    sink.write(of := result(), frame_of(of), None)
+    sink.event(EVENT)
+    sink.close()
+    found: dict[str, tuple[Any, Any]] = {}
+    with (tmp_path / "d.mcap").open("rb") as stream:
+        for schema, channel, message in make_reader(stream, validate_crcs=True).iter_messages():
+            found[channel.topic] = (schema, message)
+    schema, message = found["/edgetl/log"]
+    assert message.log_time == EVENT.t_ns + header().offset_ns
+    line = decode(schema.data, schema.name, message.data)
+    assert (line.message, line.name, line.level) == ("dark: covered", "cam", 3)
+    schema, message = found["/edgetl/ledger"]
+    document = json.loads(message.data)
+    assert document["dropped"] == 4 and document["stages"]["infer"]["p999_ms"] == 3.0 and document["age_ms"] > 0
+    assert set(document) == set(json.loads(schema.data)["properties"])
+    assert "/edgetl/objects" not in found  # nothing has a place
 
 
 def test_pictures_decode_with_the_files_own_schema(tmp_path: Path) -> None:

@@ -1,0 +1,141 @@
+"""--can: its flags, what is refused before anything is loaded, and the sender that it makes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgetl_runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from edgetl_runtime.bundle import Bundle
+    from edgetl_runtime.can.link import Bus
+    from edgetl_runtime.health import Health
+    from edgetl_runtime.sinks import Sink
+    from edgetl_runtime.spec import DetectHead
+
+_FRAME_BITS = {False: 135, True: 160}
+"""Of a frame with 8 bytes at the most, by whether its identifier has 29 bits: with all stuff bits and the gap."""
+
+
+def add_can_arguments(group: argparse._ActionsContainer) -> None:
+    """--can and what goes with it."""
+    group.add_argument(
+        "--can", metavar="INTERFACE:CHANNEL", help="send objects and state on this CAN bus, like socketcan:can0"
+    )
+    group.add_argument("--can-cycle-ms", type=float, metavar="MS", help="a cycle of --can (default: 50)")
+    group.add_argument("--can-base-id", type=_number, metavar="ID", help="first identifier of --can (default: 0x6a0)")
+    group.add_argument("--can-objects", type=int, metavar="N", help="objects of --can, 1 to 8 (default: 8)")
+    group.add_argument("--can-dbc", type=Path, metavar="DBC", help="write what --can sends as a DBC file")
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number like 0x6a0, found {text!r}") from None
+
+
+def check_can(args: argparse.Namespace) -> None:
+    """Raise InputError or MissingPackage where nothing could be sent."""
+    from edgetl_runtime.can.dbc import FIRST_ID, MAX_SLOTS, check_base
+    from edgetl_runtime.can.sink import CYCLE_MS, check_cycle
+    from edgetl_runtime.files import refuse_file
+    from edgetl_runtime.imports import need
+
+    if args.can is None:
+        if given := [
+            name for name in ("cycle_ms", "base_id", "objects", "dbc") if getattr(args, f"can_{name}") is not None
+        ]:
+            flag = f"--can-{given[0].replace('_', '-')}"
+            raise InputError(f"{flag} is of --can", remedy="add --can INTERFACE:CHANNEL")
+        return
+    parse_bus(args.can)
+    check_base(_or(args.can_base_id, FIRST_ID), _or(args.can_objects, MAX_SLOTS))
+    check_cycle(_or(args.can_cycle_ms, CYCLE_MS))
+    if args.can_dbc is not None:
+        refuse_file(args.can_dbc, force=args.force)
+    for package in ("can", "cantools"):
+        need(package, extra="vehicle")
+
+
+def parse_bus(text: str) -> tuple[str, str]:
+    """Interface and channel of INTERFACE:CHANNEL; a channel may hold colons itself. Raises InputError."""
+    interface, colon, channel = text.partition(":")
+    if not (interface and colon and channel):
+        raise InputError(f"--can must be like socketcan:can0, found {text!r}")
+    return interface, channel
+
+
+def open_bus(interface: str, channel: str) -> Bus:
+    """A bus of python-can. Raises InputError that says what python-can said."""
+    from edgetl_runtime.imports import need
+
+    can: Any = need("can", extra="vehicle")
+    if interface not in can.VALID_INTERFACES:
+        raise InputError(
+            f"python-can has no interface {interface!r}", remedy=f"it has {', '.join(sorted(can.VALID_INTERFACES))}"
+        )
+    try:
+        bus: Bus = can.Bus(interface=interface, channel=channel)
+    except Exception as error:  # drivers raise all kinds
+        remedy = f"ip link set {channel} up type can bitrate 500000" if interface == "socketcan" else ""
+        raise InputError(f"can't open the CAN bus {interface}:{channel}: {error}", remedy=remedy) from error
+    return bus
+
+
+def open_can(args: argparse.Namespace, bundle: Bundle, health: Health, stack: ExitStack) -> list[Sink]:
+    """The sender that the flags ask for, closed by `stack`, and on stderr what it sends."""
+    if args.can is None:
+        return []
+    from edgetl_runtime.can.dbc import DBC, FIRST_ID, MAX_SLOTS, dbc_text, is_extended
+    from edgetl_runtime.can.sink import CYCLE_MS, MAX_AGE_MS, CanSink
+    from edgetl_runtime.recording.header import manifest_sha256
+
+    head = _head(bundle)
+    base_id: int = _or(args.can_base_id, FIRST_ID)
+    cycle_ms, slots = _or(args.can_cycle_ms, CYCLE_MS), _or(args.can_objects, MAX_SLOTS)
+    interface, channel = parse_bus(args.can)
+    sink = CanSink(
+        lambda: open_bus(interface, channel),
+        head.name,
+        health,
+        bundle_sha256=manifest_sha256(bundle),
+        cycle_ms=cycle_ms,
+        base_id=base_id,
+        slots=slots,
+        max_age_ms=args.deadline_ms or MAX_AGE_MS,
+        say=lambda text: _tell(f"\nCAN: {text}"),
+    )
+    stack.callback(sink.close)
+    described = str(DBC) if base_id == FIRST_ID else f"{DBC}, moved (--can-dbc FILE writes it so)"
+    if args.can_dbc is not None:
+        args.can_dbc.write_text(dbc_text(base_id, head.labels))
+        described = str(args.can_dbc)
+    count = 1 + 2 * slots
+    load = count * _FRAME_BITS[is_extended(base_id)] / cycle_ms
+    _tell(
+        f"CAN: {count} frames every {cycle_ms:g} ms on {args.can} from {base_id:#x} on, {load:.0f} kbit/s at the most; "
+        f"signals: {described}; classes: {', '.join(f'{i} {label}' for i, label in enumerate(head.labels))}"
+    )
+    return [sink]
+
+
+def _head(bundle: Bundle) -> DetectHead:
+    from edgetl_runtime.spec import DetectHead
+
+    heads = [head for head in bundle.manifest.heads if isinstance(head, DetectHead)]
+    if not heads:
+        raise InputError("--can sends boxes, and no head of this bundle gives any")
+    return heads[0]
+
+
+def _or(value: float | None, default: float) -> Any:
+    return default if value is None else value
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(text + "\n")

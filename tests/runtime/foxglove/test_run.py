@@ -1,0 +1,86 @@
+"""edgetl run --foxglove: where it says to connect, and what is refused early."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from foxglove_support import Client
+
+from edgetl.commands import run as run_command
+from edgetl_runtime.errors import InputError, MissingPackage
+from edgetl_runtime.foxglove import LAYOUT, FoxgloveSink
+
+
+def call(*arguments: object) -> dict[str, Any]:
+    parser = argparse.ArgumentParser()
+    run_command.add_arguments(parser)
+    return run_command.run(parser.parse_args([str(a) for a in arguments]))
+
+
+def test_run_says_where_it_is_and_shows_the_run(
+    shared_bundle: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports: list[int] = []
+    ready = threading.Event()
+    inner = FoxgloveSink.announce
+
+    def announce(sink: FoxgloveSink) -> None:
+        inner(sink)
+        ports.append(sink.port)
+        ready.set()
+
+    monkeypatch.setattr(FoxgloveSink, "announce", announce)
+    found: list[Any] = []
+
+    def look() -> None:
+        assert ready.wait(10)
+        with Client(ports[0]) as client:
+            client.learn(7)
+            client.subscribe("/edgetl/result", "/camera/image")
+            found.append(client.collect({"/edgetl/result", "/camera/image"}))
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    arguments = ("--realtime", "--foxglove", 0, "--threshold", 0)
+    document = call(shared_bundle, clip, *arguments)
+    looker.join()
+    assert document["processed"] and found[0]["/edgetl/result"].message["detections"]
+    told = capsys.readouterr().err
+    assert re.search(rf"Foxglove: open the connection ws://127\.0\.0\.1:{ports[0]}, import the layout ", told)
+    assert str(LAYOUT) in told and LAYOUT.exists()
+
+
+def test_the_port_may_be_left_out() -> None:
+    parser = argparse.ArgumentParser()
+    run_command.add_arguments(parser)
+    assert parser.parse_args(["b", "s", "--foxglove"]).foxglove == 8765
+    assert parser.parse_args(["b", "s"]).foxglove is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (("--foxglove", 0, "--bind", "0.0.0.0"), r"asks nobody for a token, so it doesn't listen on 0\.0\.0\.0"),
+        (("--foxglove", 0, "--bind", "127.0.0.1"), "--bind and --token are of --web"),
+        (("--foxglove", 70000), "from 0 to 65535"),
+        (("--foxglove", 0, "--also-camera", "rear=1"), "--foxglove can't be used with several cameras"),
+    ],
+)
+def test_run_refuses(shared_bundle: Path, clip: Path, tmp_path: Path, flags: tuple[object, ...], text: str) -> None:
+    lines = tmp_path / "o.jsonl"
+    lines.write_text("kept")
+    with pytest.raises(InputError, match=text):
+        call(shared_bundle, clip, *flags, "--jsonl", lines, "--force")
+    assert lines.read_text() == "kept"
+
+
+def test_without_the_sdk_the_extra_is_named(shared_bundle: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "foxglove", None)
+    with pytest.raises(MissingPackage, match=r"edgetl\[vehicle\]"):
+        call(shared_bundle, clip, "--foxglove", 0)
