@@ -11,20 +11,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edgetl_runtime.cameras.ros2 import Ros2Camera
     from edgetl_runtime.ros.intrinsics import Intrinsics
     from edgetl_runtime.ros.names import NodeName
     from edgetl_runtime.ros.node import Ros2Node, Ros2Options
     from edgetl_runtime.ros.sink import Ros2Sink
 
 _LAZY = {
-    "Intrinsics": "intrinsics",
-    "NodeName": "names",
-    "Ros2Node": "node",
-    "Ros2Options": "node",
-    "Ros2Sink": "sink",
+    "Intrinsics": "ros.intrinsics",
+    "NodeName": "ros.names",
+    "Ros2Camera": "cameras.ros2",
+    "Ros2Node": "ros.node",
+    "Ros2Options": "ros.node",
+    "Ros2Sink": "ros.sink",
 }
 
-__all__ = ["Intrinsics", "NodeName", "Ros2Node", "Ros2Options", "Ros2Sink"]
+__all__ = ["Intrinsics", "NodeName", "Ros2Camera", "Ros2Node", "Ros2Options", "Ros2Sink"]
 
 
 def __getattr__(name: str) -> object:
@@ -37,4 +39,4 @@ def __getattr__(name: str) -> object:
 
     for package in ("pycdr2", "zenoh"):
         need(package, extra="vehicle")
-    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    return getattr(importlib.import_module(f"edgetl_runtime.{_LAZY[name]}"), name)

@@ -1,51 +1,21 @@
-"""Results and snapshots as ROS 2 messages; this module needs pycdr2, of the vehicle extra."""
+"""Cameras and snapshots as ROS 2 messages; this module needs pycdr2, of the vehicle extra."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from edgetl_runtime.ros.messages import (
-    BoundingBox2D,
-    BoundingBox3D,
-    CameraInfo,
-    Detection2D,
-    Detection2DArray,
-    Detection3D,
-    Detection3DArray,
-    DiagnosticArray,
-    DiagnosticStatus,
-    Header,
-    KeyValue,
-    ObjectHypothesis,
-    ObjectHypothesisWithPose,
-    Point,
-    Point2D,
-    Pose,
-    Pose2D,
-    PoseWithCovariance,
-    Time,
-)
+from edgetl_runtime.ros.messages import CameraInfo, DiagnosticArray, DiagnosticStatus, Header, KeyValue, Time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from edgetl_runtime.health import State
-    from edgetl_runtime.result import Detections, Places
     from edgetl_runtime.ros.intrinsics import Intrinsics
     from edgetl_runtime.snapshot import Snapshot
-
-BASE_FRAME = "base_link"
-UNKNOWN_VARIANCE = 1e6
-"""Of what was not measured: height, in square metres, and rotations, in square radians."""
 
 OK, WARN, ERROR, STALE = range(4)
 LEVELS: dict[State, int] = {"ok": OK, "degraded": WARN, "stale": STALE, "fault": ERROR}
 SILENT_S = 2.0
 """Without a result for so long the status is stale, whatever else holds."""
 
-_NOWHERE = PoseWithCovariance()
 _WINDOW = "last 10 s"
 
 
@@ -53,65 +23,6 @@ def header(epoch_ns: int, frame_id: str) -> Header:
     """epoch_ns: when the frame was captured, on the system clock, from 1970 to 2038."""
     seconds, nanoseconds = divmod(epoch_ns, 1_000_000_000)
     return Header(Time(seconds, nanoseconds), frame_id)
-
-
-def boxes_message(found: Detections, labels: Sequence[str], head: Header) -> Detection2DArray:
-    """Every box with its label's name, score and track, in pixels of the source image; the pose is left at zero."""
-    boxes = found.boxes_xyxy.astype(np.float64)
-    centres, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-    rows = zip(centres.tolist(), sizes.tolist(), _named(found, labels), strict=True)
-    return Detection2DArray(
-        head,
-        [
-            Detection2D(
-                head,
-                [ObjectHypothesisWithPose(named, _NOWHERE)],
-                BoundingBox2D(Pose2D(Point2D(x, y)), width, height),
-                track,
-            )
-            for (x, y), (width, height), (named, track) in rows
-        ],
-    )
-
-
-def places_message(found: Detections, places: Places, labels: Sequence[str], head: Header) -> Detection3DArray:
-    """Every object whose place is known, in base_link: its point on the ground with the covariance of x and y.
-
-    z is 0 and the object is not rotated; neither was measured, as UNKNOWN_VARIANCE says. The size is unknown: zero.
-    """
-    n = len(places)
-    cells = np.concatenate([places.positions_m, places.covariances_m2.reshape(n, 4)], axis=1)
-    rows = zip(
-        np.isfinite(cells).all(axis=1).tolist(),
-        places.positions_m.astype(np.float64).tolist(),
-        places.covariances_m2.astype(np.float64).tolist(),
-        _named(found, labels),
-        strict=True,
-    )
-    return Detection3DArray(
-        head,
-        [
-            _place(head, Pose(Point(x, y)), covariance, named, track)
-            for told, (x, y), covariance, (named, track) in rows
-            if told
-        ],
-    )
-
-
-def _place(head: Header, pose: Pose, covariance: list[list[float]], named: ObjectHypothesis, track: str) -> Detection3D:
-    cells = [0.0] * 36
-    cells[0], cells[1], cells[6], cells[7] = *covariance[0], *covariance[1]
-    for axis in range(2, 6):
-        cells[7 * axis] = UNKNOWN_VARIANCE
-    hypothesis = ObjectHypothesisWithPose(named, PoseWithCovariance(pose, cells))
-    return Detection3D(head, [hypothesis], BoundingBox3D(pose), track)
-
-
-def _named(found: Detections, labels: Sequence[str]) -> Iterator[tuple[ObjectHypothesis, str]]:
-    """What each box is, and its track's number, or "" without one."""
-    numbers = [-1] * len(found) if found.track_ids is None else found.track_ids.tolist()
-    for index, score, number in zip(found.classes.tolist(), found.scores.tolist(), numbers, strict=True):
-        yield ObjectHypothesis(labels[index], score), str(number) if number >= 0 else ""
 
 
 def camera_message(size_hw: tuple[int, int], intrinsics: Intrinsics | None, head: Header) -> CameraInfo:

@@ -109,7 +109,7 @@ def read_image(data: bytes) -> RosImage:
     if encoding not in _DECODERS:
         raise ValueError(f"encoding {encoding!r}; known are {', '.join(sorted(_DECODERS))}")
     channels = _DECODERS[encoding].channels
-    if step < width * channels or len(pixels) != step * height:
+    if step < width * channels or len(pixels) != step * height or (channels == 2 and width % 2):
         raise ValueError(f"{width}x{height} {encoding} with rows of {step} bytes and {len(pixels)} bytes in all")
     return RosImage(epoch_ns, frame_id, height, width, encoding, step, pixels)
 
@@ -157,18 +157,27 @@ def _jpeg_size(data: memoryview) -> tuple[int, int]:
 def to_bgr(image: RosImage, pool: FramePool) -> NDArray[np.uint8]:
     """(height, width, 3) uint8 BGR, in a buffer of the pool or a new array. Raises ValueError for a broken picture."""
     cv2 = _cv2()
-    if image.step:
-        channels = _DECODERS[image.encoding].channels
-        rows = np.frombuffer(image.data, np.uint8).reshape(image.height, image.step)
-        view = rows[:, : image.width * channels].reshape(image.height, image.width, channels)
-        out = pool.take(image.height, image.width)
-        _DECODERS[image.encoding].convert(cv2, view, out)
-        return out
-    found: Any = cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_COLOR)
-    if found is None or found.ndim != 3 or found.shape[2] != 3:
+    try:
+        return _converted(cv2, image, pool) if image.step else _decompressed(cv2, image)
+    except cv2.error as error:
+        raise ValueError(f"a picture that OpenCV can't decode ({error.err})") from error
+
+
+def _converted(cv2: Any, image: RosImage, pool: FramePool) -> NDArray[np.uint8]:
+    decoder = _DECODERS[image.encoding]
+    rows = np.frombuffer(image.data, np.uint8).reshape(image.height, image.step)
+    view = rows[:, : image.width * decoder.channels].reshape(image.height, image.width, decoder.channels)
+    out = pool.take(image.height, image.width)
+    decoder.convert(cv2, view, out)
+    return out
+
+
+def _decompressed(cv2: Any, image: RosImage) -> NDArray[np.uint8]:
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    found: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(image.data, np.uint8), flags)
+    if found is None or found.shape != (image.height, image.width, 3):
         raise ValueError("a picture that OpenCV can't decode")
-    bgr: NDArray[np.uint8] = found
-    return bgr
+    return found
 
 
 def _header(reader: CdrReader) -> tuple[int, str]:

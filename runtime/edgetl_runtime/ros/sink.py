@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.result import Detections
 from edgetl_runtime.ros.clock import EpochClock
-from edgetl_runtime.ros.convert import BASE_FRAME, boxes_message, header, places_message
+from edgetl_runtime.ros.detections import boxes_bytes, places_bytes
 from edgetl_runtime.ros.diagnostics import DiagnosticsSender
 from edgetl_runtime.ros.messages import Detection2DArray, Detection3DArray
 from edgetl_runtime.ros.names import RESULTS, frame_of
 from edgetl_runtime.ros.node import Ros2Node, Ros2Options
-from edgetl_runtime.ros.payload import Encoder
 from edgetl_runtime.ros.pictures import PictureSender
 from edgetl_runtime.spec import DetectHead
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from edgetl_runtime.health import Event
     from edgetl_runtime.result import Frame, Result
     from edgetl_runtime.ros.intrinsics import Intrinsics
-    from edgetl_runtime.ros.node import Ros2Publisher
     from edgetl_runtime.snapshot import Snapshot
     from edgetl_runtime.spec import Head
 
@@ -41,7 +39,7 @@ class Ros2Sink:
 
     `PREFIX/detections`: vision_msgs/Detection2DArray of every result, one without boxes too, in the camera's optical
     frame; one topic `PREFIX/HEAD/detections` for each head where several give boxes. `PREFIX/places`: the objects whose
-    place is known, vision_msgs/Detection3DArray in base_link, with the first result that has places. Both reliable,
+    place is known, vision_msgs/Detection3DArray in base_link; nothing comes where no result has places. Both reliable,
     volatile, keep last 1, published by the loop's own thread, which is not held up: see Ros2Publisher.
     `PREFIX/image/compressed` and `PREFIX/camera_info` with pictures_per_s above zero, best effort, from a thread of
     their own. `/diagnostics` once a second from the loop's start on, whether results come or not.
@@ -86,11 +84,12 @@ class Ros2Sink:
             raise
 
     def _open(self, pictures_per_s: float, intrinsics: Intrinsics | None) -> None:
-        self._encode = Encoder()
-        self._places: dict[str, Ros2Publisher] = {}
         self._boxes = {
             name: self._node.publisher(self._topic(name, "detections"), Detection2DArray, RESULTS)
             for name in self._labels
+        }
+        self._places = {
+            name: self._node.publisher(self._topic(name, "places"), Detection3DArray, RESULTS) for name in self._labels
         }
         if pictures_per_s:
             self._pictures = PictureSender(
@@ -128,26 +127,22 @@ class Ros2Sink:
             return
         start_ns = time.monotonic_ns()
         stamp_ns = self._clock.epoch_ns(result.t_capture_ns)
-        for name, publisher in self._boxes.items():
+        for name in self._boxes:
             found = result.outputs[name]
             assert isinstance(found, Detections)
             try:
-                self._publish(name, publisher, found, stamp_ns)
+                self._publish(name, found, stamp_ns)
             except Exception:  # a session that broke must not end the run; notes tell of it
                 self.refused += 1
         self.slow += time.monotonic_ns() - start_ns > SLOW_NS
         if self._pictures is not None:
             self._pictures.offer(frame, stamp_ns)
 
-    def _publish(self, name: str, publisher: Ros2Publisher, found: Detections, stamp_ns: int) -> None:
+    def _publish(self, name: str, found: Detections, stamp_ns: int) -> None:
         labels = self._labels[name]
-        publisher.put(self._encode(boxes_message(found, labels, header(stamp_ns, self._frame_id))))
-        if found.places is None:
-            return
-        if name not in self._places:
-            self._places[name] = self._node.publisher(self._topic(name, "places"), Detection3DArray, RESULTS)
-        message = places_message(found, found.places, labels, header(stamp_ns, BASE_FRAME))
-        self._places[name].put(self._encode(message))
+        self._boxes[name].put(boxes_bytes(found, labels, stamp_ns, self._frame_id))
+        if found.places is not None:
+            self._places[name].put(places_bytes(found, found.places, labels, stamp_ns))
 
     def event(self, event: Event) -> None:
         """Events are told with the diagnostics."""
