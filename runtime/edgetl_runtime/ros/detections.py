@@ -40,7 +40,7 @@ def boxes_bytes(found: Detections, labels: Sequence[str], epoch_ns: int, frame_i
     low, high = found.boxes_xyxy[:, :2].astype(np.float64), found.boxes_xyxy[:, 2:]
     doubles[:, _BOX : _BOX + 2] = (low + high) / 2
     doubles[:, _BOX + 3 :] = high - low
-    return _array(found, labels, epoch_ns, frame_id, doubles)
+    return _array(found, labels, epoch_ns, frame_id, doubles, range(len(found)))
 
 
 def places_bytes(found: Detections, places: Places, labels: Sequence[str], epoch_ns: int) -> bytes:
@@ -57,7 +57,8 @@ def places_bytes(found: Detections, places: Places, labels: Sequence[str], epoch
     covariances = doubles[:, _COVARIANCE:_BOX].reshape(-1, 6, 6)
     covariances[:, range(2, 6), range(2, 6)] = UNKNOWN_VARIANCE
     covariances[:, :2, :2] = places.covariances_m2
-    return _array(found, labels, epoch_ns, BASE_FRAME, doubles, np.isfinite(doubles).all(axis=1))
+    known = np.flatnonzero(np.isfinite(doubles).all(axis=1)).tolist()
+    return _array(found, labels, epoch_ns, BASE_FRAME, doubles, known)
 
 
 def _array(
@@ -66,10 +67,9 @@ def _array(
     epoch_ns: int,
     frame_id: str,
     doubles: NDArray[np.float64],
-    kept: NDArray[np.bool_] | None = None,
+    rows: Sequence[int],
 ) -> bytes:
     numbers = [-1] * len(found) if found.track_ids is None else found.track_ids.tolist()
-    rows = range(len(found)) if kept is None else np.flatnonzero(kept).tolist()
     classes = found.classes.tolist()
     header = _padded(struct.pack("<iI", *divmod(epoch_ns, 1_000_000_000)) + _text(frame_id), 4)
     parts = [_ENCAPSULATION, header, struct.pack("<I", len(rows))]

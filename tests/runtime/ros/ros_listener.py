@@ -78,10 +78,9 @@ def main(address: str, domain: str) -> None:
         again = bytes(store.serialize_cdr(message, name, little_endian=True))
         attached = sample.attachment.to_bytes() if sample.attachment else b""
         number, source_ns, length, gid = struct.unpack("<qqB16s", attached)
-        same = again == data
-        fields = plain(message)
-        say({"key": key, "type": name, "hash": store.hash_rihs01(name), "t_ns": now_ns, "message": fields}
-            | {"same": same, "number": number, "source_ns": source_ns, "gid_bytes": length, "gid": gid.hex()})  # fmt: skip
+        told = {"key": key, "type": name, "hash": store.hash_rihs01(name), "t_ns": now_ns, "same": again == data}
+        attachment = {"number": number, "source_ns": source_ns, "gid_bytes": length, "gid": gid.hex()}
+        say(told | attachment | {"message": plain(message)})
 
     config = zenoh.Config()
     for name, value in {
