@@ -49,7 +49,7 @@ def take(sample):
         came[int.from_bytes(sample.attachment.to_bytes()[:8], "little")] = now_ns
 with zenoh.open(config) as session:
     if mode == "peer":
-        session.declare_subscriber("0/**", zenoh.handlers.Callback(take, indirect=False))
+        session.declare_subscriber("0/**", zenoh.handlers.Callback(take, None, indirect=False))
     print("ready", flush=True)
     sys.stdin.read()
 print(json.dumps(came))

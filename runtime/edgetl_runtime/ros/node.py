@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.imports import need
-from edgetl_runtime.ros.names import Endpoint, NodeName, Quality, attachment, gid_of, token
+from edgetl_runtime.ros.names import ADMIN_SPACE, Endpoint, NodeName, Quality, attachment, gid_of, mangled, token
 from edgetl_runtime.ros.type_hash import NOT_SUPPORTED, dds_name, type_hash
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ ROUTER = "tcp/localhost:7447"
 LOOPBACK = "tcp/localhost:0"
 OPEN_S = 2.0
 _RETRY_MS = 500
+_ASK_AGAIN_S = 0.2
 _LINK = re.compile(r"[a-z][a-z0-9]*/\S+")
 
 
@@ -101,16 +102,22 @@ class Ros2Node:
         """
         endpoint = self._endpoint(topic, message)
         anyhow = Endpoint(endpoint.topic, endpoint.dds_name, "*")
-        callback = self._zenoh.handlers.Callback(take, indirect=False)
+        callback = self._zenoh.handlers.Callback(take, None, indirect=False)
         self._keep(self._session.declare_subscriber(anyhow.key(self.options.node.domain), callback))
         self._declare("MS", self._next(), endpoint, quality)
         return endpoint.topic
 
-    def published_types(self, topic: str) -> list[str]:
-        """The type names under which others publish this topic now, as the graph says."""
-        mangled = topic.replace("/", "%")
+    def published_types(self, topic: str, *, wait_s: float = 1.5) -> list[str]:
+        """The type names under which others publish this topic now, as the graph says; it is asked again for wait_s
+        where it knows none: a session that was just opened hears of others little by little."""
+        until_s = time.monotonic() + wait_s
+        while not (found := self._types(topic)) and time.monotonic() < until_s:
+            time.sleep(_ASK_AGAIN_S)
+        return found
+
+    def _types(self, topic: str) -> list[str]:
         found = self._session.liveliness().get(
-            f"@ros2_lv/{self.options.node.domain}/*/*/*/MP/*/*/*/{mangled}/*/*/*", timeout=1.0
+            f"{ADMIN_SPACE}/{self.options.node.domain}/*/*/*/MP/*/*/*/{mangled(topic)}/*/*/*", timeout=1.0
         )
         tokens = [str(reply.ok.key_expr).split("/") for reply in found if reply.ok is not None]
         return sorted({parts[10].replace("::dds_::", "/").replace("::", "/").rstrip("_") for parts in tokens})

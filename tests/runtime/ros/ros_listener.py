@@ -92,10 +92,12 @@ def main(address: str, domain: str) -> None:
         config.insert_json5(name, json.dumps(value))
     with zenoh.open(config) as session:
         direct = zenoh.handlers.Callback
-        session.declare_subscriber(f"{domain}/**", direct(take, indirect=False))
+        session.declare_subscriber(f"{domain}/**", direct(take, None, indirect=False))
         session.liveliness().declare_subscriber(
             f"@ros2_lv/{domain}/**",
-            direct(lambda s: say({"token": str(s.key_expr), "alive": s.kind == zenoh.SampleKind.PUT}), indirect=False),
+            direct(
+                lambda s: say({"token": str(s.key_expr), "alive": s.kind == zenoh.SampleKind.PUT}), None, indirect=False
+            ),
             history=True,
         )
         say({"ready": str(session.zid())})
