@@ -46,7 +46,9 @@ def add_ros2_arguments(parser: argparse.ArgumentParser) -> None:
         help="publish PREFIX/image/compressed and PREFIX/camera_info too, at most so often (5), to those who subscribe",
     )
     group.add_argument("--ros2-camera-info", type=Path, metavar="YAML", help="ROS's calibration file of the camera")
-    group.add_argument("--ros2-frame-id", metavar="FRAME", help="of the messages (default: CAMERA_optical_frame)")
+    group.add_argument(
+        "--ros2-frame-id", metavar="FRAME", help="of the messages (default: the topic's own, or CAMERA_optical_frame)"
+    )
     group.add_argument(
         "--ros2-connect", action="append", metavar="tcp/HOST:PORT", help="the router (default: tcp/localhost:7447)"
     )
@@ -111,10 +113,16 @@ def open_ros2_camera(args: argparse.Namespace, health: Health, wrap: Callable[[C
     options = options_of(args, reader=True)
     topic = args.source.removeprefix(SCHEME)
 
-    def opened(stop: threading.Event) -> Camera:
-        return Ros2Camera(topic, options, stop=stop)
+    frames: list[str] = []
 
-    return keep_open(opened, give_up_s=args.give_up_s, health=health, wrap=wrap)
+    def opened(stop: threading.Event) -> Camera:
+        camera = Ros2Camera(topic, options, stop=stop)
+        frames.append(camera.frame_id)
+        return camera
+
+    camera = keep_open(opened, give_up_s=args.give_up_s, health=health, wrap=wrap)
+    args.ros2_frame_id = args.ros2_frame_id or frames[0] or None  # what is found in a picture is of its frame
+    return camera
 
 
 def options_of(args: argparse.Namespace, *, reader: bool = False) -> Ros2Options:

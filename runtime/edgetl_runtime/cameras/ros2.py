@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgetl_runtime.errors import CameraError, InputError
 from edgetl_runtime.pool import FramePool
 from edgetl_runtime.result import Frame
-from edgetl_runtime.ros.clock import EpochClock
+from edgetl_runtime.ros.clock import process_clock
 from edgetl_runtime.ros.messages import CompressedImage, Image
 from edgetl_runtime.ros.names import SENSOR
 from edgetl_runtime.ros.node import Ros2Node, Ros2Options
@@ -53,9 +53,9 @@ class Ros2Camera:
     and forth between the two.
 
     What is no image of a kind that is known is refused and counted in `failed`; the first reasons are in `notes`. A
-    definition of another version is met by its bytes, not by its hash. A publisher that sends nothing for stall_s, or
-    for open_s at first, is a CameraError. Raises that, too, where no router or node answers, and MissingPackage without
-    OpenCV. stop: set it from another thread to give up opening.
+    definition of another version is met by its bytes, not by its hash. frame_id: of the newest header. A publisher that
+    sends nothing for stall_s, or for open_s at first, is a CameraError. Raises that, too, where no router or node
+    answers, and MissingPackage without OpenCV. stop: set it from another thread to give up opening.
     """
 
     live = True
@@ -75,6 +75,7 @@ class Ros2Camera:
         self._read = read_compressed if compressed else read_image
         self.fps = _ASSUMED_FPS
         self.failed = 0
+        self.frame_id = ""
         self._stall_s = stall_s
         self._changed = threading.Condition()
         self._newest: _Arrived | None = None
@@ -83,7 +84,7 @@ class Ros2Camera:
         self._stopping = False
         self._stamped = True
         self._pool = FramePool()
-        self._clock = EpochClock()
+        self._clock = process_clock()
         try:
             self._node = Ros2Node(options or Ros2Options())
             self.topic = self._subscribe(topic)
@@ -174,6 +175,7 @@ class Ros2Camera:
         if len(sample.payload) > MAX_BYTES:
             raise ValueError(f"{len(sample.payload)} bytes, more than {MAX_BYTES}")
         image = self._read(sample.payload.to_bytes())
+        self.frame_id = image.frame_id
         return to_bgr(image, self._pool), image.epoch_ns
 
     def _captured_ns(self, epoch_ns: int, arrival_ns: int) -> int:

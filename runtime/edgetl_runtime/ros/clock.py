@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,12 @@ STEP_NS = 1_000_000
 _TRIES = 5
 
 Clock = Callable[[], int]
+
+
+@functools.cache
+def process_clock() -> EpochClock:
+    """The one of this process: a stamp that a camera converted comes out of the sink to the nanosecond."""
+    return EpochClock()
 
 
 class EpochClock:

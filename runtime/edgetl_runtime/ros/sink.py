@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.result import Detections
-from edgetl_runtime.ros.clock import EpochClock
+from edgetl_runtime.ros.clock import process_clock
 from edgetl_runtime.ros.detections import boxes_bytes, places_bytes
 from edgetl_runtime.ros.diagnostics import DiagnosticsSender
 from edgetl_runtime.ros.messages import Detection2DArray, Detection3DArray
@@ -71,7 +71,8 @@ class Ros2Sink:
         self._labels = {head.name: head.labels for head in heads if isinstance(head, DetectHead)}
         self._frame_id = frame_id if frame_id is not None else frame_of(camera_id)
         self._prefix = prefix
-        self._clock = EpochClock()
+        self._clock = process_clock()
+        self._steps_before = self._clock.steps
         self.slow = self.refused = 0
         self._closed = False
         self._node = Ros2Node(options)
@@ -108,8 +109,8 @@ class Ros2Sink:
     def notes(self) -> list[str]:
         """What is to be known at the end of a run."""
         notes = []
-        if self._clock.steps:
-            notes.append(f"ros2: the system clock was stepped {self._clock.steps} times, and stamps with it")
+        if steps := self._clock.steps - self._steps_before:
+            notes.append(f"ros2: the system clock was stepped {steps} times, and stamps with it")
         if self.slow:
             notes.append(f"ros2: publishing took more than {SLOW_NS / 1e6:g} ms for {self.slow} results")
         if self.refused:

@@ -47,6 +47,7 @@ class Talker:
         self._ended = threading.Event()
         self.value, self.data, self.lag_s = 10, b"", 0.02
         self.stamped, self.sent = True, 0
+        self.stamps: set[int] = set()
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
 
@@ -64,6 +65,7 @@ class Talker:
     def _made(self) -> bytes:
         types = STORE.types
         seconds, nanoseconds = divmod(time.time_ns() - int(self.lag_s * 1e9), 10**9) if self.stamped else (0, 0)
+        self.stamps.add(seconds * 10**9 + nanoseconds)
         stamp = types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=nanoseconds)
         header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="lens")
         pixels = np.full((24, 32, 3), self.value, np.uint8)

@@ -61,7 +61,9 @@ def test_images_of_a_topic_become_boxes_on_another(shared_bundle: Path) -> None:
         flat = listener.messages("edgetl/detections")
         nodes = {line["token"].split("/")[8] for line in listener.found(lambda line: "/NN/" in line.get("token", ""))}
     assert document["processed"] == 5 and nodes == {"eyes", "eyes_camera"}
-    assert flat[0]["message"]["header"]["frame_id"] == "camera_image_raw_optical_frame"
+    head = flat[0]["message"]["header"]
+    assert head["frame_id"] == "lens"
+    assert head["stamp"]["sec"] * 10**9 + head["stamp"]["nanosec"] in talker.stamps
 
 
 def test_without_a_router_nothing_is_lost(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
