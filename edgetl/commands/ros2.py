@@ -50,20 +50,23 @@ def add_ros2_arguments(parser: argparse.ArgumentParser) -> None:
         "--ros2-frame-id", metavar="FRAME", help="of the messages (default: the topic's own, or CAMERA_optical_frame)"
     )
     group.add_argument(
-        "--ros2-connect", action="append", metavar="tcp/HOST:PORT", help="the router (default: tcp/localhost:7447)"
+        "--ros2-connect",
+        action="append",
+        default=[],
+        metavar="tcp/HOST:PORT",
+        help="the router (default: tcp/localhost:7447)",
     )
     group.add_argument(
         "--ros2-listen",
         action="append",
+        default=[],
         metavar="tcp/HOST:PORT",
         help="be reached here, and do without a router where no --ros2-connect is given",
     )
     group.add_argument("--ros2-domain", type=int, metavar="N", help=f"default: {DOMAIN} or 0")
     group.add_argument("--ros2-namespace", metavar="/NAMESPACE", help="of the node and its topics")
     group.add_argument("--ros2-node", metavar="NAME", help="of the node (default: edgetl)")
-    group.add_argument(
-        "--ros2-no-type-hash", action="store_true", default=None, help="for distributions before type hashes: Humble"
-    )
+    group.add_argument("--ros2-no-type-hash", action="store_true", help="for distributions before type hashes: Humble")
 
 
 def open_ros2(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack: ExitStack) -> list[Sink]:
@@ -92,7 +95,7 @@ def check_ros2(args: argparse.Namespace) -> None:
     reads = any(source.startswith(SCHEME) for source in sources)
     if args.ros2 is None:
         idle = [*_OF_SINK, *(() if reads else _OF_GRAPH)]
-        if given := ["--" + name.replace("_", "-") for name in idle if getattr(args, name) is not None]:
+        if given := ["--" + name.replace("_", "-") for name in idle if getattr(args, name) not in (None, [], False)]:
             raise InputError(f"{', '.join(given)} is of --ros2", remedy="add --ros2")
         if not reads:
             return
@@ -100,7 +103,12 @@ def check_ros2(args: argparse.Namespace) -> None:
         if args.ros2_images is None:
             raise InputError("--ros2-camera-info goes with pictures", remedy="add --ros2-images")
         read_intrinsics(args.ros2_camera_info)
-    options_of(args)
+    from edgetl_runtime.ros.sink import check_pictures
+
+    check_pictures(args.ros2_images or 0.0)
+    options = options_of(args)
+    if args.ros2 is not None:
+        options.node.topic(f"{args.ros2}/detections")
 
 
 def open_ros2_camera(args: argparse.Namespace, health: Health, wrap: Callable[[Camera], Camera] | None) -> Camera:

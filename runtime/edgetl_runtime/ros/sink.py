@@ -34,6 +34,12 @@ SLOW_NS = 20_000_000
 """A result whose publishing took longer is counted: the loop waited for it."""
 
 
+def check_pictures(per_s: float) -> None:
+    """Raises InputError for a rate that is none, or too high for a thread beside the loop."""
+    if not 0 <= per_s <= MOST_PICTURES_PER_S:
+        raise InputError(f"pictures for ROS are from 0 to {MOST_PICTURES_PER_S:g}/s, found {per_s:g}")
+
+
 class Ros2Sink:
     """Publishes every result as a ROS 2 node does, over Zenoh, so that nodes with rmw_zenoh_cpp read it.
 
@@ -64,8 +70,7 @@ class Ros2Sink:
         pictures_per_s: float = 0.0,
         intrinsics: Intrinsics | None = None,
     ) -> None:
-        if not 0 <= pictures_per_s <= MOST_PICTURES_PER_S:
-            raise InputError(f"pictures for ROS are from 0 to {MOST_PICTURES_PER_S:g}/s, found {pictures_per_s:g}")
+        check_pictures(pictures_per_s)
         options = options or Ros2Options()
         options.node.topic(f"{prefix}/detections")
         self._labels = {head.name: head.labels for head in heads if isinstance(head, DetectHead)}

@@ -83,6 +83,8 @@ def test_without_a_router_nothing_is_lost(shared_bundle: Path, clip: Path, tmp_p
         (["--ros2-images"], "--ros2-images is of --ros2"),
         (["--ros2-domain", "3", "--ros2-connect", "tcp/a:1"], "--ros2-connect, --ros2-domain is of --ros2"),
         (["--ros2", "--ros2-domain", "500"], "a ROS domain is a number from 0 to 232, found 500"),
+        (["--ros2", "a b"], "a ROS topic is like"),
+        (["--ros2", "--ros2-images", "99"], "pictures for ROS are from 0 to 30/s, found 99"),
         (["--ros2", "--ros2-connect", "router"], "a Zenoh address is like"),
         (["--ros2", "--ros2-namespace", "car"], "a ROS namespace is like"),
         (["--ros2", "--ros2-camera-info", "none.yaml"], "--ros2-camera-info goes with pictures"),
@@ -112,6 +114,15 @@ def test_the_calibration_file_of_ros_is_read(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(InputError, match="is no calibration file of ROS"):
             read_intrinsics(path)
+
+
+def test_the_settings_of_a_file_are_read(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "run.yaml"
+    settings.write_text("ros2: true\nros2-connect: tcp/nowhere\nros2-no-type-hash: true\nros2-domain: 500\n")
+    command = [sys.executable, "-m", "edgetl.cli", "run", str(shared_bundle), str(clip), "--config", str(settings)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "a ROS domain is a number from 0 to 232, found 500" in done.stderr
 
 
 @pytest.mark.parametrize("package", ["zenoh", "pycdr2"])
