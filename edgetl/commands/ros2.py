@@ -103,11 +103,11 @@ def check_ros2(args: argparse.Namespace) -> None:
         if args.ros2_images is None:
             raise InputError("--ros2-camera-info goes with pictures", remedy="add --ros2-images")
         read_intrinsics(args.ros2_camera_info)
-    from edgetl_runtime.ros.sink import check_pictures
-
-    check_pictures(args.ros2_images or 0.0)
     options = options_of(args)
     if args.ros2 is not None:
+        from edgetl_runtime.ros.sink import check_pictures
+
+        check_pictures(args.ros2_images or 0.0)
         options.node.topic(f"{args.ros2}/detections")
 
 

@@ -136,6 +136,9 @@ def test_without_the_packages_the_extra_is_named_and_the_rest_works(package: str
         "    edgetl_runtime.ros.Ros2Sink\n"
         "except MissingPackage as error:\n"
         "    print(error)\n"
+        "import edgetl.cli\n"
+        "sys.exit(edgetl.cli.main(['run', 'no.bundle', 'no.mp4', '--ros2']))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and f"'{package}' is not installed" in done.stderr
     assert f"'{package}' is not installed" in done.stdout and "edgetl[vehicle]" in done.stdout
