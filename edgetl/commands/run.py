@@ -16,6 +16,7 @@ from edgetl.commands.foxglove import add_foxglove_arguments, check_foxglove, ope
 from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
 from edgetl.commands.rig import run_rig
 from edgetl.commands.rig_arguments import add_rig_arguments, is_rig
+from edgetl.commands.ros2 import add_ros2_arguments, check_ros2, open_ros2
 from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import SOURCES, add_source_arguments, injector_of, open_source, patience_of
 from edgetl_runtime.errors import InputError
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rig_arguments(parser)
     _add_engine_arguments(parser)
     _add_output_arguments(parser)
+    add_ros2_arguments(parser)
 
 
 def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,7 +131,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         engines = Engines(args, bundle, injector)
         open_ladder(args.ladder, {"": engines}, health)
         engine, golden = engines.first()  # before outputs are replaced
-        sinks = [*_open_sinks(args, bundle, camera, stack), *web, *_open_proof(args, camera, stack)]
+        ros2 = open_ros2(args, bundle, camera, stack)  # before outputs are replaced, too
+        sinks = [*ros2, *_open_sinks(args, bundle, camera, stack), *web, *_open_proof(args, camera, stack)]
         recorder = start_recording(args, bundle, camera, engine, variant=engines.picked.name, threads=engines.threads)
         if recorder is not None:
             sinks.append(recorder)
@@ -232,6 +235,7 @@ def _check(args: argparse.Namespace) -> None:
         refuse_file(path, force=args.force)
     check_recording(args)
     check_can(args)
+    check_ros2(args)
 
 
 def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack: ExitStack) -> list[Sink]:

@@ -7,6 +7,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from edgetl.commands.ros2 import open_ros2_camera
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 PIXEL_FORMATS = ("MJPG", "YUYV")
 SOURCES = (
     "a camera (0 or /dev/video0), a network camera (rtsp://, rtsps://, http:// or https://), shm:NAME for frames of "
-    "another process, gst:PIPELINE ending in appsink, roadworld:DOMAIN or roadworld:DOMAIN:SEED for rendered driving, "
-    "a video file, or a folder of images"
+    "another process, ros2:/TOPIC for images of a ROS 2 node, gst:PIPELINE ending in appsink, roadworld:DOMAIN or "
+    "roadworld:DOMAIN:SEED for rendered driving, a video file, or a folder of images"
 )
 
 
@@ -84,6 +85,8 @@ def open_source(args: argparse.Namespace, health: Health, injector: Injector | N
     if args.source.startswith("roadworld:"):
         camera = _open_roadworld(args, size_hw)
         return wrap(camera) if wrap else camera
+    if args.source.startswith("ros2:"):
+        return open_ros2_camera(args, health, wrap)
     camera = open_camera(
         args.source,
         size_hw=size_hw,

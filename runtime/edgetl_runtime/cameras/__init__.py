@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from edgetl_runtime.result import Frame
 
 KINDS = (
-    "a camera (0 or /dev/video0), a network camera (rtsp://, rtsps://, http:// or https://), shm:NAME, a GStreamer "
-    "pipeline (gst:… ! appsink), a video file, or a folder of images"
+    "a camera (0 or /dev/video0), a network camera (rtsp://, rtsps://, http:// or https://), shm:NAME, a ROS 2 "
+    "topic (ros2:/…), a GStreamer pipeline (gst:… ! appsink), a video file, or a folder of images"
 )
 
 
@@ -137,6 +137,10 @@ def _live(source: str, size_hw: tuple[int, int] | None, fps: float | None, pixel
         from edgetl_runtime.cameras.shared import SharedCamera
 
         return lambda stop: SharedCamera(source.removeprefix("shm:"))
+    if source.startswith("ros2:"):
+        from edgetl_runtime.ros import Ros2Camera
+
+        return lambda stop: Ros2Camera(source.removeprefix("ros2:"), stop=stop)
     if source.startswith("gst:"):
         from edgetl_runtime.cameras.gstreamer import GStreamerCamera
 

@@ -1,0 +1,144 @@
+"""edgetl run with --ros2 and from a ros2: source, and what is refused before anything is touched."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ros_support import Listener, free_port, router
+from test_camera import Talker
+
+from edgetl.commands import run as run_command
+from edgetl.commands.ros2 import read_intrinsics
+from edgetl_runtime.errors import CameraError, InputError
+
+CALIBRATION = """
+image_width: 640
+image_height: 480
+camera_name: front
+camera_matrix: {rows: 3, cols: 3, data: [500.0, 0, 319.5, 0, 500, 239.5, 0, 0, 1]}
+distortion_model: plumb_bob
+distortion_coefficients: {rows: 1, cols: 5, data: [0.1, -0.2, 0, 0, 0]}
+rectification_matrix: {rows: 3, cols: 3, data: [1, 0, 0, 0, 1, 0, 0, 0, 1]}
+projection_matrix: {rows: 3, cols: 4, data: [480, 0, 319.5, 0, 0, 480, 239.5, 0, 0, 0, 1, 0]}
+"""
+
+
+def call(*arguments: object) -> dict[str, Any]:
+    parser = argparse.ArgumentParser()
+    run_command.add_arguments(parser)
+    return run_command.run(parser.parse_args([str(a) for a in arguments]))
+
+
+def test_a_run_is_heard_in_its_domain(
+    shared_bundle: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", "5")
+    with router() as address, Listener(address, domain=5) as listener:
+        document = call(shared_bundle, clip, "--realtime", "--ros2", "road", "--ros2-connect", address, "--track")
+        flat = listener.messages("road/detections")
+        listener.messages("diagnostics")
+    assert document["processed"] == 12
+    assert all(line["same"] for line in flat)
+    assert flat[0]["message"]["header"]["frame_id"].endswith("_optical_frame")
+    assert "ROS 2: /road/detections, /diagnostics" in capsys.readouterr().err
+
+
+def test_images_of_a_topic_become_boxes_on_another(shared_bundle: Path) -> None:
+    with router() as address, Listener(address, domain=0) as listener:
+        talker = Talker(address, "/camera/image_raw")
+        try:
+            document = call(
+                *(shared_bundle, "ros2:/camera/image_raw", "--ros2", "--ros2-connect", address, "--max-frames", 5),
+                *("--ros2-domain", 0, "--ros2-node", "eyes", "--frozen-s", 0),
+            )
+        finally:
+            talker.close()
+        flat = listener.messages("edgetl/detections")
+        nodes = {line["token"].split("/")[8] for line in listener.found(lambda line: "/NN/" in line.get("token", ""))}
+    assert document["processed"] == 5 and nodes == {"eyes", "eyes_camera"}
+    head = flat[0]["message"]["header"]
+    assert head["frame_id"] == "lens"
+    assert head["stamp"]["sec"] * 10**9 + head["stamp"]["nanosec"] in talker.stamps
+
+
+def test_without_a_router_nothing_is_lost(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.jsonl"
+    kept.write_text("of a run before\n")
+    nobody = f"tcp/127.0.0.1:{free_port()}"
+    with pytest.raises(InputError, match="no Zenoh router or node answers at"):
+        call(shared_bundle, clip, "--ros2", "--ros2-connect", nobody, "--jsonl", kept, "--force")
+    assert kept.read_text() == "of a run before\n"
+    with pytest.raises(CameraError, match="ros2:/image: no Zenoh router"):
+        call(shared_bundle, "ros2:/image", "--ros2-connect", nobody)
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--ros2-images"], "--ros2-images is of --ros2"),
+        (["--ros2-domain", "3", "--ros2-connect", "tcp/a:1"], "--ros2-connect, --ros2-domain is of --ros2"),
+        (["--ros2", "--ros2-domain", "500"], "a ROS domain is a number from 0 to 232, found 500"),
+        (["--ros2", "a b"], "a ROS topic is like"),
+        (["--ros2", "--ros2-images", "99"], "pictures for ROS are from 0 to 30/s, found 99"),
+        (["--ros2", "--ros2-connect", "router"], "a Zenoh address is like"),
+        (["--ros2", "--ros2-namespace", "car"], "a ROS namespace is like"),
+        (["--ros2", "--ros2-camera-info", "none.yaml"], "--ros2-camera-info goes with pictures"),
+        (["--ros2", "--ros2-images", "--ros2-camera-info", "none.yaml"], "can't read none.yaml"),
+        (["--ros2", "--also-camera", "left=0"], "--ros2 can't be used with several cameras"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(shared_bundle: Path, clip: Path, flags: list[str], why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        call(shared_bundle, clip, *flags)
+
+
+def test_a_domain_of_the_environment_that_is_none_is_refused(
+    shared_bundle: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", "front")
+    with pytest.raises(InputError, match="ROS_DOMAIN_ID must be a number, found 'front'"):
+        call(shared_bundle, clip, "--ros2")
+
+
+def test_the_calibration_file_of_ros_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "front.yaml"
+    path.write_text(CALIBRATION)
+    known = read_intrinsics(path)
+    assert (known.size_hw, known.k[0], known.d[1], known.p[0]) == ((480, 640), 500.0, -0.2, 480.0)
+    for text in ("image_width: 3", "[1, 2]", "a: [", CALIBRATION.replace("500.0", "wide")):
+        path.write_text(text)
+        with pytest.raises(InputError, match="is no calibration file of ROS"):
+            read_intrinsics(path)
+
+
+def test_the_settings_of_a_file_are_read(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "run.yaml"
+    settings.write_text("ros2: true\nros2-connect: tcp/nowhere\nros2-no-type-hash: true\nros2-domain: 500\n")
+    command = [sys.executable, "-m", "edgetl.cli", "run", str(shared_bundle), str(clip), "--config", str(settings)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "a ROS domain is a number from 0 to 232, found 500" in done.stderr
+
+
+@pytest.mark.parametrize("package", ["zenoh", "pycdr2"])
+def test_without_the_packages_the_extra_is_named_and_the_rest_works(package: str) -> None:
+    code = (
+        "import sys\n"
+        f"sys.modules[{package!r}] = None\n"
+        "import edgetl_runtime, edgetl.commands.run, edgetl_runtime.ros\n"
+        "from edgetl_runtime.errors import MissingPackage\n"
+        "try:\n"
+        "    edgetl_runtime.ros.Ros2Sink\n"
+        "except MissingPackage as error:\n"
+        "    print(error)\n"
+        "import edgetl.cli\n"
+        "sys.exit(edgetl.cli.main(['run', 'no.bundle', 'no.mp4', '--ros2']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and f"'{package}' is not installed" in done.stderr
+    assert f"'{package}' is not installed" in done.stdout and "edgetl[vehicle]" in done.stdout
