@@ -49,7 +49,11 @@ class Device:
             self._fd = kernel.open(path)
         except OSError as error:
             raise explain(path, "it was opened", error) from error
-        self._check_capabilities()
+        try:
+            self._check_capabilities()
+        except CameraError:
+            self.close()
+            raise
 
     def agree(self, size_hw: tuple[int, int] | None, fps: float | None, pixel_format: str | None) -> None:
         """Ask for these, as far as they are given, and read back what will be; differences become notes."""

@@ -75,7 +75,7 @@ class V4L2Camera:
         self._closing = False
         self._pool = FramePool()
         self._numbers = _Numbers()
-        self._last_ns = self._looked_ns = 0
+        self._last_ns = 0
         self._device = Device(self.camera_id, kernel or v4l2.LinuxKernel())
         try:
             self._device.agree(size_hw, fps, pixel_format)
@@ -83,6 +83,7 @@ class V4L2Camera:
         except BaseException:
             self._device.close()
             raise
+        self._looked_ns = time.monotonic_ns()
         self.fps, self.size_hw, self.notes = self._device.fps, self._device.layout.size_hw, self._device.notes
         self._most_age_ns = max(_LEAST_MOST_AGE_NS, int((self._device.count + 1) / self.fps * 1e9))
         self._driver_stamps = self._device.buffer_flags & v4l2.TIMESTAMP_MASK == v4l2.TIMESTAMP_MONOTONIC
