@@ -204,6 +204,49 @@ def test_a_driver_that_keeps_buffers_for_itself_gives_nothing_old_either() -> No
     camera.close()
 
 
+def test_a_reader_that_is_woken_late_takes_nothing_old() -> None:
+    fake = FakeDriver({"BGR3": {HW: (30.0,)}})
+    camera = camera_of(fake)
+
+    def late() -> None:
+        for level in range(9):
+            fake.deliver(picture(level))
+        time.sleep(0.5)
+        fake.on_idle = lambda: fake.deliver(picture(100))
+
+    fake.on_idle = late
+    assert grey_of(camera.read()) == 100
+    camera.close()
+
+
+def test_a_camera_that_is_slower_than_it_says_is_read_all_the_same() -> None:
+    fake = FakeDriver({"BGR3": {HW: (200.0,)}})
+    camera = camera_of(fake)
+
+    def come() -> None:
+        time.sleep(0.08)
+        fake.deliver(picture(100))
+
+    fake.on_idle = come
+    assert [grey_of(camera.read()) for _ in range(3)] == [100] * 3
+    assert fake.starved == 0 and camera.failed == 0
+    camera.close()
+
+
+@pytest.mark.parametrize("buffers", [1, 2, 3])
+def test_few_buffers_are_enough(made: Make, buffers: int) -> None:
+    fake, camera = made(most_buffers=buffers)
+    levels = iter(range(1, 9))
+    fake.on_idle = lambda: fake.deliver(picture(next(levels)))
+    assert [grey_of(camera.read()) for _ in range(5)] == [1, 2, 3, 4, 5]
+
+
+def test_a_32_bit_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(v4l2, "SUPPORTED", False)
+    with pytest.raises(CameraError, match=r"64-bit.*give opencv:7"):
+        V4L2Camera("7", kernel=FakeKernel(video7=driver()))
+
+
 def test_lost_frames_are_gaps_for_the_capture(made: Make) -> None:
     fake, camera = made()
     levels = iter(range(1, 8))

@@ -127,13 +127,14 @@ class V4L2Camera:
                     raise CameraError(
                         f"{self.camera_id} gave no frame for {self._read_s:g} s", remedy="check its cable and its power"
                     )
-                fresh = True  # what comes from here on was not there before
+                fresh = True
                 if ready:  # the driver said so, and had nothing: don't ask it without pause
                     self._stop.wait(_STEP_S)
                 ready = self._device.wait(_STEP_S)
+                self._looked_ns = min(time.monotonic_ns(), self._looked_ns + int(_STEP_S * 1e9))  # it may oversleep
                 continue
             until_s, ready = time.monotonic() + self._read_s, False
-            if not fresh and self._may_be_old(taken, queued, since_ns):
+            if self._may_be_old(taken, since_ns) or (taken == queued and not fresh):
                 self._device.give(buffer)
                 fresh = True
                 continue
@@ -145,13 +146,12 @@ class V4L2Camera:
                 raise CameraError(f"{self.camera_id}: {failed} frames in a row could not be decoded")
         return None
 
-    def _may_be_old(self, taken: int, queued: int, since_ns: int) -> bool:
-        """Whether frames came that found no buffer: none is left, or more time went by than those here account for.
+    def _may_be_old(self, taken: int, since_ns: int) -> bool:
+        """Whether more time went by than these frames account for: some that came later found no buffer.
 
-        Some drivers keep a buffer or two for themselves, so the first alone does not tell.
+        That none is left tells it too, but some drivers keep one or two for themselves.
         """
-        passed_s = (self._looked_ns - since_ns) / 1e9
-        return taken == queued or passed_s > (taken + _SLACK) / self.fps
+        return (self._looked_ns - since_ns) / 1e9 > (taken + _SLACK) / self.fps
 
     def _newest(self) -> tuple[v4l2.Buffer | None, int]:
         """The last of the filled buffers, and how many there were; the others are queued again."""
