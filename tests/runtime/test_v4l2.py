@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import mmap
 import threading
 import time
 import tracemalloc
@@ -19,7 +20,7 @@ from v4l2_support import BYTES, MONOTONIC, PATH, FakeDriver, FakeKernel, jpeg, p
 from edgetl.commands import source as source_module
 from edgetl_runtime.cameras import _v4l2_kernel as v4l2
 from edgetl_runtime.cameras import interrupt, open_camera
-from edgetl_runtime.cameras._v4l2_formats import PIXEL_FORMATS
+from edgetl_runtime.cameras._v4l2_formats import PIXEL_FORMATS, is_whole_jpeg
 from edgetl_runtime.cameras.v4l2 import V4L2Camera
 from edgetl_runtime.capture import Capture
 from edgetl_runtime.errors import CameraError
@@ -129,19 +130,29 @@ def test_jpeg_is_decoded(made: Make, change: Callable[[bytes], bytes]) -> None:
     assert frame is not None and abs(grey_of(frame) - 90) <= 2
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda data: data[: len(data) * 2 // 3],
-        lambda data: with_thumbnail(data)[:-20],
-        lambda data: data[:2],
-        lambda data: b"",
-        lambda data: b"\x00" + data[1:],
-        lambda data: data[:2] + b"\xff\xff\xff\xff\xff",
-        lambda data: data[:4] + b"\x00\x00" + data[6:],
-        lambda data: data[:2] + b"\xff\xda\x00\x04\x00\x00\xff\xd9",
-    ],
-)
+CUT = [
+    lambda data: data[: len(data) * 2 // 3],
+    lambda data: with_thumbnail(data)[:-20],
+    lambda data: data[:-1],
+    lambda data: data[:2] + bytes(20),
+    lambda data: b"\x00" + data[1:],
+    lambda data: data[:2] + b"\xff\xff\xff\xff\xff",
+    lambda data: data[:4] + b"\x00\x00" + data[6:],
+]
+
+
+@pytest.mark.parametrize("cut", CUT)
+def test_a_whole_jpeg_is_told_from_one_that_is_cut(cut: Callable[[bytes], bytes]) -> None:
+    """By itself, since some versions of OpenCV decode what is left."""
+    whole = jpeg(picture(90))
+    for data, expected in ((whole, True), (with_thumbnail(whole) + b"rest", True), (cut(whole), False)):
+        memory = mmap.mmap(-1, len(data) + 100)
+        memory[: len(data)] = data
+        memory[len(data) :] = b"\xff\xd9" * 50  # of the frame before, which was larger
+        assert is_whole_jpeg(memory, len(data)) is expected
+
+
+@pytest.mark.parametrize("spoil", [*CUT, lambda data: b"", lambda data: data[:2] + b"\xff\xda\x00\x04\x00\x00\xff\xd9"])
 def test_a_jpeg_that_is_not_whole_is_counted_and_passed_over(made: Make, spoil: Callable[[bytes], bytes]) -> None:
     fake, camera = made("MJPG")
     whole = jpeg(picture(90))

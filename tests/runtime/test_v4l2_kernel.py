@@ -96,7 +96,7 @@ def offsets() -> dict[str, int]:
     return found
 
 
-@pytest.mark.skipif(not v4l2.SUPPORTED, reason="these are the layouts of 64-bit little-endian processes")
+@pytest.mark.skipif(not v4l2.SUPPORTED, reason="these are the layouts of 64-bit processes on x86-64 and aarch64")
 def test_numbers_are_the_kernels() -> None:
     assert {name: ours for name, (ours, _) in NUMBERS.items()} == {name: fixed for name, (_, fixed) in NUMBERS.items()}
     assert {name: ctypes.sizeof(kind) for name, kind in STRUCTS.items()} == {
@@ -119,7 +119,7 @@ def test_numbers_are_the_kernels() -> None:
 
 
 @pytest.mark.skipif(shutil.which("cc") is None or not HEADER.exists(), reason="needs a C compiler and linux-libc-dev")
-@pytest.mark.skipif(not v4l2.SUPPORTED, reason="these are the layouts of 64-bit little-endian processes")
+@pytest.mark.skipif(not v4l2.SUPPORTED, reason="these are the layouts of 64-bit processes on x86-64 and aarch64")
 def test_every_size_offset_and_number_is_this_machines_header(tmp_path: Path) -> None:
     expected = {name: ours for name, (ours, _) in NUMBERS.items()}
     expected |= {f"sizeof(struct {name})": ctypes.sizeof(kind) for name, kind in STRUCTS.items()}

@@ -128,7 +128,8 @@ class Device:
 
     def give(self, buffer: v4l2.Buffer) -> None:
         """Let the driver fill this buffer again."""
-        self._call(v4l2.QBUF, buffer, "a buffer was queued")
+        again = v4l2.Buffer(index=buffer.index, type=v4l2.CAPTURE, memory=v4l2.MEMORY_MMAP)
+        self._call(v4l2.QBUF, again, "a buffer was queued")
         self.queued += 1
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""Video4Linux2's structures and calls, as 64-bit little-endian kernels (x86-64, aarch64) lay them out.
+"""Video4Linux2's structures and calls, as 64-bit processes on x86-64 and aarch64 have them.
 
 After the kernel's own description, https://docs.kernel.org/userspace-api/media/v4l/user-func.html and
 https://docs.kernel.org/userspace-api/media/v4l/buffer.html. Structures have the names of linux/videodev2.h in Python's
-spelling, and only what capturing from a single-planar device needs. A 32-bit process has other layouts, see SUPPORTED.
+spelling, and only what capturing from a single-planar device needs. A 32-bit process has other layouts and is refused.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import fcntl
 import mmap
 import os
 import select
-import sys
 from typing import ClassVar, Protocol
 
-SUPPORTED = ctypes.sizeof(ctypes.c_void_p) == 8 and sys.byteorder == "little"
-"""Whether this process has these layouts."""
+SUPPORTED = ctypes.sizeof(ctypes.c_void_p) == 8 and os.uname().machine in ("x86_64", "aarch64")
+"""Whether this process has these layouts; other processors number ioctls in other ways, too."""
 
 CAPTURE = 1
 """V4L2_BUF_TYPE_VIDEO_CAPTURE, the only buffer type that is used here."""

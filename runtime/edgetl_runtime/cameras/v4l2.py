@@ -1,4 +1,7 @@
-"""A camera on Linux' V4L2, read by the kernel's own calls."""
+"""A camera on Linux' V4L2, read by the kernel's own calls: OpenCV tells neither its numbers nor what its stamps are.
+
+Checked against the kernel's header and a driver in memory that keeps its rules; no real camera was at hand.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,9 @@ class V4L2Camera:
         self.camera_id = device_of(source)
         _check_wishes(fps, pixel_format)
         if not v4l2.SUPPORTED:
-            raise CameraError("V4L2 is read by 64-bit little-endian Python only", remedy=f"give opencv:{source}")
+            raise CameraError(
+                "V4L2 is read by 64-bit Python on x86-64 and aarch64 only", remedy=f"give opencv:{source}"
+            )
         self._cv2 = quiet_cv2()
         self._read_s = read_s
         self.failed = 0
