@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import mmap
+import random
 import threading
 import time
 import tracemalloc
@@ -256,6 +257,34 @@ def test_a_32_bit_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(v4l2, "SUPPORTED", False)
     with pytest.raises(CameraError, match=r"64-bit.*give opencv:7"):
         V4L2Camera("7", kernel=FakeKernel(video7=driver()))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_comes_no_buffer_is_lost_and_nothing_runs_backwards(made: Make, seed: int) -> None:
+    rng = random.Random(seed)
+    fake, camera = made(most_buffers=rng.randint(1, 5), numbered=rng.random() < 0.7)
+    good = picture(90)
+
+    def come() -> None:
+        for _ in range(rng.choice((1, 1, 2, 6))):
+            fake.deliver(
+                good,
+                flags=v4l2.FLAG_ERROR if rng.random() < 0.1 else 0,
+                bytesused=rng.choice((*[good.size] * 8, 0, good.size - 1)),
+                age_s=rng.uniform(-0.01, 0.03),
+                sequence=rng.choice((None, None, None, 0, fake.sequence + 3)),
+            )
+
+    fake.on_idle = come
+    last_id, last_ns = -1, 0
+    for _ in range(40):
+        if rng.random() < 0.5:
+            come()
+        frame = camera.read()
+        assert frame is not None and grey_of(frame) == 90
+        assert frame.frame_id > last_id and last_ns <= frame.t_capture_ns <= time.monotonic_ns()
+        assert len(fake.queue) + len(fake.done) == len(fake.slots) == camera._device.count
+        last_id, last_ns = frame.frame_id, frame.t_capture_ns
 
 
 def test_lost_frames_are_gaps_for_the_capture(made: Make) -> None:
