@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from edgetl_runtime.inject import Injector
     from edgetl_runtime.repair import Patience
 
-PIXEL_FORMATS = ("MJPG", "YUYV")
+PIXEL_FORMATS = ("MJPG", "YUYV", "UYVY", "NV12", "BGR3", "RGB3", "GREY", "JPEG")
 SOURCES = (
-    "a camera (0 or /dev/video0), a network camera (rtsp://, rtsps://, http:// or https://), shm:NAME for frames of "
-    "another process, ros2:/TOPIC for images of a ROS 2 node, gst:PIPELINE ending in appsink, roadworld:DOMAIN or "
+    "a camera (0, /dev/video0 or a link under /dev/v4l; opencv:0 through OpenCV), a network camera (rtsp://, rtsps://, "
+    "http:// or https://), shm:NAME for frames of another process, ros2:/TOPIC for images of a ROS 2 node, "
+    "gst:PIPELINE ending in appsink, roadworld:DOMAIN or "
     "roadworld:DOMAIN:SEED for rendered driving, a video file, or a folder of images"
 )
 

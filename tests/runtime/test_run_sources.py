@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from rtsp_server import RtspServer
+from v4l2_support import FakeDriver, FakeKernel, jpeg
 
 from edgetl.commands import run as run_command
-from edgetl_runtime.cameras import KINDS
+from edgetl_runtime.cameras import KINDS, _v4l2_kernel
 from edgetl_runtime.cameras._shared_layout import path_of
 from edgetl_runtime.cameras.shared_frames import SharedFrames
 from edgetl_runtime.errors import CameraError, InputError
@@ -133,6 +134,28 @@ def test_rendered_driving_is_run(shared_bundle: Path, capsys: pytest.CaptureFixt
     )
     assert document["processed"] == 3
     assert "roadworld:night:2 128x72 at 20/s" in capsys.readouterr().err
+
+
+def test_a_v4l2_camera_is_run_and_what_it_lost_is_counted(
+    shared_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = FakeDriver({"MJPG": {(72, 128): (20.0,)}})
+    sequence = 0
+
+    def come() -> None:
+        nonlocal sequence
+        time.sleep(0.02)
+        sequence += 5
+        fake.deliver(jpeg(np.full((72, 128, 3), sequence, np.uint8)), sequence=sequence)
+
+    fake.on_idle = come
+    monkeypatch.setattr(_v4l2_kernel, "LinuxKernel", lambda: FakeKernel(video7=fake))
+    document = call(shared_bundle, "/dev/video7", "--max-frames", 5, "--camera-format", "MJPG", "--camera-fps", 10)
+    assert document["processed"] == 5 and document["lost"] >= 4 * 4
+    assert any("end of the frame" in note for note in document["notes"])
+    assert any("rate 10 asked, 20 found" in note for note in document["notes"])
+    assert "/dev/video7 128x72 at 20/s" in capsys.readouterr().err
+    assert fake.open_files == 0
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from edgetl_runtime.result import Frame
 
 KINDS = (
-    "a camera (0 or /dev/video0), a network camera (rtsp://, rtsps://, http:// or https://), shm:NAME, a ROS 2 "
-    "topic (ros2:/…), a GStreamer pipeline (gst:… ! appsink), a video file, or a folder of images"
+    "a camera (0, /dev/video0, or opencv:0 through OpenCV), a network camera (rtsp://, rtsps://, http:// or https://), "
+    "shm:NAME, a ROS 2 topic (ros2:/…), a GStreamer pipeline (gst:… ! appsink), a video file, or a folder of images"
 )
 
 
@@ -121,10 +121,15 @@ def keep_open(
 
 def _live(source: str, size_hw: tuple[int, int] | None, fps: float | None, pixel_format: str | None) -> Opener | None:
     """What opens this live source; None where it is none. Raises CameraError for what can't be asked of it."""
-    if source.isdecimal() or source.startswith("/dev/video"):
+    if source.isdecimal() or source.startswith(("/dev/video", "/dev/v4l/")):
         from edgetl_runtime.cameras.v4l2 import V4L2Camera
 
         return lambda stop: V4L2Camera(source, size_hw=size_hw, fps=fps, pixel_format=pixel_format)
+    if source.startswith("opencv:"):
+        from edgetl_runtime.cameras.opencv import OpenCVCamera
+
+        device = source.removeprefix("opencv:")
+        return lambda stop: OpenCVCamera(device, size_hw=size_hw, fps=fps, pixel_format=pixel_format)
     scheme = scheme_of(source)
     shown = public_url(source) if scheme else source.split(" ", 1)[0]
     if size_hw or fps or pixel_format:

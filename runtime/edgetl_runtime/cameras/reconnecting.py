@@ -63,7 +63,7 @@ class ReconnectingCamera:
         self._lock = threading.Lock()
         self._camera: Camera | None = self._open(self._closed)
         self.camera_id, self.fps, self._size_hw = self._camera.camera_id, self._camera.fps, self._camera.size_hw
-        self.notes = list(self._camera.notes)
+        self.notes = self._camera.notes  # which may grow while it is read
         self.reconnects = 0
         self._gone_s = 0.0
         self._lost_at: float | None = None
