@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json, threads
 from edgetl.commands.engines import Engines, proof_line
+from edgetl.commands.notifying import open_notify
 from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
 from edgetl.commands.rig import run_rig
 from edgetl.commands.rig_arguments import add_rig_arguments, is_rig
@@ -115,13 +116,13 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     injector, health = injector_of(args), Health()
     bundle = open_bundle(args.bundle, require_signature=args.require_signature)
     with ExitStack() as stack:
-        web = _open_web(args, bundle, stack)
+        watching: list[Sink] = [*open_notify(stack), *_open_web(args, bundle, stack)]
         camera = open_source(args, health, injector)
         stack.callback(camera.close)
         engines = Engines(args, bundle, injector)
         engines.open_ladder(health)
         engine, golden = engines.first()  # before outputs are replaced
-        sinks = [*_open_sinks(args, bundle, camera, stack), *web, *_open_proof(args, camera, stack)]
+        sinks = [*_open_sinks(args, bundle, camera, stack), *watching, *_open_proof(args, camera, stack)]
         recorder = start_recording(args, bundle, camera, engine, variant=engines.picked.name, threads=engines.threads)
         if recorder is not None:
             sinks.append(recorder)
