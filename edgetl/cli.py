@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("edgetl.commands.inspect", "what is in a bundle"),
     "run": ("edgetl.commands.run", "camera, video or images to results"),
     "replay": ("edgetl.commands.replay", "a recording, bit for bit"),
+    "keyring": ("edgetl.commands.keyring", "whose bundles vehicles take, and whose no more"),
+    "update": ("edgetl.commands.update", "a new bundle on a vehicle: verified, compared, taken back where it fails"),
     "service install": ("edgetl.commands.service_install", "a systemd unit for a run, restarted and sandboxed"),
     "service status": ("edgetl.commands.service_status", "how a service is, and whether its results can be used"),
     "service remove": ("edgetl.commands.service_remove", "remove the unit of a stopped service"),

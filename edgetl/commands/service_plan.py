@@ -147,7 +147,15 @@ def _paths_read(run: argparse.Namespace) -> Iterator[Path]:
 def _writable(run: argparse.Namespace, state: Path, user: Who) -> Iterator[str]:
     """Folders outside the state folder that the run writes into."""
     from edgetl_runtime.service.readable import may_write
+    from edgetl_runtime.update.store import is_store
 
+    if is_store(run.bundle):
+        if not may_write(Path(run.bundle), user):
+            raise InputError(
+                f"{user.name} can't write into the store {run.bundle}, where a new slot's probation is counted",
+                remedy="give --user, and let that user own the store",
+            )
+        yield run.bundle
     outputs = {name: getattr(run, name) for name in (*_WRITTEN, "collect") if getattr(run, name) is not None}
     for name, path in outputs.items():
         if not path.is_absolute():
@@ -185,8 +193,9 @@ def _program() -> tuple[str, ...]:
 def _engine(run: argparse.Namespace) -> str:
     """The engine that will run, "any" where that may change."""
     from edgetl_runtime.bundle import read_manifest
+    from edgetl_runtime.update.store import is_store
 
-    if run.ladder is not None or run.also_bundle:
+    if run.ladder is not None or run.also_bundle or (is_store(run.bundle) and run.engine is None):
         return "any"
     chosen: str = run.engine or read_manifest(run.bundle).chosen.engine
     return chosen
