@@ -155,7 +155,7 @@ def _update(args: argparse.Namespace, store: Store) -> dict[str, object]:
     if args.allow_downgrade:
         _ask(args)
     made = run_lowly(lambda: update(store, args.bundle, _wanted(args), say))
-    if made.done:
+    if made.done and made.pointer.trial is not None:
         _say_next(made.pointer.trial)
     return {
         "done": made.done,
@@ -166,9 +166,8 @@ def _update(args: argparse.Namespace, store: Store) -> dict[str, object]:
     }
 
 
-def _say_next(trial: Trial | None) -> None:
-    if trial is not None:
-        say(f"probation    committed after {trial.probation_s:g} s of healthy results, else taken back")
+def _say_next(trial: Trial) -> None:
+    say(f"probation    committed after {trial.probation_s:g} s of healthy results, else taken back")
     say("a run out of this store ends within a second with status 75, for its service to start it again")
 
 

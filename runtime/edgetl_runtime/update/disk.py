@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_FOLDER_MODE, _FILE_MODE = 0o755, 0o644
+"""Whoever updates and whoever runs may be two users, whatever their umask."""
+
+
 def _nothing(step: str) -> None:
     return
 
@@ -31,11 +35,14 @@ class Disk:
         """A new folder; the folder that it is in has to be synced."""
         self._at(f"make {path.name}")
         path.mkdir()
+        path.chmod(_FOLDER_MODE)
 
     def write(self, path: Path, data: bytes) -> None:
-        """A new file or new content; synced, but not its name."""
+        """A new file, in place of what a cut has left there; synced, but not its name."""
         self._at(f"write {path.name}")
+        path.unlink(missing_ok=True)  # it may belong to another user
         with path.open("wb") as stream:
+            os.fchmod(stream.fileno(), _FILE_MODE)
             stream.write(data)
             stream.flush()
             self._at(f"sync {path.name}")
@@ -45,6 +52,7 @@ class Disk:
         """A new file with the content of another; synced, but not its name."""
         self._at(f"copy {target.name}")
         with source.open("rb") as read, target.open("wb") as stream:
+            os.fchmod(stream.fileno(), _FILE_MODE)
             shutil.copyfileobj(read, stream, 1024 * 1024)
             stream.flush()
             self._at(f"sync {target.name}")

@@ -92,6 +92,7 @@ class Store:
             check_next(self.keyring(), ring)
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self.disk.sync_folder(self.folder.parent)
         self.disk.replace(path, ring.data)
 
     def open_slot(self, name: str, *, revoked: bool = False) -> Bundle:
@@ -195,6 +196,8 @@ class Store:
     def free(self, pointer: Pointer) -> Pointer:
         """Give up the slot before the current one, so that its place can be taken."""
         with self.changing():
+            if self.pointer() != pointer:
+                raise InputError(f"another slot became current in {self.folder} meanwhile", remedy="update again")
             pointer = msgspec.structs.replace(pointer, previous=None)
             write_pointer(self.folder, pointer, self.disk)
         self.clean(pointer)

@@ -245,3 +245,16 @@ def test_remove_takes_only_what_is_ours_and_stopped(
     (units / "edgetl-other.service").write_text("[Service]\nExecStart=/bin/true\n")
     assert cli.main(["service", "remove", "other", "--dir", str(units)]) == 2
     assert "not written by edgetl" in capsys.readouterr().err and (units / "edgetl-other.service").exists()
+
+
+def test_a_store_belongs_to_the_services_user(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = place / "store"
+    store.mkdir(mode=0o755)
+    (store / "keyring").write_text("{}")
+    command = ["service", "install", "front", "--dry-run", "--", "run", str(store), "/dev/video0"]
+    assert cli.main(command) == 2
+    assert "can't write into the store" in capsys.readouterr().err
+    assert cli.main([*command[:3], "--user", "root", *command[3:]]) == 0
+    made = capsys.readouterr()
+    assert f"ReadWritePaths={store}\n" in made.out and "RestartForceExitStatus=75" in made.out
+    assert "MemoryDenyWriteExecute" not in made.out, "the next bundle may run on another engine"

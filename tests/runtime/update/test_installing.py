@@ -276,3 +276,18 @@ def test_a_shadow_run_holds_back_what_does_not(store: Store, fleet: Fleet) -> No
     shifted = tuple(msgspec.structs.replace(h, thresholds=(0.999,) * 3) for h in read_manifest(fleet.release(2)).heads)
     bundle = fleet.bundle("blind", release=3, heads=shifted)
     refused(store, bundle, GateFailed, "detect agrees in 0%", wanted_shadow(30, slower=1000.0))
+
+
+def test_whoever_runs_may_read_what_another_user_brought_in(fleet: Fleet) -> None:
+    import os
+    import stat
+
+    before = os.umask(0o077)
+    try:
+        store = fleet.store("store")
+        update(store, fleet.release(2), SKIP, quiet)
+    finally:
+        os.umask(before)
+    shown = [p for p in store.folder.rglob("*") if not p.name.startswith(".")]
+    assert len(shown) == 9
+    assert {stat.S_IMODE(p.stat().st_mode) for p in shown} == {0o644, 0o755}
