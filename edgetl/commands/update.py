@@ -168,7 +168,7 @@ def _update(args: argparse.Namespace, store: Store) -> dict[str, object]:
 
 def _say_next(trial: Trial) -> None:
     say(f"probation    committed after {trial.probation_s:g} s of healthy results, else taken back")
-    say("a run out of this store ends within a second with status 75, for its service to start it again")
+    say("restart      a run out of this store ends within a second with status 75, to be started again")
 
 
 def _ask(args: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgetl_runtime.bundle import MANIFEST_NAME, open_bundle
+from edgetl_runtime.bundle import MANIFEST_NAME, open_bundle, read_manifest
 from edgetl_runtime.errors import BundleError, InputError
 from edgetl_runtime.signature import SIGNATURE_NAME, public_key_of, read_signature
 from edgetl_runtime.update.disk import Disk
@@ -276,7 +276,7 @@ class Store:
         return pointer
 
     def _newest(self, pointer: Pointer) -> Version:
-        version = version_of(self.open_slot(pointer.current, revoked=True).manifest)
+        version = version_of(read_manifest(self.slot(pointer.current)))  # checked when it was started
         return version if version.newer_than(pointer.newest) else pointer.newest
 
     def _taken_back(self, pointer: Pointer, why: str, notes: list[str]) -> Pointer:

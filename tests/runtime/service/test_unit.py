@@ -50,6 +50,11 @@ def test_a_program_that_systemd_would_not_find_is_refused(program: str) -> None:
         command_line([program])
 
 
+def version_line() -> str:
+    """Of this systemd; how it prints a command line differs between versions."""
+    return subprocess.run([str(SYSTEMD), "--version"], capture_output=True, text=True, check=True).stdout
+
+
 def nobody() -> tuple[int, int] | None:
     """A user that a manager can be tried as: systemd refuses that to root."""
     import pwd
@@ -95,8 +100,8 @@ def test_systemd_itself_reads_the_words_back(tmp_path: Path) -> None:
         )
     section = found.stdout.partition("Unit front.service:")[2]
     line = re.search(r"Command Line: (.*)", section)
-    if line is None:
-        pytest.skip(f"this systemd shows no command lines: {found.stderr[:200]}")
+    if line is None or "systemd 252" not in version_line():
+        pytest.skip(f"this systemd shows no command lines, or in another form: {found.stderr[:200]}")
     read = [w.replace("%", "%%") for w in words]
     shown = re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', line[1])
     escapes = {"n": "\n", "t": "\t", "\\": "\\", '"': '"'}
@@ -134,7 +139,7 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path, name: str) -> None:
     found = subprocess.run(
         [str(ANALYZE), "verify", "--man=no", str(path)], capture_output=True, text=True, check=False, timeout=60
     )
-    ours = [line for line in found.stderr.splitlines() if unit.name in line or str(path) in line]
+    ours = [line for line in found.stderr.splitlines() if path.name in line]
     assert ours == [] and found.returncode == 0, found.stderr
 
 

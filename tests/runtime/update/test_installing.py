@@ -77,6 +77,19 @@ def test_two_slots_are_kept_at_most(store: Store, fleet: Fleet) -> None:
     assert slots == {slot_name(fleet.release(n)) for n in (4, 5)}
 
 
+def test_the_other_slot_is_used_as_it_is(store: Store, fleet: Fleet) -> None:
+    update(store, fleet.release(3), SKIP, quiet)
+    store.commit()
+    said: list[str] = []
+    back = Wanted(threads=1, allowed=Allowed(downgrade=True))
+    made = update(store, fleet.release(2), back, said.append)
+    assert any("has it already" in line for line in said)
+    assert made.pointer.previous == slot_name(fleet.release(3)) and made.pointer.newest.release == 3
+    assert store.start().bundle.manifest.release == 2
+    (store.slot(made.slot) / "labels.txt").write_text("bits rot")
+    assert store.start().bundle.manifest.release == 3
+
+
 FILES = ["manifest.json", "signature.json", "model.fp32.onnx", "golden.npz", "labels.txt", "report.html"]
 
 

@@ -85,6 +85,7 @@ def test_a_bundle_that_faults_after_the_switch_is_taken_back(fleet: Fleet, call:
     assert call(fleet.release(2), "--skip-shadow", "--allow-failed")[0] == 0
 
 
+@pytest.mark.slow
 def test_an_engine_that_stays_broken_goes_back_at_the_next_start(fleet: Fleet, call: Call) -> None:
     call(fleet.release(1), "--keys", fleet.folder / "mine.pub")
     call(fleet.release(2), "--skip-shadow")
