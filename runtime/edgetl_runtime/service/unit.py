@@ -39,7 +39,6 @@ ProtectKernelTunables=yes
 ProtectControlGroups=yes
 RestrictNamespaces=yes
 RestrictSUIDSGID=yes
-RemoveIPC=yes
 LockPersonality=yes
 KeyringMode=private
 SystemCallArchitectures=native
