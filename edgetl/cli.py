@@ -35,6 +35,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("edgetl.commands.inspect", "what is in a bundle"),
     "run": ("edgetl.commands.run", "camera, video or images to results"),
     "replay": ("edgetl.commands.replay", "a recording, bit for bit"),
+    "keyring": ("edgetl.commands.keyring", "whose bundles vehicles take, and whose no more"),
+    "update": ("edgetl.commands.update", "a new bundle on a vehicle: verified, compared, taken back where it fails"),
+    "service install": ("edgetl.commands.service_install", "a systemd unit for a run, restarted and sandboxed"),
+    "service status": ("edgetl.commands.service_status", "how a service is, and whether its results can be used"),
+    "service remove": ("edgetl.commands.service_remove", "remove the unit of a stopped service"),
     "doctor": ("edgetl.commands.doctor", "what this machine has and lacks"),
 }
 """Command -> module and one line of help; an empty module is designed but not built yet."""
@@ -50,7 +55,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 1 for a failed gate, 2 for wrong usage or input."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    as_json = "--json" in arguments
+    as_json = "--json" in arguments[: arguments.index("--") if "--" in arguments else None]
     try:
         document = _dispatch(arguments)
     except EdgetlError as error:
@@ -94,10 +99,18 @@ def _dispatch(arguments: list[str]) -> dict[str, object] | None:
     module.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--config", metavar="FILE", type=Path, help="YAML or JSON with the same names as the flags")
-    rest = arguments[words:]
+    rest, tail = arguments[words:], None
+    if getattr(module, "TAKES_COMMAND", False):
+        rest, tail = _split(rest)
     _apply_config(parser, rest)
-    document: dict[str, object] = module.run(parser.parse_args(rest))
+    document: dict[str, object] = module.run(parser.parse_args(rest, argparse.Namespace(tail=tail)))
     return document
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The command's own arguments, and behind -- another command."""
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:cut], arguments[cut + 1 :]
 
 
 class _Formatter(argparse.HelpFormatter):

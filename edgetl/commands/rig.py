@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import signature_json
 from edgetl.commands.engines import Engines, open_ladder, proof_line
+from edgetl.commands.notifying import open_notify
 from edgetl.commands.rig_arguments import bundles_of, sources_of
 from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import injector_of, open_source, patience_of
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.rig.round import RigEvent
     from edgetl_runtime.rig.sharing import Letterboxes
     from edgetl_runtime.rig.summary import RigSummary
+    from edgetl_runtime.service.notify import NotifySink
     from edgetl_runtime.tally import Tally
 
 
@@ -54,6 +56,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     ladder = open_ladder(args.ladder, engines, own_health, cameras=sources)
     lines = None
     with ExitStack() as stack:
+        notify = open_notify(stack, lanes=len(sources) * len(bundles))
         cameras = _open_cameras(args, sources, health, injector, stack)
         networks = _open_networks(args, bundles, engines, boxes, stack)
         if args.jsonl:
@@ -62,6 +65,8 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
 
         def tell(event: RigEvent) -> None:
             _tell(event)
+            for sink in notify:
+                sink.event(event.event)
             if lines is not None:
                 lines.event(event)
 
@@ -81,12 +86,18 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
         sys.stderr.write(f"rounds gather for {rig.gather_ms:g} ms\n")
         if args.priority is not None:
             raise_priority(args.priority)
-        summary = _drive(args, rig, lines, tallies)
+        summary = _drive(args, rig, lines, tallies, notify)
     sys.stderr.write(_closing(summary, args) + "\n")
     return _document(args, summary, bundles, engines, tallies)
 
 
-def _drive(args: argparse.Namespace, rig: Rig, lines: RoundLines | None, tallies: dict[str, Tally]) -> RigSummary:
+def _drive(
+    args: argparse.Namespace,
+    rig: Rig,
+    lines: RoundLines | None,
+    tallies: dict[str, Tally],
+    notify: list[NotifySink],
+) -> RigSummary:
     from edgetl_runtime.progress import Progress
 
     counts = [seat.feed.camera.frame_count for seat in rig.seats.values()]
@@ -96,9 +107,13 @@ def _drive(args: argparse.Namespace, rig: Rig, lines: RoundLines | None, tallies
     with sigterm_as_interrupt(), Progress("run", min(totals, default=None), unit="frames") as progress:
         try:
             with rig:
+                for sink in notify:
+                    sink.begin()
                 for made in rig:
                     if lines is not None:
                         lines.write(made)
+                    for sink in notify:
+                        sink.round(made)
                     for results in made.results.values():
                         for name, result in results.items():
                             tallies[name].add(result)

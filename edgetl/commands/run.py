@@ -13,12 +13,14 @@ from edgetl.commands.arguments import add_engine_dir, add_signature_argument, si
 from edgetl.commands.can import add_can_arguments, check_can, open_can
 from edgetl.commands.engines import Engines, open_ladder, proof_line
 from edgetl.commands.foxglove import add_foxglove_arguments, check_foxglove, open_foxglove
+from edgetl.commands.notifying import open_notify
 from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
 from edgetl.commands.rig import run_rig
 from edgetl.commands.rig_arguments import add_rig_arguments, is_rig
 from edgetl.commands.ros2 import add_ros2_arguments, check_ros2, open_ros2
 from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import SOURCES, add_source_arguments, injector_of, open_source, patience_of
+from edgetl.commands.store import add_store_arguments, open_stored
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ LEDGER_EVERY_S = 5.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = "Runs a bundle on a camera (newest frame wins) or a file (every frame)."
-    parser.add_argument("bundle", help="the bundle's folder")
+    parser.add_argument("bundle", help="the bundle's folder, or a store of `edgetl update`")
     parser.add_argument("source", help=SOURCES)
     parser.add_argument("--threshold", type=float, help="score from which a box or category counts, 0 to 1")
     parser.add_argument("--track", action="store_true", help="give each object a number that it keeps between frames")
@@ -49,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_signature_argument(parser)
     add_source_arguments(parser)
     add_rig_arguments(parser)
+    add_store_arguments(parser)
     _add_engine_arguments(parser)
     _add_output_arguments(parser)
     add_ros2_arguments(parser)
@@ -104,7 +107,6 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, object]:
     """Run until the source ends or Ctrl-C; the ledger goes to stderr, the document is the summary."""
-    from edgetl_runtime.bundle import open_bundle
     from edgetl_runtime.health import Health
     from edgetl_runtime.prove import ProveSink
     from edgetl_runtime.schedule import one_opencv_thread, parse_cpus, pin, raise_priority
@@ -119,9 +121,13 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     if is_rig(args):
         return run_rig(args, every_s=LEDGER_EVERY_S)
     injector, health = injector_of(args), Health()
-    bundle = open_bundle(args.bundle, require_signature=args.require_signature)
+    opened = open_stored(args)
+    bundle = opened.bundle
     with ExitStack() as stack:
-        web = [
+        stack.push(opened.ended)
+        watching: list[Sink] = [
+            *opened.sinks,
+            *open_notify(stack),
             *_open_web(args, bundle, stack),
             *open_can(args, bundle, health, stack),
             *open_foxglove(args, bundle, stack),
@@ -131,8 +137,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         engines = Engines(args, bundle, injector)
         open_ladder(args.ladder, {"": engines}, health)
         engine, golden = engines.first()  # before outputs are replaced
-        ros2 = open_ros2(args, bundle, camera, stack)  # before outputs are replaced, too
-        sinks = [*ros2, *_open_sinks(args, bundle, camera, stack), *web, *_open_proof(args, camera, stack)]
+        watching += open_ros2(args, bundle, camera, stack)  # before outputs are replaced, too
+        sinks = [*watching, *_open_sinks(args, bundle, camera, stack), *_open_proof(args, camera, stack)]
         recorder = start_recording(args, bundle, camera, engine, variant=engines.picked.name, threads=engines.threads)
         if recorder is not None:
             sinks.append(recorder)
@@ -150,7 +156,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     told = [note for sink in sinks if isinstance(sink, Noted) for note in sink.notes]
     summary = dataclasses.replace(summary, notes=[*summary.notes, *told])
     sys.stderr.write(_closing(summary, args) + "\n")
-    signature = signature_json(bundle, args.require_signature)
+    signature = signature_json(bundle, opened.required)
     proof = next((sink.proof.as_json() for sink in sinks if isinstance(sink, ProveSink)), None)
     return {
         **summary.as_json(),
@@ -159,6 +165,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         "signature": signature,
         "recording": recorder.as_json() if recorder is not None else None,
         "proof": proof,
+        **opened.document(),
     }
 
 

@@ -20,6 +20,7 @@ from edgetl_runtime.spec import SCHEMA_VERSION, FileEntry, Manifest, Variant
 
 if TYPE_CHECKING:
     from edgetl_runtime.keys import PrivateKey
+    from edgetl_runtime.signature import Required
 
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
@@ -141,14 +142,14 @@ def _check_sizes(manifest: Manifest, target: Path) -> None:
 
 
 def open_bundle(
-    path: str | os.PathLike[str], *, verify: bool = True, require_signature: bool | str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str], *, verify: bool = True, require_signature: Required | None = None
 ) -> Bundle:
     """Open the bundle folder at `path`; with `verify`, size and SHA-256 of every file are checked first.
 
-    require_signature: a file of public keys (PEM), one of which must have signed the bundle, or True for any key. It is
-    checked before the manifest is parsed. Raises BundleError that names the file which is missing, truncated, altered,
-    unlisted, or a symlink, or says what is wrong with the signature; InputError and MissingPackage as
-    `edgetl_runtime.signature.check_signature` does.
+    require_signature: a file of public keys (PEM), or those keys themselves (32 bytes each), one of which must have
+    signed the bundle, or True for any key. It is checked before the manifest is parsed. Raises BundleError that names
+    the file which is missing, truncated, altered, unlisted, or a symlink, or says what is wrong with the signature;
+    InputError and MissingPackage as `edgetl_runtime.signature.check_signature` does.
     """
     folder, signed_by = Path(path), None
     data = _manifest_bytes(folder)
@@ -241,18 +242,23 @@ def write_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> Path:
     return target
 
 
-def sign_bundle(path: str | os.PathLike[str], key: PrivateKey, *, force: bool = False) -> str:
+def sign_bundle(
+    path: str | os.PathLike[str], key: PrivateKey, *, force: bool = False, release: int | None = None
+) -> str:
     """Sign the bundle at `path`, after every file of it was checked; nothing in it but signature.json changes.
 
-    Returns the key's id. Raises BundleError for a bundle that is not whole, InputError where it is signed already and
-    not `force`, or where the disk refuses.
+    release: the number that the manifest is given first, None to leave it. Returns the key's id. Raises BundleError for
+    a bundle that is not whole, InputError where it is signed already and not `force`, or where the disk refuses.
     """
     folder = Path(path)
     remove_stale(folder / SIGNATURE_NAME)
+    remove_stale(folder / MANIFEST_NAME)
     data = _manifest_bytes(folder)
-    _opened(folder, data)
+    bundle = _opened(folder, data)
     if not force and (there := read_signature(folder)) is not None:
         raise InputError(
             f"the bundle {folder} is signed already, by the key {there.key_id}", remedy="give --force to replace that"
         )
+    if release is not None and release != bundle.manifest.release:
+        data = write_manifest(folder, msgspec.structs.replace(bundle.manifest, release=release)).read_bytes()
     return sign_manifest(folder, data, key)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
+from typing import TYPE_CHECKING, TypeVar
 
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.imports import cv2 as _cv2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+_LOWEST = 19
 
 
 def parse_cpus(text: str) -> frozenset[int]:
@@ -59,6 +67,26 @@ def raise_priority(priority: int) -> None:
         ) from error
     if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != os.SCHED_FIFO:
         raise InputError(f"asked for real-time priority {priority}, the system did not give it")
+
+
+def run_lowly(work: Callable[[], T]) -> T:
+    """What `work` gives or raises, done in a thread of the lowest priority (nice 19), as are threads that it starts."""
+    done: list[T] = []
+    raised: list[BaseException] = []
+
+    def lowly() -> None:
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
+            done.append(work())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=lowly, name="lowly", daemon=True)
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
+    return done[0]
 
 
 def one_opencv_thread() -> None:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,7 +17,6 @@ from edgetl_runtime.files import staged_file
 from edgetl_runtime.keys import key_id, read_public_keys, verifies
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
     from edgetl_runtime.keys import PrivateKey
@@ -25,6 +25,8 @@ SIGNATURE_NAME = "signature.json"
 PREFIX = b"edgetl bundle manifest, version 1\n"
 """Signed before the manifest's bytes, so that no signature made for anything else is ever one of a bundle."""
 _MAX_BYTES = 4096
+Required = bool | str | os.PathLike[str] | tuple[bytes, ...]
+"""True: any key. Otherwise the keys that are trusted, or the PEM file that holds them."""
 _AGAIN = "sign it again with `edgetl sign BUNDLE --key KEY --force`"
 _Hex64 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -54,14 +56,14 @@ def sign_manifest(folder: Path, data: bytes, key: PrivateKey) -> str:
     return document.key_id
 
 
-def check_signature(folder: Path, data: bytes, required: bool | str | os.PathLike[str]) -> str:
+def check_signature(folder: Path, data: bytes, required: Required) -> str:
     """Refuse the bundle in `folder` unless the bytes `data` of its manifest are signed. Returns the key's id.
 
-    required: a file of public keys, one of which must have signed; True takes any key, which says only that nothing
-    was altered since. Raises BundleError without a signature or with one that does not hold, InputError for a file
-    that holds no public keys, MissingPackage without `cryptography`.
+    required: a file of public keys or the keys themselves, one of which must have signed; True takes any key, which
+    says only that nothing was altered since. Raises BundleError without a signature or with one that does not hold,
+    InputError for a file that holds no public keys, MissingPackage without `cryptography`.
     """
-    trusted = None if isinstance(required, bool) else read_public_keys(required)
+    trusted, place = _trusted(required)
     found = read_signature(folder)
     if found is None:
         raise BundleError(
@@ -72,7 +74,7 @@ def check_signature(folder: Path, data: bytes, required: bool | str | os.PathLik
     if trusted is not None and public not in trusted:
         raise BundleError(
             f"the bundle {folder} is signed by the key {found.key_id}, which is none of the trusted "
-            f"{_ids(trusted)} of {required}",
+            f"{_ids(trusted)}{place}",
             remedy="get the bundle from whom you trust, or add that key's .pub to the file",
         )
     if found.manifest_sha256 != hashlib.sha256(data).hexdigest():
@@ -109,6 +111,11 @@ def read_signature(folder: Path) -> Signature | None:
         raise BundleError(f"{target} is not a valid signature file: {error}", remedy=_AGAIN) from error
 
 
+def public_key_of(folder: Path, found: Signature) -> bytes:
+    """The raw public key that a signature names, which proves nothing yet. Raises BundleError."""
+    return _decoded(folder, found)[0]
+
+
 def _decoded(folder: Path, found: Signature) -> tuple[bytes, bytes]:
     """The raw public key and signature."""
     try:
@@ -123,6 +130,15 @@ def _decoded(folder: Path, found: Signature) -> tuple[bytes, bytes]:
             remedy=_AGAIN,
         )
     return public, signature
+
+
+def _trusted(required: Required) -> tuple[tuple[bytes, ...] | None, str]:
+    """The keys, None for any, and for a message where they stand."""
+    if isinstance(required, bool):
+        return None, ""
+    if isinstance(required, tuple):
+        return required, ""
+    return read_public_keys(required), f" of {required}"
 
 
 def _ids(keys: Sequence[bytes]) -> str:

@@ -333,6 +333,7 @@ class Manifest(Frozen, frozen=True, kw_only=True):
     """A bundle's contract; `manifest.json` holds exactly this.
 
     dataset_classes: by head, a label -> the names that the dataset had for it; empty where they were the labels.
+    release: rises with each bundle that a fleet is to take, see `edgetl update`; 0 where nobody counts.
     """
 
     schema_version: Annotated[int, msgspec.Meta(ge=1)]
@@ -355,6 +356,7 @@ class Manifest(Frozen, frozen=True, kw_only=True):
     budget: AccuracyBudget | None = None
     calibration: Calibration | None = None
     dataset_classes: dict[str, dict[str, tuple[str, ...]]] = msgspec.field(default_factory=dict)
+    release: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
 
     def __post_init__(self) -> None:
         heads = [h.name for h in self.heads]

@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.schedule import parse_cpus, pin, raise_priority
+from edgetl_runtime.schedule import parse_cpus, pin, raise_priority, run_lowly
 
 
 @pytest.mark.parametrize(("text", "cpus"), [("0", {0}), ("0,2-3", {0, 2, 3}), (" 5 , 1", {1, 5}), ("4-4", {4})])
@@ -22,6 +23,23 @@ def test_cores_are_read(text: str, cpus: set[int]) -> None:
 def test_what_are_no_cores(text: str) -> None:
     with pytest.raises(InputError, match="expected cores like"):
         parse_cpus(text)
+
+
+def test_lowly_work_is_of_the_lowest_priority_and_nothing_else_is() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    inner = threading.Thread(target=lambda: found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    found: list[int] = []
+
+    def work() -> str:
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        inner.start()
+        inner.join()
+        return "done"
+
+    assert run_lowly(work) == "done" and found == [19, 19]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+    with pytest.raises(ZeroDivisionError):
+        run_lowly(lambda: 1 // 0)
 
 
 def run(code: str) -> dict[str, object]:

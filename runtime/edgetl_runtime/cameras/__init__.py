@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -138,21 +138,38 @@ def _live(source: str, size_hw: tuple[int, int] | None, fps: float | None, pixel
         from edgetl_runtime.cameras.stream import StreamCamera
 
         return lambda stop: StreamCamera(source, stop=stop)
-    if source.startswith("shm:"):
-        from edgetl_runtime.cameras.shared import SharedCamera
-
-        return lambda stop: SharedCamera(source.removeprefix("shm:"))
-    if source.startswith("ros2:"):
-        from edgetl_runtime.ros import Ros2Camera
-
-        return lambda stop: Ros2Camera(source.removeprefix("ros2:"), stop=stop)
-    if source.startswith("gst:"):
-        from edgetl_runtime.cameras.gstreamer import GStreamerCamera
-
-        return lambda stop: GStreamerCamera(source.removeprefix("gst:"), stop=stop)
+    prefix, colon, rest = source.partition(":")
+    if colon and prefix in _BY_PREFIX:
+        return lambda stop: _BY_PREFIX[prefix](rest, stop)
     if scheme:
         raise CameraError(f"{scheme}:// is not supported, found {shown}", remedy=f"give {KINDS}")
     return None
+
+
+def _shared(name: str, stop: threading.Event) -> Camera:
+    from edgetl_runtime.cameras.shared import SharedCamera
+
+    return SharedCamera(name)
+
+
+def _ros2(topic: str, stop: threading.Event) -> Camera:
+    from edgetl_runtime.ros import Ros2Camera
+
+    return Ros2Camera(topic, stop=stop)
+
+
+def _gstreamer(pipeline: str, stop: threading.Event) -> Camera:
+    from edgetl_runtime.cameras.gstreamer import GStreamerCamera
+
+    return GStreamerCamera(pipeline, stop=stop)
+
+
+_BY_PREFIX: Mapping[str, Callable[[str, threading.Event], Camera]] = {
+    "shm": _shared,
+    "ros2": _ros2,
+    "gst": _gstreamer,
+}
+"""Live sources that begin with this word and a colon."""
 
 
 def _open_file(source: str) -> Camera:

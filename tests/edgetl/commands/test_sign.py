@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from runtime_support import write_test_bundle
 
@@ -50,6 +51,21 @@ def test_sign_and_verify(folder: Path, keys: Keys, capsys: pytest.CaptureFixture
     document = call(verify, folder)
     assert document["ok"] and document["signature"]["checked"] is False
     assert "NOT checked" in capsys.readouterr().err
+
+
+def test_a_release_is_written_before_the_signature(folder: Path, keys: Keys) -> None:
+    before = open_bundle(folder).manifest
+    assert before.release == 0
+    call(sign, folder, "--key", keys["mine"][0], "--release", 12)
+    found = open_bundle(folder, require_signature=keys["mine"][1]).manifest
+    assert found.release == 12 and msgspec.structs.replace(found, release=0) == before
+    with pytest.raises(InputError, match="is signed already"):
+        call(sign, folder, "--key", keys["mine"][0], "--release", 13)
+    assert open_bundle(folder, require_signature=keys["mine"][1]).manifest.release == 12
+    call(sign, folder, "--key", keys["mine"][0], "--force")
+    assert open_bundle(folder, require_signature=keys["mine"][1]).manifest.release == 12, (
+        "it stays where nothing is said"
+    )
 
 
 def test_a_second_signature_needs_force(folder: Path, keys: Keys) -> None:

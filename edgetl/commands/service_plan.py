@@ -1,0 +1,245 @@
+"""From the command that a service shall run to its unit: what is refused, what it needs, who may read it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from edgetl_runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from edgetl_runtime.service.readable import Who
+    from edgetl_runtime.service.unit import Unit
+
+_REFUSED = {
+    "view": "a service has no screen",
+    "prove": "a service has no screen and nobody who looks",
+    "max_frames": "a service goes on",
+    "inject": "it is for tests",
+    "skip_golden": "it is for development",
+}
+"""Flags of `run` that make no sense for a service, and why."""
+_READ = ("ladder", "engine_dir", "require_signature", "config")
+_WRITTEN = ("jsonl", "out", "record")
+_VISIBLE_HOMES = ("/home", "/root", "/run/user")
+_PRIVATE = ("/tmp", "/var/tmp")
+"""A service has its own of these."""
+_NETWORK = ("rtsp://", "rtsps://", "http://", "https://", "gst:")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A unit, and what a person should know of it. secret: the command holds a password or a token."""
+
+    unit: Unit
+    notes: list[str] = field(default_factory=list)
+    secret: bool = False
+
+
+class _RunParser(argparse.ArgumentParser):
+    """`edgetl run`'s arguments, refused with one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"after --: {message}", remedy="see edgetl run --help")
+
+
+def run_arguments(words: Sequence[str]) -> argparse.Namespace:
+    """What `run BUNDLE SOURCE …` says. Raises InputError where it is another command or not a valid one."""
+    from edgetl.commands import run
+
+    if list(words[:1]) != ["run"]:
+        raise InputError(
+            "after -- comes what the service runs, and that must be `run BUNDLE SOURCE …`",
+            remedy="edgetl service install front -- run /opt/road.bundle /dev/video0 --deadline-ms 200",
+        )
+    parser = _RunParser(prog="edgetl run", add_help=False)
+    run.add_arguments(parser)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--config", type=Path)
+    return parser.parse_args(list(words[1:]))
+
+
+def plan(args: argparse.Namespace, words: Sequence[str], *, version: int | None) -> Plan:
+    """The unit for `edgetl service install`'s arguments and the command behind them. Raises InputError."""
+    from edgetl_runtime.service.readable import who
+    from edgetl_runtime.service.unit import Unit
+
+    run = run_arguments(words)
+    _refuse(run)
+    user, program = who(args.user), _program()
+    state = Path("/var/lib") / f"edgetl-{args.name}"
+    read = [Path(program[0]), *_paths_read(run)]
+    _check_readable(read, user)
+    engine = _engine(run)
+    devices = (*_cameras(run), *(_gpu_devices() if engine == "tensorrt" else ()), *args.device)
+    network = _network(run)
+    unit = Unit(
+        name=args.name,
+        command=(*program, *words),
+        user=args.user,
+        groups=_groups(devices, gpu=engine == "tensorrt"),
+        devices=devices,
+        writable=tuple(_writable(run, state, user)),
+        network=network,
+        homes=any(_below(path, _VISIBLE_HOMES) for path in read),
+        compiles=engine != "onnxruntime",
+        port=run.web,
+        priority=run.priority,
+        watchdog_s=args.watchdog_s,
+        memory_max=args.memory_max,
+        version=version,
+        ready_url=f"http://127.0.0.1:{run.web}/readyz" if run.web is not None else "",
+        extra=tuple(args.set),
+    )
+    return Plan(unit, list(_notes(run, args, engine)), secret=_secret(run))
+
+
+def _refuse(run: argparse.Namespace) -> None:
+    for name, why in _REFUSED.items():
+        if getattr(run, name) not in (None, False):
+            raise InputError(f"--{name.replace('_', '-')} can't be used in a service: {why}")
+    if run.web == 0:
+        raise InputError("--web 0 takes another port at each start", remedy="give a service a port, such as 8080")
+    for name in _WRITTEN:
+        if getattr(run, name) is not None and not run.force:
+            raise InputError(
+                f"--{name} would be in the way at the next start, and the service could not start again",
+                remedy="add --force, which replaces the file of the run before, or leave it out",
+            )
+    for source in _sources(run):
+        if not _live(source):
+            raise InputError(f"{source} is a file, which ends, and a service goes on", remedy="give a live camera")
+
+
+def _sources(run: argparse.Namespace) -> list[str]:
+    return [run.source, *(text.partition("=")[2] for text in run.also_camera)]
+
+
+def _live(source: str) -> bool:
+    device = source.isdecimal() or source.startswith("/dev/")
+    return device or source.startswith((*_NETWORK, "shm:", "roadworld:"))
+
+
+def _paths_read(run: argparse.Namespace) -> Iterator[Path]:
+    """What the run reads, each as an absolute path that is there."""
+    bundles = [run.bundle, *(text.rpartition("=")[2] for text in run.also_bundle)]
+    named = {name: getattr(run, name) for name in _READ if getattr(run, name) not in (None, True)}
+    for name, value in [
+        *(("BUNDLE", b) for b in bundles),
+        *((f"--{n.replace('_', '-')}", v) for n, v in named.items()),
+    ]:
+        path = Path(value)
+        if not path.is_absolute():
+            raise InputError(f"{name} {path} must be an absolute path", remedy=f"write {path.absolute()}")
+        if not path.exists():
+            raise InputError(f"{name} {path} is not there")
+        if _below(path, _PRIVATE):
+            raise InputError(f"{name} {path} can't be seen: a service has a {path.parts[1]} of its own")
+        yield path
+
+
+def _writable(run: argparse.Namespace, state: Path, user: Who) -> Iterator[str]:
+    """Folders outside the state folder that the run writes into."""
+    from edgetl_runtime.service.readable import may_write
+    from edgetl_runtime.update.store import is_store
+
+    if is_store(run.bundle):
+        if not may_write(Path(run.bundle), user):
+            raise InputError(
+                f"{user.name} can't write into the store {run.bundle}, where a new slot's probation is counted",
+                remedy="give --user, and let that user own the store",
+            )
+        yield run.bundle
+    outputs = {name: getattr(run, name) for name in (*_WRITTEN, "collect") if getattr(run, name) is not None}
+    for name, path in outputs.items():
+        if not path.is_absolute():
+            raise InputError(f"--{name} {path} must be an absolute path", remedy=f"put it into {state}")
+        folder = path.parent
+        if _below(folder, (str(state),)):
+            continue
+        if not folder.is_dir():
+            raise InputError(f"--{name}: there is no folder {folder}", remedy=f"make it, or put it into {state}")
+        if not may_write(folder, user):
+            raise InputError(f"--{name}: {user.name} can't write into {folder}", remedy=f"put it into {state}")
+        yield str(folder)
+
+
+def _check_readable(paths: Sequence[Path], user: Who) -> None:
+    from edgetl_runtime.service.readable import unreadable
+
+    for path in paths:
+        if why := unreadable(path, user):
+            raise InputError(why, remedy="change its permissions with chmod, move it to /opt or /srv, or give --user")
+
+
+def _below(path: Path, folders: Sequence[str]) -> bool:
+    return any(path == Path(folder) or Path(folder) in path.parents for folder in folders)
+
+
+def _program() -> tuple[str, ...]:
+    """The installed command beside this Python, else this Python with the module."""
+    script = Path(sys.executable).with_name("edgetl")
+    if script.is_file() and os.access(script, os.X_OK):
+        return (str(script),)
+    return (sys.executable, "-m", "edgetl.cli")
+
+
+def _engine(run: argparse.Namespace) -> str:
+    """The engine that will run, "any" where that may change."""
+    from edgetl_runtime.bundle import read_manifest
+    from edgetl_runtime.update.store import is_store
+
+    if run.ladder is not None or run.also_bundle or (is_store(run.bundle) and run.engine is None):
+        return "any"
+    chosen: str = run.engine or read_manifest(run.bundle).chosen.engine
+    return chosen
+
+
+def _cameras(run: argparse.Namespace) -> Iterator[str]:
+    for source in _sources(run):
+        if source.isdecimal():
+            yield f"/dev/video{source}"
+        elif source.startswith("/dev/"):
+            yield source
+
+
+def _gpu_devices() -> tuple[str, ...]:
+    from edgetl_runtime.service.unit import GPU_DEVICES
+
+    return GPU_DEVICES
+
+
+def _groups(devices: Sequence[str], *, gpu: bool) -> tuple[str, ...]:
+    """The groups that own cameras and GPUs, those that this machine has: systemd refuses to start with another."""
+    import grp
+
+    there = {group.gr_name for group in grp.getgrall()}
+    wanted = ("video", "render") if gpu else ("video",) if devices else ()
+    return tuple(name for name in wanted if name in there)
+
+
+def _network(run: argparse.Namespace) -> str:
+    if any(source.startswith(_NETWORK) for source in _sources(run)) or run.bind is not None:
+        return "any"
+    return "none" if run.web is None else "loopback"
+
+
+def _secret(run: argparse.Namespace) -> bool:
+    return run.token is not None or any("@" in source for source in _sources(run) if source.startswith(_NETWORK))
+
+
+def _notes(run: argparse.Namespace, args: argparse.Namespace, engine: str) -> Iterator[str]:
+    if not run.deadline_ms:
+        yield f"without --deadline-ms a result feeds the watchdog until it is {args.watchdog_s:g} s old"
+    if _secret(run):
+        yield "the command holds a password or a token: the file is for root only, but `systemctl show` tells all users"
+    if any(source.isdecimal() for source in _sources(run)):
+        yield "a camera's number may change when another is plugged in: see /dev/v4l/by-id for names that stay"
+    if engine != "onnxruntime":
+        yield f"without MemoryDenyWriteExecute: {engine} engine{'s make' if engine == 'any' else ' makes'} machine code"

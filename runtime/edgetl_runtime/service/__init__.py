@@ -1,0 +1,1 @@
+"""A run as a service: what it tells its service manager, and the unit that starts it."""

@@ -1,0 +1,260 @@
+"""edgetl service: what is written, what is refused, what is said where there is no systemd."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from runtime_support import write_test_bundle
+
+from edgetl import cli
+from edgetl.commands import service_remove, service_status
+from edgetl_runtime.service import readable
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a bundle that all can read, not below /tmp."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("EDGETL_TEST_OPT", "/var/lib")) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        bundle = write_test_bundle(folder / "road bundle")
+        for path in (bundle, *bundle.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        yield folder
+
+
+pytestmark = pytest.mark.skipif(not os.access("/var/lib", os.W_OK), reason="needs a folder outside /tmp")
+
+
+@pytest.fixture(autouse=True)
+def program_is_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the Python that runs these tests is open to all is not what they are about."""
+    from edgetl.commands import service_plan
+
+    monkeypatch.setattr(service_plan, "_program", lambda: ("/usr/bin/env",))
+
+
+def install(place: Path, *words: str, flags: tuple[str, ...] = (), source: str = "/dev/video0") -> int:
+    units = place / "units"
+    units.mkdir(exist_ok=True)
+    run = ["run", str(place / "road bundle"), source, *words]
+    return cli.main(["service", "install", "front", "--dir", str(units), "--force", *flags, "--", *run])
+
+
+def test_the_unit_is_written_and_two_commands_are_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert install(place, "--deadline-ms", "200", "--web", "8080") == 0
+    path = place / "units" / "edgetl-front.service"
+    text = path.read_text()
+    bundle = place / "road bundle"
+    assert f'ExecStart=/usr/bin/env run "{bundle}" /dev/video0 --deadline-ms 200 --web 8080\n' in text
+    assert "Ready=http://127.0.0.1:8080/readyz" in text and "DeviceAllow=/dev/video0 rw" in text
+    assert "MemoryDenyWriteExecute=yes" in text, "the bundle runs on ONNX Runtime"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    told = capsys.readouterr().err
+    assert "systemctl daemon-reload" in told and "systemctl enable --now edgetl-front.service" in told
+    assert [p.name for p in path.parent.iterdir()] == ["edgetl-front.service"], "nothing half-written is left"
+
+
+def test_flags_behind_the_dashes_are_the_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert install(place, "--json", flags=("--dry-run", "--watchdog-s", "5", "--memory-max", "1G")) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("[Unit]") and "/dev/video0 --json\n" in text
+    assert "WatchdogSec=5\n" in text and "MemoryMax=1G\n" in text
+
+
+def test_an_existing_unit_is_kept_without_force(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    units = place / "kept"
+    units.mkdir()
+    (units / "edgetl-front.service").write_text("mine")
+    command = ["service", "install", "front", "--dir", str(units), "--", "run", str(place / "road bundle"), "0"]
+    assert cli.main(command) == 2
+    assert "exists" in capsys.readouterr().err and (units / "edgetl-front.service").read_text() == "mine"
+
+
+def test_a_secret_is_for_root_only(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert install(place, source="rtsp://me:secret%20word@10.0.0.7/live") == 0
+    path = place / "units" / "edgetl-front.service"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "secret%%20word" in path.read_text() and "After=network-online.target" in path.read_text()
+    assert "tells all users" in capsys.readouterr().err
+
+
+def test_openvino_may_make_machine_code(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert install(place, "--engine", "openvino", flags=("--dry-run",)) == 0
+    made = capsys.readouterr()
+    assert "MemoryDenyWriteExecute" not in made.out and "machine code" in made.err
+
+
+REFUSED = {
+    "a screen": (["--view"], "/dev/video0", "no screen"),
+    "an end": (["--max-frames", "5"], "/dev/video0", "goes on"),
+    "faults": (["--inject", "nan@5"], "/dev/video0", "for tests"),
+    "any port": (["--web", "0"], "/dev/video0", "another port"),
+    "in the way": (["--jsonl", "/var/lib/edgetl-front/x.jsonl"], "/dev/video0", "--force"),
+    "a file": ([], "/srv/clip.mp4", "which ends"),
+    "a relative output": (["--jsonl", "x.jsonl", "--force"], "/dev/video0", "absolute"),
+    "an output elsewhere": (["--jsonl", "/usr/x.jsonl", "--force"], "/dev/video0", "can't write into /usr"),
+    "no such flag": (["--vew"], "/dev/video0", "see edgetl run --help"),
+    "a private ladder": (["--ladder", "/tmp"], "/dev/video0", "of its own"),
+    "a ladder that is not there": (["--ladder", "/srv/none.yaml"], "/dev/video0", "is not there"),
+}
+
+
+@pytest.mark.parametrize(("words", "source", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_makes_no_sense_is_refused(
+    place: Path, capsys: pytest.CaptureFixture[str], words: list[str], source: str, said: str
+) -> None:
+    before = sorted((place / "units").iterdir()) if (place / "units").exists() else []
+    assert install(place, *words, source=source) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1
+    assert sorted((place / "units").iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["service", "install", "front"], "after -- comes"),
+        (["service", "install", "front", "--", "bench", "x"], "must be `run"),
+        (["service", "install", "Front Door", "--dry-run", "--", "run", "x", "0"], "small letters"),
+        (["service", "install", "front", "--watchdog-s", "0", "--", "run", "x", "0"], "1 to 3600"),
+        (["service", "install", "front", "--memory-max", "much", "--", "run", "x", "0"], "2G or 50%"),
+        (["service", "install", "front", "--set", "no", "--", "run", "x", "0"], "Nice=-5"),
+        (["service", "install", "front", "--", "run", "relative", "0"], "must be an absolute path"),
+        (["service", "install", "front", "--user", "nobody-at-all", "--", "run", "/x", "0"], "no user"),
+    ],
+)
+def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str], command: list[str], said: str) -> None:
+    assert cli.main(command) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1
+
+
+def test_what_the_user_can_not_read_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = place / "road bundle" / "model.fp32.onnx"
+    model.chmod(0o600)
+    try:
+        assert install(place) == 2
+        assert f"can't read {model}" in capsys.readouterr().err
+    finally:
+        model.chmod(0o644)
+
+
+def test_a_named_user_and_devices(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--dry-run", "--user", "root", "--device", "/dev/ttyUSB0", "--set", "Nice=-5")
+    assert install(place, flags=flags, source="shm:front") == 0
+    text = capsys.readouterr().out
+    assert "User=root\n" in text and "DeviceAllow=/dev/ttyUSB0 rw" in text and "Nice=-5\n" in text
+    assert "/dev/video" not in text and readable.who("root").uid == 0
+
+
+SHOWN = """LoadState=loaded
+ActiveState=active
+SubState=running
+Result=success
+StatusText=ok: 812 results, 0 dropped, 0 failed, age p99 31 ms
+NRestarts=1
+MainPID=812
+MemoryCurrent=104857600
+ActiveEnterTimestamp=Mon 2025-03-03 09:00:00 UTC
+"""
+
+
+def test_status_without_systemd_is_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_status, "BOOTED", place / "nothing")
+    assert install(place) == 0
+    capsys.readouterr()
+    assert cli.main(["service", "status", "front", "--dir", str(place / "units")]) == 2
+    assert "systemd does not run this machine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("answers", "status"), [(200, 0), (503, 1), (None, 1)])
+def test_status_is_one_summary(
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    answers: int | None,
+    status: int,
+) -> None:
+    import http.server
+    import threading
+
+    class Probe(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b"ready" if answers == 200 else b"stale: stalled (no frame for 2.0 s)"
+            self.send_response(answers or 500)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            return
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Probe)
+    port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        assert install(place, "--web", str(port)) == 0
+        if answers is None:
+            server.shutdown()
+            server.server_close()
+        monkeypatch.setattr(service_status, "BOOTED", place)
+        monkeypatch.setattr(service_status.shutil, "which", lambda name: f"/usr/bin/{name}")
+        monkeypatch.setattr(
+            service_status.subprocess, "run", lambda *a, **k: SimpleNamespace(returncode=0, stdout=SHOWN)
+        )
+        capsys.readouterr()
+        assert cli.main(["service", "status", "front", "--dir", str(place / "units"), "--json"]) == status
+    finally:
+        if answers is not None:
+            server.shutdown()
+            server.server_close()
+        thread.join()
+    made = capsys.readouterr()
+    document = json.loads(made.out)
+    assert document["ok"] is (answers == 200) and document["systemd"]["NRestarts"] == "1"
+    assert "active (running)" in made.err and "age p99 31 ms" in made.err and "105 MB" in made.err
+    expected = {200: "can be used", 503: "stale: stalled (no frame for 2.0 s)", None: "no answer"}[answers]
+    assert expected in made.err
+
+
+def test_remove_takes_only_what_is_ours_and_stopped(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = place / "units"
+    assert install(place) == 0
+    monkeypatch.setattr(service_remove, "UNITS", units)
+    monkeypatch.setattr(service_remove, "BOOTED", place)
+    monkeypatch.setattr(service_remove.shutil, "which", lambda name: name)
+    monkeypatch.setattr(service_remove, "show", lambda unit: {"ActiveState": "active"})
+    assert cli.main(["service", "remove", "front", "--dir", str(units)]) == 2
+    assert "disable --now edgetl-front.service" in capsys.readouterr().err
+    monkeypatch.setattr(service_remove, "show", lambda unit: {"ActiveState": "inactive"})
+    assert cli.main(["service", "remove", "front", "--dir", str(units)]) == 0
+    assert not (units / "edgetl-front.service").exists() and "daemon-reload" in capsys.readouterr().err
+    assert cli.main(["service", "remove", "front", "--dir", str(units)]) == 2
+    (units / "edgetl-other.service").write_text("[Service]\nExecStart=/bin/true\n")
+    assert cli.main(["service", "remove", "other", "--dir", str(units)]) == 2
+    assert "not written by edgetl" in capsys.readouterr().err and (units / "edgetl-other.service").exists()
+
+
+def test_a_store_belongs_to_the_services_user(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = place / "store"
+    store.mkdir(mode=0o755)
+    (store / "keyring").write_text("{}")
+    command = ["service", "install", "front", "--dry-run", "--", "run", str(store), "/dev/video0"]
+    assert cli.main(command) == 2
+    assert "can't write into the store" in capsys.readouterr().err
+    assert cli.main([*command[:3], "--user", "root", *command[3:]]) == 0
+    made = capsys.readouterr()
+    assert f"ReadWritePaths={store}\n" in made.out and "RestartForceExitStatus=75" in made.out
+    assert "MemoryDenyWriteExecute" not in made.out, "the next bundle may run on another engine"

@@ -1,0 +1,306 @@
+"""Every reason for which a bundle is not taken; the slot that runs is then as it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from runtime_support import DETECT, FakeCamera
+from update_support import SKIP, Fleet, quiet
+
+from edgetl_runtime.bundle import MANIFEST_NAME, read_manifest, sign_bundle
+from edgetl_runtime.errors import BundleError, EdgetlError, EngineError, GateFailed, InputError
+from edgetl_runtime.keys import key_id
+from edgetl_runtime.signature import SIGNATURE_NAME
+from edgetl_runtime.update import compatible, installing
+from edgetl_runtime.update.installing import Allowed, Wanted, update
+from edgetl_runtime.update.keyring import make_keyring, read_keyring
+from edgetl_runtime.update.shadow import Gates, ShadowReport, Side, shadow
+from edgetl_runtime.update.store import Store, slot_name
+
+
+@pytest.fixture
+def store(fleet: Fleet) -> Store:
+    """Release 2 runs, and was committed."""
+    store = fleet.store("store")
+    update(store, fleet.release(2), SKIP, quiet)
+    return store
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def refused(store: Store, bundle: Path, kind: type[EdgetlError], said: str, wanted: Wanted = SKIP) -> None:
+    store.start()
+    before = listing(store.folder)
+    with pytest.raises(kind, match=said) as caught:
+        update(store, bundle, wanted, quiet)
+    assert "\n" not in str(caught.value)
+    assert {k: v for k, v in listing(store.folder).items() if not k.startswith(".")} == {
+        k: v for k, v in before.items() if not k.startswith(".")
+    }
+    assert store.start().bundle.manifest.release == 2
+
+
+def test_the_steps_of_a_good_update(store: Store, fleet: Fleet) -> None:
+    said: list[str] = []
+    made = update(store, fleet.release(3), SKIP, said.append)
+    assert [line.split()[0] for line in said] == ["signature", "fits", "slot", "golden", "shadow", "switched"]
+    assert made.done and made.golden is not None and made.golden.compared == 3 and made.shadow is None
+    pointer = store.pointer()
+    assert pointer is not None and pointer.current == made.slot == slot_name(fleet.release(3))
+    assert pointer.trial is not None and pointer.previous == slot_name(fleet.release(2))
+    assert pointer.newest.release == 2, "newest is what was committed"
+    assert store.commit().newest.release == 3
+    again = update(store, fleet.release(3), SKIP, said.append)
+    assert not again.done and "already" in said[-1]
+
+
+def test_a_new_store_commits_its_first_bundle_at_once(fleet: Fleet) -> None:
+    store = fleet.store("new")
+    with pytest.raises(InputError, match="holds no bundle yet"):
+        store.start()
+    assert update(store, fleet.release(1), SKIP, quiet).pointer.trial is None
+    assert store.start().bundle.manifest.release == 1
+
+
+def test_two_slots_are_kept_at_most(store: Store, fleet: Fleet) -> None:
+    for number in (3, 4, 5):
+        update(store, fleet.release(number), SKIP, quiet)
+        store.commit()
+    slots = {p.name for p in store.folder.iterdir() if p.name.startswith("slot-")}
+    assert slots == {slot_name(fleet.release(n)) for n in (4, 5)}
+
+
+def test_the_other_slot_is_used_as_it_is(store: Store, fleet: Fleet) -> None:
+    update(store, fleet.release(3), SKIP, quiet)
+    store.commit()
+    said: list[str] = []
+    back = Wanted(threads=1, allowed=Allowed(downgrade=True))
+    made = update(store, fleet.release(2), back, said.append)
+    assert any("has it already" in line for line in said)
+    assert made.pointer.previous == slot_name(fleet.release(3)) and made.pointer.newest.release == 3
+    assert store.start().bundle.manifest.release == 2
+    (store.slot(made.slot) / "labels.txt").write_text("bits rot")
+    assert store.start().bundle.manifest.release == 3
+
+
+FILES = ["manifest.json", "signature.json", "model.fp32.onnx", "golden.npz", "labels.txt", "report.html"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("how", ["flipped", "shorter", "longer", "missing", "link"])
+def test_no_file_may_be_changed(store: Store, fleet: Fleet, name: str, how: str) -> None:
+    bundle = fleet.release(3)
+    path = bundle / name
+    data = path.read_bytes()
+    changed = {"flipped": bytes([data[0] ^ 1]) + data[1:], "shorter": data[:-5], "longer": data + b"x"}
+    if how == "missing":
+        path.unlink()
+    elif how == "link":
+        path.rename(fleet.folder / "elsewhere")
+        path.symlink_to(fleet.folder / "elsewhere")
+    else:
+        path.write_bytes(changed[how])
+    refused(store, bundle, BundleError, "bundle|signature")
+
+
+def test_an_unlisted_file_is_refused(store: Store, fleet: Fleet) -> None:
+    (fleet.release(3) / "extra.py").write_text("x")
+    refused(store, fleet.release(3), BundleError, "does not list")
+
+
+def test_nothing_is_parsed_before_the_signature(store: Store, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = fleet.bundle("by another", signer="other", release=3)
+    (bundle / MANIFEST_NAME).write_text('{"schema_version": "evil"')
+    refused(store, bundle, BundleError, "none of the trusted")
+    (bundle / SIGNATURE_NAME).unlink()
+    refused(store, bundle, BundleError, "is not signed")
+
+
+def test_the_source_is_checked_again_after_it_was_copied(
+    store: Store, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source that changes after its check, as one on a network may."""
+    bundle = fleet.release(3)
+    check = installing.check_engine
+
+    def change(*args: object, **kwargs: object) -> object:
+        (bundle / "labels.txt").write_bytes(b"x" * (bundle / "labels.txt").stat().st_size)
+        return check(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(installing, "check_engine", change)
+    with pytest.raises(BundleError, match="altered"):
+        update(store, bundle, SKIP, quiet)
+    assert store.start().bundle.manifest.release == 2
+    assert not (store.folder / "incoming").exists(), "a start removes it"
+
+
+def test_no_older_and_no_equal_release(store: Store, fleet: Fleet) -> None:
+    refused(store, fleet.release(1), InputError, "no newer than release 2")
+    threshold = msgspec.structs.replace(DETECT, thresholds=(0.6, 0.6, 0.6))
+    other = fleet.bundle("same number", release=2, heads=(threshold,))
+    refused(store, other, InputError, "no newer than release 2")
+    allowed = Wanted(threads=1, allowed=Allowed(downgrade=True))
+    assert update(store, fleet.release(1), allowed, quiet).done
+    assert store.start().bundle.manifest.release == 1
+
+
+def test_a_later_bundle_of_the_same_number_is_newer(store: Store, fleet: Fleet) -> None:
+    provenance = read_manifest(fleet.release(2)).provenance
+    later = msgspec.structs.replace(provenance, created="2025-06-01T00:00:00Z")
+    assert update(store, fleet.bundle("later", release=2, provenance=later), SKIP, quiet).done
+    store.commit()
+    unknown = msgspec.structs.replace(provenance, created="tomorrow")
+    with pytest.raises(InputError, match="no newer"):
+        update(store, fleet.bundle("when", release=2, provenance=unknown), SKIP, quiet)
+
+
+def test_readers_of_results_are_not_surprised(store: Store, fleet: Fleet) -> None:
+    labels = ("vehicle", "cyclist", "light")
+    bundle = fleet.bundle("labels", release=3, heads=(msgspec.structs.replace(DETECT, labels=labels),))
+    refused(store, bundle, InputError, "labels of detect were vehicle, pedestrian, light and are vehicle, cyclist")
+    assert update(store, bundle, Wanted(threads=1, allowed=Allowed(change=True)), quiet).done
+
+
+def test_an_engine_that_is_not_here(store: Store, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compatible, "available_engines", lambda: ("openvino",))
+    refused(store, fleet.release(3), InputError, "runs on onnxruntime, which this device lacks; it has openvino")
+    refused(store, fleet.release(3), InputError, "no variant for TensorRT", Wanted(engine="tensorrt"))
+    refused(store, fleet.release(3), EngineError, "has no variant 'int4'", Wanted(variant="int4"))
+
+
+def test_a_schema_of_another_time(store: Store, fleet: Fleet) -> None:
+    bundle = fleet.release(3)
+    document = json.loads((bundle / MANIFEST_NAME).read_text())
+    data = (json.dumps(document | {"schema_version": 99}) + "\n").encode()
+    (bundle / MANIFEST_NAME).write_bytes(data)
+    from edgetl_runtime.signature import sign_manifest
+
+    sign_manifest(bundle, data, fleet.key("mine"))
+    refused(store, bundle, BundleError, "schema version 99")
+
+
+def test_golden_samples_that_differ_here(store: Store, fleet: Fleet) -> None:
+    from runtime_support import make_manifest, tiny_model
+
+    bundle = fleet.folder / "wrong"
+    shutil.copytree(fleet.folder / "plain", bundle)
+    tiny_model(bundle / "model.fp32.onnx", bias=0.5)
+    from edgetl_runtime.bundle import write_manifest
+
+    write_manifest(bundle, make_manifest(bundle, release=3))
+    sign_bundle(bundle, fleet.key("mine"))
+    refused(store, bundle, GateFailed, "does not give here what it recorded")
+    assert len([p for p in store.folder.iterdir() if p.name.startswith("slot-")]) == 1
+
+
+def test_a_bundle_on_probation_and_another_update(store: Store, fleet: Fleet) -> None:
+    update(store, fleet.release(3), SKIP, quiet)
+    with pytest.raises(InputError, match="is on probation"):
+        update(store, fleet.release(4), SKIP, quiet)
+    with store.updating(), pytest.raises(InputError, match="another update is under way"):
+        update(store, fleet.release(4), SKIP, quiet)
+
+
+def test_a_slot_that_was_taken_back_is_not_taken_again(store: Store, fleet: Fleet) -> None:
+    update(store, fleet.release(3), SKIP, quiet)
+    store.roll_back("it saw ghosts")
+    refused(store, fleet.release(3), InputError, "was taken back on .*it saw ghosts")
+    assert update(store, fleet.release(3), Wanted(threads=1, allowed=Allowed(failed=True)), quiet).done
+
+
+def test_no_room(store: Store, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+    from types import SimpleNamespace
+
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=1, f_frsize=4096))
+    refused(store, fleet.release(3), InputError, "MB free")
+
+
+def rotate(store: Store, fleet: Fleet, *, revoke: str) -> None:
+    """`mine` hands on to `other`."""
+    keys = fleet.public("mine") + fleet.public("other")
+    gone = frozenset({key_id(fleet.public(revoke)[0])})
+    data = make_keyring(fleet.key("mine"), version=1, keys=keys, roots=keys, revoked=gone)
+    (fleet.folder / "next").write_bytes(data)
+    store.accept(read_keyring(fleet.folder / "next"))
+
+
+def test_a_revoked_key_signs_no_update_and_its_slot_runs_with_a_flag_only(store: Store, fleet: Fleet) -> None:
+    rotate(store, fleet, revoke="mine")
+    with pytest.raises(BundleError, match="which was revoked"):
+        update(store, fleet.release(3), SKIP, quiet)
+    with pytest.raises(InputError, match=r"signed by the key \w+, which was revoked.*--run-revoked"):
+        store.start()
+    assert store.start(run_revoked=True).bundle.manifest.release == 2
+    assert update(store, fleet.bundle("new key", signer="other", release=3), SKIP, quiet).done
+    assert store.start().bundle.manifest.release == 3, "its successor runs without"
+    (store.slot(slot_name(fleet.release(2))) / "labels.txt").write_text("altered")
+    with pytest.raises(BundleError, match=r"labels\.txt"):
+        store.roll_back("there is no way to a slot that is not whole")
+
+
+def test_a_slot_that_is_no_longer_whole_is_left_for_the_one_before(store: Store, fleet: Fleet) -> None:
+    update(store, fleet.release(3), SKIP, quiet)
+    store.commit()
+    (store.slot(slot_name(fleet.release(3))) / "labels.txt").write_text("bits rot")
+    start = store.start()
+    assert start.bundle.manifest.release == 2 and "labels.txt" in start.notes[0]
+    (store.slot(slot_name(fleet.release(2))) / "labels.txt").unlink()
+    with pytest.raises(BundleError, match=r"labels\.txt is missing"):
+        store.start()
+
+
+def test_a_damaged_pointer_is_one_line(store: Store) -> None:
+    (store.folder / "pointer.json").write_text('{"current": "../../etc"')
+    with pytest.raises(InputError, match="is damaged"):
+        store.start()
+    (store.folder / "pointer.json").write_text('{"current": "../../etc", "newest": {}}')
+    with pytest.raises(InputError, match="is damaged"):
+        store.start()
+
+
+def pictures(count: int) -> FakeCamera:
+    rng = np.random.default_rng(1)
+    return FakeCamera([rng.integers(0, 256, (90, 160, 3), np.uint8) for _ in range(count)], live=False)
+
+
+def wanted_shadow(count: int, **gates: float) -> Wanted:
+    def compare(old: Side, new: Side) -> ShadowReport:
+        return shadow(old, new, pictures(count), seconds=60, share=1.0, gates=Gates(**gates))  # type: ignore[arg-type]
+
+    return Wanted(threads=1, compare=compare)
+
+
+def test_a_shadow_run_lets_pass_what_agrees(store: Store, fleet: Fleet) -> None:
+    made = update(store, fleet.release(3), wanted_shadow(30, slower=1000.0), quiet)
+    assert made.shadow is not None and made.shadow.compared == 30 and made.shadow.problems == ()
+    assert made.shadow.agreement == {"detect": 1.0}
+
+
+def test_a_shadow_run_holds_back_what_does_not(store: Store, fleet: Fleet) -> None:
+    refused(store, fleet.release(3), GateFailed, "5 frames were compared", wanted_shadow(5, slower=1000.0))
+    shifted = tuple(msgspec.structs.replace(h, thresholds=(0.999,) * 3) for h in read_manifest(fleet.release(2)).heads)
+    bundle = fleet.bundle("blind", release=3, heads=shifted)
+    refused(store, bundle, GateFailed, "detect agrees in 0%", wanted_shadow(30, slower=1000.0))
+
+
+def test_whoever_runs_may_read_what_another_user_brought_in(fleet: Fleet) -> None:
+    import os
+    import stat
+
+    before = os.umask(0o077)
+    try:
+        store = fleet.store("store")
+        update(store, fleet.release(2), SKIP, quiet)
+    finally:
+        os.umask(before)
+    shown = [p for p in store.folder.rglob("*") if not p.name.startswith(".")]
+    assert len(shown) == 9
+    assert {stat.S_IMODE(p.stat().st_mode) for p in shown} == {0o644, 0o755}
