@@ -1,0 +1,28 @@
+"""The calibration of a rendered picture's camera, as the runtime reads it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from edgetl_runtime.geometry.calibration import Calibration, Mounting
+
+if TYPE_CHECKING:
+    from edgetl.roadworld.labels import Rendered
+
+
+def calibration_of(picture: Rendered, **mounting: float) -> Calibration:
+    """The camera over the origin of base_link; mounting: values that differ, by name.
+
+    roadworld's principal point counts from the corner of the first pixel, ROS' from its centre.
+    """
+    (fx, _, cx), (_, fy, cy), _ = picture.matrix.tolist()
+    values = {"pitch_deg": math.degrees(picture.pitch_rad), **mounting}
+    return Calibration(
+        camera_name="roadworld",
+        size_hw=(picture.image.shape[0], picture.image.shape[1]),
+        matrix=(fx, 0.0, cx - 0.5, 0.0, fy, cy - 0.5, 0.0, 0.0, 1.0),
+        model="plumb_bob",
+        coefficients=(0.0,) * 5,
+        mounting=Mounting(position_m=(0.0, 0.0, picture.height_m), **values),
+    )
