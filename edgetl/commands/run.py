@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json, threads
 from edgetl.commands.engines import Engines, proof_line
+from edgetl.commands.geometry import add_calibration_argument, calibration_of
 from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
 from edgetl.commands.rig import run_rig
 from edgetl.commands.rig_arguments import add_rig_arguments, is_rig
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_signature_argument(parser)
     add_source_arguments(parser)
     add_rig_arguments(parser)
+    add_calibration_argument(parser)
     _add_engine_arguments(parser)
     _add_output_arguments(parser)
 
@@ -118,6 +120,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         web = _open_web(args, bundle, stack)
         camera = open_source(args, health, injector)
         stack.callback(camera.close)
+        args.calibrated = calibration_of(args, camera)
         engines = Engines(args, bundle, injector)
         engines.open_ladder(health)
         engine, golden = engines.first()  # before outputs are replaced
@@ -187,6 +190,7 @@ def _loop(
             threshold=args.threshold,
             deadline_ms=args.deadline_ms,
             track=args.track,
+            calibration=args.calibrated,
             sinks=sinks,
             on_result=step,
             on_event=tell,

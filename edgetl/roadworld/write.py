@@ -123,9 +123,11 @@ def write_clip(
     sidecar, camera_file = labels_path(path_mp4), calibration_path(path_mp4)
     counts = _Counts()
     path_mp4.parent.mkdir(parents=True, exist_ok=True)
-    with staged_file(path_mp4, force=force) as work, staged_file(
-        sidecar, force=force
-    ) as work_labels, staged_file(camera_file, force=force) as work_camera:
+    with (
+        staged_file(path_mp4, force=force) as work,
+        staged_file(sidecar, force=force) as work_labels,
+        staged_file(camera_file, force=force) as work_camera,
+    ):
         writer = cv2.VideoWriter(str(work), cv2.VideoWriter.fourcc(*"mp4v"), fps, (size_hw[1], size_hw[0]))
         if not writer.isOpened():
             raise InputError(f"{path_mp4}: can't be written as MP4", remedy="check the folder, or cv2's video support")

@@ -6,7 +6,8 @@ The file is what camera_calibration writes (docs.ros.org, sensor_msgs/CameraInfo
       position_m: [1.2, 0.0, 1.45]   # of the camera in base_link: x forward, y to the left, z above the ground
       pitch_deg: 2.0                 # by REP-103: roll about x, pitch about y (looking down is positive), yaw about z
       pitch_std_deg: 0.2             # how far the pitch may be off, driving included
-      box_edge_std_share: 0.02       # how far a box's edge may be off, in shares of the box's height
+      box_edge_std_px: 2.0           # how far a box's edge may be off, in pixels of the frame,
+      box_edge_std_share: 0.03       # and in shares of the box's height
 
 That section may also be a file of its own, front.mounting.yaml beside front.yaml.
 """
@@ -59,16 +60,16 @@ class Mounting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     roll_std_deg: _AngleStd = 0.0
     yaw_std_deg: _AngleStd = 0.0
     height_std_m: Annotated[float, msgspec.Meta(ge=0, le=5)] = 0.0
-    box_edge_std_px: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.5
-    box_edge_std_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.02
+    box_edge_std_px: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 2.0
+    box_edge_std_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.03
     rectified: bool = False
     off_ground: Annotated[tuple[_Label, ...], msgspec.Meta(max_length=256)] = OFF_GROUND
     heights_m: dict[_Label, tuple[float, float]] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        values = (*self.position_m, self.roll_deg, self.pitch_deg, self.yaw_deg, self.pitch_std_deg)
-        values += (self.roll_std_deg, self.yaw_std_deg, self.height_std_m, self.box_edge_std_px)
-        if not all(math.isfinite(v) for v in (*values, self.box_edge_std_share)):
+        values = [*self.position_m, self.roll_deg, self.pitch_deg, self.yaw_deg, self.pitch_std_deg, self.roll_std_deg]
+        values += [self.yaw_std_deg, self.height_std_m, self.box_edge_std_px, self.box_edge_std_share]
+        if not all(math.isfinite(v) for v in values):
             raise ValueError("the mounting's values must be finite")
         if not (self.pitch_std_deg or self.box_edge_std_px or self.box_edge_std_share):
             raise ValueError("one of pitch_std_deg, box_edge_std_px and box_edge_std_share must be above zero")
@@ -112,10 +113,12 @@ def _check_matrix(name: str, data: tuple[float, ...], columns: int, size_hw: tup
         raise ValueError(f"{name} must have 3 x {columns} finite values, found {len(data)}")
     fx, skew, cx, zero, fy, cy = (data[i] for i in (0, 1, 2, columns, columns + 1, columns + 2))
     last = data[2 * columns : 2 * columns + 3]
-    if not (fx > 0 and fy > 0) or skew or zero or last != (0, 0, 1):
+    if not (fx > 0 and fy > 0) or skew or zero or list(last) != [0, 0, 1]:
         raise ValueError(f"{name} must be [fx 0 cx, 0 fy cy, 0 0 1] with fx and fy above zero")
     if not (0 <= cx <= size_hw[1] and 0 <= cy <= size_hw[0]):
-        raise ValueError(f"{name} has its principal point at ({cx:g}, {cy:g}), outside the {size_text(size_hw)} picture")
+        raise ValueError(
+            f"{name} has its principal point at ({cx:g}, {cy:g}), outside the {size_text(size_hw)} picture"
+        )
 
 
 def _is_rotation(m: tuple[float, ...]) -> bool:
@@ -264,7 +267,12 @@ def calibration_yaml(calibration: Calibration) -> str:
 
 
 def _matrix_lines(name: str, data: tuple[float, ...], cols: int) -> list[str]:
-    return [f"{name}:", f"  rows: {len(data) // cols}", f"  cols: {cols}", f"  data: {msgspec.json.encode(data).decode()}"]
+    return [
+        f"{name}:",
+        f"  rows: {len(data) // cols}",
+        f"  cols: {cols}",
+        f"  data: {msgspec.json.encode(data).decode()}",
+    ]
 
 
 def _text(text: str) -> str:

@@ -123,7 +123,7 @@ def touches_ground(boxes_xyxy: NDArray[np.float32], size_hw: tuple[int, int]) ->
     A box hides another's lower edge where it reaches further down, begins above it and covers HIDDEN_SHARE of it.
     """
     left, top, right, bottom = boxes_xyxy.T
-    whole = bottom < size_hw[0] - EDGE_PX
+    whole: NDArray[np.bool_] = bottom < size_hw[0] - EDGE_PX
     if len(boxes_xyxy) > 1:
         covered = np.minimum(right[:, None], right) - np.maximum(left[:, None], left)
         hides = covered >= (HIDDEN_SHARE * (right - left))[:, None]

@@ -30,6 +30,7 @@ class HorizonSettings:
     """limit_deg: from this tilt on the camera has moved, and until it is below over_share of it. sure: deviations that
     have to lie between. window_s: how long a track counts after it was looked at last. step: change of size until then.
     floor_deg: no track is surer than this, because roads are not planes and boxes end where objects do only about.
+    hold_s: how long that has to be so. every_s: between looks.
     least_px: of a box's height. least_tracks: before anything is said. prior_deg: how far it might be before anything
     is seen. most: tracks that are kept.
     """
@@ -37,6 +38,8 @@ class HorizonSettings:
     limit_deg: float = 1.0
     over_share: float = 0.6
     sure: float = 2.0
+    hold_s: float = 10.0
+    every_s: float = 0.2
     window_s: float = 45.0
     step: float = 1.1
     floor_deg: float = 0.5
@@ -74,13 +77,17 @@ class Horizon:
         self._ratio_std = self._ratio * np.minimum(deviation / mean, 1.0)
         self._rows: F64 = np.zeros((0, _WIDTH))
         self._zero_ns = self._last_ns = 0
+        self._beyond_since_s: float | None = None
 
     def update(
         self, ids: NDArray[np.int64], classes: NDArray[np.int64], sight: Sight, good: NDArray[np.bool_], *, t_ns: int
     ) -> None:
         """Look at the boxes of one frame; classes: (N,) labels; the rest as for Approach.update."""
-        if t_ns < self._last_ns:
-            self._rows, self._zero_ns = self._rows[:0], t_ns
+        since_s = (t_ns - self._last_ns) / 1e9
+        if 0 <= since_s < self.settings.every_s:
+            return
+        if since_s < 0:
+            self._rows, self._zero_ns, self._beyond_since_s = self._rows[:0], t_ns, None
         self._last_ns = t_ns
         usable = np.flatnonzero(good & (ids >= 0) & (sight.extent > 0))
         changed = False
@@ -124,7 +131,11 @@ class Horizon:
         std = 1.25 / float(np.sqrt(weights.sum()))  # of a median, 1.25 of a mean's
         self.tilt = Tilt(middle, std, int(told.sum()))
         sure = settings.sure * std
-        if abs(middle) - sure > settings.limit_deg:
+        if abs(middle) - sure <= settings.limit_deg:
+            self._beyond_since_s = None
+        elif self._beyond_since_s is None:
+            self._beyond_since_s = now_s
+        if self._beyond_since_s is not None and now_s - self._beyond_since_s >= settings.hold_s:
             self.moved = True
         elif abs(middle) < settings.over_share * settings.limit_deg:
             self.moved = False

@@ -69,7 +69,8 @@ class Lens:
         else:
             directions[:, 0], directions[:, 1] = self._undistorted(seen_x, seen_y)
             directions[:, 2] = 1.0
-        return directions @ self._turn
+        turned: F64 = directions @ self._turn
+        return turned
 
     def pixels(self, directions: F64, size_hw: tuple[int, int]) -> F64:
         """The inverse of `rays`: (N, 2) continuous points of directions (N, 3) in base_link; NaN behind the camera."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgetl_runtime.errors import InputError
 from edgetl_runtime.geometry.approach import Approach
 from edgetl_runtime.geometry.calibration import check_size, fits
 from edgetl_runtime.geometry.ground import Ground, touches_ground
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edgetl_runtime.geometry.approach import Closing
     from edgetl_runtime.geometry.calibration import Calibration
     from edgetl_runtime.geometry.ground import Sight
     from edgetl_runtime.result import Frame, Output
@@ -30,13 +32,16 @@ class Placing:
     """Gives boxes their places, for each head that gives boxes. One camera, one thread.
 
     Speeds, times and the check of the camera need tracked objects. A frame of another aspect ratio than the
-    calibration's raises InputError where it is the first; later ones get places that are all NaN.
+    calibration's raises InputError where it is the first; later ones get places that are all NaN. Raises InputError
+    where no head gives boxes.
     """
 
     def __init__(self, calibration: Calibration, heads: Sequence[Head]) -> None:
         self.calibration = calibration
         ground = Ground(calibration)
         self._heads = {h.name: HeadPlacing(ground, h.labels) for h in heads if isinstance(h, DetectHead)}
+        if not self._heads:
+            raise InputError(f"no head of this bundle gives boxes to place; there are {[h.name for h in heads]}")
         self._first = True
 
     def update(self, outputs: Mapping[str, Output], frame: Frame) -> dict[str, Output]:
@@ -75,8 +80,8 @@ class HeadPlacing:
         self.ground = ground
         self._stands = on_ground(labels, mounting.off_ground)
         self._all_stand = bool(self._stands.all())
-        self.approach = Approach()
-        self.horizon = Horizon(heights(labels, mounting.heights_m), ground.height_m)
+        tall = heights(labels, mounting.heights_m)
+        self.approach, self.horizon = Approach(tall), Horizon(tall, ground.height_m)
 
     def places(self, found: Detections, size_hw: tuple[int, int], *, t_ns: int) -> Places:
         """Places of the boxes of one frame."""
@@ -86,31 +91,30 @@ class HeadPlacing:
         good = touches_ground(found.boxes_xyxy, size_hw)
         if not self._all_stand:
             good &= self._stands[found.classes]
-        places = _places(sight, good)
         if found.track_ids is None:
-            return places
-        speeds, times = self.approach.update(found.track_ids, sight, good, t_ns=t_ns)
-        places.closing_speeds_mps[:], places.times_to_collision_s[:] = speeds, times
+            return _places(sight, good, None)
+        closing = self.approach.update(found.track_ids, found.classes, sight, good, t_ns=t_ns)
         tall = found.boxes_xyxy[:, 3] - found.boxes_xyxy[:, 1] >= self.horizon.settings.least_px
         self.horizon.update(found.track_ids, found.classes, sight, good & tall, t_ns=t_ns)
-        return places
+        return _places(sight, good, closing)
 
 
 def nowhere(count: int) -> Places:
     """Places of which nothing is known."""
-    nan = np.float32(np.nan)
-    return Places(
-        np.full((count, 2), nan), np.full((count, 2, 2), nan), np.full(count, nan), np.full(count, nan)
-    )
+    shapes = ((count, 2), (count, 2, 2), (count,), (count,), (count,))
+    return Places(*(np.full(shape, np.nan, np.float32) for shape in shapes))
 
 
-def _places(sight: Sight, good: NDArray[np.bool_]) -> Places:
+def _places(sight: Sight, good: NDArray[np.bool_], closing: Closing | None) -> Places:
     """What is seen as it is handed out, NaN where no ground is."""
-    places = nowhere(len(good))
-    at, spread = places.positions_m, places.covariances_m2
+    n = len(good)
+    at, spread = np.empty((n, 2), np.float32), np.empty((n, 2, 2), np.float32)
     at[:, 0], at[:, 1] = sight.x_m, sight.y_m
     spread[:, 0, 0], spread[:, 1, 1] = sight.var_xx, sight.var_yy
     spread[:, 0, 1] = spread[:, 1, 0] = sight.var_xy
     if not good.all():
         at[~good], spread[~good] = np.nan, np.nan
-    return places
+    if closing is None:
+        return Places(at, spread, *(np.full(n, np.nan, np.float32) for _ in range(3)))
+    speeds, times, stds = (v.astype(np.float32) for v in (closing.speed_mps, closing.time_s, closing.std_mps))
+    return Places(at, spread, speeds, times, stds)
