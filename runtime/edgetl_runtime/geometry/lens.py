@@ -27,7 +27,7 @@ _WIDEST_RAD = np.pi  # nothing is seen beyond, whatever the coefficients say
 class Lens:
     """Rays of a calibrated camera, in base_link.
 
-    Directions of rays are (N, 3) float64 and of no particular length; NaN for pixels that no direction gives, or whose
+    Directions of rays are (3, N) float64 and of no particular length; NaN for pixels that no direction gives, or whose
     direction the search did not find to CLOSE_PX in MOST_STEPS steps.
     """
 
@@ -49,11 +49,10 @@ class Lens:
         self._coefficients = np.zeros(8)
         self._coefficients[: len(coefficients)] = coefficients
         self._to_base = optical_in_base(mounting.roll_deg, mounting.pitch_deg, mounting.yaw_deg) @ back
-        self._turn = np.ascontiguousarray(self._to_base.T)
         self._close = CLOSE_PX / max(self._fx, self._fy)
 
     def rays(self, x: F64, y: F64, size_hw: tuple[int, int]) -> F64:
-        """Directions (N, 3) in base_link of points of a frame of `size_hw`, which has the calibrated aspect ratio.
+        """Directions (3, N) in base_link of points of a frame of `size_hw`, which has the calibrated aspect ratio.
 
         x, y: (N,) each, continuous as boxes are: 0 is the left edge of the first pixel, the width the right edge of the
         last. They are first put into pixels of the calibrated size, so that its intrinsics hold as they are.
@@ -61,20 +60,19 @@ class Lens:
         across, down = self.size_hw[1] / size_hw[1], self.size_hw[0] / size_hw[0]
         seen_x = (x * across - (0.5 + self._cx)) / self._fx
         seen_y = (y * down - (0.5 + self._cy)) / self._fy
-        directions = np.empty((len(x), 3))
+        directions = np.ones((3, len(x)))
         if self._plain:
-            directions[:, 0], directions[:, 1], directions[:, 2] = seen_x, seen_y, 1.0
+            directions[0], directions[1] = seen_x, seen_y
         elif self._fisheye:
             self._fisheye_directions(seen_x, seen_y, directions)
         else:
-            directions[:, 0], directions[:, 1] = self._undistorted(seen_x, seen_y)
-            directions[:, 2] = 1.0
-        turned: F64 = directions @ self._turn
+            directions[0], directions[1] = self._undistorted(seen_x, seen_y)
+        turned: F64 = self._to_base @ directions
         return turned
 
     def pixels(self, directions: F64, size_hw: tuple[int, int]) -> F64:
-        """The inverse of `rays`: (N, 2) continuous points of directions (N, 3) in base_link; NaN behind the camera."""
-        d = directions @ self._to_base
+        """The inverse of `rays`: (N, 2) continuous points of directions (3, N) in base_link; NaN behind the camera."""
+        d = directions.T @ self._to_base
         if self._fisheye:
             away = np.hypot(d[:, 0], d[:, 1])
             angle = np.arctan2(away, d[:, 2])
@@ -118,7 +116,7 @@ class Lens:
             good = (np.abs(off) <= self._close) & (slope > 0) & (angle >= 0) & (angle <= _WIDEST_RAD)
         angle[~good] = np.nan
         share = np.where(radius > 0, np.sin(angle) / np.maximum(radius, 1e-300), 1.0)
-        out[:, 0], out[:, 1], out[:, 2] = seen_x * share, seen_y * share, np.cos(angle)
+        out[0], out[1], out[2] = seen_x * share, seen_y * share, np.cos(angle)
 
 
 def optical_in_base(roll_deg: float, pitch_deg: float, yaw_deg: float) -> F64:

@@ -109,9 +109,8 @@ def _places(sight: Sight, good: NDArray[np.bool_], closing: Closing | None) -> P
     """What is seen as it is handed out, NaN where no ground is."""
     n = len(good)
     at, spread = np.empty((n, 2), np.float32), np.empty((n, 2, 2), np.float32)
-    at[:, 0], at[:, 1] = sight.x_m, sight.y_m
-    spread[:, 0, 0], spread[:, 1, 1] = sight.var_xx, sight.var_yy
-    spread[:, 0, 1] = spread[:, 1, 0] = sight.var_xy
+    at[:] = sight.places_m.T
+    spread[:] = sight.covariances_m2.transpose(2, 0, 1)
     if not good.all():
         at[~good], spread[~good] = np.nan, np.nan
     if closing is None:
