@@ -9,7 +9,7 @@ linear in time for an object that comes nearer at a steady speed, which shares o
 Errors last: the pitch is off for longer than a frame, and a detector's box errs alike in several. A measurement that
 comes sooner than its errors change counts for the less, so that more frames a second don't make things surer.
 
-Rows are (WIDTH, N) float64: distance, rate, log height, then their covariance.
+Columns are (WIDTH, N) float64: distance, rate, log height, then their covariance row by row.
 """
 
 from __future__ import annotations
@@ -26,10 +26,26 @@ if TYPE_CHECKING:
 
     F64 = NDArray[np.float64]
 
-DISTANCE, RATE, HEIGHT, DD, DR, DH, RR, RH, HH = range(9)
-_SEEN, _HITS = 9, 10
-WIDTH = 11
+DISTANCE, RATE, HEIGHT = range(3)
+COVARIANCE = slice(3, 12)
+_DD, _DR, _RD, _RR, _HH = (3 + 3 * row + column for row, column in ((0, 0), (0, 1), (1, 0), (1, 1), (2, 2)))
+_SEEN, _HITS = 12, 13
+WIDTH = 14
 _LEAST_M = 0.3
+
+
+def _motion() -> tuple[F64, F64, F64]:
+    """(12, 12) each: what dt^0, dt and dt^2 bring to the mean F x and to the covariance F P F' row by row."""
+    stay, move = np.eye(3), np.zeros((3, 3))
+    move[DISTANCE, RATE] = 1
+    both = np.zeros((3, 12, 12))
+    both[0], both[1, :3, :3] = np.eye(12), move
+    both[1, 3:, 3:] = np.kron(move, stay) + np.kron(stay, move)
+    both[2, 3:, 3:] = np.kron(move, move)
+    return both[0], both[1], both[2]
+
+
+_STAY, _MOVE, _MOVE_BOTH = _motion()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +133,13 @@ class Approach:
         self._last_ns = t_ns
         if not 0 <= dt_s <= settings.memory_s:
             self._ids, self._rows, self._zero_ns = self._ids[:0], rows[:, :0], t_ns
-        elif len(self._ids):
+        elif len(self._ids) and dt_s:
             noise = settings.change**2
-            rate_var = rows[RR]
-            rows[DISTANCE] += rows[RATE] * dt_s
-            rows[DD] += dt_s * (2 * rows[DR] + dt_s * (rate_var + noise * (dt_s / 3)))
-            rows[DR] += dt_s * (rate_var + noise * (dt_s / 2))
-            rows[DH] += dt_s * rows[RH]
-            rows[RR] += dt_s * noise
-            rows[HH] += dt_s * settings.drift**2
+            rows[:_SEEN] = (_STAY + dt_s * _MOVE + dt_s * dt_s * _MOVE_BOTH) @ rows[:_SEEN]
+            rows[_DD] += noise * dt_s**3 / 3
+            rows[_DR : _RD + 1 : _RD - _DR] += noise * dt_s**2 / 2
+            rows[_RR] += noise * dt_s
+            rows[_HH] += settings.drift**2 * dt_s
             np.maximum(rows[DISTANCE], _LEAST_M, out=rows[DISTANCE])
         return (t_ns - self._zero_ns) / 1e9
 
@@ -143,33 +157,32 @@ class Approach:
         settings, p = self.settings, self._rows[:, at]
         seen, variance, extent = sight.distance_m[boxes], sight.distance_var[boxes], sight.extent[boxes]
         since_s = np.maximum(now_s - p[_SEEN], 1e-3)
+        spread = p[COVARIANCE].reshape(3, 3, -1)
         if settings.use_ground:
             noise = variance * np.maximum(settings.ground_s / since_s, 1)
-            self._gain(p, (p[DD], p[DR], p[DH]), p[DD], seen - p[DISTANCE], noise)
-            np.maximum(p[DISTANCE], _LEAST_M, out=p[DISTANCE])
+            self._gain(p, spread[0].copy(), p[_DD].copy(), seen - p[DISTANCE], noise)
         if settings.use_extent:  # log(1 / extent) is log distance - log height
             inverse = 1 / p[DISTANCE]
             off = p[HEIGHT] - np.log(p[DISTANCE] * extent)
             share = sight.slope_std[boxes] / extent
-            column = (inverse * p[DD] - p[DH], inverse * p[DR] - p[RH], inverse * p[DH] - p[HH])
+            column = inverse * spread[0] - spread[2]
             noise = share * share * np.maximum(2 * settings.extent_s / since_s, 2)
             self._gain(p, column, inverse * column[0] - column[2], off, noise)
-            np.maximum(p[DISTANCE], _LEAST_M, out=p[DISTANCE])
         p[_SEEN] = now_s
         p[_HITS] += 1
         self._rows[:, at] = p
 
-    def _gain(self, p: F64, column: tuple[F64, F64, F64], spread: F64, off: F64, noise: F64) -> None:
-        """One scalar measurement: column is covariance times its gradient, spread the gradient's own variance."""
+    def _gain(self, p: F64, column: F64, spread: F64, off: F64, noise: F64) -> None:
+        """One scalar measurement, into p. column: (3, N) covariance times its gradient; spread: the variance that the
+        state brings to it; noise: the measurement's own.
+        """
         whole = spread + noise
         far = off * off / (whole * self.settings.surprise**2)
-        whole += noise * (np.maximum(far, 1.0) - 1)
-        columns = np.array(column)
-        gains = columns / whole
+        whole = spread + noise * np.maximum(far, 1)
+        gains = column / whole
         p[:3] += gains * off
-        p[DD:RR] -= gains[0] * columns
-        p[RR:HH] -= gains[1] * columns[1:]
-        p[HH] -= gains[2] * columns[2]
+        p[COVARIANCE] -= (gains[:, None] * column).reshape(9, -1)
+        np.maximum(p[DISTANCE], _LEAST_M, out=p[DISTANCE])
 
     def _begin(
         self, ids: NDArray[np.int64], classes: NDArray[np.int64], sight: Sight, boxes: NDArray[np.intp], now_s: float
@@ -179,12 +192,12 @@ class Approach:
         share = sight.slope_std[boxes] / extent
         rows = np.zeros((WIDTH, len(ids)))
         rows[DISTANCE], rows[HEIGHT] = distance, np.log(distance * extent)
-        rows[DD], rows[RR] = variance, self.settings.first_mps**2
-        rows[DH] = variance / distance
-        rows[HH] = variance / distance**2 + 2 * share * share
+        spread = rows[COVARIANCE].reshape(3, 3, -1)
+        spread[0, 0], spread[1, 1] = variance, self.settings.first_mps**2
+        spread[0, 2] = spread[2, 0] = variance / distance
+        spread[2, 2] = variance / distance**2 + 2 * share * share
         off, noise = self._log_height[classes] - rows[HEIGHT], self._log_height_var[classes]
-        self._gain(rows, (rows[DH], rows[RH], rows[HH]), rows[HH].copy(), off, noise)
-        np.maximum(rows[DISTANCE], _LEAST_M, out=rows[DISTANCE])
+        self._gain(rows, spread[2].copy(), spread[2, 2].copy(), off, noise)
         rows[_SEEN], rows[_HITS] = now_s, 1
         ids, rows = np.concatenate([self._ids, ids]), np.concatenate([self._rows, rows], axis=1)
         order = ids.argsort(kind="stable")
@@ -196,10 +209,10 @@ class Approach:
             nan = np.full(len(at), np.nan)
             return Closing(nan, nan.copy(), nan.copy())
         settings, rows = self.settings, self._rows[:, at]
-        closing, rate_var = -rows[RATE], rows[RR]
+        closing, rate_var = -rows[RATE], rows[_RR]
         squared = closing * closing
         # What is wrong with the distance as a whole, like the pitch, is wrong with the speed by the same share.
-        std = np.sqrt(rate_var + squared * (rows[DD] / rows[DISTANCE] ** 2))
+        std = np.sqrt(rate_var + squared * (rows[_DD] / rows[DISTANCE] ** 2))
         sure = known & (std < np.maximum(settings.sure_mps, settings.sure_share * np.abs(closing)))
         seen = (rows[_HITS] >= settings.sure_hits) & (now_s - rows[_SEEN] <= settings.coast_s)
         sure &= seen
