@@ -70,7 +70,7 @@ class ApproachSettings:
     use_ground: bool = True
     use_extent: bool = True
     sure_hits: int = 4
-    sure_mps: float = 1.0
+    sure_mps: float = 2.5
     sure_share: float = 0.33
     closing: float = 3.0
     least_mps: float = 0.3
