@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from geometry_support import SIZE_HW, boxes_of, calibration, found
+from geometry_support import MODELS, SIZE_HW, boxes_of, calibration, found
 from recording_support import read_all
 from runtime_support import CLASSIFY, DETECT, HEADS, FakeCamera, scene, write_clip
 
@@ -79,6 +79,24 @@ def test_boxes_have_places_in_their_order(ids: list[int] | None) -> None:
 def test_no_boxes_have_no_places(ids: list[int] | None) -> None:
     head = HeadPlacing(Ground(calibration()), LABELS)
     assert len(head.places(found(np.zeros((0, 4), np.float32), ids), SIZE_HW, t_ns=0)) == 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("model", MODELS)
+def test_any_boxes_give_places_or_nan(model: str) -> None:
+    """Points, lines, whole pictures, boxes far outside: no warning, and a covariance wherever a place is."""
+    rng, head = np.random.default_rng(0), HeadPlacing(Ground(calibration(model, roll_std_deg=0.1)), LABELS)
+    for k in range(60):
+        corners = rng.choice([0, 0, 1, 350, 351, 640, 719, 720, 1280, 5000], (12, 4)).astype(np.float32)
+        boxes = np.concatenate(
+            [np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], 1
+        )
+        ids, classes = rng.permutation(20)[:12] - 3, rng.integers(0, 3, 12)
+        places = head.places(found(boxes, ids.tolist(), classes.tolist()), SIZE_HW, t_ns=k * 10**8)
+        known = np.isfinite(places.positions_m).all(axis=1)
+        assert (np.isfinite(places.covariances_m2).all(axis=(1, 2)) == known).all()
+        assert (np.linalg.eigvalsh(places.covariances_m2[known].astype(float)) > -1e-3).all()
+        assert not (places.times_to_collision_s <= 0).any()
 
 
 def test_labels_of_the_users_own_are_off_the_ground() -> None:

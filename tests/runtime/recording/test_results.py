@@ -50,7 +50,7 @@ def placed(count: int, *, stds: bool) -> Detections:
     """Boxes with places, the last of which is not known."""
     rng = np.random.default_rng(count)
     shapes: tuple[tuple[int, ...], ...] = ((count, 2), (count, 2, 2), (count,), (count,), (count,))
-    arrays = [rng.normal(0, 9, shape).astype(np.float32) for shape in shapes]
+    arrays = [rng.uniform(0, 99, shape).astype(np.float32) for shape in shapes]
     for array in arrays:
         array[-1:] = np.nan
     return dataclasses.replace(boxes(count), places=Places(*arrays[:4], arrays[4] if stds else None))
