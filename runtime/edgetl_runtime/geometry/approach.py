@@ -50,7 +50,7 @@ _STAY, _MOVE, _MOVE_BOTH = _motion()
 
 @dataclass(frozen=True, slots=True)
 class ApproachSettings:
-    """How speeds are found. Times are in seconds of the frames' clock.
+    """How speeds are found; chosen on rendered drives, see tests/bench/bench_geometry.py. Times are in seconds.
 
     first_mps: deviation of what a new object's rate may be. change: how much a rate changes, deviation in m/s after one
     second. drift: of the log height, likewise. ground_s, extent_s: how long errors of the place and of the extent last.

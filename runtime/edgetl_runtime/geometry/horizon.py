@@ -6,7 +6,7 @@ tilted by e sees all slopes e smaller, and their line misses the origin by that.
 prior of its height by its label (a Bayesian linear regression with two unknowns, h / H and e): one that comes nearer
 gives e by itself, one that stays where it is only as well as its height is known.
 
-A track is looked at again when its size has changed by STEP, so that errors which last for a while are not taken for
+A track is looked at again when its size has changed by a step, so that errors which last for a while are not taken for
 many measurements. What tracks say is brought together by a median weighted by how sure they are.
 """
 
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HorizonSettings:
-    """limit_deg: from this tilt on the camera has moved, and until it is below over_share of it. sure: deviations that
-    have to lie between. window_s: how long a track counts after it was looked at last. step: change of size until then.
-    floor_deg: no track is surer than this, because roads are not planes and boxes end where objects do only about.
-    hold_s: how long that has to be so. every_s: between looks.
-    least_px: of a box's height. least_tracks: before anything is said. prior_deg: how far it might be before anything
-    is seen. most: tracks that are kept.
+    """When a camera counts as moved. Times are in seconds of the frames' clock.
+
+    limit_deg: from this tilt on, and then until it is below over_share of that. sure: so many deviations beyond it.
+    hold_s: for so long. every_s: between looks. window_s: how long a track counts after it was looked at last. step:
+    change of its size until it is looked at again. floor_deg: no track is surer than this, because roads are no planes
+    and boxes end only about where objects do. least_px: of a box's height. least_tracks: before anything is said.
+    prior_deg: deviation of the tilt before anything is seen. most: tracks that are kept.
     """
 
     limit_deg: float = 1.0
@@ -63,9 +64,10 @@ class Tilt:
 
 
 class Horizon:
-    """Follows the tilt of one camera. One thread only.
+    """Follows the tilt of one camera; memory is bounded. One thread only.
 
-    labels' heights: (L, 2) mean and deviation in metres. camera_height_m: above the ground.
+    heights_m: (L, 2) mean and deviation of how tall objects of each label are. camera_height_m: above the ground.
+    tilt: as far as it is known, None before. moved: whether it is beyond the limit; places are not corrected by it.
     """
 
     def __init__(self, heights_m: F64, camera_height_m: float, settings: HorizonSettings | None = None) -> None:

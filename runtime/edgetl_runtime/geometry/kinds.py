@@ -26,7 +26,7 @@ HEIGHTS_M: dict[str, tuple[float, float]] = {
     "rider": (1.72, 0.15),
     "motorcycle": (1.5, 0.3),
 }
-"""Mean and deviation in metres of what is on European roads, by label: recall, and no more than a starting point."""
+"""Mean and deviation in metres by label: round figures, and no more than a start. A mounting's heights_m go first."""
 
 UNKNOWN_M = (1.7, 1.5)
 """Of any other label: next to nothing is known."""
