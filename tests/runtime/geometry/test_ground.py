@@ -56,7 +56,7 @@ def test_the_covariance_is_that_of_many_tries(name: str, model: str) -> None:
     """Boxes seen by cameras that are all a little different, placed by the one that is calibrated."""
     stds = {"box_edge_std_px": 0.0, "box_edge_std_share": 0.0, **ERRORS[name]}
     camera, rng = calibration(model, **stds), np.random.default_rng(3)
-    place, tries = np.array([[18.0, -5.0]]), 1500
+    place, tries = np.array([[18.0, -5.0]]), 600
     ground = Ground(camera)
     expected = ground.sight(boxes_of(camera, place, 1.6), SIZE_HW).covariances_m2[:, :, 0]
     boxes = np.concatenate([boxes_of(_other(camera, rng), place, 1.6) for _ in range(tries)])
@@ -65,7 +65,7 @@ def test_the_covariance_is_that_of_many_tries(name: str, model: str) -> None:
     shaken = (boxes + rng.normal(0, 1, boxes.shape) * edge).astype(np.float32)
     found = ground.sight(shaken, SIZE_HW).places_m
     actual, scale = np.cov(found), np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
-    assert (np.abs(actual - expected) < 0.12 * scale + 1e-6).all(), (actual, expected)
+    assert (np.abs(actual - expected) < 0.18 * scale + 1e-6).all(), (actual, expected)
 
 
 def _other(camera: Calibration, rng: np.random.Generator) -> Calibration:

@@ -61,7 +61,7 @@ def test_two_degrees_are_found_within_a_minute(tilt_deg: float, heights_m: np.nd
 @pytest.mark.parametrize("heights_m", [KNOWN, UNKNOWN], ids=["known heights", "unknown heights"])
 def test_no_false_alarm_in_ten_minutes(heights_m: np.ndarray) -> None:
     road = Road(heights_m, seed=1)
-    assert road.drive(600, 0.0) is None
+    assert road.drive(600, 0.0, objects=2) is None
     assert road.horizon.tilt is not None and abs(road.horizon.tilt.pitch_deg) < 0.4
 
 
