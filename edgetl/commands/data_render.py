@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, object]:
     """Render, and return the document for --json. Raises InputError for wrong input."""
-    from edgetl.roadworld.write import Written, labels_path, write_clip, write_dataset
+    from edgetl.roadworld.write import Written, calibration_path, labels_path, write_clip, write_dataset
 
     size_hw = parse_size(args.size)
     document: dict[str, object] = {"out": str(args.out), "domain": args.domain, "seed": args.seed}
@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
                 on_frame=bar.step,
             )
         document |= {"kind": "clip", "frames": done.images, "fps": args.fps, "labels": str(labels_path(args.out))}
+        document["calibration"] = str(calibration_path(args.out))
     else:
         with Progress("render", args.images, unit="image") as bar:
             done = write_dataset(

@@ -61,6 +61,7 @@ def start_recording(
         threshold=args.threshold,
         deadline_ms=args.deadline_ms,
         track=args.track,
+        calibration=args.calibrated,
     )
     recorder = RecordSink(
         args.record,

@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `edgetl replay`."""
     parser.description = (
         "Runs the frames of a recording through a bundle and compares the results bit for bit: status 0 where all are "
-        "equal, 1 where one differs. Variant, engine, threads, threshold and tracking are the recorded run's."
+        "equal, 1 where one differs. Variant, engine, threads, threshold, tracking and calibration are the recorded "
+        "run's."
     )
     parser.add_argument("recording", type=Path, help="what `edgetl run --record` wrote; .part.mcap after a crash")
     parser.add_argument("bundle", help="the bundle's folder")
@@ -172,6 +173,7 @@ def _replay(
             threshold=header.threshold if args.threshold is None else args.threshold,
             deadline_ms=header.deadline_ms,
             track=header.track,
+            calibration=header.calibration,
             sinks=sinks,
             max_frames=args.max_frames,
             on_result=step,

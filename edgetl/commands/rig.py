@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import signature_json
 from edgetl.commands.engines import Engines, open_ladder, proof_line
+from edgetl.commands.geometry import calibrations_of
 from edgetl.commands.notifying import open_notify
 from edgetl.commands.rig_arguments import bundles_of, sources_of
 from edgetl.commands.sigterm import sigterm_as_interrupt
@@ -17,6 +18,7 @@ from edgetl.commands.source import injector_of, open_source, patience_of
 if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
+    from edgetl_runtime.geometry.calibration import Calibration
     from edgetl_runtime.health import Health
     from edgetl_runtime.inject import Injector
     from edgetl_runtime.rig.lines import RoundLines
@@ -58,7 +60,8 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     with ExitStack() as stack:
         notify = open_notify(stack, lanes=len(sources) * len(bundles))
         cameras = _open_cameras(args, sources, health, injector, stack)
-        networks = _open_networks(args, bundles, engines, boxes, stack)
+        calibrations = calibrations_of(args, cameras)
+        networks = _open_networks(args, bundles, engines, boxes, calibrations, stack)
         if args.jsonl:
             lines = RoundLines(args.jsonl, {n: b.manifest.heads for n, b in bundles.items()}, force=args.force)
             stack.callback(lines.close)
@@ -180,6 +183,7 @@ def _open_networks(
     bundles: dict[str, Bundle],
     engines: dict[str, Engines],
     boxes: dict[str, Letterboxes],
+    calibrations: dict[str, Calibration],
     stack: ExitStack,
 ) -> dict[str, Network]:
     from edgetl_runtime.rig.network import Network
@@ -197,6 +201,7 @@ def _open_networks(
             threshold=args.threshold,
             deadline_ms=args.deadline_ms,
             track=args.track,
+            calibrations=calibrations,
             reload=engines[name].again,
             golden=golden,
         )

@@ -13,6 +13,7 @@ from edgetl.commands.arguments import add_engine_dir, add_signature_argument, si
 from edgetl.commands.can import add_can_arguments, check_can, open_can
 from edgetl.commands.engines import Engines, open_ladder, proof_line
 from edgetl.commands.foxglove import add_foxglove_arguments, check_foxglove, open_foxglove
+from edgetl.commands.geometry import add_calibration_argument, calibration_of
 from edgetl.commands.notifying import open_notify
 from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
 from edgetl.commands.rig import run_rig
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
     add_rig_arguments(parser)
     add_store_arguments(parser)
+    add_calibration_argument(parser)
     _add_engine_arguments(parser)
     _add_output_arguments(parser)
     add_ros2_arguments(parser)
@@ -134,6 +136,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         ]
         camera = open_source(args, health, injector)
         stack.callback(camera.close)
+        args.calibrated = calibration_of(args, camera)
         engines = Engines(args, bundle, injector)
         open_ladder(args.ladder, {"": engines}, health)
         engine, golden = engines.first()  # before outputs are replaced
@@ -205,6 +208,7 @@ def _loop(
             threshold=args.threshold,
             deadline_ms=args.deadline_ms,
             track=args.track,
+            calibration=args.calibrated,
             sinks=sinks,
             on_result=step,
             on_event=tell,

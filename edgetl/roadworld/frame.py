@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgetl.roadworld.buildings import paint_building
 from edgetl.roadworld.canvas import Canvas
+from edgetl.roadworld.contact import Stand, hanging, stand_of
 from edgetl.roadworld.decals import Mirror, Shadows, footprint, paint_crosswalks
 from edgetl.roadworld.finish import drops_on_lens, rain_in_air, sensor
 from edgetl.roadworld.ground import Ground
@@ -194,7 +195,8 @@ class Frame:
 
         def paint() -> None:
             paint_light_post(self.canvas, light, place, self.light)
-            slot = self._begin(light.object_id, LIGHT, place + (0, 0, light.z_m))
+            stand = hanging(place, turn, light.height_m)
+            slot = self._begin(light.object_id, LIGHT, place + (0, 0, light.z_m), stand)
             paint_light(self.canvas, light, place, light.yaw_rad - turn, self.light)
             self.ledger.close(slot, self.canvas)
 
@@ -209,7 +211,8 @@ class Frame:
 
         def paint() -> None:
             paint_sign_post(self.canvas, sign, place, self.light)
-            slot = self._begin(sign.object_id, SIGN, place + (0, 0, sign.z_m), boost=1.25)
+            stand = hanging(place, turn, sign.size_m)
+            slot = self._begin(sign.object_id, SIGN, place + (0, 0, sign.z_m), stand, boost=1.25)
             paint_sign(self.canvas, sign, place, sign.yaw_rad - turn)
             self.ledger.close(slot, self.canvas)
 
@@ -245,8 +248,8 @@ class Frame:
                 self.mirror.streak(place + k * side + (-end if red else end), 0.8, 0.16, colour)
 
     def _paint_actor(self, actor: Actor, place: F64, yaw: float) -> None:
-        slot = self._begin(actor.object_id, actor.label, place)
         stride = actor.stride(self.time_s)
+        slot = self._begin(actor.object_id, actor.label, place, stand_of(actor, place, yaw, stride))
         if actor.label == PERSON:
             paint_person(self.canvas, actor, place, yaw, stride)
         elif actor.label == CYCLIST:
@@ -296,10 +299,10 @@ class Frame:
                 strength = 0.45 * on + 0.25 * actor.braking
                 self.canvas.glow(uv[0], max(0.4 * scale, 2.0), (36, 30, 255), strength)
 
-    def _begin(self, object_id: int, label: int, place: F64, boost: float = 1.0) -> int:
+    def _begin(self, object_id: int, label: int, place: F64, stand: Stand, *, boost: float = 1.0) -> int:
         """Enter the canvas for a labelled object; returns its slot in the owner buffer."""
         distance = float(np.hypot(place[0], place[1]))
-        slot = self.ledger.open(object_id, label, distance)
+        slot = self.ledger.open(object_id, label, distance, stand)
         gain = self.light.flat(float(place[0]), float(place[1])) * boost
         self.canvas.enter(slot, gain, self.light.haze, self.light.clear(distance))
         return slot

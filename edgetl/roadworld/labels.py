@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgetl.roadworld.camera import Pose
 from edgetl.roadworld.canvas import BUILDING, MAX_OBJECTS, PLANT, POLE, Canvas
+from edgetl.roadworld.contact import Stand
 from edgetl.roadworld.noise import U8
 from edgetl.roadworld.scene import CLASSES, Domain
 
@@ -33,7 +34,7 @@ class RenderedObject:
 
     box_xyxy bounds the visible pixels; amodal_xyxy the whole object as far as it is in the picture. visible is
     the share of the whole object that can be seen, what lies beyond the picture's edge counted as hidden.
-    ignore: too small, too far or too hidden to be asked for.
+    ignore: too small, too far or too hidden to be asked for. stand: exactly where it is, whatever is seen of it.
     """
 
     object_id: int
@@ -44,6 +45,7 @@ class RenderedObject:
     distance_m: float
     pixels: int
     ignore: bool
+    stand: Stand
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class _Entry:
     object_id: int
     label: int
     distance_m: float
+    stand: Stand
     full: int = 0
     amodal: Box = (0.0, 0.0, 0.0, 0.0)
     inside: float = 1.0
@@ -88,9 +91,9 @@ class Ledger:
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
 
-    def open(self, object_id: int, label: int, distance_m: float) -> int:
+    def open(self, object_id: int, label: int, distance_m: float, stand: Stand) -> int:
         """A new object's slot; beyond MAX_OBJECTS they share the last one, which is then not labelled."""
-        self._entries.append(_Entry(object_id, label, distance_m))
+        self._entries.append(_Entry(object_id, label, distance_m, stand))
         return min(len(self._entries), MAX_OBJECTS + 1)
 
     def close(self, slot: int, canvas: Canvas) -> None:
@@ -146,4 +149,5 @@ def _labelled(entry: _Entry, slot: int, owner: U8) -> RenderedObject | None:
     return RenderedObject(
         entry.object_id, entry.label, box, entry.amodal, visible, entry.distance_m, pixels,
         ignore=small or visible < IGNORE_VISIBLE or entry.distance_m > LABEL_REACH_M,
+        stand=entry.stand,
     )  # fmt: skip

@@ -60,6 +60,11 @@ def _walking(actor: Actor, stride: float) -> F64:
     return j
 
 
+def foot_points(actor: Actor, stride: float) -> F64:
+    """Heels and toes (4, 2) of someone on foot, along the body's axes, in metres."""
+    return _walking(actor, stride)[5:9, :2] * (actor.size_lwh[2] / 1.75)
+
+
 def paint_cyclist(canvas: Canvas, actor: Actor, place: F64, yaw: float, stride: float) -> None:
     """A rider on a bicycle at ego `place`; the label covers both."""
     if place[1] < 1.6:

@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 
+from edgetl.roadworld.calibrate import calibration_of
 from edgetl.roadworld.labels import MASK_NAMES, Rendered, RenderedObject
 from edgetl.roadworld.render import check_request, render_clip
 from edgetl.roadworld.scene import CLASSES
@@ -22,6 +23,7 @@ from edgetl.roadworld.stills import MASKS, Still, StillLabels, rendered_stills
 from edgetl_export.publish import publish_directory
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.files import staged_file
+from edgetl_runtime.geometry.calibration import calibration_yaml
 
 MASK_CLASSES = {
     "drivable": ("background", "drivable"),
@@ -109,7 +111,8 @@ def write_clip(
     force: bool = False,
     on_frame: Callable[[], None] | None = None,
 ) -> Written:
-    """Render a drive as MP4 (mpeg4), and its labels as PATH.labels.jsonl: one frame a line.
+    """Render a drive as MP4 (mpeg4), its labels as PATH.labels.jsonl, one frame a line, and its camera's calibration as
+    PATH.calibration.yaml, for `edgetl run --calibration`.
 
     Raises InputError for wrong values, a name that does not end in .mp4, an existing file without force, and
     when the disk or the encoder refuses.
@@ -117,10 +120,14 @@ def write_clip(
     if path_mp4.suffix.lower() != ".mp4":
         raise InputError(f"{path_mp4}: a clip's name must end in .mp4", remedy=f"use {path_mp4.with_suffix('.mp4')}")
     frames = render_clip(seed, seconds=seconds, fps=fps, size_hw=size_hw, domain=domain)
-    sidecar = labels_path(path_mp4)
+    sidecar, camera_file = labels_path(path_mp4), calibration_path(path_mp4)
     counts = _Counts()
     path_mp4.parent.mkdir(parents=True, exist_ok=True)
-    with staged_file(path_mp4, force=force) as work, staged_file(sidecar, force=force) as work_labels:
+    with (
+        staged_file(path_mp4, force=force) as work,
+        staged_file(sidecar, force=force) as work_labels,
+        staged_file(camera_file, force=force) as work_camera,
+    ):
         writer = cv2.VideoWriter(str(work), cv2.VideoWriter.fourcc(*"mp4v"), fps, (size_hw[1], size_hw[0]))
         if not writer.isOpened():
             raise InputError(f"{path_mp4}: can't be written as MP4", remedy="check the folder, or cv2's video support")
@@ -130,6 +137,8 @@ def write_clip(
                     writer.write(frame.image)
                     lines.write(json.dumps(_frame_line(k, frame)) + "\n")
                     counts.add(frame.objects)
+                    if not k:
+                        work_camera.write_text(calibration_yaml(calibration_of(frame)), encoding="utf-8")
                     if on_frame:
                         on_frame()
         finally:
@@ -151,6 +160,11 @@ def _frame_count(path: Path) -> int:
 def labels_path(path_mp4: Path) -> Path:
     """Where a clip's labels lie."""
     return path_mp4.with_name(path_mp4.name + ".labels.jsonl")
+
+
+def calibration_path(path_mp4: Path) -> Path:
+    """Where the calibration of a clip's camera lies."""
+    return path_mp4.with_name(path_mp4.name + ".calibration.yaml")
 
 
 class _Counts:
@@ -204,7 +218,7 @@ def _annotate(document: dict[str, Any], still: Still, size_hw: tuple[int, int], 
 
 
 def _frame_line(k: int, frame: Rendered) -> dict[str, Any]:
-    """One line of a clip's labels."""
+    """One line of a clip's labels; places are in base_link under the camera, see contact.Stand."""
     return {
         "frame": k,
         "time_s": round(frame.time_s, 6),
@@ -227,10 +241,18 @@ def _frame_line(k: int, frame: Rendered) -> dict[str, Any]:
                 "visible": round(o.visible, 3),
                 "distance_m": round(o.distance_m, 2),
                 "ignore": o.ignore,
+                "position_m": _rounded(o.stand.position_m),
+                "yaw_rad": round(o.stand.yaw_rad, 5),
+                "size_lwh_m": _rounded(o.stand.size_lwh_m),
+                "touches_m": [_rounded(corner) for corner in o.stand.touches_m],
             }
             for o in frame.objects
         ],
     }
+
+
+def _rounded(values: tuple[float, ...]) -> list[float]:
+    return [round(v, 4) for v in values]
 
 
 def _readme(images: int, held: int, domain: str, seed: int, size_hw: tuple[int, int]) -> str:

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle, open_bundle, read_manifest
     from edgetl_runtime.cameras import open_camera
     from edgetl_runtime.engines import Engine, available_engines, load_bundle_engine, load_engine
+    from edgetl_runtime.geometry.calibration import Calibration, read_calibration
     from edgetl_runtime.golden import Replay
     from edgetl_runtime.health import Event
     from edgetl_runtime.loop import run
     from edgetl_runtime.pipeline import Pipeline
     from edgetl_runtime.repair import Patience
-    from edgetl_runtime.result import Detections, Frame, Mask, Result, Scores
+    from edgetl_runtime.result import Detections, Frame, Mask, Places, Result, Scores
     from edgetl_runtime.rig.opening import open_rig
     from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.rig.round import Round
@@ -36,11 +37,13 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Bundle": "bundle",
+    "Calibration": "geometry.calibration",
     "Detections": "result",
     "Frame": "result",
     "Mask": "result",
     "Patience": "repair",
     "Pipeline": "pipeline",
+    "Places": "result",
     "Result": "result",
     "Rig": "rig.rig",
     "Round": "rig.round",
@@ -54,17 +57,20 @@ _LAZY = {
     "open_bundle": "bundle",
     "open_camera": "cameras",
     "open_rig": "rig.opening",
+    "read_calibration": "geometry.calibration",
     "read_manifest": "bundle",
     "run": "loop",
 }
 
 __all__ = [
     "Bundle",
+    "Calibration",
     "Detections",
     "Frame",
     "Mask",
     "Patience",
     "Pipeline",
+    "Places",
     "Result",
     "Rig",
     "Round",
@@ -80,6 +86,7 @@ __all__ = [
     "open_bundle",
     "open_camera",
     "open_rig",
+    "read_calibration",
     "read_manifest",
     "run",
 ]
@@ -106,6 +113,7 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
     threshold: float | None = None,
     deadline_ms: float = 0.0,
     track: bool = False,
+    calibration: str | os.PathLike[str] | Calibration | None = None,
     require_signature: bool | str | os.PathLike[str] | None = None,
     golden: Replay = "replay",
     patience: Patience | None = None,
@@ -115,16 +123,21 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
 
     A live camera gives its newest frame, a file every frame. threshold: from which a box or a category counts, for
     every label of every head, in place of the bundle's. track: boxes carry the number, age and velocity of their
-    object, and what a track speaks for may score below its threshold. require_signature: a file of public keys, one of
-    which must have signed the bundle, or True for any key. golden: replay a golden sample on the engine before the
-    first frame and refuse where it differs, or skip that, which the session's summary then says. A live camera that
-    stalls and an engine that fails end the loop only after `patience`; until then `session.health` says so, and
-    `on_event` is told.
-    Raises BundleError, EngineError, CameraError or MissingPackage, each one clear line.
+    object, and what a track speaks for may score below its threshold. calibration: of the camera, or the file that
+    holds it; boxes then carry their places on the road, and tracked ones how fast they come nearer. require_signature:
+    a file of public keys, one of which must have signed the bundle, or True for any key. golden: replay a golden sample
+    on the engine before the first frame and refuse where it differs, or skip that, which the session's summary then
+    says. A live camera that stalls and an engine that fails end the loop only after `patience`; until then
+    `session.health` says so, and `on_event` is told. Raises BundleError, EngineError, CameraError or MissingPackage,
+    each one clear line.
     """
+    from pathlib import Path
+
     from edgetl_runtime.bundle import open_bundle
     from edgetl_runtime.cameras import open_camera
     from edgetl_runtime.engines import load_bundle_engine
+    from edgetl_runtime.geometry.calibration import Calibration, check_size
+    from edgetl_runtime.geometry.calibration import read_calibration as read
     from edgetl_runtime.golden import start_check
     from edgetl_runtime.health import Health
     from edgetl_runtime.pipeline import Pipeline
@@ -132,6 +145,7 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
     from edgetl_runtime.session import Session, domain_monitor
 
     patience = patience or Patience()
+    known = calibration if calibration is None or isinstance(calibration, Calibration) else read(Path(calibration))
     opened = open_bundle(bundle, require_signature=require_signature)
     health = Health()
     camera = open_camera(source, give_up_s=patience.give_up_s, health=health)
@@ -143,7 +157,11 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
     try:
         loaded = load()
         proven = start_check(opened, loaded, golden)
-        pipeline = Pipeline(opened, loaded, threshold=threshold, deadline_ms=deadline_ms, track=track)
+        if known is not None:
+            check_size(known, camera.size_hw)
+        pipeline = Pipeline(
+            opened, loaded, threshold=threshold, deadline_ms=deadline_ms, track=track, calibration=known
+        )
         domain = domain_monitor(opened)
     except BaseException:
         camera.close()

@@ -57,14 +57,25 @@ def drawn_classes(labels: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def drawn_boxes(found: Detections, labels: Sequence[str]) -> list[tuple[list[float], str, Colour]]:
-    """Corners, text and colour (BGR) of every box: of its class, or of its object where that has a number."""
+    """Corners, text and colour (BGR) of every box: of its class, or of its object where that has a number.
+
+    The text has the distance from the vehicle's origin where the box's place is known.
+    """
     rows = zip(found.boxes_xyxy.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
     numbers = [-1] * len(found) if found.track_ids is None else found.track_ids.tolist()
     drawn = []
-    for (box, score, index), number in zip(rows, numbers, strict=True):
+    for (box, score, index), number, away in zip(rows, numbers, _distances(found), strict=True):
         name = labels[index] if number < 0 else f"{labels[index]} #{number}"
-        drawn.append((box, f"{name} {score:.2f}", colour_of(index if number < 0 else number)))
+        drawn.append((box, f"{name} {score:.2f}{away}", colour_of(index if number < 0 else number)))
     return drawn
+
+
+def _distances(found: Detections) -> list[str]:
+    """What is written of each box's distance, "" where it is not known."""
+    if found.places is None:
+        return [""] * len(found)
+    away_m = np.hypot(*found.places.positions_m.T).tolist()
+    return [f" {d:.1f} m" if d < 9.95 else f" {d:.0f} m" if d == d else "" for d in away_m]  # noqa: PLR0124
 
 
 class Annotator:

@@ -28,6 +28,7 @@ Condition = Literal[
     "not_finite",
     "late",
     "shifted",
+    "moved",
     "ladder",
     "stopped",
 ]
@@ -35,7 +36,8 @@ Condition = Literal[
 does not change. dark: black, or the lens is covered. duplicate, disordered: a frame that was there before, or older
 than the one before. clock: the camera's stamps jumped. resized: frames changed their size. engine: the engine failed.
 not_finite: the network gave NaN or infinity. late: older at publish than the deadline. shifted: another domain than the
-training's. ladder: a step of the degradation ladder is in force; stopped: its last one, the safe stop."""
+training's. moved: the camera looks elsewhere than its calibration says. ladder: a step of the degradation ladder is in
+force; stopped: its last one, the safe stop."""
 
 MEANS: Mapping[Condition, State] = {
     "stalled": "stale",
@@ -50,6 +52,7 @@ MEANS: Mapping[Condition, State] = {
     "not_finite": "fault",
     "late": "stale",
     "shifted": "degraded",
+    "moved": "degraded",
     "ladder": "degraded",
     "stopped": "fault",
 }

@@ -1,4 +1,5 @@
-"""What is wrong with a result that came: too late, or of another domain than the network learnt from."""
+"""What is wrong with a result that came: too late, of another domain than the network learnt from, or of a camera
+that moved."""
 
 from __future__ import annotations
 
@@ -9,18 +10,22 @@ from edgetl_runtime.health import worst
 
 if TYPE_CHECKING:
     from edgetl_runtime.domain import DomainMonitor
+    from edgetl_runtime.geometry.placing import Placing
     from edgetl_runtime.health import Health, State
     from edgetl_runtime.result import Result
 
 
 class Judge:
-    """Sets the conditions "late" and "shifted" of `health`, and gives results with the state at that moment.
+    """Sets the conditions "late", "shifted" and "moved" of `health`, and gives results with the state at that moment.
 
-    domain: looks at the embeddings; None where the bundle has no statistics.
+    domain: looks at the embeddings; None where the bundle has no statistics. placing: knows whether the camera still
+    looks where its calibration says; None without one.
     """
 
-    def __init__(self, health: Health, domain: DomainMonitor | None, *, deadline_ms: float) -> None:
-        self._health, self._domain, self._deadline_ms = health, domain, deadline_ms
+    def __init__(
+        self, health: Health, domain: DomainMonitor | None, *, deadline_ms: float, placing: Placing | None = None
+    ) -> None:
+        self._health, self._domain, self._deadline_ms, self._placing = health, domain, deadline_ms, placing
 
     def judged(self, result: Result, *, beside: State = "ok") -> Result:
         """The result with its shift and with the worst of its own health and `beside`, the state of what it needs."""
@@ -35,6 +40,11 @@ class Judge:
             else:
                 self._health.clear("shifted")
             result = dataclasses.replace(result, shift=found.score.quantile)
+        if self._placing is not None:
+            if moved := self._placing.moved():
+                self._health.set("moved", moved)
+            else:
+                self._health.clear("moved")
         state = self._health.state
         if beside != "ok":
             state = worst((state, beside))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-STAGES = ("wait", "letterbox", "infer", "decode", "track", "publish", "annotate", "total", "age")
+STAGES = ("wait", "letterbox", "infer", "decode", "track", "place", "publish", "annotate", "total", "age")
 """wait: for a frame; total: from having it to having delivered it everywhere; age: capture to publish."""
 
 LONGEST_WINDOW_S = 60

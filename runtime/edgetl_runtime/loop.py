@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgetl_runtime.annotate import Annotator
 from edgetl_runtime.engines import load_bundle_engine
+from edgetl_runtime.geometry.calibration import check_size
 from edgetl_runtime.golden import start_check
 from edgetl_runtime.pipeline import Pipeline
 from edgetl_runtime.session import Session, domain_monitor
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.engines import Engine
+    from edgetl_runtime.geometry.calibration import Calibration
     from edgetl_runtime.golden import GoldenReport, Replay
     from edgetl_runtime.health import Event, Health
     from edgetl_runtime.ladder import Ladder
@@ -36,6 +38,7 @@ def run(
     threshold: float | None = None,
     deadline_ms: float = 0.0,
     track: bool = False,
+    calibration: Calibration | None = None,
     sinks: Sequence[Sink] = (),
     on_result: Callable[[Result], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
@@ -51,11 +54,12 @@ def run(
     """Run until the source ends, `max_frames` are done, a sink asks to stop, or Ctrl-C; then close everything.
 
     engine: the bundle's chosen one where None; reload loads it again after failures. track: an object keeps its number
-    from frame to frame (see edgetl_runtime.track). golden: replay a golden sample first and refuse to run where it
-    differs, skip that (the summary says so), or the report of a replay that was done. health: where the camera and the
-    ladder tell what happens. A result is published first (`on_result`, then sinks without pictures) and drawn
-    afterwards. A sink that is a Watcher is handed the session's snapshots. Raises BundleError, CameraError or
-    EngineError, InputError where there are no boxes to track; sinks are closed even so.
+    from frame to frame (see edgetl_runtime.track). calibration: boxes get places on the road (see
+    edgetl_runtime.geometry). golden: replay a golden sample first and refuse to run where it differs, skip that (the
+    summary says so), or the report of a replay that was done. health: where the camera and the ladder tell what
+    happens. A result is published first (`on_result`, then sinks without pictures) and drawn afterwards. A sink that is
+    a Watcher is handed the session's snapshots. Raises BundleError, CameraError or EngineError, InputError where there
+    are no boxes to track or to place, or where the calibration is of other frames; sinks are closed even so.
     """
     loaded = engine
     try:
@@ -63,7 +67,11 @@ def run(
             loaded = load_bundle_engine(bundle)
             reload = reload or (lambda: load_bundle_engine(bundle))
         proven = start_check(bundle, loaded, golden)
-        pipeline = Pipeline(bundle, loaded, threshold=threshold, deadline_ms=deadline_ms, track=track)
+        if calibration is not None:
+            check_size(calibration, camera.size_hw)
+        pipeline = Pipeline(
+            bundle, loaded, threshold=threshold, deadline_ms=deadline_ms, track=track, calibration=calibration
+        )
         domain = domain_monitor(bundle)
     except BaseException:
         camera.close()

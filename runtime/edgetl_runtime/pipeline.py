@@ -1,4 +1,4 @@
-"""One frame to one result: letterbox, infer once, decode every head, keep track of objects."""
+"""One frame to one result: letterbox, infer once, decode every head, keep track of objects, place them on the road."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from edgetl_runtime.decode import decode
 from edgetl_runtime.errors import EngineError, InputError
+from edgetl_runtime.geometry.placing import Placing
 from edgetl_runtime.letterbox import Letterbox
 from edgetl_runtime.result import Result
 from edgetl_runtime.spec import EMBEDDING, DetectHead, SegmentHead, at_threshold
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.engines import Engine
+    from edgetl_runtime.geometry.calibration import Calibration
     from edgetl_runtime.result import Frame, ResultState
     from edgetl_runtime.spec import Head
 
@@ -33,10 +35,11 @@ class NotFinite(EngineError):
 class Pipeline:
     """One frame to one result: letterbox, infer once, decode every head. Buffers are allocated here, once.
 
-    threshold replaces every label's in every head. deadline_ms marks results that are older at publish as late; 0
-    is none. track: boxes carry the number of their object; frames have to come in order then. letterbox: one that
+    threshold replaces every label's in every head. deadline_ms marks results that are older at publish as late; 0 is
+    none. track: boxes carry the number of their object; frames have to come in order then. letterbox: one that
     pipelines of the same camera share, its own where None. Raises InputError for a threshold outside 0 to 1, or where
-    there are no boxes to track.
+    there are no boxes to track or to place. calibration: of the camera that every frame is from; boxes carry their
+    places then, see edgetl_runtime.geometry.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Pipeline:
         deadline_ms: float = 0.0,
         track: bool = False,
         letterbox: Letterbox | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
             raise InputError(f"the threshold must be from 0 to 1, found {threshold}")
@@ -60,6 +64,7 @@ class Pipeline:
         self._tracking = Tracking(self._heads) if track else None
         if self._tracking is not None:
             self._heads = self._tracking.decoded
+        self.placing = Placing(calibration, manifest.heads) if calibration is not None else None
         self._embedding = manifest.domain.output if manifest.domain else EMBEDDING
         self._letterbox = letterbox or Letterbox(manifest.preprocess)
         self._inputs = {manifest.inputs[0].name: self._letterbox.tensor}
@@ -74,7 +79,8 @@ class Pipeline:
     def process(self, frame: Frame, *, dropped_before: int = 0) -> Result:
         """What the heads say of one frame, stamped.
 
-        Raises EngineError where the engine fails or its outputs do not fit, NotFinite where they are no numbers.
+        Raises EngineError where the engine fails or its outputs do not fit, NotFinite where they are no numbers,
+        InputError where the first frame does not fit the calibration.
         """
         t0 = time.perf_counter()
         _, place = self._letterbox(frame.image)
@@ -89,6 +95,10 @@ class Pipeline:
         if self._tracking is not None:
             found = self._tracking.update(found, frame)
             stages_ms["track"] = (time.perf_counter() - t3) * 1e3
+        if self.placing is not None:
+            t4 = time.perf_counter()
+            found = self.placing.update(found, frame)
+            stages_ms["place"] = (time.perf_counter() - t4) * 1e3
         now_ns = time.monotonic_ns()
         return Result(
             frame_id=frame.frame_id,

@@ -53,8 +53,10 @@ class Places:
 
     In base_link by REP-103: metres, x forward, y to the left, from the vehicle's own origin. positions_m: (N, 2)
     float32, the point of the ground under the middle of the box's lower edge. covariances_m2: (N, 2, 2) float32, its
-    uncertainty, one standard deviation squared. closing_speeds_mps: (N,) float32, how fast the distance shrinks, below
-    zero where it grows. times_to_collision_s: (N,) float32, until the distance is used up at that speed.
+    uncertainty, one standard deviation squared. closing_speeds_mps: (N,) float32, how fast the distance from the camera
+    shrinks, below zero where it grows. times_to_collision_s: (N,) float32, until that distance is used up at that
+    speed. closing_speed_stds_mps: (N,) float32, one standard deviation of the speed, None where it is not known for any
+    box.
 
     NaN where nothing can be said: a position for a box that touches no ground in the picture, a speed for an object
     that is not tracked (long enough), a time where nothing comes nearer.
@@ -64,6 +66,7 @@ class Places:
     covariances_m2: NDArray[np.float32]
     closing_speeds_mps: NDArray[np.float32]
     times_to_collision_s: NDArray[np.float32]
+    closing_speed_stds_mps: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.positions_m)
@@ -73,6 +76,10 @@ class Places:
             raise ValueError(
                 f"Places must hold positions ({n}, 2), covariances ({n}, 2, 2), speeds ({n},) and times ({n},), "
                 f"found {shapes}"
+            )
+        if self.closing_speed_stds_mps is not None and self.closing_speed_stds_mps.shape != (n,):
+            raise ValueError(
+                f"Places must hold a deviation for each of {n} speeds, found {self.closing_speed_stds_mps.shape}"
             )
 
     def __len__(self) -> int:
@@ -247,9 +254,9 @@ class Result:
 
         detections: boxes rounded to a hundredth of a pixel; where objects are tracked with track_id, track_age_s and
         velocity_px_s, all null for a box without a number; with a calibrated camera with position_m, position_std_m,
-        closing_speed_mps and time_to_collision_s, null where nothing can be said. masks: by head, the share of the
-        image by label. categories: by head, the label (null where none is sure enough), the largest probability, and
-        all from 0.01.
+        closing_speed_mps, its closing_speed_std_mps, and time_to_collision_s, null where nothing can be said. masks: by
+        head, the share of the image by label. categories: by head, the label (null where none is sure enough), the
+        largest probability, and all from 0.01.
         """
         document: dict[str, Any] = {
             "frame_id": self.frame_id,
@@ -310,6 +317,8 @@ def _add_places(boxes: list[dict[str, Any]], places: Places) -> None:
         "closing_speed_mps": places.closing_speeds_mps,
         "time_to_collision_s": places.times_to_collision_s,
     }
+    if places.closing_speed_stds_mps is not None:
+        columns["closing_speed_std_mps"] = places.closing_speed_stds_mps
     for name, column in columns.items():
         known = np.isfinite(column) if column.ndim == 1 else np.isfinite(column).all(axis=1)
         rows = zip(boxes, column.astype(np.float64).round(3).tolist(), known.tolist(), strict=True)

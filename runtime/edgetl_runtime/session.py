@@ -80,9 +80,9 @@ class Session:
 
     On a live camera what goes wrong is a condition of `health`, told to `on_event`, and the loop goes on: no frame for
     patience.stall_s, a frame that must not be used, an engine that fails (from the third time in a row on it is loaded
-    again by `reload`), an output that is no number, embeddings that `domain` finds strange, results so late that
-    `ladder` gives something up. Only what lasts for patience.give_up_s is raised. On files every error is raised at
-    once.
+    again by `reload`), an output that is no number, embeddings that `domain` finds strange, a camera that moved,
+    results so late that `ladder` gives something up. Only what lasts for patience.give_up_s is raised. On files every
+    error is raised at once.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Session:
         patience = patience or Patience()
         self._pipeline, self._ladder = pipeline, ladder
         self._feed = Feed(camera, self.health, patience)
-        self._judge = Judge(self.health, domain, deadline_ms=pipeline.deadline_ms)
+        self._judge = Judge(self.health, domain, deadline_ms=pipeline.deadline_ms, placing=pipeline.placing)
         self._repair = Repair(pipeline, self.health, reload, patience)
         self._dropped_before = 0
         self._every_s, self._on_ledger, self._on_event = every_s, on_ledger, on_event

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgetl_runtime.association import overlaps
+from edgetl_runtime.recording.results import place_arrays
 from edgetl_runtime.result import Detections, Mask, Scores
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def _outputs(was: Output | None, now: Output | None, labels: Sequence[str]) -> H
 def _detections(was: Detections, now: Detections, labels: Sequence[str]) -> HeadDifference | None:
     pairs = ((was.boxes_xyxy, now.boxes_xyxy), (was.scores, now.scores), (was.classes, now.classes))
     tracks = tuple(zip(_tracks(was), _tracks(now), strict=True))
-    if all(_same(a, b) for a, b in pairs) and all(_same_or_none(a, b) for a, b in tracks):
+    placed = all(_same_or_none(a, b) for a, b in zip(place_arrays(was), place_arrays(now), strict=True))
+    if placed and all(_same(a, b) for a, b in pairs) and all(_same_or_none(a, b) for a, b in tracks):
         return None
     matched = _match(was, now)
     added = [_box(now, i, labels) for i in sorted(set(range(len(now))) - {j for _, j in matched})]
@@ -99,6 +101,8 @@ def _detections(was: Detections, now: Detections, labels: Sequence[str]) -> Head
     parts.append(f"largest score change {score:.2g}" if score else "")
     track_text, renumbered = _numbers(was, now, matched)
     parts.append(track_text)
+    place_text, off_m = _place_change(was, now, matched)
+    parts.append(place_text)
     text = ", ".join(p for p in parts if p) or "the same boxes in another order, or in other bits"
     figures: dict[str, object] = {
         "track_ids_changed": renumbered,
@@ -107,8 +111,22 @@ def _detections(was: Detections, now: Detections, labels: Sequence[str]) -> Head
         "boxes_moved": len(moved),
         "largest_move_px": max(moved, default=0.0),
         "largest_score_change": score,
+        "largest_place_change_m": off_m,
     }
     return HeadDifference(text, figures)
+
+
+def _place_change(was: Detections, now: Detections, matched: list[tuple[int, int]]) -> tuple[str, float]:
+    """How far apart the places of boxes are that are in both: a text, and in metres. NaN in both is no difference."""
+    if was.places is None or now.places is None:
+        if was.places is now.places:
+            return "", 0.0
+        return "places are in the recording only" if now.places is None else "places are not in the recording", 0.0
+    off_m = max((_largest(was.places.positions_m[i], now.places.positions_m[j]) for i, j in matched), default=0.0)
+    if off_m:
+        return f"places moved by up to {off_m:.3g} m", off_m
+    same = all(_same_or_none(a, b) for a, b in zip(place_arrays(was), place_arrays(now), strict=True))
+    return "" if same else "covariances or speeds of places differ", 0.0
 
 
 def _tracks(found: Detections) -> tuple[NDArray[Any] | None, ...]:

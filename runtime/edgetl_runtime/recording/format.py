@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.geometry.calibration import Calibration
 from edgetl_runtime.spec import Head
 
 VERSION = 1
@@ -39,6 +40,7 @@ class RecordingHeader(msgspec.Struct, frozen=True, kw_only=True):
     the file is. It was taken once, so that a clock that is set during the run tears nothing apart. heads: with the
     thresholds that were in force; threshold: what the user gave in place of the bundle's. threads: of the engine, 0
     was its own choice. track: whether objects were tracked; recordings made before that was possible lack it.
+    calibration: of the camera, None where it had none, as in recordings made before that was possible.
     """
 
     version: int
@@ -58,6 +60,7 @@ class RecordingHeader(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
     heads: tuple[Head, ...]
     track: bool = False
+    calibration: Calibration | None = None
 
     def as_texts(self) -> dict[str, str]:
         """Key and text for each, as MCAP's metadata wants it: text plain, all else as JSON."""

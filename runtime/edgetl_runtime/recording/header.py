@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.engines import Engine
+    from edgetl_runtime.geometry.calibration import Calibration
 
 
 def manifest_sha256(bundle: Bundle) -> str:
@@ -33,6 +34,7 @@ def make_header(
     threshold: float | None = None,
     deadline_ms: float = 0.0,
     track: bool = False,
+    calibration: Calibration | None = None,
 ) -> RecordingHeader:
     """The header for a run that begins now; the arguments are the run's."""
     heads = bundle.manifest.heads
@@ -56,4 +58,5 @@ def make_header(
         machine=machine(),
         heads=heads,
         track=track,
+        calibration=calibration,
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.engines import Engine
+    from edgetl_runtime.geometry.calibration import Calibration
     from edgetl_runtime.recording.reader import Recorded, Recording
     from edgetl_runtime.result import Frame, Result
     from edgetl_runtime.sinks import Sink
@@ -66,6 +67,7 @@ def replay(
     threshold: float | None = None,
     deadline_ms: float = 0.0,
     track: bool = False,
+    calibration: Calibration | None = None,
     sinks: Sequence[Sink] = (),
     max_frames: int | None = None,
     on_result: Callable[[Result], None] | None = None,
@@ -75,7 +77,9 @@ def replay(
     sinks get the new result with the recorded times. Raises InputError where the recording is not readable,
     EngineError where the engine fails.
     """
-    pipeline = Pipeline(bundle, engine, threshold=threshold, deadline_ms=deadline_ms, track=track)
+    pipeline = Pipeline(
+        bundle, engine, threshold=threshold, deadline_ms=deadline_ms, track=track, calibration=calibration
+    )
     judge = _Judge(bundle, track=track)
     drawer = _Drawer(bundle, sinks)
     start_s = time.monotonic()

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from edgetl_runtime.health import State
-from edgetl_runtime.result import Detections, Mask, Output, Result, ResultState, Scores
+from edgetl_runtime.result import Detections, Mask, Output, Places, Result, ResultState, Scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +50,8 @@ class ExactArray(msgspec.Struct, frozen=True):
 
 
 class ExactDetections(msgspec.Struct, frozen=True, tag_field="kind", tag="detections", omit_defaults=True):
-    """A Detections; without the last three where nothing is tracked, as in recordings made before they were there."""
+    """A Detections; without tracks where nothing is tracked, without places where the camera is not calibrated, and
+    without both in recordings made before they were there."""
 
     boxes_xyxy: ExactArray
     scores: ExactArray
@@ -58,6 +59,11 @@ class ExactDetections(msgspec.Struct, frozen=True, tag_field="kind", tag="detect
     track_ids: ExactArray | None = None
     track_ages_s: ExactArray | None = None
     velocities_px_s: ExactArray | None = None
+    positions_m: ExactArray | None = None
+    covariances_m2: ExactArray | None = None
+    closing_speeds_mps: ExactArray | None = None
+    times_to_collision_s: ExactArray | None = None
+    closing_speed_stds_mps: ExactArray | None = None
 
 
 class ExactMask(msgspec.Struct, frozen=True, tag_field="kind", tag="mask"):
@@ -149,7 +155,7 @@ def decode_result(data: bytes | memoryview) -> ReadResult:
 def _exact(output: Output) -> Exact:
     if isinstance(output, Detections):
         tracks = (output.track_ids, output.track_ages_s, output.velocities_px_s)
-        packed = (None if part is None else _pack(part) for part in tracks)
+        packed = (None if part is None else _pack(part) for part in (*tracks, *place_arrays(output)))
         return ExactDetections(_pack(output.boxes_xyxy), _pack(output.scores), _pack(output.classes), *packed)
     if isinstance(output, Mask):
         return ExactMask(_pack(output.classes), output.size_hw, output.cell, output.window)
@@ -161,10 +167,36 @@ def _output(exact: Exact) -> Output:
         boxes, scores, classes = _is(exact.boxes_xyxy, "<f4"), _is(exact.scores, "<f4"), _is(exact.classes, "<i8")
         wanted = ((exact.track_ids, "<i8"), (exact.track_ages_s, "<f4"), (exact.velocities_px_s, "<f4"))
         ids, ages, velocities = (None if part is None else _is(part, dtype) for part, dtype in wanted)
-        return Detections(boxes, scores, classes, ids, ages, velocities)
+        return Detections(boxes, scores, classes, ids, ages, velocities, _places(exact))
     if isinstance(exact, ExactMask):
         return Mask(_is(exact.classes, "|u1"), exact.size_hw, exact.cell, exact.window)
     return Scores(_is(exact.probabilities, "<f4"), exact.label)
+
+
+def place_arrays(found: Detections) -> tuple[NDArray[np.float32] | None, ...]:
+    """The arrays of its places in their order, None for each that is not there."""
+    p = found.places
+    if p is None:
+        return (None,) * 5
+    return (
+        p.positions_m,
+        p.covariances_m2,
+        p.closing_speeds_mps,
+        p.times_to_collision_s,
+        p.closing_speed_stds_mps,
+    )
+
+
+def _places(exact: ExactDetections) -> Places | None:
+    parts = (exact.positions_m, exact.covariances_m2, exact.closing_speeds_mps, exact.times_to_collision_s)
+    if all(part is None for part in parts):
+        return None
+    stds = exact.closing_speed_stds_mps
+    known = [_is(part, "<f4") for part in parts if part is not None]
+    if len(known) != len(parts):
+        raise ValueError("boxes have some of their places' arrays and not all")
+    positions, covariances, speeds, times = known
+    return Places(positions, covariances, speeds, times, None if stds is None else _is(stds, "<f4"))
 
 
 def _pack(array: NDArray[Any]) -> ExactArray:

@@ -64,6 +64,7 @@ def result_schema() -> bytes:
                     "position_m": {"type": ["array", "null"], "items": _NUMBER},
                     "position_std_m": {"type": ["array", "null"], "items": _NUMBER},
                     "closing_speed_mps": {"type": ["number", "null"]},
+                    "closing_speed_std_mps": {"type": ["number", "null"]},
                     "time_to_collision_s": {"type": ["number", "null"]},
                 },
             },

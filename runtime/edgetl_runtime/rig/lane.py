@@ -35,7 +35,7 @@ class Lane:
         self.states: Counter[str] = Counter()
         self.processed = self.dropped = self.failed = 0
         self.failing_since: int | None = None
-        self._judge = Judge(self.health, domain, deadline_ms=pipeline.deadline_ms)
+        self._judge = Judge(self.health, domain, deadline_ms=pipeline.deadline_ms, placing=pipeline.placing)
         self._dropped_before = 0
 
     def offered(self, taken: Taken) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.capture import Taken
     from edgetl_runtime.engines import Engine
+    from edgetl_runtime.geometry.calibration import Calibration
     from edgetl_runtime.golden import GoldenReport
     from edgetl_runtime.repair import Patience
     from edgetl_runtime.result import Result
@@ -38,7 +39,8 @@ class Network:
     letterboxes: by camera. Each camera has its own pipeline, so that nothing that is remembered between frames mixes.
     reload: makes the engine anew after failures, in a thread of its own; None where there is no way. golden: the report
     of the replay on the engine, None where that was skipped. track: each camera's objects keep their numbers; nothing
-    to do for a bundle without boxes. lost: why it was given up; from then on it runs nothing.
+    to do for a bundle without boxes. calibrations: by camera, as of Pipeline, likewise. lost: why it was given up; from
+    then on it runs nothing.
 
     Raises EngineError where the first run fails, BundleError for statistics that can't be read, InputError for a
     threshold outside 0 to 1. The engine is the caller's to close until then, this object's afterwards.
@@ -55,6 +57,7 @@ class Network:
         threshold: float | None = None,
         deadline_ms: float = 0.0,
         track: bool = False,
+        calibrations: Mapping[str, Calibration] | None = None,
         reload: Callable[[], Engine] | None = None,
         golden: GoldenReport | None = None,
     ) -> None:
@@ -65,6 +68,7 @@ class Network:
         self.reloads = 0
         preprocess = bundle.manifest.preprocess
         track = track and has_boxes(bundle)
+        known = (calibrations or {}) if has_boxes(bundle) else {}
         self.lanes = {
             camera: Lane(
                 camera,
@@ -75,6 +79,7 @@ class Network:
                     deadline_ms=deadline_ms,
                     track=track,
                     letterbox=boxes.of(preprocess),
+                    calibration=known.get(camera),
                 ),
                 domain_monitor(bundle),
             )

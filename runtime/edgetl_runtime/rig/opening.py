@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.cameras import open_camera
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.geometry.calibration import Calibration, check_size, read_calibration
 from edgetl_runtime.golden import start_check
 from edgetl_runtime.health import Health
 from edgetl_runtime.repair import Patience
@@ -38,6 +40,7 @@ def open_rig(
     threshold: float | None = None,
     deadline_ms: float = 0.0,
     track: bool = False,
+    calibrations: Mapping[str, str | os.PathLike[str] | Calibration] | None = None,
     require_signature: bool | str | os.PathLike[str] | None = None,
     golden: Replay = "replay",
     patience: Patience | None = None,
@@ -49,8 +52,9 @@ def open_rig(
     which the rig closes. gather_ms: how long a round waits for other cameras after its first frame, by default half the
     shortest frame interval. Everything else is as of `open`, the same for every bundle; Rig says what happens when a
     camera or a bundle fails. track: in every bundle that gives boxes; a camera's objects have numbers of their own in
-    each bundle. Raises InputError without a bundle or a camera, for a gather_ms outside 0 to 1000, or where there are
-    no boxes to track; BundleError, EngineError, CameraError or MissingPackage, each one clear line.
+    each bundle. calibrations: by camera, for those that have one. Raises InputError without a bundle or a camera, for a
+    gather_ms outside 0 to 1000, or where there are no boxes to track; BundleError, EngineError, CameraError or
+    MissingPackage, each one clear line.
 
         with edgetl_runtime.open_rig({"road": "road.bundle"}, cameras={"left": 0, "right": 2}) as rounds:
             for round in rounds:
@@ -71,6 +75,7 @@ def open_rig(
                 undo.callback(opened[name].close)
             else:
                 opened[name] = source
+        known = _calibrations(calibrations or {}, opened)
         letterboxes = {name: Letterboxes() for name in cameras}
         networks = {}
         for name, path in bundles.items():
@@ -87,6 +92,7 @@ def open_rig(
                 threshold=threshold,
                 deadline_ms=deadline_ms,
                 track=track,
+                calibrations=known,
                 reload=load,
                 golden=start_check(bundle, loaded, golden),
             )
@@ -115,6 +121,18 @@ def check_boxes(bundles: Iterable[Bundle]) -> None:
     """Raises InputError where none of them gives boxes that could be tracked."""
     if not any(has_boxes(bundle) for bundle in bundles):
         raise InputError("none of these bundles gives boxes, there is nothing to track")
+
+
+def _calibrations(
+    given: Mapping[str, str | os.PathLike[str] | Calibration], cameras: Mapping[str, Camera]
+) -> dict[str, Calibration]:
+    known = {}
+    for name, calibration in given.items():
+        if name not in cameras:
+            raise InputError(f"there is a calibration for {name!r}, and cameras are called {', '.join(cameras)}")
+        known[name] = calibration if isinstance(calibration, Calibration) else read_calibration(Path(calibration))
+        check_size(known[name], cameras[name].size_hw)
+    return known
 
 
 def _loader(bundle: Bundle, variant: str | None, engine: str | None) -> Callable[[], Engine]:

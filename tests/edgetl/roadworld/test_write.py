@@ -18,6 +18,7 @@ from edgetl.commands import data_render
 from edgetl.roadworld import CLASSES, write, write_clip, write_dataset
 from edgetl.roadworld.write import FEW_IMAGES
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.geometry.calibration import read_calibration
 
 SMALL = (96, 160)
 
@@ -194,7 +195,11 @@ def test_a_clip_has_its_labels_beside_it(tmp_path: Path) -> None:
     assert {o["label"] for line in lines for o in line["objects"]} <= set(CLASSES)
     with pytest.raises(InputError, match="--force"):
         write_clip(out, seconds=0.1, fps=10, size_hw=SMALL, domain="day", seed=2)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["drive.mp4", "drive.mp4.labels.jsonl"]
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["drive.mp4", "drive.mp4.calibration.yaml", "drive.mp4.labels.jsonl"]
+    camera = read_calibration(write.calibration_path(out))
+    assert camera.size_hw == SMALL and camera.matrix[2] == SMALL[1] / 2 - 0.5
+    assert all(len(o["touches_m"]) in (0, 4) and o["size_lwh_m"] for line in lines for o in line["objects"])
 
 
 def command(*arguments: str) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -16,7 +17,7 @@ from runtime_support import HEADS
 from edgetl_runtime.recording.compare import compare
 from edgetl_runtime.recording.results import MAX_ARRAY_BYTES, ExactArray, decode_result, encode_result
 from edgetl_runtime.recording.schemas import result_schema
-from edgetl_runtime.result import Detections, Result
+from edgetl_runtime.result import Detections, Places, Result
 
 
 def again(of: Result) -> Result:
@@ -43,6 +44,38 @@ def test_any_float_comes_back_bit_for_bit(values: np.ndarray[Any, np.dtype[np.fl
     came = again(result(outputs=outputs)).detections
     assert came.scores.tobytes() == values.tobytes()
     assert came.boxes_xyxy.tobytes() == np.repeat(values[:, None], 4, 1).tobytes()
+
+
+def placed(count: int, *, stds: bool) -> Detections:
+    """Boxes with places, the last of which is not known."""
+    rng = np.random.default_rng(count)
+    shapes: tuple[tuple[int, ...], ...] = ((count, 2), (count, 2, 2), (count,), (count,), (count,))
+    arrays = [rng.uniform(0, 99, shape).astype(np.float32) for shape in shapes]
+    for array in arrays:
+        array[-1:] = np.nan
+    return dataclasses.replace(boxes(count), places=Places(*arrays[:4], arrays[4] if stds else None))
+
+
+@pytest.mark.parametrize("stds", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_places_come_back_bit_for_bit(count: int, stds: bool) -> None:
+    found = placed(count, stds=stds)
+    of = result(outputs=result().outputs | {"detect": found})
+    came = again(of)
+    assert compare(of, came, HEADS) is None and came.detections.places is not None
+    assert (came.detections.places.closing_speed_stds_mps is not None) == stds
+    row = json.loads(encode_result(of, HEADS, sequence=0, frame_recorded=True))
+    assert [box["position_m"] is None for box in row["detections"]] == [False] * (count - 1) + [True] * (count > 0)
+    schema = json.loads(result_schema())["properties"]["detections"]["items"]["properties"]
+    assert all(set(box) <= set(schema) for box in row["detections"])
+
+
+def test_a_part_of_the_places_is_an_error() -> None:
+    of = result(outputs=result().outputs | {"detect": placed(3, stds=True)})
+    document = json.loads(encode_result(of, HEADS, sequence=0, frame_recorded=True))
+    del document["exact"]["detect"]["covariances_m2"]
+    with pytest.raises(ValueError, match="some of their places"):
+        decode_result(json.dumps(document).encode())
 
 
 def test_people_read_it_too() -> None:

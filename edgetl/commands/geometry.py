@@ -1,0 +1,59 @@
+"""--calibration: its flag, and the calibrated cameras that it names."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgetl_runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgetl_runtime.cameras import Camera
+    from edgetl_runtime.geometry.calibration import Calibration
+
+
+def add_calibration_argument(parser: argparse.ArgumentParser) -> None:
+    """The calibration of each camera."""
+    parser.add_argument(
+        "--calibration",
+        action="append",
+        default=[],
+        metavar="[NAME=]YAML",
+        help="say where boxes stand on the road, by this camera_info file with its mounting; with --track also how "
+        "fast they come nearer, and when the camera has moved; with several cameras once for each, by its name",
+    )
+
+
+def calibration_of(args: argparse.Namespace, camera: Camera) -> Calibration | None:
+    """The camera's calibration, None without the flag. Raises InputError for a file or a frame size that is wrong."""
+    from edgetl_runtime.geometry.calibration import check_size, read_calibration
+
+    if not args.calibration:
+        return None
+    if len(args.calibration) > 1:
+        raise InputError(f"one camera has one calibration, found {len(args.calibration)}", remedy="give it once")
+    calibration = read_calibration(Path(args.calibration[0]))
+    check_size(calibration, camera.size_hw)
+    return calibration
+
+
+def calibrations_of(args: argparse.Namespace, cameras: Mapping[str, Camera]) -> dict[str, Calibration]:
+    """By camera, for those that have one. Raises InputError likewise, and for names that no camera has."""
+    from edgetl_runtime.geometry.calibration import check_size, read_calibration
+
+    found: dict[str, Calibration] = {}
+    for text in args.calibration:
+        name, sign, path = text.partition("=")
+        if not sign or name not in cameras:
+            raise InputError(
+                f"--calibration must be like {next(iter(cameras))}=front.yaml with several cameras, found {text}",
+                remedy=f"cameras are called {', '.join(cameras)}",
+            )
+        if name in found:
+            raise InputError(f"camera {name} has two calibrations", remedy="give each camera one")
+        found[name] = read_calibration(Path(path))
+        check_size(found[name], cameras[name].size_hw)
+    return found
