@@ -5,7 +5,7 @@ OpenVINO takes bf16 for a whole network; the layers that the graph itself names,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -45,13 +45,37 @@ class FloatNetwork:
     work: Path
     ship: Path
 
+    def keeping(self, names: Iterable[str]) -> ModelProto:
+        """The network with these layers, and what follows them, in float32."""
+        regions = regions_of(self.model, self.layers)
+        return keep_fp32(self.model, [node for name in names for node in regions[name]])
 
-def keep_fp32(model: ModelProto, names: Sequence[str]) -> ModelProto:
-    """The model, or a copy of it that names layers to keep in float32 where others run in bf16."""
-    if not names:
+
+def regions_of(model: ModelProto, layers: Sequence[Layer]) -> dict[str, tuple[str, ...]]:
+    """Layer -> the nodes that it stands for: itself, and what follows until the next layer.
+
+    Each node belongs to the last layer that it depends on, nodes before all layers to the first: where only layers
+    stayed in float32, what is between them would round to bf16 all the same.
+    """
+    names = [layer.name for layer in layers]
+    place = {name: i for i, name in enumerate(names)}
+    of: dict[str, int] = {}
+    regions: dict[str, list[str]] = {name: [] for name in names}
+    for node in model.graph.node:
+        at = place.get(node.name, max((of[i] for i in node.input if i in of), default=0))
+        of.update((output, at) for output in node.output)
+        regions[names[at]].append(node.name)
+    return {name: tuple(nodes) for name, nodes in regions.items()}
+
+
+def keep_fp32(model: ModelProto, names: Iterable[str]) -> ModelProto:
+    """The model, or a copy of it that says which nodes to keep in float32 where others run in bf16."""
+    kept = set(names)
+    tensors = [node.output[0] for node in model.graph.node if node.name in kept]
+    if not tensors:
         return model
     marked = copy_of(model)
-    set_metadata(marked, KEEP_FP32, list_of_names(names))
+    set_metadata(marked, KEEP_FP32, list_of_names(tensors))
     return marked
 
 
@@ -82,7 +106,7 @@ def _most_sensitive(network: FloatNetwork, reference: Reference) -> list[str]:
     with Progress("bf16", len(network.layers), unit="layers") as progress:
         for layer in network.layers:
             others = [other.name for other in network.layers if other.name != layer.name]
-            save_model(keep_fp32(network.model, others), path)
+            save_model(network.keeping(others), path)
             rows = recorded("openvino", path, "bf16", frames, reference.probes)
             errors[layer.name] = rms_error(tensors, rows)
             progress.step()
@@ -91,7 +115,7 @@ def _most_sensitive(network: FloatNetwork, reference: Reference) -> list[str]:
 
 def _judged(network: FloatNetwork, reference: Reference, variant: str, names: Sequence[str]) -> Candidate | None:
     """The network in bf16 but for these layers, where it runs here."""
-    model = keep_fp32(network.model, names)
+    model = network.keeping(names)
     pair = Pair(
         variant=variant,
         precision="bf16",

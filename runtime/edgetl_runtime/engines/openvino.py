@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 DEVICE = "CPU"
 KEEP_FP32 = "edgetl.keep_fp32"
-"""Metadata of an ONNX file: the nodes that stay in float32 where the network runs in bf16, as `list_of_names` writes
-them."""
+"""Metadata of an ONNX file: the tensors whose nodes stay in float32 where the network runs in bf16, as `list_of_names`
+writes them. Tensors, because OpenVINO calls nodes by other names than ONNX does."""
 MOST_KEPT = 16
 """Compiled networks in the cache; some 5 MB each."""
 # What the layers that the model does not quantise run in; OpenVINO left alone would pick bf16 in silence.
@@ -131,12 +131,12 @@ class OpenVinoEngine:
 
 
 def list_of_names(names: Iterable[str]) -> str:
-    """Names of nodes as metadata holds them."""
+    """Names as metadata holds them."""
     return json.dumps(list(names))
 
 
 def _keep_fp32(core: Any, graph: Any) -> None:
-    """Mark the nodes that the graph names as such. Raises EngineError for one that OpenVINO does not find."""
+    """Mark what makes the tensors that the graph names. Raises EngineError for one that OpenVINO does not find."""
     path = ["framework", KEEP_FP32]
     if not graph.has_rt_info(path):
         return
@@ -144,20 +144,19 @@ def _keep_fp32(core: Any, graph: Any) -> None:
     key, mark = _mark(core)
     missing = set(names)
     for op in graph.get_ops():
-        name = op.get_friendly_name().removesuffix("/WithoutBiases")
-        if name in names:
-            missing.discard(name)
-            for each in (*_product_before(op), op, *_fused_after(op)):
-                each.set_rt_info(mark, key)
+        made = {name for port in op.outputs() for name in port.get_names()} & names
+        missing -= made
+        for each in (*_product_before(op), op, *_fused_after(op)) if made else ():
+            each.set_rt_info(mark, key)
     if missing:
         raise EngineError(
-            f"openvino finds no layer {sorted(missing)[0]!r}, which is to stay in float32",
+            f"openvino finds no tensor {sorted(missing)[0]!r}, which is to stay in float32",
             remedy="choose another variant with --variant",
         )
 
 
 def _product_before(op: Any) -> list[Any]:
-    """The product that a bias is added to: the node's name is the sum's there."""
+    """The product that a bias is added to."""
     before = [op.input_value(i).get_node() for i in range(op.get_input_size())] if op.get_type_name() == "Add" else []
     return [each for each in before if each.get_type_name() in _PRODUCTS]
 
@@ -167,7 +166,7 @@ def _fused_after(op: Any) -> list[Any]:
     terms in one precision: OpenVINO 2026.4 does not compile a float32 product with a bf16 sum.
     """
     found = []
-    while len(readers := op.output(0).get_target_inputs()) == 1:
+    while op.get_output_size() == 1 and len(readers := op.output(0).get_target_inputs()) == 1:
         op = next(iter(readers)).get_node()
         if op.get_type_name() not in _FUSED:
             break
