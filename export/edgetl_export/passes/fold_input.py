@@ -1,7 +1,8 @@
 """Fold channel order, mean and std into the first convolution, so that no preprocessing is left to run.
 
 Requires: a uint8 NHWC input -> Cast -> Transpose to NCHW -> per-pixel affine steps -> Conv.
-Ensures: input -> Cast -> Transpose -> [Pad] -> Conv with adjusted weights; outputs equal up to rounding.
+Ensures: input -> Cast -> Transpose -> [Pad] -> Conv with adjusted weights; outputs equal up to rounding. The frame's
+whole numbers are exact in bf16, which those divided by 255 are not.
 """
 
 from __future__ import annotations
@@ -16,34 +17,52 @@ from edgetl_export.graph import attribute, consumers, copy_of, initializers, pro
 
 POINTWISE = frozenset({"Sub", "Div", "Mul", "Add", "Slice", "Concat", "Gather"})
 """Operators that may stand between the frame and the first convolution."""
+ZERO = 1e-6
+"""A frame value below this is what padding with zero writes anyway."""
 
 
 def fold_input(model: ModelProto) -> tuple[ModelProto, str]:
-    """A model without separate normalisation, and a note; the same model when the pattern does not hold."""
+    """A model without separate normalisation, and a note; the same model when the pattern does not hold.
+
+    Where several convolutions read the frame each is folded by itself; what else reads it keeps its steps.
+    """
     result = copy_of(model)
     transpose = _frame_transpose(result)
-    conv = _first_conv(result, transpose) if transpose is not None else None
-    if transpose is None or conv is None:
-        return model, "not applied: the frame does not reach one convolution through pointwise steps"
-    if not _plain_conv(result, conv):
-        return model, "not applied: the first convolution is grouped, pads by itself or has no constant weights"
-    start = transpose.output[0]
-    affine = _affine_between(result, start, conv.input[0])
+    convs = _first_convs(result, transpose) if transpose is not None else []
+    if transpose is None or not convs:
+        return model, "not applied: the frame reaches no convolution through pointwise steps"
+    reasons = []
+    for conv in convs:
+        if reason := _fold(result, conv, transpose.output[0]):
+            reasons.append(reason)
+    if len(reasons) == len(convs):
+        return model, f"not applied: {reasons[0]}"
+    prune(result)
+    count = len(convs) - len(reasons)
+    which = "the first convolution" if len(convs) == 1 else f"{count} of the {len(convs)} first convolutions"
+    return result, f"channel order, mean and std folded into {which}"
+
+
+def _fold(model: ModelProto, conv: NodeProto, start: str) -> str:
+    """Let one convolution read the frame as it is, in place; or why that can't be."""
+    if not _plain_conv(model, conv):
+        return "the first convolution is grouped, pads by itself or has no constant weights"
+    affine = _affine_between(model, start, conv.input[0])
     if affine is None:
-        return model, "not applied: the steps before the first convolution are not affine"
+        return "the steps before the first convolution are not affine"
     matrix, offset = affine
     pads = [int(p) for p in attribute(conv, "pads") or [0, 0, 0, 0]]  # type: ignore[attr-defined]
     padded = start
     if any(pads):
         if np.linalg.matrix_rank(matrix) < 3:
-            return model, "not applied: no frame value becomes the zero of the padding in every channel"
+            return "no frame value becomes the zero of the padding in every channel"
         value = np.linalg.solve(matrix, -offset)
         if np.ptp(value) > 1e-3:
-            return model, "not applied: channels differ in the value that zero padding stands for"
-        padded = _insert_pad(result, conv, start, pads, float(value.mean()))
-    _rewrite_conv(result, conv, padded, matrix, offset)
-    prune(result)
-    return result, "channel order, mean and std folded into the first convolution"
+            return "channels differ in the value that zero padding stands for"
+        if abs(value.mean()) > ZERO:
+            padded = _insert_pad(model, conv, start, pads, float(value.mean()))
+    _rewrite_conv(model, conv, padded, matrix, offset)
+    return ""
 
 
 def _frame_transpose(model: ModelProto) -> NodeProto | None:
@@ -57,21 +76,19 @@ def _frame_transpose(model: ModelProto) -> NodeProto | None:
     return transposes[0]
 
 
-def _first_conv(model: ModelProto, transpose: NodeProto) -> NodeProto | None:
-    """The one convolution that every path from the frame meets first."""
+def _first_convs(model: ModelProto, transpose: NodeProto) -> list[NodeProto]:
+    """The convolutions that the frame reaches through pointwise steps alone, in graph order."""
     readers = consumers(model)
-    stack, seen, convs = [transpose.output[0]], set(), {}
+    stack, seen, found = [transpose.output[0]], set(), set()
     while stack:
         name = stack.pop()
         for node in readers.get(name, []):
             if node.op_type == "Conv" and node.input[0] == name:
-                convs[id(node)] = node
+                found.add(node.output[0])
             elif node.op_type in POINTWISE:
                 stack.extend(o for o in node.output if o not in seen)
                 seen.update(node.output)
-            else:
-                return None
-    return next(iter(convs.values())) if len(convs) == 1 else None
+    return [node for node in model.graph.node if node.output and node.output[0] in found]
 
 
 def _plain_conv(model: ModelProto, conv: NodeProto) -> bool:
@@ -140,16 +157,24 @@ def _shape_of(model: ModelProto, name: str) -> list[int]:
 
 def _insert_pad(model: ModelProto, conv: NodeProto, start: str, pads: list[int], value: float) -> str:
     """Pad with the raw value that becomes zero, so that the border stays what it was."""
-    set_initializer(model, "frame_pads", np.array([0, 0, pads[0], pads[1], 0, 0, pads[2], pads[3]], np.int64))
-    set_initializer(model, "frame_pad_value", np.array(value, np.float32))
-    node = helper.make_node("Pad", [start, "frame_pads", "frame_pad_value"], ["frame_padded"], name="frame_pad")
+    own = _own(model)
+    set_initializer(model, f"frame_pads{own}", np.array([0, 0, pads[0], pads[1], 0, 0, pads[2], pads[3]], np.int64))
+    set_initializer(model, f"frame_pad_value{own}", np.array(value, np.float32))
+    inputs, output = [start, f"frame_pads{own}", f"frame_pad_value{own}"], f"frame_padded{own}"
+    node = helper.make_node("Pad", inputs, [output], name=f"frame_pad{own}")
     position = next(i for i, n in enumerate(model.graph.node) if n is conv or n == conv)
     model.graph.node.insert(position, node)
     for a in conv.attribute:
         if a.name == "pads":
             del a.ints[:]
             a.ints.extend([0, 0, 0, 0])
-    return "frame_padded"
+    return output
+
+
+def _own(model: ModelProto) -> str:
+    """What sets the names of this convolution apart from those of the ones that were folded before it."""
+    count = sum(i.name.startswith("frame_conv_weight") for i in model.graph.initializer)
+    return f"_{count}" if count else ""
 
 
 def _rewrite_conv(
@@ -158,8 +183,9 @@ def _rewrite_conv(
     constants = initializers(model)
     weight = np.asarray(constants[conv.input[1]], np.float64)
     bias = np.asarray(constants[conv.input[2]], np.float64) if len(conv.input) > 2 else np.zeros(len(weight))
-    set_initializer(model, "frame_conv_weight", np.einsum("oikl,ic->ockl", weight, matrix).astype(np.float32))
-    set_initializer(model, "frame_conv_bias", (bias + np.einsum("oikl,i->o", weight, offset)).astype(np.float32))
+    names = [f"frame_conv_{part}{_own(model)}" for part in ("weight", "bias")]
+    set_initializer(model, names[0], np.einsum("oikl,ic->ockl", weight, matrix).astype(np.float32))
+    set_initializer(model, names[1], (bias + np.einsum("oikl,i->o", weight, offset)).astype(np.float32))
     target = next(n for n in model.graph.node if list(n.output) == list(conv.output))
     del target.input[:]
-    target.input.extend([source, "frame_conv_weight", "frame_conv_bias"])
+    target.input.extend([source, *names])

@@ -15,6 +15,7 @@ from edgetl_export.graph import initializers
 from edgetl_export.passes.fold_input import fold_input
 
 SIZE_HW = (64, 96)
+FRAME = np.random.default_rng(0).integers(0, 256, (1, *SIZE_HW, 3), np.uint8)
 SAME, IMAGENET_MEAN, IMAGENET_STD = (127.0,) * 3, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
@@ -85,8 +86,7 @@ def network(
 
 
 def run(model: ModelProto) -> NDArray[np.float32]:
-    frame = np.random.default_rng(0).integers(0, 256, (1, *SIZE_HW, 3), np.uint8)
-    return np.asarray(ReferenceEvaluator(model).run(None, {"frame": frame})[0], np.float32)
+    return np.asarray(ReferenceEvaluator(model).run(None, {"frame": FRAME})[0], np.float32)
 
 
 def operators(model: ModelProto) -> list[str]:
@@ -130,8 +130,39 @@ def test_means_that_differ_fold_where_nothing_is_padded() -> None:
 def test_a_frame_that_reaches_the_convolution_as_it_is() -> None:
     model = network(mean=(0.0,) * 3, std=(1.0,) * 3, rgb=False)
     folded, _ = fold_input(model)
-    assert operators(folded) == ["Cast", "Transpose", "Pad", "Conv", "Relu"]
+    assert operators(folded) == ["Cast", "Transpose", "Conv", "Relu"], "zero is what padding writes anyway"
     np.testing.assert_allclose(run(folded), run(model), rtol=1e-5, atol=1e-3)
+
+
+def test_another_reader_keeps_the_steps() -> None:
+    model = network(second_reader=True)
+    folded, note = fold_input(model)
+    assert note.endswith("folded into the first convolution")
+    assert operators(folded).count("Div") == 1 and operators(folded).count("Pad") == 1
+    evaluators = [ReferenceEvaluator(m).run(None, {"frame": FRAME}) for m in (model, folded)]
+    for was, now in zip(*evaluators, strict=True):
+        np.testing.assert_allclose(now, was, atol=2e-5 * float(np.abs(was).max()))
+
+
+@pytest.mark.parametrize(("mean", "pads"), [(SAME, 2), ((0.0,) * 3, 0)])
+def test_several_convolutions_that_read_the_frame(mean: Sequence[float], pads: int) -> None:
+    """The second has weights and padding of its own; a third pads by itself and stays as it is."""
+    model = network(mean=mean)
+    rng = np.random.default_rng(5)
+    more = [
+        helper.make_node("Conv", ["normal", "w2"], ["y2"], name="conv2", pads=[2, 2, 2, 2]),
+        helper.make_node("Conv", ["normal", "w2"], ["y3"], name="conv3", auto_pad="SAME_UPPER"),
+    ]
+    model.graph.node.extend(more)
+    model.graph.initializer.append(numpy_helper.from_array(rng.normal(size=(4, 3, 5, 5)).astype(np.float32), "w2"))
+    for name in ("y2", "y3"):
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    folded, note = fold_input(model)
+    assert note.endswith("folded into 2 of the 3 first convolutions")
+    assert operators(folded).count("Pad") == pads
+    evaluators = [ReferenceEvaluator(m).run(None, {"frame": FRAME}) for m in (model, folded)]
+    for was, now in zip(*evaluators, strict=True):
+        np.testing.assert_allclose(now, was, atol=5e-5 * float(np.abs(was).max()))
 
 
 def node(operator: str, *inputs: str, output: str = "x", **attributes: object) -> NodeProto:
@@ -147,7 +178,6 @@ UNTOUCHED = {
         network(before=[node("Gather", "normal", "green", axis=1)]),
         "zero of the padding",
     ),
-    "another reader of the normalised frame": (network(second_reader=True), "pointwise"),
     "a grouped convolution": (network(group=3), "grouped"),
     "a convolution that pads by itself": (network(pads=None, auto_pad="SAME_UPPER"), "pads by itself"),
 }
