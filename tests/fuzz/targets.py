@@ -1,4 +1,4 @@
-"""What reads bytes from outside, each as a function of bytes: the fuzzer and the corpus' tests call them through `check`.
+"""What reads bytes from outside, each as a function of bytes; the fuzzer and the corpus' tests call it by `check`.
 
 To add a parser: a function that takes the bytes, hands them to the real parser and returns, and an entry in TARGETS.
 What the parser documents as its errors stands in `allowed`; anything else that is raised is a finding. Start inputs
@@ -29,6 +29,10 @@ MAX_MESSAGE = 2000
 """Characters of an error, which is one line for a person."""
 
 
+Mutation = Callable[[bytes, random.Random], bytes]
+"""Changes an input by its structure."""
+
+
 class Finding(AssertionError):
     """A parser gave back what it must never give: nothing crashed, and yet it is a mistake."""
 
@@ -44,7 +48,7 @@ class Target:
     parse: Callable[[bytes], object]
     allowed: tuple[type[Exception], ...] = ()
     max_len: int = 1 << 16
-    mutate: Callable[[bytes, random.Random], bytes] | None = None
+    mutate: Mutation | None = None
     peak_mb: int = 64
     instrument: tuple[str, ...] = field(default=("edgetl_runtime",))
 
@@ -229,7 +233,7 @@ def faults(data: bytes) -> None:
     from edgetl_runtime.inject import parse_faults
 
     for fault in parse_faults(data.decode("utf-8", "replace")):
-        if not (0 <= fault.amount <= 1e9 and 0 <= fault.at and 0 <= fault.every):
+        if not (0 <= fault.amount <= 1e9 and fault.at >= 0 and fault.every >= 0):
             raise Finding(f"a fault of {fault}")
 
 
@@ -314,7 +318,7 @@ def shared(data: bytes) -> None:
     try:
         os.ftruncate(fd, size)
         os.pwrite(fd, head[:size], 0)
-        for start in range(PAGE, size, slot_bytes) if PAGE <= slot_bytes and slots <= 64 else ():
+        for start in range(PAGE, size, slot_bytes) if slot_bytes >= PAGE and slots <= 64 else ():
             os.pwrite(fd, slot[: size - start], start)
             os.pwrite(fd, pixels[: max(slot_bytes - PAGE, 0)], start + PAGE)
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -407,8 +411,8 @@ def web(data: bytes) -> None:
 # --- structure-aware changes ------------------------------------------------------------------------------------------
 
 _ODD: tuple[Any, ...] = (
-    None, True, -1, 0, 1, 255, 1 << 31, (1 << 63) - 1, 1 << 64, 10**30, 0.5, -0.0, 1e308, "", "a", "../a", "/", "\x1b[31m", "a" * 300,
-    "a/b", "\ud83d\ude97", [], {}, [[]], [0] * 40, [1 << 62] * 40, "2024-01-01", "nan", "0" * 64,
+    None, True, -1, 0, 1, 255, 1 << 31, (1 << 63) - 1, 1 << 64, 10**30, 0.5, -0.0, 1e308, "", "a", "../a", "/",
+    "\x1b[31m", "a" * 300, "a/b", "\ud83d\ude97", [], {}, [[]], [0] * 40, [1 << 62] * 40, "2024-01-01", "nan", "0" * 64,
 )  # fmt: skip
 
 

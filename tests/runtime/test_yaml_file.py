@@ -34,10 +34,10 @@ def test_values_come_back(tmp_path: Path, text: str, value: object) -> None:
 
 MERGED = "a: &a {k0: v}\n" + "\n".join(
     f"{c}: &{c} {{<<: [{', '.join(['*' + p] * 9)}]}}" for p, c in zip("abcdef", "bcdefg", strict=True)
-)  # noqa: E501
+)
 LAUGHS = "a: &a [x]\n" + "\n".join(
     f"{c}: &{c} [{', '.join(['*' + p] * 9)}]" for p, c in zip("abcdefgh", "bcdefghi", strict=True)
-)  # noqa: E501
+)
 
 
 @pytest.mark.parametrize("text", [MERGED, LAUGHS, "&a [*a]"])
