@@ -148,7 +148,8 @@ def child(name: str, flags: list[str]) -> None:
         return changed
 
     extra = {} if target.mutate is None else {"custom_mutator": mutate}
-    atheris.Setup([os.environ.get("EDGETL_RUNNER", sys.argv[0]), *flags], lambda data: check(target, data) and None, **extra)
+    program = os.environ.get("EDGETL_RUNNER", sys.argv[0])
+    atheris.Setup([program, *flags], lambda data: check(target, data) and None, **extra)
     atheris.Fuzz()
 
 

@@ -13,9 +13,10 @@ import io
 import json
 import os
 import random
+import struct
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -472,6 +473,35 @@ def mutate_bundle(data: bytes, rng: random.Random) -> bytes:
     return mutate_json(data, rng) if rng.random() < 0.6 else mutate_parts(data, rng)
 
 
+def mutate_records(data: bytes, rng: random.Random) -> bytes:
+    """Change one record of a recording, lengths kept right: drop, double or swap it, or change what is in it."""
+    records = list(_records(data[8:]))
+    if not records:
+        return data
+    at, change = rng.randrange(len(records)), rng.random()
+    opcode, body = records[at]
+    if change < 0.1:
+        del records[at]
+    elif change < 0.2:
+        records.insert(rng.randrange(len(records)), records[at])
+    elif change < 0.3:
+        other = rng.randrange(len(records))
+        records[at], records[other] = records[other], records[at]
+    elif body[22:23] == b"{":  # a message in JSON
+        records[at] = opcode, body[:22] + mutate_json(body[22:], rng)
+    else:
+        records[at] = opcode, mutate_parts(body, rng)
+    return data[:8] + b"".join(struct.pack("<BQ", o, len(b)) + b for o, b in records)
+
+
+def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + 9 <= len(data):
+        opcode, length = struct.unpack_from("<BQ", data, at)
+        yield opcode, data[at + 9 : at + 9 + length]
+        at += 9 + length
+
+
 TARGETS: dict[str, Target] = {
     "manifest": Target(manifest, mutate=mutate_json),
     "bundle": Target(bundle, mutate=mutate_bundle),
@@ -482,7 +512,7 @@ TARGETS: dict[str, Target] = {
     "spec": Target(spec, mutate=mutate_parts, instrument=("edgetl_export", "edgetl_runtime")),
     "ladder": Target(ladder, max_len=8192),
     "faults": Target(faults, max_len=8192),
-    "recording": Target(recording),
+    "recording": Target(recording, mutate=mutate_records),
     "result": Target(result, allowed=(ValueError,), mutate=mutate_json),
     "onnx": Target(onnx),
     "store": Target(store, mutate=mutate_json),

@@ -15,7 +15,18 @@ from pathlib import Path
 import pytest
 import targets
 from seeds import SEEDS, made
-from targets import CORPUS, SEPARATOR, TARGETS, Finding, Target, check, mutate_bundle, mutate_json, mutate_parts
+from targets import (
+    CORPUS,
+    SEPARATOR,
+    TARGETS,
+    Finding,
+    Target,
+    check,
+    mutate_bundle,
+    mutate_json,
+    mutate_parts,
+    mutate_records,
+)
 
 from edgetl_runtime.errors import EdgetlError, InputError
 
@@ -158,6 +169,14 @@ def test_structured_changes_change_and_keep_the_structure(mutate: targets.Mutati
     if mutate is mutate_json:
         for each in changed:
             json.loads(each.split(SEPARATOR)[0])
+
+
+def test_records_are_changed_and_their_lengths_stay_right() -> None:
+    data = (CORPUS / "recording" / "seed-2").read_bytes()
+    changed = [mutate_records(data, random.Random(i)) for i in range(40)]
+    assert sum(each != data for each in changed) > 30
+    assert sum(check(TARGETS["recording"], each) for each in changed) > 10
+    assert mutate_records(b"", random.Random(0)) == b""
 
 
 PLANTED = """
