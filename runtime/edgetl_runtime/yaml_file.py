@@ -1,7 +1,7 @@
 """YAML that may come from anyone, as plain values: its size, depth and aliases are bounded before anything is built.
 
-PyYAML's safe loader builds no foreign objects, but a few hundred bytes of aliases can stand for gigabytes, and what it
-raises for a malformed date, number or tag is no YAMLError.
+PyYAML's safe loader builds no foreign objects, but a few hundred bytes of aliases can stand for billions of values, and
+what it raises for a malformed date, number or tag is no YAMLError.
 """
 
 from __future__ import annotations

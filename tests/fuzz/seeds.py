@@ -274,6 +274,15 @@ def shared(folder: Path) -> Seeds:
         yield head + slot + pixels.tobytes()
 
 
+def png(folder: Path) -> Seeds:
+    """Colour, grey, and 16 bits with transparency."""
+    import cv2
+
+    pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    for image in (pixels, pixels[..., 0], np.zeros((3, 3, 4), np.uint16)):
+        yield cv2.imencode(".png", image)[1].tobytes()
+
+
 def web(folder: Path) -> Seeds:
     """What browsers and probes send, and some that they don't."""
     paths = ("/", "/page.js", "/frame.jpg?after=1", "/stream.mjpg", "/status.json", "/metrics", "/healthz", "/readyz")
@@ -290,7 +299,7 @@ def web(folder: Path) -> Seeds:
 SEEDS: dict[str, Callable[[Path], Seeds]] = {
     "manifest": manifest, "bundle": bundle, "npz": npz, "arrays": arrays, "signature": signature, "keys": keys,
     "spec": spec, "ladder": ladder, "faults": faults, "recording": recording, "result": result_, "onnx": onnx,
-    "store": store, "shared": shared, "web": web,
+    "store": store, "shared": shared, "png": png, "web": web,
 }  # fmt: skip
 
 

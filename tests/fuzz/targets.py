@@ -345,6 +345,25 @@ def _read_shared(camera: Any, fd: int) -> None:
         raise Finding(f"a frame of {frame.image.shape} from a file of {os.fstat(fd).st_size} bytes")
 
 
+def png(data: bytes) -> None:
+    """A PNG, with OpenCV behind the check where its size is small."""
+    import numpy as np
+
+    from edgetl_runtime.cameras._opencv import quiet_cv2
+    from edgetl_runtime.cameras._png import SIGNATURE, refuse_false_png
+
+    cv2 = quiet_cv2()
+    refuse_false_png(data)
+    if data[:8] != SIGNATURE or max(struct.unpack(">II", data[16:24])) > 4096:
+        raise ValueError("no small PNG")
+    try:
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ValueError(str(error)) from error
+    if found is None:
+        raise ValueError("OpenCV can't read it")
+
+
 # --- the web ----------------------------------------------------------------------------------------------------------
 
 TOKEN = "0123456789abcdefTOKEN"
@@ -517,5 +536,6 @@ TARGETS: dict[str, Target] = {
     "onnx": Target(onnx),
     "store": Target(store, mutate=mutate_json),
     "shared": Target(shared, max_len=8192),
+    "png": Target(png, allowed=(ValueError,), max_len=8192),
     "web": Target(web, max_len=1 << 17),
 }
