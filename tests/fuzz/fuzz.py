@@ -108,7 +108,7 @@ def _note(outcome: Outcome, text: str, rss_mb: float) -> None:
 def _cause(text: str) -> str:
     """What ended a process, in a line: Python's exception, or libFuzzer's word; and the input."""
     lines = text.splitlines()
-    causes = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt|Finding)\b|==\d+== ?ERROR", line)]
+    causes = [line for line in lines if re.match(r"([\w.]*(Error|Exception|Interrupt|Finding|error)\b|==\d+== ?ERROR)", line)]
     inputs = [line.rpartition(" ")[2] for line in lines if "Test unit written to" in line]
     return f"{(causes or lines[-1:] or ['?'])[0][:160]} [{(inputs or ['no input'])[-1]}]"
 

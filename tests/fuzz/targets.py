@@ -354,7 +354,7 @@ def png(data: bytes) -> None:
 
     cv2 = quiet_cv2()
     refuse_false_png(data)
-    if data[:8] != SIGNATURE or max(struct.unpack(">II", data[16:24])) > 4096:
+    if data[:8] != SIGNATURE or len(data) < 24 or max(struct.unpack(">II", data[16:24])) > 4096:
         raise ValueError("no small PNG")
     try:
         found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
