@@ -36,6 +36,7 @@ _WATCHED = ("zipfile", "http.server", "http.cookies", "yaml")
 """Libraries in Python that parse for us: what they do with an input guides the fuzzer too."""
 _STRUCTURED = 0.5
 """The share of changes that are made by an input's structure, where the target has a way to."""
+_CAUSE = re.compile(r"[\w.]*(Error|error|Exception|Interrupt|Finding)\b|==\d+== ?ERROR")
 
 
 @dataclass(slots=True)
@@ -108,7 +109,7 @@ def _note(outcome: Outcome, text: str, rss_mb: float) -> None:
 def _cause(text: str) -> str:
     """What ended a process, in a line: Python's exception, or libFuzzer's word; and the input."""
     lines = text.splitlines()
-    causes = [line for line in lines if re.match(r"([\w.]*(Error|Exception|Interrupt|Finding|error)\b|==\d+== ?ERROR)", line)]
+    causes = [line for line in lines if _CAUSE.match(line)]
     inputs = [line.rpartition(" ")[2] for line in lines if "Test unit written to" in line]
     return f"{(causes or lines[-1:] or ['?'])[0][:160]} [{(inputs or ['no input'])[-1]}]"
 
