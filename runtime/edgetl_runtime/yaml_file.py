@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
+MAX_VALUE = 65536
+"""Characters of one value: a number to base 60, which YAML has, takes time with the square of its length."""
 _MALFORMED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
 
@@ -23,7 +25,8 @@ def read_yaml(path: Path, *, what: str, max_bytes: int = MAX_BYTES, extra: str =
     """The document in the file: dict, list, str, int, float, bool, None, date. what: for messages, as "the ladder".
 
     Raises InputError for a file that can't be read, has more than `max_bytes`, is no YAML in UTF-8, nests deeper than
-    MAX_DEPTH or has an alias (`*name`); MissingPackage without PyYAML, which names `extra`.
+    MAX_DEPTH, has a value longer than MAX_VALUE or an alias (`*name`); MissingPackage without PyYAML, which names
+    `extra`.
     """
     yaml = need("yaml", extra=extra)
     try:
@@ -48,6 +51,8 @@ def _refuse_bombs(yaml: Any, events: Any) -> None:
     for event in events:
         if isinstance(event, yaml.AliasEvent):
             raise ValueError(f"line {event.start_mark.line + 1} has the alias *{event.anchor}: write the value out")
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_VALUE:
+            raise ValueError(f"line {event.start_mark.line + 1} has a value of {len(event.value)} characters")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise ValueError(f"line {event.start_mark.line + 1} nests deeper than {MAX_DEPTH}")

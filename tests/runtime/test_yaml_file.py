@@ -65,6 +65,14 @@ def test_what_is_malformed_is_one_line(tmp_path: Path, text: str | bytes) -> Non
     assert str(refused.value).isprintable() and len(str(refused.value)) < 600
 
 
+def test_a_long_number_takes_no_time(tmp_path: Path) -> None:
+    """1:1:1:... is a number to base 60; of half a million digits it took a minute."""
+    path = tmp_path / "x.yaml"
+    path.write_text("a: 1" + ":1" * 400_000)
+    with pytest.raises(InputError, match="has a value of 800001 characters"):
+        read_yaml(path, what="the list")
+
+
 def test_size_and_absence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="more than 10000 bytes"):
         read(tmp_path, "a" * 10_001)
