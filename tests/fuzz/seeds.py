@@ -283,6 +283,75 @@ def png(folder: Path) -> Seeds:
         yield cv2.imencode(".png", image)[1].tobytes()
 
 
+CALIBRATION = """\
+image_width: 640
+image_height: 480
+camera_name: front
+camera_matrix: {rows: 3, cols: 3, data: [500, 0, 320, 0, 500, 240, 0, 0, 1]}
+distortion_model: plumb_bob
+distortion_coefficients: {rows: 1, cols: 5, data: [0.1, -0.2, 0, 0, 0]}
+rectification_matrix: {rows: 3, cols: 3, data: [1, 0, 0, 0, 1, 0, 0, 0, 1]}
+"""
+MOUNTING = "position_m: [1.2, 0, 1.45]\npitch_deg: 2\nheights_m: {car: [1.5, 0.2]}\n"
+
+
+def calibration(folder: Path) -> Seeds:
+    """Mounting beside it, and in it; things that YAML reads in its own way."""
+    yield CALIBRATION.encode() + SEPARATOR + MOUNTING.encode()
+    yield (CALIBRATION + "edgetl: {position_m: [0, 0, 1.0], pitch_deg: -1.0, rectified: false}\n").encode()
+    yield b"camera_matrix: &a {data: [0x1f, 1_0, .nan, 2024-01-01, 1:30, !!binary aGk=, ~]}\nedgetl: {<<: *a}\n"
+
+
+def can(folder: Path) -> Seeds:
+    """Silence, and two cycles whose frames are all there."""
+    for counters in ((0,), (1, 2)):
+        frames = [bytes([5, i]) + bytes([0, counter, 1, 2, 3, 4, 5, 6]) for counter in counters for i in range(17)]
+        yield b"".join(frames)
+
+
+def ros_image(folder: Path) -> Seeds:
+    """Both kinds, as pycdr2 writes them."""
+    import cv2
+
+    from edgetl_runtime.ros.messages import CompressedImage, Image
+    from edgetl_runtime.ros.payload import Encoder
+
+    pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    for encoding in ("bgr8", "rgb8"):
+        message = Image(height=4, width=6, encoding=encoding, step=18)
+        yield b"i" + Encoder().with_octets(message, pixels.tobytes())
+    yield b"i" + Encoder().with_octets(Image(height=4, width=6, encoding="yuv422_yuy2", step=12), bytes(48))
+    for name in ("jpg", "png"):
+        packed = cv2.imencode(f".{name}", pixels)[1].tobytes()
+        yield b"c" + Encoder().with_octets(CompressedImage(format=name), packed)
+
+
+def keyring(folder: Path) -> Seeds:
+    """A ring and its successor, and plain keys with a ring that may not follow."""
+    from edgetl_runtime.keys import read_private_key
+    from edgetl_runtime.update.keyring import make_keyring
+
+    private, public = _pair(folder)
+    key = read_private_key(private)
+    rings = [make_keyring(version=v, keys=(key.public,), roots=(key.public,), revoked=(), key=key) for v in (1, 2)]
+    yield SEPARATOR.join(rings)
+    yield SEPARATOR.join([public, rings[0]])
+
+
+def pointer(folder: Path) -> Seeds:
+    """Committed, and on trial after a failure."""
+    from edgetl_runtime.update.pointer import Failure, Pointer, Trial, Version
+
+    slots = ["slot-" + digit * 16 for digit in "ab"]
+    newest = Version(release=3, created="2025-01-01T00:00:00Z")
+    yield msgspec.json.encode(Pointer(current=slots[0], newest=newest))
+    failures = (Failure(slot=slots[1], at="2025-01-01T00:00:00Z", why="it stood still"),)
+    trial = Trial(starts=1, healthy_s=2.5)
+    yield msgspec.json.encode(
+        Pointer(current=slots[0], previous=slots[1], newest=newest, trial=trial, failures=failures)
+    )
+
+
 def web(folder: Path) -> Seeds:
     """What browsers and probes send, and some that they don't."""
     paths = ("/", "/page.js", "/frame.jpg?after=1", "/stream.mjpg", "/status.json", "/metrics", "/healthz", "/readyz")
@@ -299,7 +368,8 @@ def web(folder: Path) -> Seeds:
 SEEDS: dict[str, Callable[[Path], Seeds]] = {
     "manifest": manifest, "bundle": bundle, "npz": npz, "arrays": arrays, "signature": signature, "keys": keys,
     "spec": spec, "ladder": ladder, "faults": faults, "recording": recording, "result": result_, "onnx": onnx,
-    "store": store, "shared": shared, "png": png, "web": web,
+    "store": store, "shared": shared, "png": png, "calibration": calibration, "can": can,
+    "ros_image": ros_image, "keyring": keyring, "pointer": pointer, "web": web,
 }  # fmt: skip
 
 

@@ -428,6 +428,80 @@ def web(data: bytes) -> None:
             raise Finding(f"a page without the token: {sent[:200]!r}")
 
 
+# --- peers, geometry and updates --------------------------------------------------------------------------------------
+
+
+def calibration(data: bytes) -> None:
+    """A camera's calibration, with its mounting beside it where there is a second part."""
+    from edgetl_runtime.geometry.calibration import MOUNTING_SUFFIX, read_calibration, rescaled
+
+    text, mounting = parts(data, 2)
+    path = file("calibration/front.yaml", text)
+    beside = path.with_name(path.stem + MOUNTING_SUFFIX)
+    beside.unlink(missing_ok=True)
+    if mounting:
+        beside.write_bytes(mounting)
+    found = read_calibration(path)
+    rescaled(found, (found.size_hw[0] * 2, found.size_hw[1] * 2))
+
+
+def can(data: bytes) -> None:
+    """Frames on a bus, 10 bytes each: milliseconds that pass, identifier, data; every other check sum is made right."""
+    from edgetl_runtime.can.dbc import FIRST_ID
+    from edgetl_runtime.can.e2e import check_sum, data_id_of
+    from edgetl_runtime.can.receiver import CanReceiver
+
+    now_ns = 0
+    receiver = CanReceiver(labels=("car", "person"), clock_ns=lambda: now_ns)
+    for at in range(0, len(data), 10):
+        frame = bytearray(data[at + 2 : at + 10])
+        now_ns += (data[at] & 0x7F) * 1_000_000
+        can_id = FIRST_ID + data[at + 1] % 32 if at + 1 < len(data) else FIRST_ID
+        if len(frame) == 8 and not data[at] & 0x80:
+            frame[0] = check_sum(frame, data_id_of(can_id))
+        receiver.receive(can_id, frame)
+        view = receiver.view()
+        if view.objects and not view.current:
+            raise Finding(f"objects while the state is {view.state}")
+
+
+def ros_image(data: bytes) -> None:
+    """A sensor_msgs/Image, and the same bytes as a CompressedImage."""
+    from edgetl_runtime.pool import FramePool
+    from edgetl_runtime.ros.pixels import read_compressed, read_image, to_bgr
+
+    read, compressed = data[:1] == b"i", data[1:]
+    image = read_image(compressed) if read else read_compressed(compressed)
+    if image.height * image.width <= 1 << 20:
+        to_bgr(image, FramePool())
+
+
+def keyring(data: bytes) -> None:
+    """A store's keyring and the one that is to follow it."""
+    from edgetl_runtime.errors import InputError
+    from edgetl_runtime.update.keyring import check_next, read_keyring
+
+    old, new = parts(data, 2)
+    first = read_keyring(file("keyring.old", old))
+    with suppress(InputError):
+        following = read_keyring(file("keyring.new", new))
+        check_next(first, following)
+        if following.signer not in first.roots or following.version <= first.version:
+            raise Finding("a keyring follows that no root has signed")
+
+
+def pointer(data: bytes) -> None:
+    """A store's pointer."""
+    from edgetl_runtime.update.pointer import read_pointer
+
+    found = read_pointer(file("store/pointer.json", data).parent)
+    if found is None:
+        raise Finding("a pointer that is there is not seen")
+    if found.trial is not None:
+        str(found.trial.failed_because)
+    found.newest.newer_than(found.newest)
+
+
 # --- structure-aware changes ------------------------------------------------------------------------------------------
 
 _ODD: tuple[Any, ...] = (
@@ -537,5 +611,10 @@ TARGETS: dict[str, Target] = {
     "store": Target(store, mutate=mutate_json),
     "shared": Target(shared, max_len=8192),
     "png": Target(png, allowed=(ValueError,), max_len=8192),
+    "calibration": Target(calibration, max_len=8192),
+    "can": Target(can, max_len=4096),
+    "ros_image": Target(ros_image, allowed=(ValueError,)),
+    "keyring": Target(keyring, mutate=mutate_bundle, max_len=8192),
+    "pointer": Target(pointer, mutate=mutate_json, max_len=8192),
     "web": Target(web, max_len=1 << 17),
 }
