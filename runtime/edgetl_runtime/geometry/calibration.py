@@ -181,8 +181,8 @@ class _Matrix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: Annotated[tuple[float, ...], msgspec.Meta(max_length=16)]
 
 
-class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The YAML file, key by key."""
+class CameraInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """ROS' camera_info YAML, key by key, as `camera_calibration` writes it, with our section where it has one."""
 
     image_width: _Side
     image_height: _Side
@@ -197,7 +197,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def read_calibration(path: Path) -> Calibration:
     """The calibration in `path`. Raises InputError that says what is wrong in it, MissingPackage without PyYAML."""
-    found = _decode(path, _File)
+    found = read_camera_info(path)
     beside = path.with_name(path.stem + MOUNTING_SUFFIX)
     if found.edgetl is not None and beside.exists():
         raise InputError(f"{path} has a section edgetl and {beside.name} beside it", remedy="remove one of them")
@@ -220,6 +220,12 @@ def read_calibration(path: Path) -> Calibration:
         )
     except ValueError as error:
         raise _invalid(path, error) from error
+
+
+def read_camera_info(path: Path) -> CameraInfo:
+    """The file's own keys and shapes; how the camera sits may be missing. Raises InputError, MissingPackage."""
+    found: CameraInfo = _decode(path, CameraInfo)
+    return found
 
 
 def _decode(path: Path, kind: type[Any]) -> Any:
