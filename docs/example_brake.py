@@ -304,7 +304,9 @@ class Driver:
         return view.state if time.monotonic_ns() - view.t_ns <= CAN_TIMEOUT_MS * 1e6 else "lost"
 
     def _summary(self) -> str:
-        lines = [f"{t.received} {name} by ROS 2, {t.lost} lost, {t.unreadable} unreadable" for name, t in self._topics()]
+        lines = [
+            f"{t.received} {name} by ROS 2, {t.lost} lost, {t.unreadable} unreadable" for name, t in self._topics()
+        ]
         if self._bus is not None:
             faults = ", ".join(f"{n} {kind}" for kind, n in sorted(self._bus.receiver.faults.items())) or "no faults"
             lines.append(f"{self._bus.cycles} cycles by CAN, {faults}")
@@ -322,7 +324,9 @@ class Driver:
 def main() -> None:
     """Until Ctrl-C or SIGTERM."""
     parser = argparse.ArgumentParser(description="Brakes for what edgetl sees in the lane, and whenever it is silent.")
-    parser.add_argument("--connect", default="tcp/127.0.0.1:7447", metavar="tcp/HOST:PORT", help="router, or edgetl run")
+    parser.add_argument(
+        "--connect", default="tcp/127.0.0.1:7447", metavar="tcp/HOST:PORT", help="router, or edgetl run"
+    )
     parser.add_argument("--can", metavar="INTERFACE:CHANNEL", help="the bus, like socketcan:can0; without: ROS 2 only")
     args = parser.parse_args()
     logging.getLogger("can").setLevel(logging.CRITICAL)  # it tells of every cut-off line of TCP

@@ -35,7 +35,9 @@ def main() -> int:
     """Run until Ctrl-C, SIGTERM or --seconds; the exit status."""
     args = arguments()
     if not args.bundle.is_dir():
-        make = "make it with `edgetl demo` (under 5 minutes), or name another" if args.bundle == DEMO else "name another"
+        make = (
+            "make it with `edgetl demo` (under 5 minutes), or name another" if args.bundle == DEMO else "name another"
+        )
         print(f"example_vehicle: there is no bundle {args.bundle}: {make}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
