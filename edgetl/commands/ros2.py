@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgetl_runtime.errors import InputError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
+    from edgetl_runtime.geometry.calibration import Calibration
     from edgetl_runtime.health import Health
     from edgetl_runtime.ros import Intrinsics, Ros2Options
     from edgetl_runtime.sinks import Sink
@@ -45,7 +46,12 @@ def add_ros2_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PER_S",
         help="publish PREFIX/image/compressed and PREFIX/camera_info too, at most so often (5), to those who subscribe",
     )
-    group.add_argument("--ros2-camera-info", type=Path, metavar="YAML", help="ROS's calibration file of the camera")
+    group.add_argument(
+        "--ros2-camera-info",
+        type=Path,
+        metavar="YAML",
+        help="ROS's calibration file of the camera (default: --calibration)",
+    )
     group.add_argument(
         "--ros2-frame-id", metavar="FRAME", help="of the messages (default: the topic's own, or CAMERA_optical_frame)"
     )
@@ -82,7 +88,7 @@ def open_ros2(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack: E
         frame_id=args.ros2_frame_id,
         options=options_of(args),
         pictures_per_s=args.ros2_images or 0.0,
-        intrinsics=None if args.ros2_camera_info is None else read_intrinsics(args.ros2_camera_info),
+        intrinsics=intrinsics_of(args),
     )
     stack.callback(sink.close)
     sys.stderr.write(f"ROS 2: {', '.join([*sink.topics, '/diagnostics'])}\n")
@@ -152,33 +158,32 @@ def options_of(args: argparse.Namespace, *, reader: bool = False) -> Ros2Options
 
 
 def read_intrinsics(path: Path) -> Intrinsics:
-    """ROS's camera_info YAML, as `camera_calibration` writes it. Raises InputError."""
-    import yaml
-
+    """ROS's camera_info YAML, as `camera_calibration` writes it. Raises InputError or MissingPackage."""
+    from edgetl_runtime.geometry.calibration import read_camera_info
     from edgetl_runtime.ros import Intrinsics
 
-    try:
-        found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Intrinsics(
-            size_hw=(int(found["image_height"]), int(found["image_width"])),
-            k=_cells(found["camera_matrix"]),
-            d=_cells(found["distortion_coefficients"]),
-            model=str(found["distortion_model"]),
-            r=_cells(found["rectification_matrix"]),
-            p=_cells(found["projection_matrix"]),
-        )
-    except OSError as error:
-        raise InputError(f"can't read {path}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise InputError(
-            f"{path} is no calibration file of ROS: {type(error).__name__} {error}",
-            remedy="expected image_width, image_height, camera_matrix, distortion_model, distortion_coefficients, "
-            "rectification_matrix and projection_matrix",
-        ) from error
+    found = read_camera_info(path)
+    return Intrinsics(
+        size_hw=(found.image_height, found.image_width),
+        k=found.camera_matrix.data,
+        d=found.distortion_coefficients.data,
+        model=found.distortion_model,
+        **{n: m.data for n, m in (("r", found.rectification_matrix), ("p", found.projection_matrix)) if m is not None},
+    )
 
 
-def _cells(matrix: Any) -> tuple[float, ...]:
-    return tuple(float(v) for v in matrix["data"])
+def intrinsics_of(args: argparse.Namespace) -> Intrinsics | None:
+    """Of --ros2-camera-info, else of --calibration."""
+    from edgetl_runtime.ros import Intrinsics
+
+    if args.ros2_camera_info is not None:
+        return read_intrinsics(args.ros2_camera_info)
+    known: Calibration | None = args.calibrated
+    if known is None:
+        return None
+    return Intrinsics(
+        known.size_hw, known.matrix, known.coefficients, known.model, known.rectification, known.projection
+    )
 
 
 def _domain(given: int | None) -> int:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 MAX_TENSOR_BYTES = 1024**3
-"""Of any input or output: more is a mistake or an attack, and would be allocated before the first frame."""
+"""Of all inputs, outputs and the frame: more is a mistake or an attack, and would be allocated before the first one."""
+MAX_NAME_BYTES, MAX_PART_BYTES = 1024, 255
+"""Of a file's path in the bundle, and of each of its parts: file systems take no more."""
 _ITEM_BYTES = {"uint8": 1, "int32": 4, "float32": 4, "int64": 8}
 _CHUNK_BYTES = 1024 * 1024
 _FETCH = "copy the whole bundle folder again, or export it again"
@@ -102,9 +104,10 @@ def _parse_manifest(data: bytes, target: Path) -> Manifest:
     _check_heads(manifest, target)
     _check_sizes(manifest, target)
     for name in manifest.files:
-        plain = PurePosixPath(name).as_posix() == name and name.isprintable()
-        if not plain or name in {".", MANIFEST_NAME, SIGNATURE_NAME}:
-            raise BundleError(f"{target} lists {name!r}, which is not a plain relative path", remedy=_FETCH)
+        plain = PurePosixPath(name).as_posix() == name and name.isprintable() and len(name) <= MAX_NAME_BYTES
+        parts = name.split("/")
+        if not plain or parts[0] in {".", MANIFEST_NAME, SIGNATURE_NAME} or max(map(len, parts)) > MAX_PART_BYTES:
+            raise BundleError(f"{target} lists {name[:200]!r}, which is not a plain relative path", remedy=_FETCH)
     return manifest
 
 
@@ -128,15 +131,18 @@ def _check_heads(manifest: Manifest, target: Path) -> None:
 
 
 def _check_sizes(manifest: Manifest, target: Path) -> None:
-    """No tensor may be larger than makes sense: the vehicle takes memory for each of them before the first frame."""
+    """Tensors may not be larger than makes sense: the vehicle takes memory for all of them before the first frame."""
     height, width = manifest.preprocess.size_hw
-    tensors = [(f"{t.name} {t.dtype}{list(t.shape)}", prod(t.shape) * _ITEM_BYTES[t.dtype]) for t in manifest.inputs]
-    tensors += [(f"{t.name} {t.dtype}{list(t.shape)}", prod(t.shape) * _ITEM_BYTES[t.dtype]) for t in manifest.outputs]
-    tensors.append((f"the frame [{height}, {width}, 3]", height * width * 3))
-    for what, size in tensors:
-        if size > MAX_TENSOR_BYTES:
+    tensors = [(f"{t.name} {t.dtype}", t.shape, _ITEM_BYTES[t.dtype]) for t in (*manifest.inputs, *manifest.outputs)]
+    tensors.append(("the frame ", (height, width, 3), 1))
+    together = 0
+    for what, shape, item_bytes in tensors:
+        together += prod(shape) * item_bytes
+        if together > MAX_TENSOR_BYTES:
+            gigabytes = min(together, 10**18) / 1e9  # no float holds what a manifest can claim
             raise BundleError(
-                f"{target}: {what} would take {size / 1e9:.1f} GB, at most {MAX_TENSOR_BYTES / 1e9:.1f} GB make sense",
+                f"{target}: {what}{list(shape)} and what is before it would take {gigabytes:.1f} GB, at most "
+                f"{MAX_TENSOR_BYTES / 1e9:.1f} GB make sense",
                 remedy=_FETCH,
             )
 

@@ -26,6 +26,8 @@ MAX_DIRECTIONS = 64
 MAX_QUANTILES = 1024
 MAX_WIDTH = 16384
 MAX_BYTES = 32 * 1024 * 1024
+LEAST_DEVIATION = 1e-12
+"""Of a less or more than its inverse the square, or what is divided by it, is no number any more."""
 
 TYPICAL = 0.99
 """A frame is typical while it lies nearer than this share of held-out training frames."""
@@ -237,8 +239,9 @@ def _problem(arrays: dict[str, NDArray[np.generic]]) -> str | None:
 
 def _problem_in_values(arrays: dict[str, NDArray[np.generic]]) -> str | None:
     distances, shares = arrays["distances"].astype(np.float64), arrays["probabilities"].astype(np.float64)
-    if arrays["deviations"].astype(np.float64).min() <= 0 or float(arrays["residual"]) <= 0:
-        return "deviations must be above zero"
+    deviations = np.append(arrays["deviations"].astype(np.float64), float(arrays["residual"]))
+    if deviations.min() < LEAST_DEVIATION or deviations.max() > 1 / LEAST_DEVIATION:
+        return f"deviations must be from {LEAST_DEVIATION:g} to {1 / LEAST_DEVIATION:g}"
     if (np.diff(distances) < 0).any() or distances[0] < 0 or (np.diff(shares) <= 0).any():
         return "quantiles must rise"
     if shares[0] <= 0 or shares[-1] >= 1 or int(arrays["images"]) < len(distances):

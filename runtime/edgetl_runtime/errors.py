@@ -12,6 +12,9 @@ EdgetlError            one clear line for a person: what was expected, what was 
 
 from __future__ import annotations
 
+MAX_CHARACTERS = 2000
+"""Of an error as one line: what it quotes may be of any length."""
+
 
 class EdgetlError(Exception):
     """An expected failure: `message` says what was wrong, `remedy` what to do, `code` is for programs."""
@@ -25,9 +28,15 @@ class EdgetlError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        """One line: the message, then the remedy after a dash."""
+        """One line: the message, then the remedy after a semicolon.
+
+        What it quotes may come from anyone, so characters that steer a terminal stand there escaped.
+        """
         text = f"{self.message}; {self.remedy}" if self.remedy else self.message
-        return " ".join(text.split())
+        line = " ".join(text.split())
+        if not line.isprintable():
+            line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        return line if len(line) <= MAX_CHARACTERS else f"{line[: MAX_CHARACTERS - 3]}..."
 
 
 class InputError(EdgetlError):

@@ -58,7 +58,9 @@ class Fault:
         return past == 0 or (past > 0 and self.every > 0 and past % self.every == 0)
 
 
-_FORM = re.compile(r"(?P<kind>[a-z]+)(=(?P<amount>\d+(\.\d+)?))?@(?P<at>\d+)(/(?P<every>[1-9]\d*))?")
+_FORM = re.compile(
+    r"(?P<kind>[a-z]+)(=(?P<amount>\d{1,9}(\.\d{1,9})?))?@(?P<at>\d{1,9})(/(?P<every>[1-9]\d{0,8}))?", re.ASCII
+)
 
 
 def parse_faults(text: str) -> tuple[Fault, ...]:
@@ -68,7 +70,7 @@ def parse_faults(text: str) -> tuple[Fault, ...]:
         match = _FORM.fullmatch(part.strip())
         if match is None or match["kind"] not in KINDS:
             raise InputError(
-                f"expected faults like stall=2@100 or nan@50/400, found {part.strip()!r}",
+                f"expected faults like stall=2@100 or nan@50/400, found {part.strip()[:80]!r}",
                 remedy=f"kinds: {', '.join(KINDS)}",
             )
         amount = float(match["amount"]) if match["amount"] else KINDS[match["kind"]][0]

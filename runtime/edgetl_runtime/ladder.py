@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from edgetl_runtime.errors import EdgetlError, EngineError, InputError
-from edgetl_runtime.imports import need
+from edgetl_runtime.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -91,14 +91,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def read_policy(path: Path) -> Policy:
     """A ladder from a YAML file. Raises InputError that says what is wrong in it, MissingPackage without PyYAML."""
-    need("yaml", extra="vehicle")
+    document = read_yaml(path, what="the ladder", max_bytes=MAX_BYTES)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path} has more than {MAX_BYTES} bytes, which is no ladder")
-        return msgspec.yaml.decode(path.read_bytes(), type=Policy)
-    except OSError as error:
-        raise InputError(f"can't read the ladder {path}: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return msgspec.convert(document, Policy)
+    except msgspec.ValidationError as error:
         raise InputError(f"the ladder {path} is not valid: {error}", remedy="see edgetl_runtime/ladder.py") from error
 
 

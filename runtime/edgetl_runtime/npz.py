@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import re
+import struct
 import zipfile
 import zlib
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
@@ -23,6 +26,19 @@ _HEADER = re.compile(
     r"'shape': \(((?:\d{1,16},)?|\d{1,16}(?:, \d{1,16})+)\), \}\s*"
 )
 _CHUNK_BYTES = 1024 * 1024
+_END = struct.Struct("<4s4H2LH")
+_LOCATOR_BYTES = 20
+_MAX_ENTRY_BYTES = 512
+_MALFORMED = (
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    OverflowError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class BadArrays(ValueError):
@@ -38,15 +54,45 @@ def read_npz(
     names, claims more than that or another size than it holds, or holds anything but plain numbers.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            if len(archive.infolist()) > MAX_ENTRIES:
-                raise BadArrays(f"{len(archive.infolist())} entries, at most {MAX_ENTRIES} make sense")
-            return {name: _read_one(archive, name, max_bytes, rows) for name in names}
+        with Path(path).open("rb") as stream:
+            _check_directory(stream)
+            with zipfile.ZipFile(stream) as archive:
+                return {name: _read_one(archive, name, max_bytes, rows) for name in names}
     except BadArrays:
         raise
-    except (OSError, ValueError, EOFError, RuntimeError, OverflowError, zipfile.BadZipFile, zlib.error) as error:
+    except _MALFORMED as error:
         lines = str(error).splitlines()
         raise BadArrays(lines[0][:160] if lines else type(error).__name__) from error
+
+
+def read_npy(data: bytes) -> NDArray[np.generic]:
+    """The array that a .npy file of plain numbers holds. Raises BadArrays for anything else."""
+    stream = io.BytesIO(data)
+    shape, by_columns, dtype = _header(stream, "it")
+    held = data[stream.tell() :]
+    if math.prod(shape) * dtype.itemsize != len(held):
+        raise BadArrays(f"it claims {dtype}{list(shape)} and holds {len(held)} bytes")
+    return np.frombuffer(held, dtype).reshape(shape, order="F" if by_columns else "C")
+
+
+def _check_directory(stream: IO[bytes]) -> None:
+    """Refuse a zip whose directory is larger than makes sense, before zipfile makes an object for each entry of it.
+
+    Its end stands in the last 22 bytes where there is no comment, and numpy writes none; APPNOTE.TXT, 4.3.16.
+    """
+    stream.seek(0, os.SEEK_END)
+    size = stream.tell()
+    stream.seek(max(size - _END.size - _LOCATOR_BYTES, 0))
+    tail = stream.read()
+    if len(tail) < _END.size or tail[-_END.size :][:4] != b"PK\x05\x06":
+        raise BadArrays("it is no zip, or not a whole one")
+    _, _, _, _, entries, directory, _, comment = _END.unpack(tail[-_END.size :])
+    if comment or tail[:4] == b"PK\x06\x07":
+        raise BadArrays("it is no zip as numpy writes it")
+    if entries > MAX_ENTRIES:
+        raise BadArrays(f"{entries} entries, at most {MAX_ENTRIES} make sense")
+    if directory > MAX_ENTRIES * _MAX_ENTRY_BYTES:
+        raise BadArrays(f"a directory of {directory} bytes, at most {MAX_ENTRIES * _MAX_ENTRY_BYTES} make sense")
 
 
 def _read_one(archive: zipfile.ZipFile, name: str, max_bytes: int, rows: int | None) -> NDArray[np.generic]:
@@ -54,6 +100,8 @@ def _read_one(archive: zipfile.ZipFile, name: str, max_bytes: int, rows: int | N
         entry = archive.getinfo(f"{name}.npy")
     except KeyError:
         raise BadArrays(f"there is no array {name!r}") from None
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise BadArrays(f"{name} is packed by method {entry.compress_type}, expected deflate or none")
     with archive.open(entry) as stream:
         shape, by_columns, dtype = _header(stream, name)
         held = entry.file_size - stream.tell()

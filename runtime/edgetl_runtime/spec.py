@@ -54,7 +54,7 @@ class TensorSpec(Frozen, frozen=True, kw_only=True):
 
     name: str
     dtype: DType
-    shape: tuple[Positive, ...]
+    shape: Annotated[tuple[Positive, ...], msgspec.Meta(max_length=16)]
 
 
 class DetectHead(Frozen, frozen=True, kw_only=True, tag_field="task", tag="detect"):

@@ -255,3 +255,24 @@ def test_a_link_to_the_whole_bundle_is_fine(bundle_dir: Path, tmp_path: Path) ->
 def test_write_test_bundle_is_reproducible(tmp_path: Path) -> None:
     a, b = write_test_bundle(tmp_path / "a"), write_test_bundle(tmp_path / "b")
     assert (a / "model.fp32.onnx").read_bytes() == (b / "model.fp32.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("shape", [[2**62] * 16, [9] * 40, [2**62] * 400])
+def test_a_shape_without_end_is_refused(bundle_dir: Path, shape: list[int]) -> None:
+    """No float holds the product of the first; that of a whole manifest's worth of sides would take hours."""
+    edit_manifest(bundle_dir, inputs=[{"name": "frame", "dtype": "uint8", "shape": shape}])
+    assert re.search("GB make sense|length <= 16", refused(bundle_dir))
+
+
+def test_all_tensors_together_are_bounded(bundle_dir: Path) -> None:
+    outputs = json.loads((bundle_dir / MANIFEST_NAME).read_text())["outputs"]
+    many = [{"name": f"more{i}", "dtype": "uint8", "shape": [1, 2**29]} for i in range(3)]
+    edit_manifest(bundle_dir, outputs=[*outputs, *many])
+    assert "GB make sense" in refused(bundle_dir)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "/".join(["a" * 200] * 30), "manifest.json/x", "signature.json/x"])
+def test_a_name_that_no_file_can_have_is_refused(bundle_dir: Path, name: str) -> None:
+    files = json.loads((bundle_dir / MANIFEST_NAME).read_text())["files"]
+    edit_manifest(bundle_dir, files=files | {name: {"sha256": "0" * 64, "bytes": 0}})
+    assert "not a plain relative path" in refused(bundle_dir)

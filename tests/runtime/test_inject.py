@@ -113,3 +113,10 @@ def test_an_engine_that_fails_and_one_that_gives_nan(shared_bundle: Path) -> Non
 
 def test_every_kind_says_what_its_number_counts() -> None:
     assert all(amount > 0 and what for amount, what in KINDS.values())
+
+
+@pytest.mark.parametrize("text", ["nan@" + "9" * 5000, "stall=" + "9" * 400 + "@1", "nan@1/" + "9" * 20, "nan@\u0663"])
+def test_numbers_that_make_no_sense(text: str) -> None:
+    with pytest.raises(InputError, match="expected faults like") as refused:
+        parse_faults(text)
+    assert len(str(refused.value)) < 400

@@ -180,7 +180,7 @@ def test_fewer_cameras_and_another_bundles_variant() -> None:
         ("deadline_ms: 50\nsteps: [{skip: 2}]\nspeed: 3", "speed"),
         ("deadline_ms: .nan\nsteps: [{skip: 2}]", "deadline_ms"),
         ("deadline_ms: 50\nsteps: [{skip: 2}", "ladder.yaml"),
-        ("[" * 100000, "no ladder"),
+        ("[" * 100000, "more than 65536 bytes"),
         ("[" * 5000, "ladder.yaml"),
     ],
 )

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgetl_runtime.npz import BadArrays, read_npz
+from edgetl_runtime.npz import BadArrays, read_npy, read_npz
 
 MIB = 1024 * 1024
 A = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
@@ -226,3 +226,55 @@ def test_10_gb_are_refused_where_there_is_no_memory_for_them(tmp_path: Path) -> 
     assert resource.getrlimit(resource.RLIMIT_AS)[0] in (resource.RLIM_INFINITY, -1)
     done = subprocess.run([sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, check=False)
     assert "10000000000 bytes; at most 268435456 make sense" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_packed_in_another_way(tmp_path: Path, method: int) -> None:
+    """LZMA's dictionary takes as much memory as the file says, and its errors are of their own kind."""
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", method) as archive:
+        archive.writestr("a.npy", b"x" * 100)
+    with pytest.raises(BadArrays, match=f"packed by method {method}"):
+        read_npz(tmp_path / "x.npz", ("a",), max_bytes=MIB)
+
+
+def test_a_directory_that_is_larger_than_it_says(tmp_path: Path) -> None:
+    """One entry is stated and 40,000 are there: zipfile would make an object for each."""
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(40_000):
+            archive.writestr(f"{i}", b"")
+    data = bytearray(path.read_bytes())
+    data[-14:-10] = struct.pack("<HH", 1, 1)
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadArrays, match="a directory of"):
+            read_npz(path, ("a",), max_bytes=MIB)
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("tail", [b"", b"PK", b"comment"])
+def test_a_zip_whose_end_is_not_where_numpy_puts_it(tmp_path: Path, tail: bytes) -> None:
+    np.savez(tmp_path / "x.npz", a=np.ones(3))
+    data = (tmp_path / "x.npz").read_bytes()
+    (tmp_path / "x.npz").write_bytes(data + tail if tail else data[:-3])
+    with pytest.raises(BadArrays, match="no zip"):
+        read_npz(tmp_path / "x.npz", ("a",), max_bytes=MIB)
+
+
+@pytest.mark.parametrize("array", [np.arange(6).reshape(2, 3), np.asfortranarray(np.eye(3, 2)), np.array(1.5)])
+def test_a_single_array_comes_back(array: NDArray[np.generic]) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    np.testing.assert_array_equal(read_npy(buffer.getvalue()), array)
+    with pytest.raises(BadArrays, match="holds"):
+        read_npy(buffer.getvalue() + b"x")
+
+
+def test_a_single_array_of_objects_is_refused() -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([None]), allow_pickle=True)
+    with pytest.raises(BadArrays, match="plain numbers"):
+        read_npy(buffer.getvalue())

@@ -15,10 +15,13 @@ from edgetl_export.foreign.decoders.boxes import BoxDecoder
 from edgetl_export.foreign.decoders.decoder import Labelled
 from edgetl_export.foreign.decoders.ssd import Ssd
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.imports import need
+from edgetl_runtime.npz import read_npy
 from edgetl_runtime.spec import Frozen, Positive, Preprocess
+from edgetl_runtime.yaml_file import read_yaml
 
 T = TypeVar("T")
+MAX_LABEL_BYTES = 1 << 20
+MAX_ANCHOR_BYTES = 1 << 24
 Colour = tuple[float, float, float]
 
 
@@ -99,13 +102,7 @@ def read_spec(path: Path) -> SpecFile:
 
 
 def _document(path: Path) -> dict[str, object]:
-    yaml = need("yaml", extra="train")
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"--spec {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"--spec {path}: not readable as YAML ({' '.join(str(error).split())})") from error
+    document = read_yaml(path, what="--spec", extra="train")
     if not isinstance(document, dict):
         raise InputError(f"--spec {path}: expected `key: value` lines with {', '.join(_fields(SpecFile))}")
     return document
@@ -163,17 +160,26 @@ def _shortened(names: tuple[str, ...], most: int = 20) -> str:
 
 def _label_file(path: Path) -> tuple[str, ...]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = _bytes(path, MAX_LABEL_BYTES).decode("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
         raise InputError(f"labels: {path} is not readable as text ({error})") from error
     return tuple(line.strip() for line in lines if line.strip())
 
 
 def _anchor_file(path: Path) -> tuple[tuple[float, float, float, float], ...]:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = read_npy(_bytes(path, MAX_ANCHOR_BYTES))
+    except (OSError, ValueError) as error:
         raise InputError(f"anchors: {path} is not readable as .npy ({error})") from error
     if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
         raise InputError(f"anchors: {path} holds {array.dtype}{list(array.shape)}, expected numbers of shape (N, 4)")
     return tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in array)
+
+
+def _bytes(path: Path, most: int) -> bytes:
+    """What a file holds. Raises ValueError for more than `most` bytes, which a device file would give for ever."""
+    with path.open("rb") as stream:
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it has more than {most} bytes")
+    return data

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgetl_runtime.cameras._opencv import quiet_cv2
+from edgetl_runtime.cameras._png import refuse_false_png
 from edgetl_runtime.errors import CameraError
 from edgetl_runtime.result import Frame
 
@@ -53,8 +56,10 @@ class ImagesCamera:
         path = self._paths[self._next_id]
         stamp = time.monotonic_ns()
         try:
-            image = self._cv2.imread(str(path), self._cv2.IMREAD_COLOR)
-        except self._cv2.error:
+            data = path.read_bytes()
+            refuse_false_png(data)
+            image = self._cv2.imdecode(np.frombuffer(data, np.uint8), self._cv2.IMREAD_COLOR)
+        except (OSError, ValueError, self._cv2.error):
             image = None
         if image is None:
             raise CameraError(f"{path} can't be read as an image", remedy="repair or remove it")

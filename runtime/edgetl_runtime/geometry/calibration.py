@@ -22,7 +22,7 @@ import msgspec
 
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.geometry.kinds import OFF_GROUND
-from edgetl_runtime.imports import need
+from edgetl_runtime.yaml_file import read_yaml
 
 MAX_BYTES = 65536
 MOUNTING_SUFFIX = ".mounting.yaml"
@@ -115,7 +115,7 @@ def _check_matrix(name: str, data: tuple[float, ...], columns: int, size_hw: tup
     last = data[2 * columns : 2 * columns + 3]
     if not (fx > 0 and fy > 0) or skew or zero or list(last) != [0, 0, 1]:
         raise ValueError(f"{name} must be [fx 0 cx, 0 fy cy, 0 0 1] with fx and fy above zero")
-    if not (0 <= cx <= size_hw[1] and 0 <= cy <= size_hw[0]):
+    if not (-0.5 <= cx <= size_hw[1] - 0.5 and -0.5 <= cy <= size_hw[0] - 0.5):  # the picture's edges
         raise ValueError(
             f"{name} has its principal point at ({cx:g}, {cy:g}), outside the {size_text(size_hw)} picture"
         )
@@ -181,8 +181,8 @@ class _Matrix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: Annotated[tuple[float, ...], msgspec.Meta(max_length=16)]
 
 
-class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The YAML file, key by key."""
+class CameraInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """ROS' camera_info YAML, key by key, as `camera_calibration` writes it, with our section where it has one."""
 
     image_width: _Side
     image_height: _Side
@@ -197,7 +197,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def read_calibration(path: Path) -> Calibration:
     """The calibration in `path`. Raises InputError that says what is wrong in it, MissingPackage without PyYAML."""
-    found = _decode(path, _File)
+    found = read_camera_info(path)
     beside = path.with_name(path.stem + MOUNTING_SUFFIX)
     if found.edgetl is not None and beside.exists():
         raise InputError(f"{path} has a section edgetl and {beside.name} beside it", remedy="remove one of them")
@@ -222,16 +222,16 @@ def read_calibration(path: Path) -> Calibration:
         raise _invalid(path, error) from error
 
 
+def read_camera_info(path: Path) -> CameraInfo:
+    """The file's own keys and shapes; how the camera sits may be missing. Raises InputError, MissingPackage."""
+    found: CameraInfo = _decode(path, CameraInfo)
+    return found
+
+
 def _decode(path: Path, kind: type[Any]) -> Any:
-    need("yaml", extra="vehicle")
+    document = read_yaml(path, what="the calibration", max_bytes=MAX_BYTES)
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise InputError(f"{path} has more than {MAX_BYTES} bytes, which is no calibration")
-        return msgspec.yaml.decode(data, type=kind)
-    except OSError as error:
-        raise InputError(f"can't read the calibration {path}: {error.strerror}") from error
+        return msgspec.convert(document, kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise _invalid(path, error) from error
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _READ = (FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, METADATA)
 _MAX_CHANNELS = 1024
+_PIECE_BYTES = 8 * 1024 * 1024
 
 
 class Damaged(ValueError):
@@ -172,11 +173,21 @@ def _unpack(packing: str, packed: memoryview, size: int) -> bytes | memoryview:
         zstandard = need("zstandard", extra="vehicle")
         try:
             with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(packed) as stream:
-                data: bytes = stream.read(size + 1)
-                return data
+                return _read(stream, size + 1)
         except (zstandard.ZstdError, MemoryError) as error:
             raise Damaged(f"a chunk can't be unpacked: {error}") from error
     raise Damaged(f"a chunk is packed with {packing!r}; what is read is zstd, or no packing")
+
+
+def _read(stream: IO[bytes], most: int) -> bytes:
+    """As much as there is, up to `most`; room is made as it comes, since `most` is only what the file claims."""
+    if most <= _PIECE_BYTES:
+        return stream.read(most)
+    pieces, left = [], most
+    while left and (piece := stream.read(min(_PIECE_BYTES, left))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def _split(data: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -14,11 +14,14 @@ from edgetl_runtime.health import State
 from edgetl_runtime.result import Detections, Mask, Output, Places, Result, ResultState, Scores
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from edgetl_runtime.spec import Head
 
 MAX_ARRAY_BYTES = 64 * 1024 * 1024
+"""Of all arrays of one result together: a few packed kB can claim any number of them."""
 _ZLIB_LEVEL = 1
 _Length = Annotated[int, msgspec.Meta(ge=0, le=1 << 26)]
 _Size = Annotated[int, msgspec.Meta(gt=0, le=1 << 16)]
@@ -33,10 +36,14 @@ class ExactArray(msgspec.Struct, frozen=True):
     shape: Annotated[tuple[_Length, ...], msgspec.Meta(max_length=4)]
     data: bytes
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes it claims to have unpacked."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
     def unpack(self) -> NDArray[Any]:
         """The array, read-only. Raises ValueError where it is not as large as it claims, or claims too much."""
-        dtype = np.dtype(self.dtype)
-        size = math.prod(self.shape) * dtype.itemsize
+        dtype, size = np.dtype(self.dtype), self.nbytes
         if size > MAX_ARRAY_BYTES:
             raise ValueError(f"an array claims {size} bytes, at most {MAX_ARRAY_BYTES} make sense")
         unpacker = zlib.decompressobj()
@@ -129,6 +136,9 @@ def decode_result(data: bytes | memoryview) -> ReadResult:
     """The result that `encode_result` wrote, its arrays read-only. Raises ValueError for anything else."""
     try:
         document = msgspec.json.decode(data, type=_Document)
+        claimed = sum(array.nbytes for array in _arrays_of(document))
+        if claimed > MAX_ARRAY_BYTES:
+            raise ValueError(f"its arrays claim {claimed} bytes, at most {MAX_ARRAY_BYTES} make sense")
         embedding = None if document.embedding is None else document.embedding.unpack()
         result = Result(
             frame_id=document.frame_id,
@@ -150,6 +160,13 @@ def decode_result(data: bytes | memoryview) -> ReadResult:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from error
     return ReadResult(result, document.sequence, document.frame_recorded)
+
+
+def _arrays_of(document: _Document) -> Iterator[ExactArray]:
+    for part in (document, *document.exact.values()):
+        for name in part.__struct_fields__:
+            if isinstance(value := getattr(part, name), ExactArray):
+                yield value
 
 
 def _exact(output: Output) -> Exact:

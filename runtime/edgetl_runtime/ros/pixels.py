@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgetl_runtime.cameras._png import refuse_false_png
 from edgetl_runtime.imports import cv2 as _cv2
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def picture_size(data: memoryview) -> tuple[int, int]:
     if data[: len(_PNG)] == _PNG:
         if len(data) < 24:
             raise ValueError("a PNG that ends early")
+        refuse_false_png(data)
         width, height = struct.unpack(">II", data[16:24])
         return height, width
     if data[:2] == _JPEG:

@@ -30,6 +30,8 @@ ELEMENT_TYPES = {
     23: "fp4",
 }
 """TensorProto.DataType by edgetl's name of the precision."""
+MAX_NODES = 100_000
+"""A node can be two bytes of the file, and is a hundred times that in memory."""
 SCOPE_KEYS = ("pkg.torch.onnx.name_scopes", "namespace")
 
 _Fields = Iterator[tuple[int, "int | memoryview"]]
@@ -128,6 +130,8 @@ def _model(data: memoryview) -> OnnxFile:
             if not isinstance(value, memoryview):
                 continue
             if part == 1:
+                if len(nodes) == MAX_NODES:
+                    raise ValueError(f"it has more than {MAX_NODES} nodes")
                 nodes.append(_node(value))
             elif part == 5:
                 name, kind = _tensor(value)

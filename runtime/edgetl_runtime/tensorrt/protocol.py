@@ -153,6 +153,6 @@ def decode(line: bytes) -> Event | None:
     """The event in one line, or None where the line is something else."""
     try:
         event: Event = _decoder.decode(line)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return event

@@ -176,7 +176,7 @@ def file_sha256(path: Path) -> str:
 def _decode(path: Path, kind: type[Kind]) -> Kind | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 

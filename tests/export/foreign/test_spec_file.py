@@ -111,3 +111,28 @@ def test_wrong_anchors(tmp_path: Path, content: bytes | None) -> None:
     ssd = {"decoder": "ssd", "labels": ["car"], "boxes": "b", "scores": "s", "anchors": "a.npy"}
     with pytest.raises(InputError, match=r"anchors: .*a\.npy"):
         read_spec(written(tmp_path, heads=[ssd]))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2001-99-99", "0x_", "9" * 5000, "!!int x", "!!timestamp x", "!!bool x", "&a [*a]", "[" * 40 + "]" * 40, "\x07"],
+)
+def test_values_that_yaml_stumbles_over_are_one_line(tmp_path: Path, value: str) -> None:
+    (tmp_path / "net.yaml").write_text(f"name: {value}\n")
+    with pytest.raises(InputError, match="not readable as YAML") as refused:
+        read_spec(tmp_path / "net.yaml")
+    assert str(refused.value).isprintable() and len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize("labels", ["/dev/zero", "a\x00b", "."])
+def test_labels_from_what_is_no_file(tmp_path: Path, labels: str) -> None:
+    """A device that never ends is no more than a wrong file."""
+    with pytest.raises(InputError, match="labels: "):
+        read_spec(written(tmp_path, heads=[{**YOLO, "labels": labels}]))
+
+
+def test_anchors_that_are_an_archive(tmp_path: Path) -> None:
+    np.savez(tmp_path / "anchors.npz", a=np.ones((4, 4)))
+    ssd = {"decoder": "ssd", "labels": ["x"], "boxes": "b", "scores": "s", "anchors": "anchors.npz"}
+    with pytest.raises(InputError, match=r"not readable as \.npy"):
+        read_spec(written(tmp_path, heads=[ssd]))

@@ -247,3 +247,18 @@ def test_a_whole_file_has_no_damage(recorded: bytes) -> None:
     reader = RecordReader(io.BytesIO(recorded), len(recorded))
     kinds = [m.topic for m in reader.messages()]
     assert kinds.count(RESULT_TOPIC) == 12 and not reader.cut and not reader.damaged
+
+
+def test_a_chunk_that_only_claims_to_be_large_takes_no_room(tmp_path: Path) -> None:
+    """Room is made as data comes, not as the file claims."""
+    packed = zstandard.ZstdCompressor().compress(b"x" * 1000)
+    path = file(tmp_path, chunk("zstd", packed, MAX_RECORD_BYTES - 1))
+    read_all(path)
+    tracemalloc.start()
+    try:
+        found, recording = read_all(path)
+        assert tracemalloc.get_traced_memory()[1] < 32 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+    assert not found
+    assert "unpacks to 1000 bytes" in recording.notes[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -154,3 +155,22 @@ def test_half_of_a_track_is_refused(key: str) -> None:
     del row["exact"]["detect"][key]
     with pytest.raises(ValueError, match="or none of them"):
         decode_result(json.dumps(row).encode())
+
+
+def test_many_arrays_that_unpack_to_much_are_refused() -> None:
+    """Each alone is as large as is allowed: 64 kB on the disk, 64 MB in memory, and there could be thousands."""
+    import base64
+    import zlib
+
+    packed = base64.b64encode(zlib.compress(bytes(MAX_ARRAY_BYTES), 9)).decode()
+    document = json.loads(encode_result(result(), HEADS, sequence=0, frame_recorded=False))
+    probabilities = {"dtype": "<f4", "shape": [MAX_ARRAY_BYTES // 4], "data": packed}
+    scores = {"kind": "scores", "probabilities": probabilities, "label": 0}
+    document["exact"] = {str(i): scores for i in range(5)}
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="its arrays claim"):
+            decode_result(json.dumps(document).encode())
+        assert tracemalloc.get_traced_memory()[1] < MAX_ARRAY_BYTES
+    finally:
+        tracemalloc.stop()

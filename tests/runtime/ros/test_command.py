@@ -13,8 +13,9 @@ from ros_support import Listener, free_port, router
 from test_camera import Talker
 
 from edgetl.commands import run as run_command
-from edgetl.commands.ros2 import read_intrinsics
+from edgetl.commands.ros2 import intrinsics_of, read_intrinsics
 from edgetl_runtime.errors import CameraError, InputError
+from edgetl_runtime.geometry.calibration import read_calibration
 
 CALIBRATION = """
 image_width: 640
@@ -88,7 +89,7 @@ def test_without_a_router_nothing_is_lost(shared_bundle: Path, clip: Path, tmp_p
         (["--ros2", "--ros2-connect", "router"], "a Zenoh address is like"),
         (["--ros2", "--ros2-namespace", "car"], "a ROS namespace is like"),
         (["--ros2", "--ros2-camera-info", "none.yaml"], "--ros2-camera-info goes with pictures"),
-        (["--ros2", "--ros2-images", "--ros2-camera-info", "none.yaml"], "can't read none.yaml"),
+        (["--ros2", "--ros2-images", "--ros2-camera-info", "none.yaml"], "can't read the calibration none.yaml"),
         (["--ros2", "--also-camera", "left=0"], "--ros2 can't be used with several cameras"),
     ],
 )
@@ -112,8 +113,17 @@ def test_the_calibration_file_of_ros_is_read(tmp_path: Path) -> None:
     assert (known.size_hw, known.k[0], known.d[1], known.p[0]) == ((480, 640), 500.0, -0.2, 480.0)
     for text in ("image_width: 3", "[1, 2]", "a: [", CALIBRATION.replace("500.0", "wide")):
         path.write_text(text)
-        with pytest.raises(InputError, match="is no calibration file of ROS"):
+        with pytest.raises(InputError, match=r"the calibration .* is not (valid|readable)"):
             read_intrinsics(path)
+
+
+def test_a_calibrated_camera_needs_no_second_file(tmp_path: Path) -> None:
+    path = tmp_path / "front.yaml"
+    path.write_text(CALIBRATION + "edgetl: {position_m: [1, 0, 1.5], pitch_deg: 2, pitch_std_deg: 0.3}\n")
+    flags = argparse.Namespace(ros2_camera_info=None, calibrated=read_calibration(path))
+    assert intrinsics_of(flags) == read_intrinsics(path)
+    assert intrinsics_of(argparse.Namespace(ros2_camera_info=path, calibrated=None)) == read_intrinsics(path)
+    assert intrinsics_of(argparse.Namespace(ros2_camera_info=None, calibrated=None)) is None
 
 
 def test_the_settings_of_a_file_are_read(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from runtime_support import many_model, tiny_model
 
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.tensorrt.nodes import Node
-from edgetl_runtime.tensorrt.onnx_file import module_of, read_onnx
+from edgetl_runtime.tensorrt.onnx_file import MAX_NODES, module_of, read_onnx
 
 
 @pytest.mark.parametrize("make", [tiny_model, many_model])
@@ -90,3 +90,13 @@ def test_garbage_is_refused(tmp_path: Path, content: bytes) -> None:
         read_onnx(path)
     with pytest.raises(InputError, match=r"none\.onnx"):
         read_onnx(tmp_path / "none.onnx")
+
+
+def test_more_nodes_than_any_network_has_are_refused(tmp_path: Path) -> None:
+    """Empty nodes take two bytes each in the file."""
+    graph = b"\x0a\x00" * (MAX_NODES + 1)
+    size = len(graph)
+    varint = bytes([size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14])
+    (tmp_path / "m.onnx").write_bytes(b"\x3a" + varint + graph)
+    with pytest.raises(InputError, match="more than 100000 nodes"):
+        read_onnx(tmp_path / "m.onnx")
