@@ -89,7 +89,7 @@ def camera_panel(recorded: Recording) -> Picture:
     picture = np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3)
     width, height = CAMERA_WH
     scale = width / image.width
-    panel: Picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)  # type: ignore[assignment]
+    panel: Picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
     for shape in recorded.boxes.points:
         corners = np.array([(point.x, point.y) for point in shape.points]) * scale
         cv2.polylines(panel, [corners.round().astype(np.int32)], True, bgr(shape.outline_color), 2, cv2.LINE_AA)

@@ -5,8 +5,8 @@
     python docs/example_vehicle.py -- --inject stall=2@100        # what follows -- is for `edgetl run`: a camera stalls
 
 No ROS, no router, no CAN interface and no camera is needed, and everything stays on loopback. In a vehicle `edgetl run`
-has its own service (`edgetl service install`) with /dev/video0, the camera's calibration and socketcan:can0; the planner,
-of which example_brake.py is the beginning, is started by whatever starts the rest.
+has a service of its own (`edgetl service install`) with /dev/video0, the camera's calibration and socketcan:can0, and
+example_brake.py is the beginning of a planner.
 """
 
 from __future__ import annotations
@@ -79,16 +79,16 @@ def drive(args: argparse.Namespace, log: IO[str]) -> int:
         *("--calibration", "own", "--track", "--deadline-ms", "500"),
         *("--ros2", "--ros2-domain", "0", "--ros2-listen", ros2, "--can", can, *watching, *args.more),
     ]
-    brake = start(brake_command, environment, sys.stdout)
+    brake = start(brake_command, environment)
     runtime = start(run_command, environment, log)
     bus.start()  # after both: a process is not to be forked with threads running
-    print(f"live page  http://127.0.0.1:{web}")
-    if args.foxglove is not None:
-        print(f"Foxglove   ws://127.0.0.1:{args.foxglove}")
-    print(f"ROS 2      {ros2} (Zenoh): /edgetl/detections, /edgetl/places, /diagnostics, /brake")
-    print(f"CAN        127.0.0.1:{bus.port} (as socketcand)")
-    print(f"processes  runtime {runtime.pid}, brake {brake.pid}: try `kill -9 {runtime.pid}`", flush=True)
     try:
+        print(f"live page  http://127.0.0.1:{web}")
+        if args.foxglove is not None:
+            print(f"Foxglove   ws://127.0.0.1:{args.foxglove}")
+        print(f"ROS 2      {ros2} (Zenoh): /edgetl/detections, /edgetl/places, /diagnostics, /brake")
+        print(f"CAN        127.0.0.1:{bus.port} (as socketcand)")
+        print(f"processes  runtime {runtime.pid}, brake {brake.pid}: try `kill -9 {runtime.pid}`", flush=True)
         return watch(runtime, brake, log, until_s=time.monotonic() + args.seconds)
     except KeyboardInterrupt:
         return 0
@@ -111,24 +111,24 @@ def watch(runtime: subprocess.Popen[str], brake: subprocess.Popen[str], log: IO[
             told = True
             if runtime.returncode > 0:
                 log.seek(0)
-                print(f"the runtime ended: {log.readlines()[-1].strip()}", file=sys.stderr)
+                print(f"the runtime ended: {log.read().strip().rpartition(chr(10))[2]}", file=sys.stderr)
                 return runtime.returncode
             print(f"the runtime ended with status {runtime.returncode}, the brake stays on", flush=True)
         time.sleep(0.1)
     return 0
 
 
-def start(command: list[str], environment: dict[str, str], words: IO[str]) -> subprocess.Popen[str]:
+def start(command: list[str], environment: dict[str, str], log: IO[str] | None = None) -> subprocess.Popen[str]:
     """A process that Ctrl-C does not reach, for which this one ends it, and that dies with this one."""
     return subprocess.Popen(
         command,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=words if words is sys.stdout else subprocess.DEVNULL,
-        stderr=None if words is sys.stdout else words,
+        stdout=None if log is None else subprocess.DEVNULL,
+        stderr=log,
         text=True,
         start_new_session=True,
-        preexec_fn=die_with_parent if sys.platform == "linux" else None,
+        preexec_fn=die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509  (no thread runs yet)
     )
 
 
@@ -138,9 +138,9 @@ def die_with_parent() -> None:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """As Ctrl-C would, or by force."""
+    """In order, or by force."""
     if process.poll() is None:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
     try:
         process.wait(END_S)
     except subprocess.TimeoutExpired:

@@ -33,10 +33,10 @@ class Ros2Options:
     """How to be part of a ROS graph.
 
     connect: where a router or another node listens, as `tcp/HOST:PORT`; one of them must be there within open_s, and
-    is connected to again whenever it is lost; with open_s 0 it may come later, or never. Empty: wait for others to
-    connect. listen: where other nodes reach this
-    one; by default on this machine only, at any free port. check_types: whether the hash of a message's definition is
-    part of its topic's name, as from Iron on; without it Humble's nodes are met.
+    is connected to again whenever it is lost; with open_s 0 it may come later, which a subscriber wants that starts in
+    any order. Empty: wait for others to connect. listen: where other nodes reach this one; by default on this machine
+    only, at any free port. check_types: whether the hash of a message's definition is part of its topic's name, as from
+    Iron on; without it Humble's nodes are met.
     Raises InputError for an address that is none.
     """
 
