@@ -94,7 +94,8 @@ def camera_panel(recorded: Recording) -> Picture:
         corners = np.array([(point.x, point.y) for point in shape.points]) * scale
         cv2.polylines(panel, [corners.round().astype(np.int32)], True, bgr(shape.outline_color), 2, cv2.LINE_AA)
     for text in recorded.boxes.texts:
-        label(panel, text.text, (text.position.x * scale, text.position.y * scale), bgr(text.background_color))
+        at = text.position.x * scale, text.position.y * scale
+        label(panel, text.text, at, ground=bgr(text.background_color), ink=bgr(text.text_color))
     return panel
 
 
@@ -111,20 +112,22 @@ def above_panel(recorded: Recording) -> Picture:
         row = pixel(metres, 0)[1]
         cv2.line(panel, (0, row), (width, row), GRID, 1)
         write(panel, f"{metres} m", (6, row - 4), QUIET, 0.4)
-    for side in (-1.5, 1.5):
-        cv2.line(panel, pixel(0, side), pixel(REACH_M, side), (100, 96, 60), 1, cv2.LINE_AA)
     for entity in recorded.objects.entities:
         post, disc = entity.cylinders
         at = pixel(post.pose.position.x, post.pose.position.y)
         shade = panel.copy()
         cv2.circle(shade, at, max(round(disc.size.x / 2 * scale), 1), bgr(disc.color), -1, cv2.LINE_AA)
-        cv2.addWeighted(shade, 0.3, panel, 0.7, 0, dst=panel)
+        cv2.addWeighted(shade, disc.color.a, panel, 1 - disc.color.a, 0, dst=panel)
+        cv2.circle(panel, at, 5, INK, -1, cv2.LINE_AA)
         cv2.circle(panel, at, 4, bgr(post.color), -1, cv2.LINE_AA)
+    free_y = 0  # texts stand below each other where objects stand too close
     for entity in sorted(recorded.objects.entities, key=lambda each: -each.cylinders[0].pose.position.x):
         at = entity.cylinders[0].pose.position
         x, y = pixel(at.x, at.y)
         if 0 <= x < width and 0 <= y < height:
-            write(panel, entity.texts[0].text, (min(x + 8, width - 150), y + 4), INK, 0.4)
+            text, row = entity.texts[0].text, max(y + 4, free_y)
+            write(panel, text, (min(x + 9, width - text_width(text, 0.42) - 4), row), INK, 0.42)
+            free_y = row + 14
     ego = np.array([pixel(0.8, 0), pixel(-1.6, 0.9), pixel(-1.6, -0.9)])
     cv2.fillPoly(panel, [ego.astype(np.int32)], INK, cv2.LINE_AA)
     return panel
@@ -134,7 +137,7 @@ def plot_panel(curves: list[Curve], at_s: float, until_s: float, top: float) -> 
     """Curves over seconds, from 0 to `top`, in ms; a line stands at at_s."""
     width, height = PLOT_WH
     panel = sheet(width, height)
-    left, right, high, low = 44, width - 12, 30, height - 24
+    left, right, high, low = 44, width - 20, 30, height - 24
 
     def pixel(seconds: float, value: float) -> tuple[int, int]:
         return (
@@ -220,13 +223,13 @@ def sheet(width: int, height: int) -> Picture:
     return np.full((height, width, 3), PANEL, np.uint8)
 
 
-def label(panel: Picture, text: str, at: tuple[float, float], colour: Colour) -> None:
-    """Black on a coloured ground, above the point."""
+def label(panel: Picture, text: str, at: tuple[float, float], *, ground: Colour, ink: Colour) -> None:
+    """On a coloured ground, above the point."""
     width = text_width(text, 0.4)
     x = int(np.clip(at[0] - 1, 0, panel.shape[1] - width - 6))
     y = int(max(at[1], 16))
-    cv2.rectangle(panel, (x, y - 15), (x + width + 5, y), colour, -1)
-    write(panel, text, (x + 3, y - 4), (0, 0, 0), 0.4)
+    cv2.rectangle(panel, (x, y - 15), (x + width + 5, y), ground, -1)
+    write(panel, text, (x + 3, y - 4), ink, 0.4)
 
 
 def write(panel: Picture, text: str, at: tuple[int, int], colour: Colour, size: float) -> None:

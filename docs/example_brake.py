@@ -289,7 +289,7 @@ class Driver:
         topics = (self._boxes.newest, self._places.newest)  # the order in which both are published
         bus = self._bus
         self._by_ros = in_order(thing for message in topics if message for thing in message.things)
-        self._by_can = in_order(bus.things() if bus else ())
+        self._by_can = in_order(bus.things() if bus and self._state() != "lost" else ())
         now_ns, epoch_ns = time.monotonic_ns(), time.time_ns()
         reasons = (
             reason_by_ros(topics, now_ns=now_ns, epoch_ns=epoch_ns),
@@ -306,9 +306,10 @@ class Driver:
     def _line(self) -> str:
         age = f"{(time.time_ns() - self._decided_ns) / 1e6:.0f}" if self._decided_ns else "-"
         ros, bus = (described(things[0]) if things else "-" for things in (self._by_ros, self._by_can))
+        state = self._state()
         what = f"BRAKE: {self._brake.words}" if self._brake.kind else "drive"
         seconds = time.monotonic() - self._begun_s
-        return f"{seconds:6.1f} s  age {age:>5} ms  ROS 2 {ros:<18}  CAN {self._state():<8} {bus:<18}  {what}"
+        return f"{seconds:6.1f} s  age {age:>5} ms  ROS 2 {ros:<18}  CAN {state:<8} {bus:<18}  {what}"
 
     def _state(self) -> str:
         if self._bus is None:
