@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.geometry.calibration import Calibration
 
+OWN = "own"
+"""In place of a file: what a rendered camera knows of itself."""
+
 
 def add_calibration_argument(parser: argparse.ArgumentParser) -> None:
     """The calibration of each camera."""
@@ -23,7 +26,8 @@ def add_calibration_argument(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="[NAME=]YAML",
         help="say where boxes stand on the road, by this camera_info file with its mounting; with --track also how "
-        "fast they come nearer, and when the camera has moved; with several cameras once for each, by its name",
+        "fast they come nearer, and when the camera has moved; with several cameras once for each, by its name; "
+        "own: of a roadworld: source, which knows its camera",
     )
 
 
@@ -35,9 +39,22 @@ def calibration_of(args: argparse.Namespace, camera: Camera) -> Calibration | No
         return None
     if len(args.calibration) > 1:
         raise InputError(f"one camera has one calibration, found {len(args.calibration)}", remedy="give it once")
+    if args.calibration[0] == OWN:
+        return _own(args.source, camera)
     calibration = read_calibration(Path(args.calibration[0]))
     check_size(calibration, camera.size_hw)
     return calibration
+
+
+def _own(source: str, camera: Camera) -> Calibration:
+    from edgetl.roadworld.live import PREFIX, calibration_of_source
+
+    if not source.startswith(PREFIX):
+        raise InputError(
+            f"only a rendered camera knows its own calibration, not {source}",
+            remedy=f"name its file, or ./{OWN} for a file of this name",
+        )
+    return calibration_of_source(source, camera.size_hw)
 
 
 def calibrations_of(args: argparse.Namespace, cameras: Mapping[str, Camera]) -> dict[str, Calibration]:

@@ -19,11 +19,14 @@ DRIVE_S = 60.0
 
 
 def drives(seed: int, domain: str, size_hw: tuple[int, int], fps: float) -> Iterator[U8]:
-    """Pictures of drive after drive, without end; the same for the same arguments. The first drive is `seed`'s."""
+    """Pictures of drive after drive, without end; the same for the same arguments. The first drive is `seed`'s, and
+    its camera sees all of them."""
     from edgetl.roadworld.render import render_clip
+    from edgetl.roadworld.sample import clip_camera
 
+    camera = clip_camera(seed, size_hw)
     for number in itertools.count(seed):
-        for picture in render_clip(number, seconds=DRIVE_S, fps=fps, size_hw=size_hw, domain=domain):
+        for picture in render_clip(number, seconds=DRIVE_S, fps=fps, size_hw=size_hw, domain=domain, camera=camera):
             yield picture.image
 
 

@@ -6,13 +6,16 @@ import subprocess
 import sys
 import threading
 import time
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from edgetl.roadworld.render import check_request
 from edgetl.roadworld.scene import DOMAINS
 from edgetl_runtime.errors import CameraError, InputError
 from edgetl_runtime.pool import FramePool
 from edgetl_runtime.result import Frame
+
+if TYPE_CHECKING:
+    from edgetl_runtime.geometry.calibration import Calibration
 
 PREFIX = "roadworld:"
 SIZE_HW = (360, 640)
@@ -33,8 +36,18 @@ def parse_source(source: str) -> tuple[str, int]:
     return domain, int(seed or 0)
 
 
+def calibration_of_source(source: str, size_hw: tuple[int, int]) -> Calibration:
+    """Of the one camera that sees all drives of this source. Raises InputError as parse_source does."""
+    from edgetl.roadworld.calibrate import camera_calibration
+    from edgetl.roadworld.sample import clip_camera
+
+    return camera_calibration(clip_camera(parse_source(source)[1], size_hw))
+
+
 class RoadworldCamera:
     """Drives of 60 s after each other, without end; the same pictures in the same order for the same seed.
+
+    One camera, that of the seed's drive, sees all of them, see calibration_of_source.
 
     A frame is stamped when it is shown: fps times a second, or as soon as it is rendered where that is slower; then
     the schedule moves back, and the world with it, so no frame is left out. `late` counts those.

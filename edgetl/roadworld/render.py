@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import cast
 
+from edgetl.roadworld.camera import Camera
 from edgetl.roadworld.frame import Frame
 from edgetl.roadworld.ground import Ground
 from edgetl.roadworld.labels import Rendered
@@ -36,13 +38,22 @@ def render_still(seed: int, index: int, *, size_hw: tuple[int, int] = (360, 640)
 
 
 def render_clip(
-    seed: int, *, seconds: float, fps: float = 30.0, size_hw: tuple[int, int] = (360, 640), domain: str = "day"
+    seed: int,
+    *,
+    seconds: float,
+    fps: float = 30.0,
+    size_hw: tuple[int, int] = (360, 640),
+    domain: str = "day",
+    camera: Camera | None = None,
 ) -> Iterator[Rendered]:
-    """Frames of one drive; object ids are the same throughout."""
+    """Frames of one drive; object ids are the same throughout. camera: instead of the drive's own, of this size."""
     kind = check_request(size_hw, domain)
     if not (0 < seconds <= 3600 and 0 < fps <= 1000) or seed < 0:
         raise InputError(f"can't render {seconds} s at {fps} frames/s from seed {seed}", remedy="use positive numbers")
-    return _frames(Renderer(clip_scene(seed, size_hw, kind, seconds)), max(round(seconds * fps), 1), fps)
+    scene = clip_scene(seed, size_hw, kind, seconds)
+    if camera is not None:
+        scene = dataclasses.replace(scene, camera=camera)
+    return _frames(Renderer(scene), max(round(seconds * fps), 1), fps)
 
 
 def _frames(renderer: Renderer, count: int, fps: float) -> Iterator[Rendered]:

@@ -26,11 +26,26 @@ def still_scene(seed: int, index: int, size_hw: tuple[int, int], domain: Domain)
 
 def clip_scene(seed: int, size_hw: tuple[int, int], domain: Domain, seconds: float) -> Scene:
     """The scene of a clip: long enough for `seconds` of driving at CLIP_SPEED_MPS."""
-    return _scene([seed, 1 << 20], size_hw, domain, seconds=seconds)
+    return _scene(_clip_entropy(seed), size_hw, domain, seconds=seconds)
+
+
+def clip_camera(seed: int, size_hw: tuple[int, int]) -> Camera:
+    """The camera of `clip_scene`, in any domain."""
+    return _camera(_generators(_clip_entropy(seed))[1], size_hw)
+
+
+def _clip_entropy(seed: int) -> list[int]:
+    return [seed, 1 << 20]
+
+
+def _generators(entropy: list[int]) -> tuple[np.random.Generator, np.random.Generator, np.random.Generator]:
+    """Of the world, of the camera and how it is seen, of the light."""
+    world, sight, look = (np.random.default_rng(s) for s in np.random.SeedSequence(entropy).spawn(3))
+    return world, sight, look
 
 
 def _scene(entropy: list[int], size_hw: tuple[int, int], domain: Domain, *, seconds: float) -> Scene:
-    world, sight, look = (np.random.default_rng(s) for s in np.random.SeedSequence(entropy).spawn(3))
+    world, sight, look = _generators(entropy)
     clip = seconds > 0
     length = STILL_REACH_M + (CLIP_SPEED_MPS * seconds + 40.0 if clip else 0.0)
     setting: Setting = ("urban", "suburban", "rural")[draw(world, (0.5, 0.35, 0.15))]

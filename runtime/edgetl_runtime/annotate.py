@@ -70,6 +70,12 @@ def drawn_boxes(found: Detections, labels: Sequence[str]) -> list[tuple[list[flo
     return drawn
 
 
+def ink_on(colour: Colour) -> Colour:
+    """Black or white, whichever is read better on this colour."""
+    bright = 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2] > 128
+    return (0, 0, 0) if bright else (255, 255, 255)
+
+
 def _distances(found: Detections) -> list[str]:
     """What is written of each box's distance, "" where it is not known."""
     if found.places is None:
@@ -194,10 +200,8 @@ class Annotator:
         left = max(min(x1, image.shape[1] - width - 4), 0)
         top = y1 - tall if y1 >= tall else min(y2, image.shape[0] - tall)
         cv2.rectangle(image, (left, top), (left + width + 4, top + tall), colour, cv2.FILLED)
-        bright = 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2] > 128
-        ink = (0, 0, 0) if bright else (255, 255, 255)
         at = (left + 2, top + height + 1)
-        cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA)
+        cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, ink_on(colour), 1, cv2.LINE_AA)
 
     def _strip(self, image: NDArray[np.uint8], result: Result, notes: Sequence[str], scale: float, line: int) -> None:
         cv2 = self._cv2

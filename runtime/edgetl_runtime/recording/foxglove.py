@@ -6,12 +6,11 @@ Field numbers after https://github.com/foxglove/foxglove-sdk/tree/main/schemas/p
 
 from __future__ import annotations
 
-import math
 import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from edgetl_runtime.annotate import drawn_boxes
+from edgetl_runtime.annotate import drawn_boxes, ink_on
 from edgetl_runtime.recording.protobuf import (
     EnumType,
     FieldType,
@@ -183,19 +182,11 @@ def annotations_message(result: Result, heads: Sequence[Head], t_wall_ns: int) -
     for each in heads:
         output = result.outputs[each.name]
         if isinstance(each, DetectHead) and isinstance(output, Detections):
-            for (box, label, bgr), far in zip(drawn_boxes(output, each.labels), _distances(output), strict=True):
+            for box, label, bgr in drawn_boxes(output, each.labels):
                 line, style = _styles(bgr)
                 parts.append(packed(2, stamp + _corners(box) + line))
-                parts.append(packed(3, stamp + packed(2, numbers(*box[:2])) + packed(3, label + far) + style))
+                parts.append(packed(3, stamp + packed(2, numbers(*box[:2])) + packed(3, label) + style))
     return b"".join(parts)
-
-
-def _distances(found: Detections) -> list[str]:
-    """What to write behind each box's label: how far away it is, where that is known."""
-    if found.places is None:
-        return [""] * len(found)
-    metres = [math.hypot(x, y) for x, y in found.places.positions_m.tolist()]
-    return [f" {m:.0f} m" if math.isfinite(m) else "" for m in metres]
 
 
 def time_field(number: int, t_ns: int) -> bytes:
@@ -226,5 +217,5 @@ def _styles(bgr: Colour) -> tuple[bytes, bytes]:
     blue, green, red = (v / 255 for v in bgr)
     colour = numbers(red, green, blue, 1.0)
     line = whole(2, _LINE_LOOP) + packed(4, colour) + double(7, _THICKNESS)
-    ink = numbers(0.0, 0.0, 0.0, 1.0)
+    ink = numbers(*(v / 255 for v in ink_on(bgr)), 1.0)
     return line, double(4, _FONT_SIZE) + packed(5, ink) + packed(6, colour)

@@ -140,7 +140,7 @@ def _entities(found: Detections, head: DetectHead) -> Iterator[bytes]:
     ):
         if not (math.isfinite(x) and math.isfinite(y)):
             continue
-        text = f"{label} {math.hypot(x, y):.0f} m" + (f" {-speed:+.0f} m/s" if math.isfinite(speed) else "")
+        text = label + (f" {-speed:+.0f} m/s" if math.isfinite(speed) else "")
         yield b"".join(
             (
                 packed(2, BASE_FRAME),

@@ -23,6 +23,7 @@ ROUTER = "tcp/localhost:7447"
 LOOPBACK = "tcp/localhost:0"
 OPEN_S = 2.0
 _RETRY_MS = 500
+_FOR_EVER_MS = -1
 _ASK_AGAIN_S = 0.2
 _LINK = re.compile(r"[a-z][a-z0-9]*/\S+")
 
@@ -32,9 +33,10 @@ class Ros2Options:
     """How to be part of a ROS graph.
 
     connect: where a router or another node listens, as `tcp/HOST:PORT`; one of them must be there within open_s, and
-    is connected to again whenever it is lost. Empty: wait for others to connect. listen: where other nodes reach this
-    one; by default on this machine only, at any free port. check_types: whether the hash of a message's definition is
-    part of its topic's name, as from Iron on; without it Humble's nodes are met.
+    is connected to again whenever it is lost; with open_s 0 it may come later, which a subscriber wants that starts in
+    any order. Empty: wait for others to connect. listen: where other nodes reach this one; by default on this machine
+    only, at any free port. check_types: whether the hash of a message's definition is part of its topic's name, as from
+    Iron on; without it Humble's nodes are met.
     Raises InputError for an address that is none.
     """
 
@@ -191,8 +193,8 @@ def _config(zenoh: Any, options: Ros2Options) -> Any:
     settings = {
         "mode": "peer",
         "connect/endpoints": list(options.connect),
-        "connect/timeout_ms": int(options.open_s * 1e3),
-        "connect/exit_on_failure": True,
+        "connect/timeout_ms": int(options.open_s * 1e3) or _FOR_EVER_MS,
+        "connect/exit_on_failure": options.open_s > 0,
         "connect/retry": {"period_init_ms": _RETRY_MS, "period_max_ms": 4000, "period_increase_factor": 2},
         "listen/endpoints": list(options.listen),
         "listen/exit_on_failure": True,

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from edgetl.roadworld import feed, render_clip
-from edgetl.roadworld.live import RoadworldCamera, parse_source
+from edgetl.roadworld.calibrate import calibration_of
+from edgetl.roadworld.live import RoadworldCamera, calibration_of_source, parse_source
+from edgetl.roadworld.sample import clip_camera
 from edgetl_runtime.cameras import interrupt
 from edgetl_runtime.errors import CameraError, InputError
 
@@ -32,13 +34,23 @@ def test_it_shows_the_clip_of_its_seed_at_its_rate() -> None:
     assert camera.read() is None
 
 
-def test_drives_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drives_follow_each_other_seen_by_one_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "DRIVE_S", 0.2)
     shown = list(islice(feed.drives(7, "day", SMALL, 10.0), 5))
     for seed, start, count in ((7, 0, 2), (8, 2, 2), (9, 4, 1)):
-        clip = islice(render_clip(seed, seconds=0.2, fps=10.0, size_hw=SMALL, domain="day"), count)
+        clip = islice(
+            render_clip(seed, seconds=0.2, fps=10.0, size_hw=SMALL, domain="day", camera=clip_camera(7, SMALL)), count
+        )
         for got, picture in zip(shown[start : start + count], clip, strict=True):
             assert np.array_equal(got, picture.image)
+
+
+@pytest.mark.parametrize(("domain", "seed"), [("day", 7), ("fog", 8)])
+def test_its_calibration_is_that_of_its_pictures(domain: str, seed: int) -> None:
+    picture = next(iter(render_clip(seed, seconds=0.2, fps=10.0, size_hw=SMALL, domain=domain)))
+    known = calibration_of_source(f"roadworld:{domain}:{seed}", SMALL)
+    assert known == calibration_of(picture)
+    assert known != calibration_of_source(f"roadworld:{domain}:{seed + 1}", SMALL)
 
 
 def test_closing_ends_the_renderer_and_interrupt_ends_a_read() -> None:

@@ -19,6 +19,7 @@ import edgetl_runtime
 from edgetl.cli import main
 from edgetl.commands import replay as replay_command
 from edgetl.commands import run as run_command
+from edgetl.roadworld.live import calibration_of_source
 from edgetl_runtime.annotate import drawn_boxes
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import load_bundle_engine
@@ -274,3 +275,13 @@ def test_heads_of_every_kind_pass_through(shared_many: Path, tmp_path: Path) -> 
     clip = write_clip(tmp_path / "big.mp4", frames=2, height=360, width=640)
     with edgetl_runtime.open(shared_many, str(clip), calibration=clip_camera()) as results:
         assert set(next(iter(results)).outputs) == {head.name for head in HEADS}
+
+
+def test_a_rendered_camera_knows_its_own_calibration(shared_many: Path, clip: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rendered.mcap"
+    flags = ("--calibration", "own", "--record", path, "--max-frames", 2)
+    call(run_command, shared_many, "roadworld:night:5", "--camera-size", "128x72", *flags)
+    with Recording(path) as recording:
+        assert recording.header.calibration == calibration_of_source("roadworld:night:5", (72, 128))
+    with pytest.raises(InputError, match="only a rendered camera knows its own calibration, not "):
+        call(run_command, shared_many, clip, "--calibration", "own")

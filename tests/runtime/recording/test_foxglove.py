@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from recording_support import noise, placed, result, tracked
-from runtime_support import HEADS
+from runtime_support import HEADS, LABELS
 
+from edgetl_runtime.annotate import drawn_boxes, ink_on
 from edgetl_runtime.recording.foxglove import (
     annotations_message,
     annotations_schema,
@@ -94,3 +95,7 @@ def test_distances_are_in_the_texts_where_they_are_known() -> None:
     found = decode(annotations_schema(), "foxglove.ImageAnnotations", annotations_message(of, HEADS, T_NS))
     first, second, third = (text.text for text in found.texts)
     assert first.endswith(" 10 m") and second.endswith(" 20 m") and not third.endswith(" m")
+    assert first.count(" m") == second.count(" m") == 1
+    assert [t.text_color.r for t in found.texts] == [
+        int(ink_on(bgr)[0] > 0) for _, _, bgr in drawn_boxes(placed(3), LABELS)
+    ]

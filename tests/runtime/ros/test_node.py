@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
-from ros_support import Listener, boxes, free_port, options, result_of, router
+from ros_support import PATIENCE_S, Listener, boxes, free_port, options, result_of, router
 from runtime_support import DETECT
 
 from edgetl_runtime.errors import InputError
@@ -41,6 +42,21 @@ def test_without_a_router_one_line_says_what_to_do_and_soon() -> None:
         Ros2Node(Ros2Options(connect=(f"tcp/127.0.0.1:{free_port()}",), open_s=0.5))
     assert time.monotonic() - begun_s < 5
     assert "\n" not in str(told.value)
+
+
+def test_who_does_not_wait_meets_the_other_side_when_it_comes_and_comes_back() -> None:
+    address = f"tcp/127.0.0.1:{free_port()}"
+    arrived = threading.Event()
+    with Ros2Node(Ros2Options(connect=(address,), open_s=0)) as early:
+        early.subscribe("/late", DiagnosticArray, DIAGNOSTICS, lambda sample: arrived.set())
+        for _ in range(2):
+            with Ros2Node(Ros2Options(connect=(), listen=(address,))) as late:
+                publisher = late.publisher("/late", DiagnosticArray, DIAGNOSTICS)
+                end_s = time.monotonic() + PATIENCE_S
+                while not arrived.wait(0.05):
+                    assert time.monotonic() < end_s
+                    publisher.put(b"")
+            arrived.clear()
 
 
 def test_an_address_that_is_taken_or_none_is_refused() -> None:
