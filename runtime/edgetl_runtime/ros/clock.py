@@ -25,10 +25,11 @@ class EpochClock:
     """The distance between both clocks, measured when this is made and again once a second while it is asked.
 
     A measurement reads the monotonic clock before and after the system clock, five times, and takes the closest pair:
-    it is right within half of that pair's distance, some microseconds where the machine is not overloaded. Both clocks are slewed alike (by NTP),
-    so the distance is a constant until somebody steps the system clock. A measurement that may lie within STEP_NS of
-    the one in use is therefore noise and changes nothing: stamps rise exactly as the monotonic clock does. One that is
-    further away is a step, which is followed at once, back too, as the stamps of every other ROS node are; `steps` counts them.
+    it is right within half of that pair's distance, some microseconds where the machine is not overloaded. Both clocks
+    are slewed alike (by NTP), so the distance is a constant until somebody steps the system clock. A measurement that
+    may lie within STEP_NS of the one in use is therefore noise and changes nothing: stamps rise exactly as the
+    monotonic clock does. One that is further away is a step, which is followed at once, back too, as the stamps of
+    every other ROS node are; `steps` counts them.
 
     Any thread may ask. monotonic, system: nanoseconds, for tests.
     """

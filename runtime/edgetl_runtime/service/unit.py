@@ -54,9 +54,10 @@ class Unit:
     name: without prefix and ending. command: the words of the program, the first an absolute path. user: None for one
     that systemd makes up for each start. groups: further groups. devices: paths of device nodes or systemd's own
     patterns; none: no hardware at all is seen. writable: folders outside the state folder that are written to.
-    network: "none", "loopback" or "any". families: further families of sockets, such as AF_CAN. compiles: the engine makes machine code while it runs. port: below 1024 it
-    needs a capability. priority: of --priority. version: of the systemd that will read it, None: a new one. ready_url:
-    where the run answers whether its results can be used. extra: lines that come last in [Service].
+    network: "none", "loopback" or "any". families: further families of sockets, such as AF_CAN. compiles: the engine
+    makes machine code while it runs. port: below 1024 it needs a capability. priority: of --priority. version: of the
+    systemd that will read it, None: a new one. ready_url: where the run answers whether its results can be used. extra:
+    lines that come last in [Service].
     """
 
     name: str
