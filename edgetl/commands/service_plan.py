@@ -99,7 +99,7 @@ def plan(args: argparse.Namespace, words: Sequence[str], *, version: int | None)
         watchdog_s=args.watchdog_s,
         memory_max=args.memory_max,
         version=version,
-        ready_url=f"http://127.0.0.1:{run.web}/readyz" if run.web is not None else "",
+        ready_url=_ready_url(run),
         extra=tuple(args.set),
     )
     return Plan(unit, list(_notes(run, args, engine)), secret=_secret(run))
@@ -265,6 +265,14 @@ def _network(run: argparse.Namespace) -> str:
 
 def _can_interface(run: argparse.Namespace) -> str:
     return "" if run.can is None else str(run.can.partition(":")[0])
+
+
+def _ready_url(run: argparse.Namespace) -> str:
+    """Where this machine asks whether results can be used; empty without --web."""
+    if run.web is None:
+        return ""
+    host = "127.0.0.1" if run.bind in (None, "0.0.0.0", "::", "localhost") else run.bind
+    return f"http://{f'[{host}]' if ':' in host else host}:{run.web}/readyz"
 
 
 def _secret(run: argparse.Namespace) -> bool:

@@ -315,3 +315,25 @@ def test_a_store_belongs_to_the_services_user(place: Path, capsys: pytest.Captur
     made = capsys.readouterr()
     assert f"ReadWritePaths={store}\n" in made.out and "RestartForceExitStatus=75" in made.out
     assert "MemoryDenyWriteExecute" not in made.out, "the next bundle may run on another engine"
+
+
+def test_a_page_that_asks_for_its_token_says_nothing_of_results() -> None:
+    from edgetl_runtime.web import WebSink
+
+    for token, expected in (("a" * 20, None), (None, False)):
+        sink = WebSink((), port=0, token=token)
+        try:
+            ready, why = service_status.probe(f"http://127.0.0.1:{sink.port}/readyz")
+        finally:
+            sink.close()
+        assert ready is expected and ("token" in why) == (expected is None)
+
+
+@pytest.mark.parametrize(
+    ("bind", "host"), [("0.0.0.0", "127.0.0.1"), ("10.0.0.7", "10.0.0.7"), ("fd00::7", "[fd00::7]")]
+)
+def test_the_page_is_asked_where_it_listens(
+    place: Path, capsys: pytest.CaptureFixture[str], bind: str, host: str
+) -> None:
+    assert install(place, "--web", "8080", "--bind", bind, flags=("--dry-run",)) == 0
+    assert f"Ready=http://{host}:8080/readyz\n" in capsys.readouterr().out
