@@ -6,12 +6,13 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
     from contextlib import ExitStack
 
     from edgetl_runtime.service.notify import NotifySink
 
 
-def open_notify(stack: ExitStack, *, lanes: int = 1) -> list[NotifySink]:
+def open_notify(stack: ExitStack, *, lanes: Callable[[], Collection[str]] | None = None) -> list[NotifySink]:
     """The sink that tells it; none without NOTIFY_SOCKET. lanes: as of NotifySink. Raises InputError."""
     if not os.environ.get("NOTIFY_SOCKET"):
         return []

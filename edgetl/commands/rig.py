@@ -16,11 +16,14 @@ from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import injector_of, open_source, patience_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.geometry.calibration import Calibration
     from edgetl_runtime.health import Health
     from edgetl_runtime.inject import Injector
+    from edgetl_runtime.ladder import Ladder
     from edgetl_runtime.rig.lines import RoundLines
     from edgetl_runtime.rig.network import Network
     from edgetl_runtime.rig.rig import Rig
@@ -58,7 +61,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     ladder = open_ladder(args.ladder, engines, own_health, cameras=sources)
     lines = None
     with ExitStack() as stack:
-        notify = open_notify(stack, lanes=len(sources) * len(bundles))
+        notify = open_notify(stack, lanes=lambda: _lanes(sources, bundles, ladder))
         cameras = _open_cameras(args, sources, health, injector, stack)
         calibrations = calibrations_of(args, cameras)
         networks = _open_networks(args, bundles, engines, boxes, calibrations, stack)
@@ -92,6 +95,14 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
         summary = _drive(args, rig, lines, tallies, notify)
     sys.stderr.write(_closing(summary, args) + "\n")
     return _document(args, summary, bundles, engines, tallies)
+
+
+def _lanes(cameras: Collection[str], bundles: Collection[str], ladder: Ladder | None) -> list[str]:
+    """The results that a service's watchdog waits for: not those of cameras that the ladder leaves out."""
+    from edgetl_runtime.service.notify import lane_of
+
+    kept = [camera for camera in cameras if ladder is None or ladder.keeps(camera)]
+    return [lane_of(camera, bundle) for camera in kept for bundle in bundles]
 
 
 def _drive(

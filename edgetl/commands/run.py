@@ -127,20 +127,22 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     bundle = opened.bundle
     with ExitStack() as stack:
         stack.push(opened.ended)
-        watching: list[Sink] = [
-            *opened.sinks,
-            *open_notify(stack),
-            *_open_web(args, bundle, stack),
-            *open_can(args, bundle, health, stack),
-            *open_foxglove(args, bundle, stack),
-        ]
+        with opened.elsewhere():
+            watching: list[Sink] = [
+                *opened.sinks,
+                *open_notify(stack),
+                *_open_web(args, bundle, stack),
+                *open_can(args, bundle, health, stack),
+                *open_foxglove(args, bundle, stack),
+            ]
         camera = open_source(args, health, injector)
         stack.callback(camera.close)
         args.calibrated = calibration_of(args, camera)
         engines = Engines(args, bundle, injector)
         open_ladder(args.ladder, {"": engines}, health)
         engine, golden = engines.first()  # before outputs are replaced
-        watching += open_ros2(args, bundle, camera, stack)  # before outputs are replaced, too
+        with opened.elsewhere():
+            watching += open_ros2(args, bundle, camera, stack)  # before outputs are replaced, too
         sinks = [*watching, *_open_sinks(args, bundle, camera, stack), *_open_proof(args, camera, stack)]
         recorder = start_recording(args, bundle, camera, engine, variant=engines.picked.name, threads=engines.threads)
         if recorder is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +26,15 @@ _REFUSED = {
     "skip_golden": "it is for development",
 }
 """Flags of `run` that make no sense for a service, and why."""
-_READ = ("ladder", "engine_dir", "require_signature", "config")
-_WRITTEN = ("jsonl", "out", "record")
+_READ = ("ladder", "engine_dir", "require_signature", "config", "ros2_camera_info")
+_WRITTEN = ("jsonl", "out", "record", "can_dbc")
 _VISIBLE_HOMES = ("/home", "/root", "/run/user")
 _PRIVATE = ("/tmp", "/var/tmp")
 """A service has its own of these."""
 _NETWORK = ("rtsp://", "rtsps://", "http://", "https://", "gst:")
+_OPENCV, _ROS2 = "opencv:", "ros2:"
+_OWN = re.compile(r"[a-z0-9]+/(localhost|127\.[0-9.]+|\[::1\]):[0-9]+")
+"""A Zenoh address of this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ def plan(args: argparse.Namespace, words: Sequence[str], *, version: int | None)
     _refuse(run)
     user, program = who(args.user), _program()
     state = Path("/var/lib") / f"edgetl-{args.name}"
-    read = [Path(program[0]), *_paths_read(run)]
+    read = [Path(program[0]), Path(_python()), *_paths_read(run)]
     _check_readable(read, user)
     engine = _engine(run)
     devices = (*_cameras(run), *(_gpu_devices() if engine == "tensorrt" else ()), *args.device)
@@ -87,14 +91,15 @@ def plan(args: argparse.Namespace, words: Sequence[str], *, version: int | None)
         devices=devices,
         writable=tuple(_writable(run, state, user)),
         network=network,
-        homes=any(_below(path, _VISIBLE_HOMES) for path in read),
+        families=("AF_CAN",) if _can_interface(run) == "socketcan" else (),
+        homes=any(_below(path, _VISIBLE_HOMES) or _below(path.resolve(), _VISIBLE_HOMES) for path in read),
         compiles=engine != "onnxruntime",
-        port=run.web,
+        port=min((port for port in (run.web, run.foxglove) if port is not None), default=None),
         priority=run.priority,
         watchdog_s=args.watchdog_s,
         memory_max=args.memory_max,
         version=version,
-        ready_url=f"http://127.0.0.1:{run.web}/readyz" if run.web is not None else "",
+        ready_url=_ready_url(run),
         extra=tuple(args.set),
     )
     return Plan(unit, list(_notes(run, args, engine)), secret=_secret(run))
@@ -104,12 +109,15 @@ def _refuse(run: argparse.Namespace) -> None:
     for name, why in _REFUSED.items():
         if getattr(run, name) not in (None, False):
             raise InputError(f"--{name.replace('_', '-')} can't be used in a service: {why}")
-    if run.web == 0:
-        raise InputError("--web 0 takes another port at each start", remedy="give a service a port, such as 8080")
+    for name in ("web", "foxglove"):
+        if getattr(run, name) == 0:
+            raise InputError(
+                f"--{name} 0 takes another port at each start", remedy="give a service a port, such as 8080"
+            )
     for name in _WRITTEN:
         if getattr(run, name) is not None and not run.force:
             raise InputError(
-                f"--{name} would be in the way at the next start, and the service could not start again",
+                f"{_flag(name)} would be in the way at the next start, and the service could not start again",
                 remedy="add --force, which replaces the file of the run before, or leave it out",
             )
     for source in _sources(run):
@@ -123,7 +131,7 @@ def _sources(run: argparse.Namespace) -> list[str]:
 
 def _live(source: str) -> bool:
     device = source.isdecimal() or source.startswith("/dev/")
-    return device or source.startswith((*_NETWORK, "shm:", "roadworld:"))
+    return device or source.startswith((*_NETWORK, _OPENCV, _ROS2, "shm:", "roadworld:"))
 
 
 def _paths_read(run: argparse.Namespace) -> Iterator[Path]:
@@ -132,7 +140,8 @@ def _paths_read(run: argparse.Namespace) -> Iterator[Path]:
     named = {name: getattr(run, name) for name in _READ if getattr(run, name) not in (None, True)}
     for name, value in [
         *(("BUNDLE", b) for b in bundles),
-        *((f"--{n.replace('_', '-')}", v) for n, v in named.items()),
+        *((_flag(n), v) for n, v in named.items()),
+        *(("--calibration", path) for path in _calibrations(run)),
     ]:
         path = Path(value)
         if not path.is_absolute():
@@ -142,6 +151,21 @@ def _paths_read(run: argparse.Namespace) -> Iterator[Path]:
         if _below(path, _PRIVATE):
             raise InputError(f"{name} {path} can't be seen: a service has a {path.parts[1]} of its own")
         yield path
+
+
+def _calibrations(run: argparse.Namespace) -> Iterator[Path]:
+    """The files of --calibration, and those of mountings beside them."""
+    from edgetl_runtime.geometry.calibration import MOUNTING_SUFFIX
+
+    for text in run.calibration:
+        path = Path(text.partition("=")[2] if run.also_camera or run.also_bundle else text)
+        yield path
+        if (beside := path.with_name(path.stem + MOUNTING_SUFFIX)).exists():
+            yield beside
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _writable(run: argparse.Namespace, state: Path, user: Who) -> Iterator[str]:
@@ -159,14 +183,14 @@ def _writable(run: argparse.Namespace, state: Path, user: Who) -> Iterator[str]:
     outputs = {name: getattr(run, name) for name in (*_WRITTEN, "collect") if getattr(run, name) is not None}
     for name, path in outputs.items():
         if not path.is_absolute():
-            raise InputError(f"--{name} {path} must be an absolute path", remedy=f"put it into {state}")
+            raise InputError(f"{_flag(name)} {path} must be an absolute path", remedy=f"put it into {state}")
         folder = path.parent
         if _below(folder, (str(state),)):
             continue
         if not folder.is_dir():
-            raise InputError(f"--{name}: there is no folder {folder}", remedy=f"make it, or put it into {state}")
+            raise InputError(f"{_flag(name)}: there is no folder {folder}", remedy=f"make it, or put it into {state}")
         if not may_write(folder, user):
-            raise InputError(f"--{name}: {user.name} can't write into {folder}", remedy=f"put it into {state}")
+            raise InputError(f"{_flag(name)}: {user.name} can't write into {folder}", remedy=f"put it into {state}")
         yield str(folder)
 
 
@@ -190,6 +214,11 @@ def _program() -> tuple[str, ...]:
     return (sys.executable, "-m", "edgetl.cli")
 
 
+def _python() -> str:
+    """What runs that command; where it links to a Python in a home of its own, a service's user can't start it."""
+    return sys.executable
+
+
 def _engine(run: argparse.Namespace) -> str:
     """The engine that will run, "any" where that may change."""
     from edgetl_runtime.bundle import read_manifest
@@ -202,7 +231,7 @@ def _engine(run: argparse.Namespace) -> str:
 
 
 def _cameras(run: argparse.Namespace) -> Iterator[str]:
-    for source in _sources(run):
+    for source in (text.removeprefix(_OPENCV) for text in _sources(run)):
         if source.isdecimal():
             yield f"/dev/video{source}"
         elif source.startswith("/dev/"):
@@ -225,9 +254,25 @@ def _groups(devices: Sequence[str], *, gpu: bool) -> tuple[str, ...]:
 
 
 def _network(run: argparse.Namespace) -> str:
-    if any(source.startswith(_NETWORK) for source in _sources(run)) or run.bind is not None:
+    others = not all(_OWN.fullmatch(address) for address in (*run.ros2_connect, *run.ros2_listen))
+    if any(source.startswith(_NETWORK) for source in _sources(run)) or run.bind is not None or others:
         return "any"
-    return "none" if run.web is None else "loopback"
+    if _can_interface(run) == "udp_multicast":
+        return "any"
+    ros = run.ros2 is not None or any(source.startswith(_ROS2) for source in _sources(run))
+    return "loopback" if ros or run.web is not None or run.foxglove is not None else "none"
+
+
+def _can_interface(run: argparse.Namespace) -> str:
+    return "" if run.can is None else str(run.can.partition(":")[0])
+
+
+def _ready_url(run: argparse.Namespace) -> str:
+    """Where this machine asks whether results can be used; empty without --web."""
+    if run.web is None:
+        return ""
+    host = "127.0.0.1" if run.bind in (None, "0.0.0.0", "::", "localhost") else run.bind
+    return f"http://{f'[{host}]' if ':' in host else host}:{run.web}/readyz"
 
 
 def _secret(run: argparse.Namespace) -> bool:
@@ -239,7 +284,9 @@ def _notes(run: argparse.Namespace, args: argparse.Namespace, engine: str) -> It
         yield f"without --deadline-ms a result feeds the watchdog until it is {args.watchdog_s:g} s old"
     if _secret(run):
         yield "the command holds a password or a token: the file is for root only, but `systemctl show` tells all users"
-    if any(source.isdecimal() for source in _sources(run)):
+    if _can_interface(run) not in ("", "socketcan", "udp_multicast", "virtual"):
+        yield "give the CAN adapter's device node with --device, where its driver has one"
+    if any(source.removeprefix(_OPENCV).isdecimal() for source in _sources(run)):
         yield "a camera's number may change when another is plugged in: see /dev/v4l/by-id for names that stay"
     if engine != "onnxruntime":
         yield f"without MemoryDenyWriteExecute: {engine} engine{'s make' if engine == 'any' else ' makes'} machine code"

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 
 from edgetl.commands.arguments import say
@@ -47,7 +48,9 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     if shown["Result"] != "success":
         say(f"last end     {shown['Result']}, status {shown['ExecMainStatus']}: see journalctl -u {unit}")
     say(f"restarts     {shown['NRestarts']}, memory {_megabytes(shown['MemoryCurrent'])}")
-    if ready is not None:
+    if ready is None and why:
+        say(f"results      not known: {why} ({url})")
+    elif ready is not None:
         say(f"results      {'can be used' if ready else f'can NOT be used: {why}'} ({url})")
     ok = shown["ActiveState"] == "active" and ready is not False
     document: dict[str, object] = {"unit": unit, "systemd": shown, "ready": ready, "why": why, "ok": ok}
@@ -84,13 +87,15 @@ def ready_url(text: str) -> str:
     return lines[0] if lines else ""
 
 
-def probe(url: str) -> tuple[bool, str]:
-    """Whether results can be used, and why not."""
+def probe(url: str) -> tuple[bool | None, str]:
+    """Whether results can be used, and why not; None where the run asks for a token, which is nobody's to know here."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=5) as answer:
             return answer.status == 200, ""
     except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            return None, "the page asks for its token"
         return False, error.read(500).decode(errors="replace").strip() or f"status {error.code}"
     except OSError as error:
         return False, f"no answer ({error})"

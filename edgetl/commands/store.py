@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,16 @@ class Opened:
         """The run is over; for ExitStack.push."""
         for sink in self.sinks:
             sink.ended(kind, value, trace)
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """What is refused in here, such as a port or a router, is no fault of the slot's."""
+        try:
+            yield
+        except InputError:
+            for sink in self.sinks:
+                sink.excused = True
+            raise
 
     def document(self) -> dict[str, object]:
         """What the run's document says of it."""

@@ -145,7 +145,7 @@ class CanReceiver:
             if not self._moves_on(counter):
                 self.faults["disordered"] += 1
                 return None
-            made = self._closed(now_ns)
+            made = self._closed()
             self._counter, self._frames = counter, {}
         elif name in self._frames:
             self.faults["repeated"] += 1
@@ -170,9 +170,9 @@ class CanReceiver:
             self.faults["lost"] += missing
         return True
 
-    def _closed(self, now_ns: int) -> CanView | None:
-        """The view of a cycle that stays incomplete."""
-        return self._made(now_ns) if 0 < len(self._frames) < len(self._names) else None
+    def _closed(self) -> CanView | None:
+        """The view of a cycle that stays incomplete, as old as the last of its frames."""
+        return self._made(self._accepted_ns) if 0 < len(self._frames) < len(self._names) else None
 
     def _state(self) -> CanState | Literal["lost"]:
         number = self._frames.get(STATUS, {}).get("State")

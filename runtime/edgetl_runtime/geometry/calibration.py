@@ -45,8 +45,9 @@ class Mounting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     position_m: x, y, z. roll_deg, pitch_deg, yaw_deg: by REP-103, applied as yaw, then pitch, then roll, to a camera
     that looks along x; a positive pitch looks down. pitch_std_deg, roll_std_deg, yaw_std_deg: how far those may be off
-    while driving. height_std_m: of the camera above the ground. box_edge_std_px and box_edge_std_share: of each edge of
-    a box, in pixels of the frame and in shares of the box's height; where both are given their variances add up.
+    while driving; of a camera that looks to the side, the vehicle's own roll is its pitch. height_std_m: of the camera
+    above the ground. box_edge_std_px and box_edge_std_share: of each edge of a box, in pixels of the frame and in
+    shares of the box's height; where both are given their variances add up.
 
     rectified: frames are rectified already, so the projection matrix holds and no distortion. off_ground: labels of
     what stands on no road. heights_m: mean and deviation of how tall objects of a label are, beside those of `kinds`.

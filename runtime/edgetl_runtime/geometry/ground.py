@@ -1,7 +1,7 @@
 """Where boxes stand: the middle of the lower edge, its ray, the ground z = 0 of base_link, and how sure that is.
 
 The ground is taken as a plane. A place P on it, seen by a camera h above the ground, moves in first order, with X and Y
-from the camera's foot:
+from the camera's foot, X the way that the camera looks by its yaw, Y to the left of that:
 
     by an error of pitch (about y)   -(h + X^2 / h),  -X Y / h
     of roll (about x)                X Y / h,         h + Y^2 / h
@@ -66,6 +66,8 @@ class Ground:
         self.height_m = m.position_m[2]
         self._foot = np.array([[m.position_m[0]], [m.position_m[1]]])
         self._turn_stds = np.deg2rad([m.pitch_std_deg, m.roll_std_deg, m.yaw_std_deg]).tolist()
+        yaw = np.deg2rad(m.yaw_deg)
+        self._ahead = (float(np.cos(yaw)), float(np.sin(yaw)))
         self._others = any(self._turn_stds[1:]) or m.height_std_m > 0
         self._edge_var, self._edge_share_var = m.box_edge_std_px**2, m.box_edge_std_share**2
 
@@ -113,12 +115,14 @@ class Ground:
 
     def _turned(self, ground: F64, errors: F64) -> None:
         """How far places lie off by one deviation of pitch, roll, yaw and height, into errors (2, 2:, N)."""
-        h, (pitch, roll, yaw) = self.height_m, self._turn_stds
-        np.multiply(ground, ground[0] * (pitch / h), out=errors[:, 2])
-        errors[0, 2] += h * pitch
+        h, (pitch, roll, yaw), (cos, sin) = self.height_m, self._turn_stds, self._ahead
+        np.multiply(ground, (cos * ground[0] + sin * ground[1]) * (pitch / h), out=errors[:, 2])
+        errors[0, 2] += h * pitch * cos
+        errors[1, 2] += h * pitch * sin
         if self._others:
-            np.multiply(ground, ground[1] * (roll / h), out=errors[:, 3])
-            errors[1, 3] += h * roll
+            np.multiply(ground, (cos * ground[1] - sin * ground[0]) * (roll / h), out=errors[:, 3])
+            errors[0, 3] -= h * roll * sin
+            errors[1, 3] += h * roll * cos
             errors[0, 4], errors[1, 4] = -yaw * ground[1], yaw * ground[0]
             errors[:, 5] = ground * (self.mounting.height_std_m / h)
 

@@ -90,9 +90,14 @@ class Network:
         self._runs = self._worked_at = 0
 
     def exchange(self, engine: Engine) -> None:
-        """All pipelines use this engine from now on. Raises EngineError where it does not run."""
-        for lane in self.lanes.values():
-            lane.pipeline.exchange(engine)
+        """All pipelines use this engine from now on. Raises EngineError where it does not run; none uses it then."""
+        try:
+            for lane in self.lanes.values():
+                lane.pipeline.exchange(engine)
+        except EngineError:
+            for lane in self.lanes.values():
+                lane.pipeline.engine = self.engine
+            raise
         self.engine = engine
 
     def run(self, camera: str, taken: Taken, *, live: bool) -> Result | EngineError:

@@ -25,10 +25,11 @@ class EpochClock:
     """The distance between both clocks, measured when this is made and again once a second while it is asked.
 
     A measurement reads the monotonic clock before and after the system clock, five times, and takes the closest pair:
-    it is right within half of that pair's distance, some microseconds at most. Both clocks are slewed alike (by NTP),
-    so the distance is a constant until somebody steps the system clock. A measurement within STEP_NS of the one in use
-    is therefore noise and changes nothing: stamps rise exactly as the monotonic clock does. One that is further away
-    is a step, which is followed at once, back too, as the stamps of every other ROS node are; `steps` counts them.
+    it is right within half of that pair's distance, some microseconds where the machine is not overloaded. Both clocks
+    are slewed alike (by NTP), so the distance is a constant until somebody steps the system clock. A measurement that
+    may lie within STEP_NS of the one in use is therefore noise and changes nothing: stamps rise exactly as the
+    monotonic clock does. One that is further away is a step, which is followed at once, back too, as the stamps of
+    every other ROS node are; `steps` counts them.
 
     Any thread may ask. monotonic, system: nanoseconds, for tests.
     """
@@ -37,7 +38,7 @@ class EpochClock:
         self._monotonic, self._system = monotonic, system
         self._lock = threading.Lock()
         self.steps = 0
-        self._offset_ns = self._measured()
+        self._offset_ns, _ = self._measured()
         self._next_ns = monotonic() + AGAIN_NS
 
     def epoch_ns(self, monotonic_ns: int) -> int:
@@ -51,8 +52,8 @@ class EpochClock:
     def _offset(self) -> int:
         if self._monotonic() >= self._next_ns and self._lock.acquire(blocking=False):
             try:
-                measured = self._measured()
-                if abs(measured - self._offset_ns) >= STEP_NS:
+                measured, error_ns = self._measured()
+                if abs(measured - self._offset_ns) - error_ns >= STEP_NS:
                     self._offset_ns = measured
                     self.steps += 1
                 self._next_ns = self._monotonic() + AGAIN_NS
@@ -60,7 +61,8 @@ class EpochClock:
                 self._lock.release()
         return self._offset_ns
 
-    def _measured(self) -> int:
+    def _measured(self) -> tuple[int, int]:
+        """The distance, and by how much it may be wrong."""
         closest: tuple[int, int] | None = None
         for _ in range(_TRIES):
             before = self._monotonic()
@@ -69,4 +71,4 @@ class EpochClock:
             found = (after - before, system - (before + after) // 2)
             closest = found if closest is None else min(closest, found)
         assert closest is not None
-        return closest[1]
+        return closest[1], closest[0] // 2

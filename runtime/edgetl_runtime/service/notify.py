@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -84,6 +84,11 @@ def _watchdog_s(environment: Mapping[str, str], pid: int) -> float | None:
     return int(text) / 1e6
 
 
+def lane_of(camera: str, bundle: str) -> str:
+    """The name of one bundle's results for one camera."""
+    return f"{camera} {bundle}"
+
+
 class NotifySink:
     """READY=1 with the first fresh result, WATCHDOG=1 with later ones, STATUS= for people, STOPPING=1 at the end.
 
@@ -91,14 +96,20 @@ class NotifySink:
     that fails, or not there at all is restarted by whoever waits. A result is fresh where it says so, the loop's health
     is ok or degraded, and its frame was captured less than the watchdog's time ago.
 
-    lanes: how many different streams of results have to be fresh for one feed, for several cameras and bundles.
-    clock_ns: CLOCK.
+    lanes: names of the streams of results that have to be fresh for one feed, asked each time, for several cameras and
+    bundles; None: there is one. clock_ns: CLOCK.
     """
 
     needs_picture = False
     stop = False
 
-    def __init__(self, notifier: Notifier, *, lanes: int = 1, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        notifier: Notifier,
+        *,
+        lanes: Callable[[], Collection[str]] | None = None,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self.ready = False
         self._notifier, self._lanes, self._clock_ns = notifier, lanes, clock_ns
         self._fresh: set[str] = set()
@@ -136,7 +147,7 @@ class NotifySink:
         now_ns = self._clock_ns()
         if self._due(now_ns) and self._is_fresh(result, now_ns):
             self._fresh.add(lane)
-            if len(self._fresh) >= self._lanes:
+            if self._lanes is None or self._fresh.issuperset(self._lanes()):
                 self._feed(now_ns)
         if self.ready and now_ns - self._told_ns >= STATUS_S * 1e9:
             self._tell(result, now_ns)
@@ -145,7 +156,7 @@ class NotifySink:
         """Take one round of several cameras."""
         for camera, results in made.results.items():
             for bundle, result in results.items():
-                self.published(result, f"{camera} {bundle}")
+                self.published(result, lane_of(camera, bundle))
 
     def event(self, event: Event) -> None:
         """What began or ended, in the status line at once."""

@@ -54,9 +54,10 @@ class Unit:
     name: without prefix and ending. command: the words of the program, the first an absolute path. user: None for one
     that systemd makes up for each start. groups: further groups. devices: paths of device nodes or systemd's own
     patterns; none: no hardware at all is seen. writable: folders outside the state folder that are written to.
-    network: "none", "loopback" or "any". compiles: the engine makes machine code while it runs. port: below 1024 it
-    needs a capability. priority: of --priority. version: of the systemd that will read it, None: a new one. ready_url:
-    where the run answers whether its results can be used. extra: lines that come last in [Service].
+    network: "none", "loopback" or "any". families: further families of sockets, such as AF_CAN. compiles: the engine
+    makes machine code while it runs. port: below 1024 it needs a capability. priority: of --priority. version: of the
+    systemd that will read it, None: a new one. ready_url: where the run answers whether its results can be used. extra:
+    lines that come last in [Service].
     """
 
     name: str
@@ -66,6 +67,7 @@ class Unit:
     devices: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()
     network: str = "none"
+    families: tuple[str, ...] = ()
     homes: bool = False
     compiles: bool = True
     port: int | None = None
@@ -167,11 +169,10 @@ def _devices(unit: Unit) -> Iterator[str]:
 
 
 def _network(unit: Unit) -> Iterator[str]:
+    internet = () if unit.network == "none" else ("AF_INET", "AF_INET6")
+    yield f"RestrictAddressFamilies={' '.join(('AF_UNIX', *internet, *unit.families))}"
     if unit.network == "none":
-        yield "RestrictAddressFamilies=AF_UNIX"
         yield "IPAddressDeny=any"
-        return
-    yield "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"
     if unit.network == "loopback":
         yield "IPAddressDeny=any"
         yield "IPAddressAllow=localhost"

@@ -7,7 +7,6 @@ reach the disk before a name does, by fsync(2).
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +16,11 @@ if TYPE_CHECKING:
 
 _FOLDER_MODE, _FILE_MODE = 0o755, 0o644
 """Whoever updates and whoever runs may be two users, whatever their umask."""
+
+
+_CHUNK_BYTES = 1024 * 1024
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""Nothing but the file itself, and without waiting for whoever would write into a pipe of that name."""
 
 
 def _nothing(step: str) -> None:
@@ -31,11 +35,17 @@ class Disk:
     def __init__(self, at: Callable[[str], None] = _nothing) -> None:
         self._at = at
 
-    def make_folder(self, path: Path) -> None:
-        """A new folder; the folder that it is in has to be synced."""
+    def make_folder(self, path: Path, *, private: bool = False) -> None:
+        """A new folder; the folder that it is in has to be synced. private: nobody else sees into it."""
         self._at(f"make {path.name}")
-        path.mkdir()
+        path.mkdir(mode=0o700)
+        path.chmod(0o700 if private else _FOLDER_MODE)
+
+    def share_folder(self, path: Path) -> None:
+        """Others see into it from now on; synced."""
+        self._at(f"share {path.name}")
         path.chmod(_FOLDER_MODE)
+        self.sync_folder(path)
 
     def write(self, path: Path, data: bytes) -> None:
         """A new file, in place of what a cut has left there; synced, but not its name."""
@@ -48,12 +58,15 @@ class Disk:
             self._at(f"sync {path.name}")
             self.sync(stream.fileno(), path)
 
-    def copy(self, source: Path, target: Path) -> None:
-        """A new file with the content of another; synced, but not its name."""
+    def copy(self, source: Path, target: Path, *, most: int) -> None:
+        """A new file with the first `most` bytes of another; synced, but not its name. Raises OSError for a link."""
         self._at(f"copy {target.name}")
-        with source.open("rb") as read, target.open("wb") as stream:
+        with os.fdopen(os.open(source, _READ), "rb") as read, target.open("wb") as stream:
             os.fchmod(stream.fileno(), _FILE_MODE)
-            shutil.copyfileobj(read, stream, 1024 * 1024)
+            left = most
+            while left and (data := read.read(min(left, _CHUNK_BYTES))):
+                stream.write(data)
+                left -= len(data)
             stream.flush()
             self._at(f"sync {target.name}")
             self.sync(stream.fileno(), target)

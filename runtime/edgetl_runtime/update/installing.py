@@ -75,7 +75,7 @@ def update(store: Store, source: Path, wanted: Wanted, say: Callable[[str], None
                 f"{pointer.current} is on probation in {store.folder}",
                 remedy="let it run until it is committed, or go back with `edgetl update --rollback`",
             )
-        store.clean(pointer)
+        store.clean()
         bundle = _signed(store, source)
         name = slot_name(bundle.path)
         if pointer is not None and pointer.current == name:
@@ -86,10 +86,12 @@ def update(store: Store, source: Path, wanted: Wanted, say: Callable[[str], None
             pointer = store.free(pointer)
         slot = _placed(store, pointer, bundle, name, say)
         try:
+            if slot.manifest != bundle.manifest:
+                raise BundleError(f"the bundle {source} changed while it was checked", remedy="update again")
             golden = _prove(slot, wanted, say)
             compared = _compare(old, slot, wanted, say)
         except BaseException:
-            store.clean(pointer)
+            store.clean()
             raise
         after = store.switch(name, before=pointer, trial=wanted.trial)
         say(f"switched     {name} runs from the next start on" + (", on probation" if after.trial else ""))

@@ -36,7 +36,8 @@ class StoreSink:
     slot is to run: `stop` then, and `exit_status` RESTART for whoever starts it again.
 
     A fault that begins is written to the pointer at once, and taken out when it is over, so that a run which is killed
-    meanwhile, by the watchdog or the power, is taken back at the next start. clock: seconds.
+    meanwhile, by the watchdog or the power, is taken back at the next start. clock: seconds. excused: set it where the
+    run ends because of what is no part of the bundle; that is no failed start.
     """
 
     needs_picture = False
@@ -49,7 +50,7 @@ class StoreSink:
         say: Callable[[str], None] = lambda text: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.stop = False
+        self.stop = self.excused = False
         self.exit_status = 0
         self.slot = start.pointer.current
         self._store, self._say, self._clock = store, say, clock
@@ -104,7 +105,8 @@ class StoreSink:
         if self._trial is None or self.stop:
             return
         trial = self._standing(self._trial)
-        if not self._holding and (value is None or isinstance(value, (KeyboardInterrupt, CameraError))):
+        asked = value is None or isinstance(value, (KeyboardInterrupt, CameraError))
+        if not self._holding and (asked or self.excused):
             trial = msgspec.structs.replace(trial, starts=max(trial.starts - 1, 0))
         self._judge(trial)
 

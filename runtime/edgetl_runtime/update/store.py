@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgetl_runtime.bundle import MANIFEST_NAME, open_bundle, read_manifest
+from edgetl_runtime.bundle import MANIFEST_NAME, MAX_MANIFEST_BYTES, open_bundle, read_manifest
 from edgetl_runtime.errors import BundleError, InputError
 from edgetl_runtime.signature import SIGNATURE_NAME, public_key_of, read_signature
 from edgetl_runtime.update.disk import Disk
@@ -66,7 +66,7 @@ def is_store(path: str | os.PathLike[str]) -> bool:
 
 
 class Store:
-    """The store in `folder`. Any process may use it: what changes the pointer holds a lock meanwhile."""
+    """The store in `folder`. Any process may use it: what changes pointer or keyring holds a lock meanwhile."""
 
     def __init__(self, folder: str | os.PathLike[str], disk: Disk | None = None) -> None:
         self.folder, self.disk = Path(folder), disk or Disk()
@@ -88,12 +88,13 @@ class Store:
     def accept(self, ring: Keyring) -> None:
         """Take a keyring: any in a new store, its successor otherwise. Raises InputError, see `check_next`."""
         path = self.folder / KEYRING_NAME
-        if path.exists():
-            check_next(self.keyring(), ring)
-        else:
+        if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             self.disk.sync_folder(self.folder.parent)
-        self.disk.replace(path, ring.data)
+        with self.changing():
+            if path.exists():
+                check_next(self.keyring(), ring)
+            self.disk.replace(path, ring.data)
 
     def open_slot(self, name: str, *, revoked: bool = False) -> Bundle:
         """A slot's bundle, its signature and every hash checked. revoked: a revoked key will do.
@@ -138,7 +139,7 @@ class Store:
                 trial = msgspec.structs.replace(pointer.trial, starts=pointer.trial.starts + 1)
                 pointer = msgspec.structs.replace(pointer, trial=trial)
                 write_pointer(self.folder, pointer, self.disk)
-        self._clean_unless_updating(pointer)
+        self._clean_unless_updating()
         return Start(bundle, pointer, tuple(notes))
 
     def judge(self, slot: str, trial: Trial) -> Pointer | None:
@@ -200,7 +201,7 @@ class Store:
                 raise InputError(f"another slot became current in {self.folder} meanwhile", remedy="update again")
             pointer = msgspec.structs.replace(pointer, previous=None)
             write_pointer(self.folder, pointer, self.disk)
-        self.clean(pointer)
+        self.clean()
         return pointer
 
     def place(self, bundle: Bundle) -> str:
@@ -218,21 +219,25 @@ class Store:
             open_bundle(incoming, require_signature=self.keyring().trusted)
             if slot_name(incoming) != name:
                 raise BundleError(f"the bundle {bundle.path} changed while it was copied", remedy="update again")
+            self.disk.share_folder(incoming)
             self.disk.rename(incoming, slot)
             self.disk.sync_folder(self.folder)
         except OSError as error:
             raise InputError(
-                f"{self.folder} can't be written: {error.strerror}", remedy="check space, owner"
+                f"{bundle.path} can't be copied to {self.folder}: {error.strerror}", remedy="check space, owner, links"
             ) from error
         return name
 
-    def clean(self, pointer: Pointer | None) -> None:
-        """Remove slots that the pointer doesn't name and what was left half-way. Nothing else is touched."""
-        named = pointer.slots if pointer is not None else frozenset()
-        for item in sorted(self.folder.iterdir()):
-            slot = item.name.startswith("slot-") and item.name.removesuffix(".engines") not in named
-            if slot or item.name == INCOMING or (item.name.startswith(".") and item.name.endswith(".new")):
-                self.disk.remove(item)
+    def clean(self) -> None:
+        """Remove slots that the pointer doesn't name and what was left half-way. Nothing else is touched. No update but
+        the caller's own may be under way."""
+        with self.changing():  # what another process is about to put in place is not left over
+            pointer = self.pointer()
+            named = pointer.slots if pointer is not None else frozenset()
+            for item in sorted(self.folder.iterdir()):
+                slot = item.name.startswith("slot-") and item.name.removesuffix(".engines") not in named
+                if slot or item.name == INCOMING or (item.name.startswith(".") and item.name.endswith(".new")):
+                    self.disk.remove(item)
 
     @contextmanager
     def updating(self) -> Iterator[None]:
@@ -242,7 +247,7 @@ class Store:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """The pointer is this process's to change. Raises InputError where another takes too long."""
+        """Pointer and keyring are this process's to change. Raises InputError where another takes too long."""
         with self._locked(_POINTER_LOCK, wait_s=_LOCK_S, busy="another process holds its pointer"):
             yield
 
@@ -295,19 +300,21 @@ class Store:
         write_pointer(self.folder, pointer, self.disk)
         return pointer
 
-    def _clean_unless_updating(self, pointer: Pointer) -> None:
+    def _clean_unless_updating(self) -> None:
         with suppress(InputError, OSError), self.updating():
-            self.clean(pointer)
+            self.clean()
 
     def _copy(self, bundle: Bundle, incoming: Path) -> None:
-        self.disk.make_folder(incoming)
+        self.disk.make_folder(incoming, private=True)  # until it is known to hold nothing but the bundle
         folders = {incoming}
         for name in sorted((*bundle.manifest.files, SIGNATURE_NAME, MANIFEST_NAME)):
             for parent in reversed(Path(name).parents[:-1]):
                 if incoming / parent not in folders:
                     self.disk.make_folder(incoming / parent)
                     folders.add(incoming / parent)
-            self.disk.copy(bundle.path / name, incoming / name)
+            listed = bundle.manifest.files.get(name)
+            most = MAX_MANIFEST_BYTES if listed is None else listed.bytes
+            self.disk.copy(bundle.path / name, incoming / name, most=most)
         for folder in sorted(folders, reverse=True):
             self.disk.sync_folder(folder)
 

@@ -62,6 +62,17 @@ def test_a_bus_that_falls_silent_times_out() -> None:
     assert view.state == "lost" and view.missing == NAMES and not view.objects and not view.current
 
 
+def test_a_cycle_that_stays_incomplete_is_as_old_as_its_frames() -> None:
+    wire = running()
+    wire.deliver(wire.cycle()[:-1])
+    for _ in range(2):
+        wire.cycle()
+    wire.deliver(wire.cycle()[:1])  # 150 ms later: it says that the one before stays as it is
+    assert wire.receiver.view().current
+    wire.clock.pass_ms(1)
+    assert wire.receiver.view().state == "lost"
+
+
 @pytest.mark.parametrize("silent", range(3, 2 * COUNTS))
 def test_after_silence_any_counter_is_taken(silent: int) -> None:
     wire = running()

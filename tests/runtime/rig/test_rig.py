@@ -389,3 +389,30 @@ def test_the_ladder_skips_rounds_and_stops(shared_bundle: Path) -> None:
     assert ladder.stopped and ladder.skipped > 5 and adds_up(document)
     assert document["processed"] == len(found) < 60
     assert document["health"]["state"] == "fault" and "stopped" in document["health"]["conditions"]
+
+
+class _Halves:
+    """An engine that fails from its second run on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._runs = engine, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def infer(self, inputs: Any) -> Any:
+        self._runs += 1
+        if self._runs > 1:
+            raise EngineError("out of memory")
+        return self._engine.infer(inputs)
+
+
+def test_an_engine_that_one_camera_cannot_use_is_used_by_none(shared_bundle: Path) -> None:
+    with rig_of({"b": shared_bundle}, {"left": RateCamera(60, 2), "right": RateCamera(60, 2)}) as rig:
+        network = rig.networks["b"]
+        before, other = network.engine, load_bundle_engine(open_bundle(shared_bundle))
+        with pytest.raises(EngineError, match="out of memory"):
+            network.exchange(_Halves(other))  # type: ignore[arg-type]
+        other.close()
+        assert network.engine is before
+        assert all(lane.pipeline.engine is before for lane in network.lanes.values())

@@ -47,6 +47,17 @@ def test_noise_changes_nothing_and_stamps_rise_as_the_monotonic_clock_does() -> 
     assert clock.steps == 0
 
 
+def test_a_machine_that_is_overloaded_steps_no_clock() -> None:
+    clocks = Clocks()
+    clock = clocks.clock()
+    clocks.cost_ns = itertools.cycle([6 * STEP_NS])
+    clocks.now_ns += AGAIN_NS
+    assert clock.epoch_ns(7) == 10**18 + 7 and clock.steps == 0
+    clocks.offset_ns += 3600 * 10**9
+    clocks.now_ns += AGAIN_NS
+    assert clock.epoch_ns(7) > 10**18 + 3599 * 10**9 and clock.steps == 1, "a step is followed even so"
+
+
 def test_a_step_is_followed_forwards_and_back_within_a_second() -> None:
     clocks = Clocks()
     clock = clocks.clock()

@@ -38,10 +38,12 @@ class FakeNotifier(Notifier):
 class Bench:
     """A sink with a clock that the test turns."""
 
-    def __init__(self, watchdog_s: float | None = 8.0, lanes: int = 1) -> None:
+    def __init__(self, watchdog_s: float | None = 8.0, lanes: list[str] | None = None) -> None:
         self.now_ns = 100 * S
         self.notifier = FakeNotifier(watchdog_s)
-        self.sink = NotifySink(self.notifier, lanes=lanes, clock_ns=lambda: self.now_ns)
+        self.sink = NotifySink(
+            self.notifier, lanes=None if lanes is None else lambda: lanes, clock_ns=lambda: self.now_ns
+        )
         self.notifier.sent.clear()
 
     def at(self, seconds: float, lane: str = "", *, age_s: float = 0.01, **kind: str) -> list[str]:
@@ -92,7 +94,7 @@ def test_no_feed_without_a_watchdog() -> None:
 
 
 def test_every_camera_and_bundle_has_to_be_fresh() -> None:
-    bench = Bench(lanes=2)
+    bench = Bench(lanes=["left road", "right road"])
     assert bench.at(0, "left road") == []
     assert bench.at(1, "left road") == []
     assert bench.at(1.5, "right road") == ["READY=1", "WATCHDOG=1"]
@@ -100,8 +102,20 @@ def test_every_camera_and_bundle_has_to_be_fresh() -> None:
     assert bench.at(20, "right road") == ["WATCHDOG=1"]
 
 
+def test_a_camera_that_is_left_out_is_not_waited_for() -> None:
+    lanes = ["left road", "right road"]
+    bench = Bench(lanes=lanes)
+    bench.at(0, "left road")
+    assert bench.at(0, "right road") == ["READY=1", "WATCHDOG=1"]
+    assert bench.at(3, "left road") == []
+    lanes.remove("right road")
+    assert bench.at(4, "left road") == ["WATCHDOG=1"]
+    lanes.append("right road")
+    assert [bench.at(s, "left road") for s in range(7, 12)] == [[]] * 5
+
+
 def test_a_round_feeds_by_camera_and_bundle() -> None:
-    bench = Bench(lanes=2)
+    bench = Bench(lanes=["left road", "right road"])
     fresh = result_of(t_capture_ns=bench.now_ns)
     bench.sink.round(Round(0, {}, {"left": {"road": fresh}, "right": {"road": fresh}}, {}, {}, 0.0))
     assert "READY=1" in bench.notifier.sent

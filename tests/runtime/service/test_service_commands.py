@@ -39,6 +39,7 @@ def program_is_readable(monkeypatch: pytest.MonkeyPatch) -> None:
     from edgetl.commands import service_plan
 
     monkeypatch.setattr(service_plan, "_program", lambda: ("/usr/bin/env",))
+    monkeypatch.setattr(service_plan, "_python", lambda: "/usr/bin/env")
 
 
 def install(place: Path, *words: str, flags: tuple[str, ...] = (), source: str = "/dev/video0") -> int:
@@ -92,11 +93,67 @@ def test_openvino_may_make_machine_code(place: Path, capsys: pytest.CaptureFixtu
     assert "MemoryDenyWriteExecute" not in made.out and "machine code" in made.err
 
 
+INTERNET = "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"
+OWN = "IPAddressDeny=any\nIPAddressAllow=localhost\n"
+NEEDS = {
+    "Foxglove": (["--foxglove"], "/dev/video0", [INTERNET + OWN]),
+    "ROS 2": (["--ros2"], "/dev/video0", [INTERNET + OWN]),
+    "a ROS 2 topic": ([], "ros2:/camera/image_raw", [INTERNET + OWN]),
+    "a ROS 2 router here": (["--ros2", "--ros2-connect", "tcp/127.0.0.1:7447"], "0", [INTERNET + OWN]),
+    "CAN": (["--can", "socketcan:can0"], "0", ["RestrictAddressFamilies=AF_UNIX AF_CAN\nIPAddressDeny=any\n"]),
+    "OpenCV": ([], "opencv:2", ["DeviceAllow=/dev/video2 rw\n", "RestrictAddressFamilies=AF_UNIX\n"]),
+    "nothing": ([], "0", ["RestrictAddressFamilies=AF_UNIX\nIPAddressDeny=any\n"]),
+}
+
+
+@pytest.mark.parametrize(("words", "source", "lines"), NEEDS.values(), ids=NEEDS)
+def test_the_unit_lets_a_run_have_what_it_asks_for(
+    place: Path, capsys: pytest.CaptureFixture[str], words: list[str], source: str, lines: list[str]
+) -> None:
+    assert install(place, *words, source=source, flags=("--dry-run",)) == 0
+    text = capsys.readouterr().out
+    assert all(line in text for line in lines)
+    assert ("IPAddressAllow" in text) == any("IPAddressAllow" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "words", [["--ros2", "--ros2-connect", "tcp/10.0.0.7:7447"], ["--can", "udp_multicast:239.74.163.2"]]
+)
+def test_other_machines_are_reached_where_they_are_named(
+    place: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert install(place, *words, flags=("--dry-run",)) == 0
+    text = capsys.readouterr().out
+    assert INTERNET in text and "IPAddress" not in text and "network-online" in text
+
+
+def test_a_python_that_the_user_cannot_reach_is_named(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgetl.commands import service_plan
+
+    (place / "closed").mkdir(mode=0o700, exist_ok=True)
+    (place / "closed" / "python").write_text("")
+    (place / "python").unlink(missing_ok=True)
+    (place / "python").symlink_to(place / "closed" / "python")
+    monkeypatch.setattr(service_plan, "_python", lambda: str(place / "python"))
+    assert install(place) == 2
+    assert "can't enter" in capsys.readouterr().err
+
+
 REFUSED = {
     "a screen": (["--view"], "/dev/video0", "no screen"),
     "an end": (["--max-frames", "5"], "/dev/video0", "goes on"),
     "faults": (["--inject", "nan@5"], "/dev/video0", "for tests"),
     "any port": (["--web", "0"], "/dev/video0", "another port"),
+    "any port for Foxglove": (["--foxglove", "0"], "/dev/video0", "another port"),
+    "a DBC in the way": (["--can", "socketcan:can0", "--can-dbc", "/var/lib/x.dbc"], "/dev/video0", "--can-dbc would"),
+    "a relative calibration": (["--calibration", "front.yaml"], "/dev/video0", "absolute"),
+    "no calibration": (
+        ["--calibration", "left=/srv/none.yaml", "--also-camera", "left=2"],
+        "0",
+        "/srv/none.yaml is not",
+    ),
     "in the way": (["--jsonl", "/var/lib/edgetl-front/x.jsonl"], "/dev/video0", "--force"),
     "a file": ([], "/srv/clip.mp4", "which ends"),
     "a relative output": (["--jsonl", "x.jsonl", "--force"], "/dev/video0", "absolute"),
@@ -258,3 +315,25 @@ def test_a_store_belongs_to_the_services_user(place: Path, capsys: pytest.Captur
     made = capsys.readouterr()
     assert f"ReadWritePaths={store}\n" in made.out and "RestartForceExitStatus=75" in made.out
     assert "MemoryDenyWriteExecute" not in made.out, "the next bundle may run on another engine"
+
+
+def test_a_page_that_asks_for_its_token_says_nothing_of_results() -> None:
+    from edgetl_runtime.web import WebSink
+
+    for token, expected in (("a" * 20, None), (None, False)):
+        sink = WebSink((), port=0, token=token)
+        try:
+            ready, why = service_status.probe(f"http://127.0.0.1:{sink.port}/readyz")
+        finally:
+            sink.close()
+        assert ready is expected and ("token" in why) == (expected is None)
+
+
+@pytest.mark.parametrize(
+    ("bind", "host"), [("0.0.0.0", "127.0.0.1"), ("10.0.0.7", "10.0.0.7"), ("fd00::7", "[fd00::7]")]
+)
+def test_the_page_is_asked_where_it_listens(
+    place: Path, capsys: pytest.CaptureFixture[str], bind: str, host: str
+) -> None:
+    assert install(place, "--web", "8080", "--bind", bind, flags=("--dry-run",)) == 0
+    assert f"Ready=http://{host}:8080/readyz\n" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from edgetl_runtime.errors import BundleError, EdgetlError, EngineError, GateFai
 from edgetl_runtime.keys import key_id
 from edgetl_runtime.signature import SIGNATURE_NAME
 from edgetl_runtime.update import compatible, installing
+from edgetl_runtime.update.disk import Disk
 from edgetl_runtime.update.installing import Allowed, Wanted, update
 from edgetl_runtime.update.keyring import make_keyring, read_keyring
 from edgetl_runtime.update.shadow import Gates, ShadowReport, Side, shadow
@@ -304,3 +306,93 @@ def test_whoever_runs_may_read_what_another_user_brought_in(fleet: Fleet) -> Non
     shown = [p for p in store.folder.rglob("*") if not p.name.startswith(".")]
     assert len(shown) == 9
     assert {stat.S_IMODE(p.stat().st_mode) for p in shown} == {0o644, 0o755}
+
+
+def test_a_bundle_that_is_swapped_after_its_release_was_read_is_no_way_back(
+    store: Store, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    offered, signed = tmp_path / "offered", installing._signed
+    shutil.copytree(fleet.release(3), offered)
+    fleet.release(1)
+
+    def swapped(store: Store, source: Path) -> object:
+        bundle = signed(store, source)
+        shutil.rmtree(offered)
+        shutil.copytree(fleet.release(1), offered)
+        return bundle
+
+    monkeypatch.setattr(installing, "_signed", swapped)
+    refused(store, offered, BundleError, "changed while it was checked")
+
+
+@pytest.mark.parametrize("what", ["link", "pipe", "longer"])
+def test_what_is_put_in_a_files_place_while_it_is_copied_is_shown_to_nobody(
+    store: Store, fleet: Fleet, tmp_path: Path, what: str
+) -> None:
+    import os
+    import stat
+
+    offered, secret = tmp_path / "offered", tmp_path / "secret"
+    shutil.copytree(fleet.release(3), offered)
+    secret.write_text("for root only")
+
+    def swap(step: str) -> None:
+        if step != "copy labels.txt":
+            return
+        labels = offered / "labels.txt"
+        size = labels.stat().st_size
+        labels.unlink()
+        if what == "link":
+            labels.symlink_to(secret)
+        elif what == "pipe":
+            os.mkfifo(labels)
+        else:
+            labels.write_bytes(b"x" * (size + 4096))
+
+    full = read_manifest(offered).files["labels.txt"].bytes
+    store.disk = Disk(swap)
+    with pytest.raises(EdgetlError):
+        update(store, offered, SKIP, quiet)
+    incoming = store.folder / "incoming"
+    assert stat.S_IMODE(incoming.stat().st_mode) == 0o700, "nobody sees what was copied before it was checked"
+    copied = (incoming / "labels.txt").read_bytes() if (incoming / "labels.txt").exists() else b""
+    assert b"root" not in copied and len(copied) <= full
+    assert store.start().bundle.manifest.release == 2 and not incoming.exists()
+
+
+def test_the_older_of_two_keyrings_at_once_takes_back_no_revocation(store: Store, fleet: Fleet) -> None:
+    keys = fleet.public("mine") + fleet.public("other")
+    gone = frozenset({key_id(fleet.public("other")[0])})
+    rings = []
+    for version, revoked in ((1, frozenset[str]()), (2, gone)):
+        data = make_keyring(fleet.key("mine"), version=version, keys=keys, roots=keys[:1], revoked=revoked)
+        (fleet.folder / f"ring {version}").write_bytes(data)
+        rings.append(read_keyring(fleet.folder / f"ring {version}"))
+    second = threading.Thread(target=lambda: Store(store.folder).accept(rings[1]))
+
+    def meanwhile(step: str) -> None:
+        if step.startswith("write .keyring"):
+            second.start()
+            second.join(0.3)
+
+    store.disk = Disk(meanwhile)
+    store.accept(rings[0])
+    second.join()
+    assert store.keyring().version == 2 and store.keyring().revoked == gone
+
+
+def test_what_is_about_to_be_put_in_place_is_no_leftover(store: Store, fleet: Fleet) -> None:
+    update(store, fleet.release(3), SKIP, quiet)
+    other = Store(store.folder)
+    cleaner = threading.Thread(target=other.clean)
+
+    def meanwhile(step: str) -> None:
+        if step.startswith("rename .pointer"):
+            cleaner.start()
+            cleaner.join(0.3)
+
+    store.disk = Disk(meanwhile)
+    store.commit()
+    cleaner.join()
+    pointer = store.pointer()
+    assert pointer is not None and pointer.trial is None

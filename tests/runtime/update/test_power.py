@@ -60,7 +60,7 @@ def running(folder: Path) -> int:
     """The release that a start runs afterwards; 0 for a store that holds none. Raises where nothing whole is there."""
     store = Store(folder)
     if store.pointer() is None:
-        store.clean(None)
+        store.clean()
         return 0
     start = store.start()
     left = {p.name for p in folder.iterdir() if not p.name.startswith(".")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -169,3 +170,15 @@ def test_flags_of_run_that_do_not_go_together(fleet: Fleet, call: Call, capsys: 
     assert "its own keyring" in capsys.readouterr().err
     assert cli.main(["run", str(fleet.release(1)), "0", "--run-revoked"]) == 2
     assert "is of a store" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_not_the_bundles_fault(fleet: Fleet, call: Call) -> None:
+    call(fleet.release(1), "--keys", fleet.folder / "mine.pub")
+    call(fleet.release(2), "--skip-shadow")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for _ in range(4):
+            assert cli.main(["run", str(fleet.folder / "store"), "0", "--web", str(taken.getsockname()[1])]) == 2
+    pointer = Store(fleet.folder / "store").pointer()
+    assert pointer is not None and pointer.trial is not None and pointer.trial.starts == 0

@@ -109,9 +109,9 @@ class Lossy(Disk):
             raise PowerCut(name)
         self.steps.append(name)
 
-    def make_folder(self, path: Path) -> None:
+    def make_folder(self, path: Path, *, private: bool = False) -> None:
         """Remember that its name is not synced."""
-        super().make_folder(path)
+        super().make_folder(path, private=private)
         self._names.append(path)
 
     def write(self, path: Path, data: bytes) -> None:
@@ -119,10 +119,10 @@ class Lossy(Disk):
         self._begin(path)
         super().write(path, data)
 
-    def copy(self, source: Path, target: Path) -> None:
+    def copy(self, source: Path, target: Path, *, most: int) -> None:
         """Remember that it is new until it is synced."""
         self._begin(target)
-        super().copy(source, target)
+        super().copy(source, target, most=most)
 
     def rename(self, source: Path, target: Path) -> None:
         """Remember what was there before."""
