@@ -102,7 +102,7 @@ def _dispatch(arguments: list[str]) -> dict[str, object] | None:
     rest, tail = arguments[words:], None
     if getattr(module, "TAKES_COMMAND", False):
         rest, tail = _split(rest)
-    _apply_config(parser, rest)
+    apply_config(parser, rest)
     document: dict[str, object] = module.run(parser.parse_args(rest, argparse.Namespace(tail=tail)))
     return document
 
@@ -126,7 +126,7 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
     return _Formatter(prog, max_help_position=32, width=100)
 
 
-def _apply_config(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
+def apply_config(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
     """Defaults from --config; a flag on the command line wins. Raises InputError for an unknown name."""
     early = _Parser(prog=parser.prog, add_help=False)
     early.add_argument("--config", type=Path)

@@ -54,7 +54,9 @@ class _RunParser(argparse.ArgumentParser):
 
 
 def run_arguments(words: Sequence[str]) -> argparse.Namespace:
-    """What `run BUNDLE SOURCE …` says. Raises InputError where it is another command or not a valid one."""
+    """What `run BUNDLE SOURCE …` says, its --config included. Raises InputError where it is another command or not a
+    valid one."""
+    from edgetl.cli import apply_config
     from edgetl.commands import run
 
     if list(words[:1]) != ["run"]:
@@ -66,6 +68,7 @@ def run_arguments(words: Sequence[str]) -> argparse.Namespace:
     run.add_arguments(parser)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--config", type=Path)
+    apply_config(parser, list(words[1:]))
     return parser.parse_args(list(words[1:]))
 
 

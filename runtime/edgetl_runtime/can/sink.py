@@ -128,12 +128,16 @@ class CanSink:
             )
 
     def _work(self) -> None:
-        next_ns = time.monotonic_ns()
+        next_ns, told = time.monotonic_ns(), ""
         while True:
             try:
                 self.step()
+                told = ""
             except Exception as error:  # the status of the next cycle must come; without it receivers time out
-                self._say(f"no frames in this cycle: {type(error).__name__}: {error}")
+                text = f"no frames in this cycle: {type(error).__name__}: {error}"
+                if text != told:  # not in each of the cycles that it lasts
+                    self._say(text)
+                told = text
             next_ns += self._cycle_ns
             now_ns = time.monotonic_ns()
             next_ns = max(next_ns, now_ns)  # where it was held up, don't catch up

@@ -179,6 +179,8 @@ def test_a_mistake_in_one_cycle_does_not_end_the_others() -> None:
     while not any("no frames in this cycle" in text for text in said):
         assert time.monotonic() < end_s
         time.sleep(0.005)
+    time.sleep(0.1)
+    assert sum("no frames in this cycle" in text for text in said) == 1, "told once while it lasts"
     write(sink, result_of(detections_of([(1.0, 1.0)]), time.monotonic_ns()))
     before = sink.sent
     while sink.sent <= before:

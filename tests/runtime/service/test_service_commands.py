@@ -127,6 +127,19 @@ def test_other_machines_are_reached_where_they_are_named(
     assert INTERNET in text and "IPAddress" not in text and "network-online" in text
 
 
+def test_what_a_file_of_settings_says_counts(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = place / "run.yaml"
+    settings.write_text("web: 8080\ndeadline_ms: 200\n")
+    settings.chmod(0o644)
+    assert install(place, "--config", str(settings), flags=("--dry-run",)) == 0
+    made = capsys.readouterr()
+    assert INTERNET + OWN in made.out and "Ready=http://127.0.0.1:8080/readyz" in made.out
+    assert "without --deadline-ms" not in made.err
+    settings.write_text("view: true\n")
+    assert install(place, "--config", str(settings), flags=("--dry-run",)) == 2
+    assert "no screen" in capsys.readouterr().err
+
+
 def test_a_python_that_the_user_cannot_reach_is_named(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
