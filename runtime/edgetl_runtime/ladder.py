@@ -182,7 +182,7 @@ class Ladder:
             condition: Condition = "stopped" if step.stop else "ladder"
             self._health.set(condition, f"step {at} of {len(self.policy.steps)}, {step}: {why}")
         if changed.is_pair:
-            self._loading_of = changed.bundle
+            self._loading_of, self._failed = changed.bundle, ""
             self._loading = threading.Thread(target=self._work, args=(changed.bundle,), name="ladder", daemon=True)
             self._loading.start()
 
@@ -196,6 +196,8 @@ class Ladder:
             self._loaded = self._load(bundle, self.pair_of(bundle))
         except EdgetlError as error:
             self._failed = error.message
+        except Exception as error:  # out of memory, or whatever an engine raises: the one before runs on
+            self._failed = f"{type(error).__name__} {error}".strip()
 
     def _exchange(self, running: Mapping[str, EngineHolder]) -> None:
         if self._loading is None or self._loading.is_alive():

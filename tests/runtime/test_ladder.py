@@ -55,6 +55,8 @@ class Rig:
     def _load(self, bundle: str, step: Step | None) -> Fake:
         self.loads.append(step)
         self.loaded_for.append(bundle)
+        if step is not None and step.variant == "huge":
+            raise MemoryError
         if step is not None and step.variant == "broken":
             raise EngineError("no such file")
         return Fake("chosen" if step is None else str(step.variant))
@@ -136,6 +138,13 @@ def test_a_step_that_can_not_be_taken_is_said_and_the_next_one_follows() -> None
     assert rig.pipeline.engine.name == "chosen" and not rig.pipeline.engine.closed
     rig.results(1.3, 150)
     assert rig.ladder.at == 2
+
+
+def test_no_memory_for_an_engine_is_a_step_that_can_not_be_taken() -> None:
+    rig = Rig(steps=(Step(variant="broken"), Step(variant="huge"), Step(skip=2)))
+    rig.results(2.5, 150)
+    assert rig.health.status().conditions["ladder"] == "step 2 of 3 can't be taken: MemoryError"
+    assert rig.pipeline.engine.name == "chosen" and not rig.pipeline.engine.closed
 
 
 def test_an_engine_that_does_not_run_is_not_used() -> None:

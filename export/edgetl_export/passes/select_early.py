@@ -3,8 +3,9 @@
 Detectors compute boxes for thousands of cells, of which a TopK then keeps a few hundred. Whatever treats each cell by
 itself (a softmax over its values, a 1x1 convolution, arithmetic) gives the same after the selection as before it.
 
-Requires: static shapes. Ensures: no Gather of a row of indices reads a tensor that was computed cell by cell for more
-cells than it selects; what only the removed paths needed is gone; outputs equal up to rounding.
+Requires: static shapes; opset 13 or newer, since a Softmax of older ones mixes axes. Ensures: no Gather of a row of
+indices reads a tensor that was computed cell by cell for more cells than it selects; what only the removed paths needed
+is gone; outputs equal up to rounding.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ MOVING = frozenset({"Cast", "Concat", "Identity", "Reshape", "Slice", "Split", "
 
 def select_early(model: ModelProto) -> tuple[ModelProto, str]:
     """A model that computes selected candidates only, and a note; the same model where there is nothing to move."""
+    if min((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0) < 13:
+        return model, "not applied: it needs opset 13"
     result = copy_of(model)
     skipped = _read_parts_directly(result)
     moved = sum(_moved(result, name) for name in [n.name for n in result.graph.node if n.op_type == "Gather"])

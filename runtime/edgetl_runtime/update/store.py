@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgetl_runtime.bundle import MANIFEST_NAME, MAX_MANIFEST_BYTES, open_bundle, read_manifest
-from edgetl_runtime.errors import BundleError, InputError
+from edgetl_runtime.errors import BundleError, EdgetlError, InputError
 from edgetl_runtime.signature import SIGNATURE_NAME, public_key_of, read_signature
 from edgetl_runtime.update.disk import Disk
 from edgetl_runtime.update.keyring import Keyring, check_next, read_keyring
@@ -127,13 +127,13 @@ class Store:
         with self.changing():
             pointer = self._pointer_there()
             if pointer.trial is not None and (why := pointer.trial.failed_because):
-                pointer = self._taken_back(pointer, why, notes)
+                pointer = self._back_by_itself(pointer, why, notes, revoked=run_revoked)
             try:
                 bundle = self.open_slot(pointer.current, revoked=run_revoked)
             except BundleError as error:
                 if pointer.previous is None:
                     raise
-                pointer = self._taken_back(pointer, error.message, notes)
+                pointer = self._back_by_itself(pointer, error.message, notes, revoked=run_revoked)
                 bundle = self.open_slot(pointer.current, revoked=run_revoked)
             if pointer.trial is not None:
                 trial = msgspec.structs.replace(pointer.trial, starts=pointer.trial.starts + 1)
@@ -175,7 +175,7 @@ class Store:
                 return None
             if pointer.previous is None:
                 raise InputError(f"{self.folder} has no slot to go back to", remedy="update to another bundle")
-            return self._taken_back(pointer, why, [])
+            return self._taken_back(pointer, why, [], revoked=only is None)
 
     def switch(self, slot: str, *, before: Pointer | None, trial: Trial) -> Pointer:
         """Let the slot run from the next start on: on probation where there is one to go back to.
@@ -284,12 +284,22 @@ class Store:
         version = version_of(read_manifest(self.slot(pointer.current)))  # checked when it was started
         return version if version.newer_than(pointer.newest) else pointer.newest
 
-    def _taken_back(self, pointer: Pointer, why: str, notes: list[str]) -> Pointer:
-        """The slot before runs again; it is opened first. Without one the slot stays, and says so."""
+    def _back_by_itself(self, pointer: Pointer, why: str, notes: list[str], *, revoked: bool) -> Pointer:
+        """The slot before runs again, where that may run: a slot that failed is better than one that is refused."""
+        try:
+            return self._taken_back(pointer, why, notes, revoked=revoked)
+        except EdgetlError as error:
+            notes.append(f"{pointer.current} failed ({why}), and the slot before can't run: {error.message}")
+            return pointer
+
+    def _taken_back(self, pointer: Pointer, why: str, notes: list[str], *, revoked: bool) -> Pointer:
+        """The slot before runs again; it is opened first, revoked: even where its key was revoked. Without one the slot
+        stays, and says so.
+        """
         if pointer.previous is None:
             notes.append(f"{pointer.current} failed ({why}), and there is no slot to go back to")
             return pointer
-        self.open_slot(pointer.previous, revoked=True)
+        self.open_slot(pointer.previous, revoked=revoked)
         failure = Failure(slot=pointer.current, at=_now(), why=" ".join(why.split())[:500])
         notes.append(f"went back from {pointer.current} to {pointer.previous}: {why}")
         pointer = Pointer(

@@ -64,7 +64,7 @@ class WebSink:
         self._site = LiveSite(heads, self._pictures, gate, ready_s=ready_s, alive_s=alive_s)
         self._server = Server(address, port, self._site, max_clients=max_clients)
         self._site.cookie_name = f"edgetl_{self._server.port}"
-        self._address, self._gate = address, gate
+        self._address, self._gate, self._token_given = address, gate, token is not None
         self._pictures.start()
         self._server.start()
 
@@ -80,7 +80,8 @@ class WebSink:
 
     def announce(self) -> None:
         """Tell on stderr where the page is, and what to know about an address that others reach."""
-        sys.stderr.write(f"live page: {self.url}\n")
+        shown = f"{self._address.url(self.port)} (asks for the token that was given)" if self._token_given else self.url
+        sys.stderr.write(f"live page: {shown}\n")  # logs are read by more people than may look
         if not self._address.loopback:
             sys.stderr.write(
                 f"  {self._address.host} is open to the network and not encrypted: whoever reads the traffic sees "

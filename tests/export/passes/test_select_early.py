@@ -215,3 +215,9 @@ def test_places_that_depend_on_what_is_moved_are_no_trouble() -> None:
     early, note = checked(network(tail, {"all_axes": np.array([0, 1, 2])}))
     assert lengths(early, "Sigmoid") == {COUNT, CELLS} and note.startswith("1 operators")
     assert lengths(early, "Mul") == {CELLS}
+
+
+def test_older_operators_are_left_alone() -> None:
+    model = network([*DFL, node("Gather", "scaled best", "y", axis=2)], DFL_CONSTANTS)
+    model.opset_import[0].version = 12
+    assert select_early(model) == (model, "not applied: it needs opset 13")

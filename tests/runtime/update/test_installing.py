@@ -396,3 +396,21 @@ def test_what_is_about_to_be_put_in_place_is_no_leftover(store: Store, fleet: Fl
     cleaner.join()
     pointer = store.pointer()
     assert pointer is not None and pointer.trial is None
+
+
+def test_no_way_leads_back_by_itself_to_a_slot_whose_key_was_revoked(store: Store, fleet: Fleet) -> None:
+    """A slot that failed is better than one that every start refuses."""
+    rotate(store, fleet, revoke="mine")
+    update(store, fleet.bundle("new key", signer="other", release=3), SKIP, quiet)
+    notes: list[str] = []
+    for _ in range(6):
+        start = store.start()
+        assert start.bundle.manifest.release == 3
+        notes += start.notes
+    assert any("the slot before can't run" in note and "revoked" in note for note in notes)
+    with pytest.raises(InputError, match="revoked"):
+        store.roll_back("late results", only=start.pointer.current)
+    assert store.start().bundle.manifest.release == 3
+    assert store.roll_back("an operator knows better") is not None
+    with pytest.raises(InputError, match="--run-revoked"):
+        store.start()
