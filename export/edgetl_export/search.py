@@ -128,7 +128,8 @@ def search(
     What is tried, in this order: all calibrators by tensors alone; the best two by the metric; then the most sensitive
     layers in float, as few as the budget needs, found by halving; then single ones of them back to INT8. The rest is in
     bf16 first; where that finds nothing, in fp32. floats: the float candidates; where bf16 by itself is over the
-    budget, layers are found that stay in float32 beside it, and stay so where the rest of an INT8 graph is in bf16.
+    budget, layers are found that stay in float32 beside it, and stay so where the rest of an INT8 graph is in bf16;
+    INT8 with the rest in fp32 is not searched then.
     """
     found = Found()
     over = {c.pair.precision for c in floats if c.pair.engine == RUNNERS[0][0] and not c.hop.passed}
@@ -164,8 +165,9 @@ def search(
         rest = "bf16" if precision == "int8-bf16" else "fp32"
         if engine != runner[0]:
             continue
-        if rest in over:
-            say(f"  {rest} by itself costs more than the budget: {precision} is not searched")
+        if rest in over or (rest == "fp32" and found.islands):
+            why = "by itself costs more than the budget" if rest in over else "is slower than bf16 with islands"
+            say(f"  {rest} {why}: {precision} is not searched")
         elif _mixed(quantiser, reference, (engine, precision), best[0], found, say):
             break
     return found
