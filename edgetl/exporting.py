@@ -155,8 +155,16 @@ def metric_of(frames: Frames, kinds: Sequence[Scorable], merge: Sequence[str]) -
         if not scorings:
             raise InputError(f"--merge {text}: no head of this network gives boxes", remedy="leave --merge out")
 
+    names = [name for kind in kinds for name in kind.head.outputs]
+
+    def kept(infer: Infer) -> Infer:
+        """With outputs of their own: an engine may give the same arrays for each frame."""
+        return remembering(
+            lambda frame: {name: np.array(array) for name, array in infer(frame).items() if name in names}
+        )
+
     def metric(infer: Infer) -> Measured:
-        once = remembering(infer) if merge else infer
+        once = kept(infer) if merge else infer
         found = evaluate(once, frames, kinds)
         classes = {name: dict(metric.per_class) for name, metric in found.heads.items()}
         for kind, scoring in scorings if merge else ():

@@ -34,6 +34,22 @@ class Knowing:
         return {"boxes": boxes[None], "scores": np.full((1, len(boxes)), 0.9, np.float32), "classes": labels[None]}
 
 
+class InPlace:
+    """Gives the same arrays for each frame, as engines do."""
+
+    def __init__(self, inner: Knowing) -> None:
+        self.inner = inner
+        self.outputs = {"boxes": np.zeros((1, 99, 4), np.float32), "scores": np.zeros((1, 99), np.float32)}
+        self.outputs |= {"classes": np.zeros((1, 99), np.int64), "raw": np.zeros(1, np.float32)}
+
+    def __call__(self, frame: np.ndarray) -> dict[str, np.ndarray]:
+        for array in self.outputs.values():
+            array[:] = 0
+        for name, found in self.inner(frame).items():
+            self.outputs[name][:, : found.shape[1]] = found
+        return self.outputs
+
+
 @pytest.fixture(scope="module")
 def frames(scenes: Path) -> Frames:
     return Frames(read_dataset(scenes, "val"), Preprocess(size_hw=(64, 96), mean=(0.0,) * 3, std=(1.0,) * 3))
@@ -44,7 +60,7 @@ def test_merged_classes_are_measured_beside_the_others(frames: Frames) -> None:
     kinds = kinds_of(heads_for(frames.dataset, ("detect",)), frames.dataset)
     metric = metric_of(frames, kinds, [f"all={','.join(classes)}"])
     sure, confused = Knowing(frames), Knowing(frames, confused=0)
-    best, worse = metric(sure), metric(confused)
+    best, worse = metric(sure), metric(InPlace(confused))
     assert sure.calls == len(frames), "each frame is run once"
     assert best.classes["detect"]["all"] == pytest.approx(1) == worse.classes["detect"]["all"]
     assert worse.classes["detect"][classes[0]] < 0.1 and worse.heads["detect"] < best.heads["detect"]
