@@ -13,11 +13,12 @@ from msgspec import structs
 from onnx import ModelProto
 
 from edgetl_export.candidates import Candidate, Pair, Reference, judge, recorded
-from edgetl_export.graph import copy_of, save_model, set_metadata, without_outputs
+from edgetl_export.graph import copy_of, float_tensors, save_model, set_metadata, without_outputs
 from edgetl_export.layers import Layer
 from edgetl_export.parity import rms_error
 from edgetl_export.proof import proved
 from edgetl_runtime.engines.openvino import KEEP_FP32, list_of_names
+from edgetl_runtime.errors import EngineError
 from edgetl_runtime.progress import Progress
 
 SENSITIVITY_FRAMES = 4
@@ -70,8 +71,8 @@ def regions_of(model: ModelProto, layers: Sequence[Layer]) -> dict[str, tuple[st
 
 def keep_fp32(model: ModelProto, names: Iterable[str]) -> ModelProto:
     """The model, or a copy of it that says which nodes to keep in float32 where others run in bf16."""
-    kept = set(names)
-    tensors = [node.output[0] for node in model.graph.node if node.name in kept]
+    kept, floats = set(names), set(float_tensors(model))
+    tensors = [node.output[0] for node in model.graph.node if node.name in kept and node.output[0] in floats]
     if not tensors:
         return model
     marked = copy_of(model)
@@ -80,9 +81,16 @@ def keep_fp32(model: ModelProto, names: Iterable[str]) -> ModelProto:
 
 
 def find_islands(network: FloatNetwork, reference: Reference, *, say: Callable[[str], None]) -> Islands:
-    """Judge graphs with the most sensitive layers in float32, as few as the budget needs, found by halving."""
+    """Judge graphs with the most sensitive layers in float32, as few as the budget needs, found by halving.
+
+    Nothing is found, and why is said, where OpenVINO can't keep the network's layers apart.
+    """
     found = Islands()
-    order = _most_sensitive(network, reference)
+    try:
+        order = _most_sensitive(network, reference)
+    except EngineError as error:
+        say(f"  layers can't be kept in float32: {error.message}")
+        return found
 
     def attempt(chosen: Sequence[str]) -> bool:
         candidate = _judged(network, reference, f"bf16-mixed{len(found.candidates)}", chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,25 @@ def test_the_fewest_that_the_budget_needs(net: Path, tmp_path: Path) -> None:
         kept = onnx.load(str(candidate.pair.file)).metadata_props
         assert [p.key for p in kept] == [KEEP_FP32]
     assert len(said) == len(found.candidates) == len({c.key for c in found.candidates})
+
+
+def test_layers_that_openvino_does_not_find_are_no_islands(
+    net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab(net, tmp_path, max_drop=0.0)
+    monkeypatch.setattr("edgetl_export.islands.list_of_names", lambda names: '["lost"]')
+    said: list[str] = []
+    found = find_islands(lab.network, lab.reference, say=said.append)
+    assert (found.layers, found.candidates) == ((), [])
+    assert "can't be kept in float32" in said[0] and "no tensor 'lost'" in said[0]
+
+
+def test_shapes_and_indices_are_no_matter_of_precision(net: Path) -> None:
+    model = load_model(net)
+    names = [node.name for node in model.graph.node]
+    kept = json.loads(keep_fp32(model, names).metadata_props[0].value)
+    kinds = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.output)}
+    assert kept and {kinds[name] for name in kept} == {onnx.TensorProto.FLOAT}
 
 
 def test_nothing_is_found_where_nothing_is_enough(net: Path, tmp_path: Path) -> None:
