@@ -103,7 +103,7 @@ def read_private_key(path: str | os.PathLike[str]) -> PrivateKey:
         raise InputError(f"{path} holds {len(labels)} keys, expected one private key", remedy=_GIVE_PRIVATE)
     try:
         key = modules.serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError, modules.exceptions.UnsupportedAlgorithm) as error:
+    except modules.unreadable as error:
         raise InputError(f"{path} holds no readable private key", remedy=_GIVE_PRIVATE) from error
     if not isinstance(key, modules.ed25519.Ed25519PrivateKey):
         raise InputError(f"{path} is {_algorithm(key)} private key, expected Ed25519", remedy=_MAKE)
@@ -127,7 +127,7 @@ def read_public_keys(path: str | os.PathLike[str]) -> tuple[bytes, ...]:
     for block in blocks:
         try:
             key = modules.serialization.load_pem_public_key(block)
-        except (ValueError, modules.exceptions.UnsupportedAlgorithm) as error:
+        except modules.unreadable as error:
             raise InputError(f"{path} holds no readable public key", remedy=_GIVE_PUBLIC) from error
         if not isinstance(key, modules.ed25519.Ed25519PublicKey):
             raise InputError(f"{path} is {_algorithm(key)} public key, expected Ed25519", remedy=_GIVE_PUBLIC)
@@ -181,6 +181,11 @@ class _Modules:
     ed25519: Any
     serialization: Any
     exceptions: Any
+
+    @property
+    def unreadable(self) -> tuple[type[Exception], ...]:
+        """What loading a key raises; InternalError for one that OpenSSL itself finds no way with."""
+        return ValueError, TypeError, self.exceptions.UnsupportedAlgorithm, self.exceptions.InternalError
 
 
 def _modules() -> _Modules:

@@ -38,6 +38,8 @@ LOCKED = serialization.BestAvailableEncryption(b"secret")
 SSH = serialization.PrivateFormat.OpenSSH
 OLD = serialization.PrivateFormat.TraditionalOpenSSL
 CERTIFICATE = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+ALL_ZERO = b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VvBCIEI" + b"A" * 43 + b"\n-----END PRIVATE KEY-----\n"
+"""An X25519 key of zeros, for which OpenSSL has no public key: an InternalError of `cryptography`, found by fuzzing."""
 
 
 def test_a_pair_signs_and_is_recognised(tmp_path: Path) -> None:
@@ -119,6 +121,7 @@ def test_a_full_disk_leaves_no_half_pair(tmp_path: Path, monkeypatch: pytest.Mon
         (private_pem(ED) * 2, "holds 2 keys, expected one"),
         (private_pem(ED)[:60], "holds no readable private key"),
         (private_pem(ED).replace(b"MC4C", b"MC4D"), "holds no readable private key"),
+        (ALL_ZERO, "holds no readable private key"),
         (b"-----BEGIN PRIVATE KEY-----\n!!!\n-----END PRIVATE KEY-----\n", "holds no readable private key"),
     ],
     ids=said,
