@@ -48,8 +48,7 @@ class FloatNetwork:
 
     def keeping(self, names: Iterable[str]) -> ModelProto:
         """The network with these layers, and what follows them, in float32."""
-        regions = regions_of(self.model, self.layers)
-        return keep_fp32(self.model, [node for name in names for node in regions[name]])
+        return keep_fp32(self.model, nodes_of(self.model, self.layers, names))
 
 
 def regions_of(model: ModelProto, layers: Sequence[Layer]) -> dict[str, tuple[str, ...]]:
@@ -69,9 +68,17 @@ def regions_of(model: ModelProto, layers: Sequence[Layer]) -> dict[str, tuple[st
     return {name: tuple(nodes) for name, nodes in regions.items()}
 
 
+def nodes_of(model: ModelProto, layers: Sequence[Layer], names: Iterable[str]) -> list[str]:
+    """The nodes that these layers stand for in the float network `model`."""
+    wanted = list(names)
+    regions = regions_of(model, layers) if wanted else {}
+    return [node for name in wanted for node in regions[name]]
+
+
 def keep_fp32(model: ModelProto, names: Iterable[str]) -> ModelProto:
     """The model, or a copy of it that says which nodes to keep in float32 where others run in bf16."""
-    kept, floats = set(names), set(float_tensors(model))
+    kept = set(names)
+    floats = set(float_tensors(model)) if kept else set()
     tensors = [node.output[0] for node in model.graph.node if node.name in kept and node.output[0] in floats]
     if not tensors:
         return model

@@ -13,7 +13,7 @@ from onnx import ModelProto
 from edgetl_export.calibrate import CALIBRATORS, Calibrator, Observed, Range, observe, ranges
 from edgetl_export.candidates import Candidate, Pair, Reference, judge, recorded
 from edgetl_export.graph import load_model, save_model, without_outputs
-from edgetl_export.islands import FloatNetwork, find_islands, keep_fp32, least_prefix, regions_of
+from edgetl_export.islands import FloatNetwork, find_islands, keep_fp32, least_prefix, nodes_of
 from edgetl_export.layers import Layer, layers_of
 from edgetl_export.parity import rms_error
 from edgetl_export.passes.quantise import QuantisationPlan, Scheme, quantise, quantised_inputs
@@ -80,8 +80,8 @@ class Quantiser:
             means={tensor: seen.means for tensor, seen in self.observed.items()},
         )
         model = quantise(self.model, self.layers, plan)
-        regions = regions_of(self.model, self.layers)
-        model = keep_fp32(model, [node for name in islands if name not in plan.layers for node in regions[name]])
+        beside = [name for name in islands if name not in plan.layers]
+        model = keep_fp32(model, nodes_of(self.model, self.layers, beside))
         probe_file, file = self.work / f"{name}.onnx", self.ship / f"model.{name}.onnx"
         save_model(model, probe_file)
         if shipped:
