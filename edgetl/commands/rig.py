@@ -16,7 +16,7 @@ from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import injector_of, open_source, patience_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
     from edgetl_runtime.health import Health
     from edgetl_runtime.inject import Injector
     from edgetl_runtime.ladder import Ladder
-    from edgetl_runtime.rig.lines import RoundLines
     from edgetl_runtime.rig.network import Network
     from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.rig.round import RigEvent
     from edgetl_runtime.rig.sharing import Letterboxes
+    from edgetl_runtime.rig.sinks import RigSink
     from edgetl_runtime.rig.summary import RigSummary
-    from edgetl_runtime.service.notify import NotifySink
     from edgetl_runtime.tally import Tally
 
 
@@ -40,7 +39,6 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     --inject is for SOURCE and BUNDLE only, so that the others show what they make of it.
     """
     from edgetl_runtime.health import Health
-    from edgetl_runtime.rig.lines import RoundLines
     from edgetl_runtime.rig.opening import check_boxes, check_rig
     from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.rig.sharing import Letterboxes
@@ -59,22 +57,17 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     engines = {n: Engines(args, b, injector if i == 0 else None) for i, (n, b) in enumerate(bundles.items())}
     own_health = Health()
     ladder = open_ladder(args.ladder, engines, own_health, cameras=sources)
-    lines = None
     with ExitStack() as stack:
-        notify = open_notify(stack, lanes=lambda: _lanes(sources, bundles, ladder))
+        sinks = _open_notify(stack, sources, bundles, ladder)
         cameras = _open_cameras(args, sources, health, injector, stack)
         calibrations = calibrations_of(args, cameras)
         networks = _open_networks(args, bundles, engines, boxes, calibrations, stack)
-        if args.jsonl:
-            lines = RoundLines(args.jsonl, {n: b.manifest.heads for n, b in bundles.items()}, force=args.force)
-            stack.callback(lines.close)
+        sinks += _open_sinks(args, bundles, stack)
 
         def tell(event: RigEvent) -> None:
             _tell(event)
-            for sink in notify:
-                sink.event(event.event)
-            if lines is not None:
-                lines.event(event)
+            for sink in sinks:
+                sink.event(event)
 
         rig = Rig(
             cameras,
@@ -92,7 +85,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
         sys.stderr.write(f"rounds gather for {rig.gather_ms:g} ms\n")
         if args.priority is not None:
             raise_priority(args.priority)
-        summary = _drive(args, rig, lines, tallies, notify)
+        summary = _drive(args, rig, sinks, tallies)
     sys.stderr.write(_closing(summary, args) + "\n")
     return _document(args, summary, bundles, engines, tallies)
 
@@ -105,13 +98,26 @@ def _lanes(cameras: Collection[str], bundles: Collection[str], ladder: Ladder | 
     return [lane_of(camera, bundle) for camera in kept for bundle in bundles]
 
 
-def _drive(
-    args: argparse.Namespace,
-    rig: Rig,
-    lines: RoundLines | None,
-    tallies: dict[str, Tally],
-    notify: list[NotifySink],
-) -> RigSummary:
+def _open_notify(
+    stack: ExitStack, cameras: Collection[str], bundles: Collection[str], ladder: Ladder | None
+) -> list[RigSink]:
+    from edgetl_runtime.rig.sinks import NotifyRounds
+
+    return [NotifyRounds(sink) for sink in open_notify(stack, lanes=lambda: _lanes(cameras, bundles, ladder))]
+
+
+def _open_sinks(args: argparse.Namespace, bundles: dict[str, Bundle], stack: ExitStack) -> list[RigSink]:
+    from edgetl_runtime.rig.lines import RoundLines
+
+    sinks: list[RigSink] = []
+    if args.jsonl:
+        sinks.append(RoundLines(args.jsonl, {n: b.manifest.heads for n, b in bundles.items()}, force=args.force))
+    for sink in sinks:
+        stack.callback(sink.close)
+    return sinks
+
+
+def _drive(args: argparse.Namespace, rig: Rig, sinks: Sequence[RigSink], tallies: dict[str, Tally]) -> RigSummary:
     from edgetl_runtime.progress import Progress
 
     counts = [seat.feed.camera.frame_count for seat in rig.seats.values()]
@@ -121,20 +127,18 @@ def _drive(
     with sigterm_as_interrupt(), Progress("run", min(totals, default=None), unit="frames") as progress:
         try:
             with rig:
-                for sink in notify:
-                    sink.begin()
+                for sink in sinks:
+                    sink.begin(rig)
                 for made in rig:
-                    if lines is not None:
-                        lines.write(made)
-                    for sink in notify:
-                        sink.round(made)
+                    for sink in sinks:
+                        sink.write(made)
                     for results in made.results.values():
                         for name, result in results.items():
                             tallies[name].add(result)
                     progress.step(len(made.frames), note=f"skew {made.skew_ms:.0f} ms")
                     done = sum(seat.processed for seat in rig.seats.values())
                     del made
-                    if args.max_frames is not None and done >= args.max_frames:
+                    if (args.max_frames is not None and done >= args.max_frames) or any(s.stop for s in sinks):
                         break
         except KeyboardInterrupt:
             interrupted = True

@@ -101,6 +101,25 @@ class Status:
         return asdict(self)
 
 
+def together(healths: Iterable[tuple[str, Health]]) -> Status:
+    """All that holds in any of them, each detail with the name of where it holds ("": none); counts are added up."""
+    found: list[Status] = []
+    conditions: dict[Condition, str] = {}
+    counts: Counter[Condition] = Counter()
+    for where, health in healths:
+        found.append(status := health.status())
+        counts.update(status.counts)
+        for condition, detail in status.conditions.items():
+            told = f"{where}: {detail}" if where else detail
+            conditions[condition] = f"{conditions[condition]}; {told}" if condition in conditions else told
+    return Status(
+        state=worst(s.state for s in found),
+        since_ns=max((s.since_ns for s in found), default=0),
+        conditions=conditions,
+        counts=dict(counts),
+    )
+
+
 class Health:
     """Conditions of one camera's loop. Any thread may set or read them; memory is bounded.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from edgetl_runtime.annotate import Annotator
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.geometry.calibration import check_size
 from edgetl_runtime.golden import start_check
 from edgetl_runtime.pipeline import Pipeline
+from edgetl_runtime.publish import Publisher
 from edgetl_runtime.session import Session, domain_monitor
 from edgetl_runtime.snapshot import Watcher
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.ladder import Ladder
     from edgetl_runtime.ledger import Ledger
     from edgetl_runtime.repair import Patience
-    from edgetl_runtime.result import Frame, Result
+    from edgetl_runtime.result import Result
     from edgetl_runtime.session import Summary
     from edgetl_runtime.sinks import Sink
 
@@ -80,13 +79,19 @@ def run(
         if loaded is not None:
             loaded.close()
         raise
-    publisher = _Publisher(bundle, sinks, on_result, on_event)
+    publisher = Publisher(bundle.manifest.heads, sinks, on_result=on_result)
+
+    def tell(event: Event) -> None:
+        if on_event is not None:
+            on_event(event)
+        publisher.event(event)
+
     session = Session(
         camera,
         pipeline,
         every_s=every_s,
         on_ledger=on_ledger,
-        on_event=publisher.event,
+        on_event=tell,
         golden=proven,
         health=health,
         patience=patience,
@@ -111,42 +116,3 @@ def run(
         for sink in sinks:
             sink.close()
     return session.summary(interrupted=interrupted)
-
-
-class _Publisher:
-    """Delivers a result everywhere, those who only read it first."""
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        sinks: Sequence[Sink],
-        on_result: Callable[[Result], None] | None,
-        on_event: Callable[[Event], None] | None,
-    ) -> None:
-        self._sinks = sinks
-        self._heads = bundle.manifest.heads
-        self._annotator: Annotator | None = None
-        self._on_result, self._on_event = on_result, on_event
-
-    def event(self, event: Event) -> None:
-        if self._on_event is not None:
-            self._on_event(event)
-        for sink in self._sinks:
-            sink.event(event)
-
-    def publish(self, frame: Frame, result: Result, ledger: Ledger) -> None:
-        t0 = time.perf_counter()
-        pictured = [sink for sink in self._sinks if sink.needs_picture]
-        if self._on_result is not None:
-            self._on_result(result)
-        for sink in self._sinks:
-            if sink not in pictured:
-                sink.write(result, frame, None)
-        t1 = time.perf_counter()
-        ledger.add("publish", (t1 - t0) * 1e3)
-        if pictured:
-            self._annotator = self._annotator or Annotator(self._heads)
-            picture = self._annotator(frame, result)
-            for sink in pictured:
-                sink.write(result, frame, picture)
-            ledger.add("annotate", (time.perf_counter() - t1) * 1e3)

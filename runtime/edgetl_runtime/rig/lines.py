@@ -10,20 +10,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.rig.round import RigEvent, Round
     from edgetl_runtime.spec import Head
 
 
 class RoundLines:
-    """A result's line is that of JsonLinesSink, whose camera_id is the name in the rig, and bundle, round and skew_ms.
+    """A RigSink. A result's line is that of JsonLinesSink, whose camera_id is the name in the rig, and bundle, round
+    and skew_ms.
 
     An event's line has one key, "event", with camera_id and bundle in it. heads: the manifests', by bundle. Raises
     InputError where the file is there already, or the disk takes no more.
     """
 
+    stop = False
+
     def __init__(self, path: Path, heads: Mapping[str, tuple[Head, ...]], *, force: bool = False) -> None:
         self._heads = dict(heads)
         self._file = JsonLinesSink(path, (), force=force)
+
+    def begin(self, rig: Rig) -> None:
+        """Nothing to do."""
 
     def write(self, made: Round) -> None:
         """A line for each result of the round."""

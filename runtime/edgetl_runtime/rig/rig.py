@@ -78,6 +78,7 @@ class Rig:
         self.gather_ms = gather_ms_of(cameras) if gather_ms is None else gather_ms
         self.ledger = Ledger(_STAGES)
         self.rounds = 0
+        self.turned_ns = time.monotonic_ns()
         self.networks = dict(networks)
         self._changed = threading.Condition()
         self.seats = {
@@ -122,6 +123,7 @@ class Rig:
     def __iter__(self) -> Iterator[Round]:
         """Rounds until every source ends. Raises CameraError or EngineError."""
         while True:
+            self.turned_ns = time.monotonic_ns()
             t0 = time.perf_counter()
             first_s = self._gather()
             t1 = time.perf_counter()

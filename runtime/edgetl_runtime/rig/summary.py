@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgetl_runtime.golden import SKIPPED
-from edgetl_runtime.health import worst
+from edgetl_runtime.health import together
 from edgetl_runtime.ledger import merged
 from edgetl_runtime.session import Summary, rss_mb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from edgetl_runtime.health import Condition, Health, State
+    from edgetl_runtime.health import Health
     from edgetl_runtime.rig.lane import Lane
     from edgetl_runtime.rig.network import Network
     from edgetl_runtime.rig.rig import Rig
@@ -72,7 +72,7 @@ def _total(rig: Rig, rounds: dict[str, dict[str, float]], seconds: float, *, int
         rss_mb=rss_mb(),
         states=_states(lanes),
         lost=sum(s.feed.capture.lost for s in seats),
-        health=_health(rig),
+        health=together(_named_healths(rig)).as_json(),
         seconds=seconds,
         engine=", ".join(dict.fromkeys(n.engine.name for n in networks)),
         precision=", ".join(dict.fromkeys(n.engine.precision for n in networks)),
@@ -133,23 +133,6 @@ def _states(lanes: Iterable[Lane]) -> dict[str, int]:
     for lane in lanes:
         found.update(lane.states)
     return dict(found)
-
-
-def _health(rig: Rig) -> dict[str, object]:
-    """All conditions together, each with where it holds; counts are added up."""
-    states: list[State] = []
-    conditions: dict[Condition, str] = {}
-    since_ns = 0
-    counts: Counter[str] = Counter()
-    for where, health in _named_healths(rig):
-        status = health.status()
-        states.append(status.state)
-        since_ns = max(since_ns, status.since_ns)
-        counts.update(status.counts)
-        for condition, detail in status.conditions.items():
-            told = f"{where}: {detail}"
-            conditions[condition] = f"{conditions[condition]}; {told}" if condition in conditions else told
-    return {"state": worst(states), "since_ns": since_ns, "conditions": conditions, "counts": dict(counts)}
 
 
 def _named_healths(rig: Rig) -> Iterable[tuple[str, Health]]:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from edgetl_runtime.health import Event
     from edgetl_runtime.result import Frame, Result
-    from edgetl_runtime.rig.round import Round
     from edgetl_runtime.snapshot import Snapshot
 
 OPENING_S = 300.0
@@ -151,12 +150,6 @@ class NotifySink:
                 self._feed(now_ns)
         if self.ready and now_ns - self._told_ns >= STATUS_S * 1e9:
             self._tell(result, now_ns)
-
-    def round(self, made: Round) -> None:
-        """Take one round of several cameras."""
-        for camera, results in made.results.items():
-            for bundle, result in results.items():
-                self.published(result, lane_of(camera, bundle))
 
     def event(self, event: Event) -> None:
         """What began or ended, in the status line at once."""

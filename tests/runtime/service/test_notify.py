@@ -18,6 +18,7 @@ from edgetl_runtime.errors import InputError
 from edgetl_runtime.health import Event
 from edgetl_runtime.result import Frame
 from edgetl_runtime.rig.round import Round
+from edgetl_runtime.rig.sinks import NotifyRounds
 from edgetl_runtime.service.notify import Notifier, NotifySink, notifier_of
 
 S = 1_000_000_000
@@ -117,7 +118,7 @@ def test_a_camera_that_is_left_out_is_not_waited_for() -> None:
 def test_a_round_feeds_by_camera_and_bundle() -> None:
     bench = Bench(lanes=["left road", "right road"])
     fresh = result_of(t_capture_ns=bench.now_ns)
-    bench.sink.round(Round(0, {}, {"left": {"road": fresh}, "right": {"road": fresh}}, {}, {}, 0.0))
+    NotifyRounds(bench.sink).write(Round(0, {}, {"left": {"road": fresh}, "right": {"road": fresh}}, {}, {}, 0.0))
     assert "READY=1" in bench.notifier.sent
 
 

@@ -1,0 +1,163 @@
+"""Where the results of several cameras and bundles go."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from edgetl_runtime.health import together
+from edgetl_runtime.publish import Publisher
+from edgetl_runtime.service.notify import lane_of
+from edgetl_runtime.session import rss_mb
+from edgetl_runtime.snapshot import Snapshot, Watcher, stage_times
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from edgetl_runtime.result import Result
+    from edgetl_runtime.rig.rig import Rig
+    from edgetl_runtime.rig.round import RigEvent, Round
+    from edgetl_runtime.service.notify import NotifySink
+    from edgetl_runtime.sinks import Sink
+    from edgetl_runtime.spec import Head
+
+
+class RigSink(Protocol):
+    """Takes every round and event of a rig, in one thread. stop: the user asked for the end."""
+
+    @property
+    def stop(self) -> bool:
+        """Whether the run should end."""
+
+    def begin(self, rig: Rig) -> None:
+        """The loop begins; `rig` may be asked from any thread, after its end too."""
+
+    def write(self, made: Round) -> None:
+        """Take one round, whose frames and results may be kept and not changed."""
+
+    def event(self, event: RigEvent) -> None:
+        """Take what began or ended, in order, between rounds or while there are none."""
+
+    def close(self) -> None:
+        """Finish; closing twice is fine."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LaneName:
+    """One bundle's results for one camera."""
+
+    camera: str
+    bundle: str
+
+    def concerns(self, event: RigEvent) -> bool:
+        """Whether the event is of this lane: of its camera, its bundle, both, or all."""
+        return event.camera in (None, self.camera) and event.bundle in (None, self.bundle)
+
+
+class LaneSinks:
+    """A RigSink of sinks that each take one lane's results, as they do in a run of one camera and one bundle.
+
+    heads: the manifests', by bundle. Sinks that are Watchers are handed their lane's snapshots.
+    """
+
+    def __init__(self, heads: Mapping[str, Sequence[Head]], sinks: Mapping[LaneName, Sequence[Sink]]) -> None:
+        self._lanes = {name: Publisher(heads[name.bundle], own) for name, own in sinks.items()}
+        self._newest: dict[LaneName, Result] = {}
+        self._rig: Rig | None = None
+
+    @property
+    def stop(self) -> bool:
+        """Whether any of them asks for the end."""
+        return any(sink.stop for lane in self._lanes.values() for sink in lane.sinks)
+
+    def begin(self, rig: Rig) -> None:
+        """The loop begins."""
+        self._rig = rig
+        for name, lane in self._lanes.items():
+            for sink in lane.sinks:
+                if isinstance(sink, Watcher):
+                    sink.watch(lambda name=name: self.snapshot(name))
+
+    def write(self, made: Round) -> None:
+        """Each lane's result to its sinks."""
+        assert self._rig is not None, "begin comes first"
+        for name, lane in self._lanes.items():
+            result = made.results.get(name.camera, {}).get(name.bundle)
+            if result is not None:
+                self._newest[name] = result
+                ledger = self._rig.networks[name.bundle].lanes[name.camera].ledger
+                lane.publish(made.frames[name.camera], result, ledger)
+
+    def event(self, event: RigEvent) -> None:
+        """To the sinks of every lane that it is of."""
+        for name, lane in self._lanes.items():
+            if name.concerns(event):
+                lane.event(event.event)
+
+    def close(self) -> None:
+        """Close all of them."""
+        for lane in self._lanes.values():
+            for sink in lane.sinks:
+                sink.close()
+
+    def snapshot(self, name: LaneName) -> Snapshot:
+        """All that the rig can say of this lane now; any thread may ask."""
+        assert self._rig is not None, "begin comes first"
+        return lane_snapshot(self._rig, name, self._newest.get(name))
+
+
+class NotifyRounds:
+    """A RigSink that feeds a NotifySink, whose lanes are named by `lane_of`."""
+
+    stop = False
+
+    def __init__(self, sink: NotifySink) -> None:
+        self._sink = sink
+
+    def begin(self, rig: Rig) -> None:
+        """The loop begins."""
+        self._sink.begin()
+
+    def write(self, made: Round) -> None:
+        """Every result of the round."""
+        for camera, results in made.results.items():
+            for bundle, result in results.items():
+                self._sink.published(result, lane_of(camera, bundle))
+
+    def event(self, event: RigEvent) -> None:
+        """What began or ended."""
+        self._sink.event(event.event)
+
+    def close(self) -> None:
+        """Say that the run ends."""
+        self._sink.close()
+
+
+def lane_snapshot(rig: Rig, name: LaneName, newest: Result | None) -> Snapshot:
+    """What a rig can say of one lane now. Its health is the rig's, the camera's, the bundle's and its own together."""
+    seat, network = rig.seats[name.camera], rig.networks[name.bundle]
+    lane = network.lanes[name.camera]
+    healths = (rig.health, seat.feed.health, network.health, lane.health)
+    events = sorted((e for health in healths for e in health.recent()), key=lambda e: e.t_ns)
+    return Snapshot(
+        t_ns=time.monotonic_ns(),
+        t_unix_s=time.time(),
+        uptime_s=rig.seconds,
+        turned_ns=rig.turned_ns,
+        bundle=name.bundle,
+        engine=network.engine.name,
+        precision=network.engine.precision,
+        camera_id=name.camera,
+        captured=seat.feed.captured,
+        processed=lane.processed,
+        dropped=seat.feed.capture.dropped + lane.dropped,
+        failed=seat.feed.camera.failed + lane.failed,
+        lost=seat.feed.capture.lost,
+        states=dict(lane.states),
+        newest=newest,
+        status=together(("", health) for health in healths),
+        events=events,
+        stages=stage_times(lane.ledger),
+        rss_mb=rss_mb(),
+    )

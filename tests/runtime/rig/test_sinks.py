@@ -1,0 +1,113 @@
+"""Sinks of one lane in a rig: whose results and events they get, what they can ask, how a rig is ended by one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rig_support import RateCamera, rig_of
+from runtime_support import FakeCamera, scene
+
+from edgetl_runtime.bundle import open_bundle
+from edgetl_runtime.health import Event
+from edgetl_runtime.rig.round import RigEvent
+from edgetl_runtime.rig.sinks import LaneName, LaneSinks
+
+
+@dataclass
+class Kept:
+    """A sink that keeps what it is given and can be watched."""
+
+    needs_picture: bool = False
+    stop: bool = False
+    results: list[Any] = field(default_factory=list)
+    pictures: list[Any] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    source: Any = None
+    closed: int = 0
+
+    def watch(self, source: Any) -> None:
+        self.source = source
+
+    def write(self, result: Any, frame: Any, picture: Any) -> None:
+        assert (frame.frame_id, frame.camera_id) == (result.frame_id, result.camera_id)
+        self.results.append(result)
+        self.pictures.append(None if picture is None else picture.copy())
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_each_sink_gets_its_own_lane(shared_bundle: Path, shared_many: Path) -> None:
+    heads = {"boxes": open_bundle(shared_bundle).manifest.heads, "all": open_bundle(shared_many).manifest.heads}
+    lanes = {LaneName(c, b): [Kept()] for c in ("left", "right") for b in heads}
+    drawn = Kept(needs_picture=True)
+    lanes[LaneName("right", "boxes")].append(drawn)
+    sinks = LaneSinks(heads, lanes)
+    films = {n: FakeCamera([scene(90, 160, i) for i in range(5)], live=False) for n in ("left", "right")}
+    with rig_of({"boxes": shared_bundle, "all": shared_many}, films) as rig:
+        sinks.begin(rig)
+        for made in rig:
+            sinks.write(made)
+        sinks.close()
+    for name, (kept, *_) in lanes.items():
+        assert [r.frame_id for r in kept.results] == list(range(5)) and kept.pictures == [None] * 5
+        assert {r.camera_id for r in kept.results} == {name.camera} and kept.closed == 1
+        assert ("ground" in kept.results[0].outputs) == (name.bundle == "all")
+        told = kept.source()
+        assert (told.camera_id, told.bundle, told.processed, told.newest) == (*_pair(name), 5, kept.results[-1])
+        assert told.captured == told.processed + told.dropped + told.failed
+        json.dumps(told.as_json())
+        assert told.stages["publish"].run["count"] == 5 and ("annotate" in told.stages) == (drawn in lanes[name])
+    assert all(p is not None and p.shape == (90, 160, 3) for p in drawn.pictures) and len(drawn.pictures) == 5
+
+
+def _pair(name: LaneName) -> tuple[str, str]:
+    return name.camera, name.bundle
+
+
+def test_a_sink_may_end_the_rig(shared_bundle: Path) -> None:
+    kept = Kept()
+    sinks = LaneSinks({"b": open_bundle(shared_bundle).manifest.heads}, {LaneName("a", "b"): [kept]})
+    assert not sinks.stop
+    kept.stop = True
+    assert sinks.stop
+
+
+@pytest.mark.parametrize(
+    ("camera", "bundle", "lanes"),
+    [
+        (None, None, {"ax", "ay", "bx", "by"}),
+        ("a", None, {"ax", "ay"}),
+        (None, "y", {"ay", "by"}),
+        ("b", "x", {"bx"}),
+        ("gone", None, set()),
+    ],
+)
+def test_events_go_to_the_lanes_that_they_are_of(camera: str | None, bundle: str | None, lanes: set[str]) -> None:
+    kept = {LaneName(c, b): [Kept()] for c in "ab" for b in "xy"}
+    event = Event(1, "", "dark", True, "degraded", "black")
+    LaneSinks({"x": (), "y": ()}, kept).event(RigEvent(camera, bundle, event))
+    assert {n.camera + n.bundle for n, (sink,) in kept.items() if sink.events} == lanes
+
+
+def test_a_lanes_health_is_the_rigs_the_cameras_and_its_own(shared_bundle: Path) -> None:
+    kept = Kept()
+    sinks = LaneSinks({"b": open_bundle(shared_bundle).manifest.heads}, {LaneName("a", "b"): [kept]})
+    with rig_of({"b": shared_bundle}, {"a": RateCamera(50, 5), "z": RateCamera(50, 5)}) as rig:
+        sinks.begin(rig)
+        rig.seats["z"].feed.health.set("dark", "elsewhere")
+        assert kept.source().status.state == "ok" and kept.source().newest is None
+        rig.seats["a"].feed.health.set("dark", "lens covered")
+        rig.health.set("ladder", "step 1")
+        rig.networks["b"].lanes["a"].health.set("late", "too late")
+        told = kept.source()
+    assert told.status.state == "stale"
+    assert told.status.conditions == {"ladder": "step 1", "dark": "lens covered", "late": "too late"}
+    assert [e.condition for e in told.events] == ["dark", "ladder", "late"], "by time"
