@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetl.data import Dataset
 from edgetl.exporting import ExportOptions, metric_of, parity_frames, provenance, trials_key
 from edgetl.heads import Scorable, kinds_of
 from edgetl.metrics.agreement import AGREEMENT, Agreement
 from edgetl.metrics.align import align, left_out
 from edgetl.metrics.predict import Frames, Infer
 from edgetl.shift.source import read_side
+from edgetl_export.budget import over_domains
 from edgetl_export.export import Exported, ExportRequest, export, to_stderr
 from edgetl_export.foreign.decoders import decoder_name
 from edgetl_export.foreign.source import Foreign, foreign
@@ -48,21 +50,27 @@ def export_foreign(
     heads = options.heads(brought.heads)
     ruled = _rules(spec, brought)
     names = {head: dict(rule.classes) for head, rule in ruled.items() if rule.classes}
-    raw_train, raw_val = (
-        read_side(str(options.data), split=split) for split in (options.train_split, options.val_split)
-    )
-    train, val = (align(d, _judged(heads, ruled), names) for d in (raw_train, raw_val))
-    unknown = left_out(raw_val, _judged(heads, ruled), names)
-    if unknown:
-        say(f"  left out of the metric, no label stands for them: {', '.join(unknown)}")
     preprocess = spec.input.preprocess
-    frames = Frames(val.take(options.val_images), preprocess, title="val images")
+
+    def read(split: str) -> tuple[Dataset, Dataset]:
+        raw = read_side(str(options.data), split=split)
+        return raw, align(raw, _judged(heads, ruled), names)
+
+    raw_train, train = read(options.train_split)
+    judged = []
+    for split in (options.val_split, *options.further_splits):
+        raw_val, val = read(split)
+        unknown = left_out(raw_val, _judged(heads, ruled), names)
+        if unknown:
+            say(f"  left out of the metric, no label stands for them: {', '.join(unknown)}")
+        judged.append(Frames(val.take(options.val_images), preprocess, title=f"{split} images"))
+    frames = judged[0]
     parity = parity_frames(frames)
     reference = _Answers(brought.source.infer, heads, parity)
-    scored = _scored(heads, ruled, frames, reference)
-
-    metric = metric_of(frames, scored, options.merge)
-    _refuse_nothing(metric(reference).heads, frames)
+    metrics = []
+    for each in judged:
+        metrics.append(metric_of(each, _scored(heads, ruled, each, reference), options.merge))
+        _refuse_nothing(metrics[-1](reference).heads, each)
     images, calibrated_on = options.calibrate(train, preprocess)
     request = ExportRequest(
         name=name or spec.name,
@@ -72,7 +80,7 @@ def export_foreign(
         calibration=images,
         calibrated_on=calibrated_on,
         frames=parity,
-        metric=metric,
+        metric=over_domains(metrics[0], dict(zip(options.further_splits, metrics[1:], strict=True))),
         metric_name=_metric_name(heads, ruled),
         budget=options.budget,
         validation=frames.images,
@@ -88,7 +96,7 @@ def export_foreign(
         latency_runs=options.latency_runs,
         dataset_classes=names,
         passes=options.passes,
-        trials_key=trials_key(frames, heads, options.merge),
+        trials_key=trials_key(judged, heads, options.merge),
     )
     return export(request, out, force=options.force, say=say)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgetl.calibration import calibration_frames, choose_calibration
 from edgetl.data import Dataset, read_dataset
-from edgetl.heads import Scorable, Scoring, kinds_of
+from edgetl.heads import Kind, Scorable, Scoring, kinds_of
 from edgetl.metrics.detection import parse_merge
 from edgetl.metrics.predict import Frames, Infer, evaluate, letterboxed, remembering, scored_kinds
 from edgetl.models.deploy import INPUT, Deployed
@@ -23,7 +23,7 @@ from edgetl.shift.source import read_side
 from edgetl.shift.statistics import fit_statistics, save_statistics
 from edgetl.training.checkpoint import ModelCard, load_network
 from edgetl.versions import package_versions
-from edgetl_export.budget import Budget, Measured, Metric
+from edgetl_export.budget import Budget, Measured, Metric, over_domains
 from edgetl_export.export import Domain, Exported, ExportRequest, export
 from edgetl_export.passes import PASSES, SIMPLIFY, Pass
 from edgetl_export.publish import refuse_existing
@@ -43,16 +43,18 @@ FEWEST_DOMAIN_IMAGES = 20
 class ExportOptions:
     """What the user decides, whatever the network.
 
-    data: where frames and labels come from; None for what a checkpoint was tuned on. max_drop: 0..1, of each head's
-    metric; max_drop_class: the same of single classes. merge: further classes, each of several that are scored as one,
-    like vehicle=car,bus,truck; they have the budget of a head where max_drop_class says nothing else. calibration: how
-    many frames; calibration_data: further images to choose them from, each as read_side takes it. threshold: replaces
-    every threshold that the network has. simplify: try onnxslim. force: replace an existing bundle.
+    data: where frames and labels come from; None for what a checkpoint was tuned on. also_val: further splits that the
+    budget is held on, like night beside day, each against what the network itself reaches there. max_drop: 0..1, of
+    each head's metric; max_drop_class: the same of single classes. merge: further classes, each of several that are
+    scored as one, like vehicle=car,bus,truck; they have the budget of a head where max_drop_class says nothing else.
+    calibration: how many frames; calibration_data: further images to choose them from, each as read_side takes it.
+    threshold: replaces every threshold that the network has. simplify: try onnxslim. force: replace an existing bundle.
     """
 
     data: Path | None
     train_split: str = "train"
     val_split: str = "val"
+    also_val: Sequence[str] = ()
     max_drop: float = 0.005
     max_drop_class: Mapping[str, float] = field(default_factory=dict)
     merge: Sequence[str] = ()
@@ -70,6 +72,14 @@ class ExportOptions:
         """What a variant may lose."""
         merged = tuple(text.partition("=")[0] for text in self.merge)
         return Budget(self.max_drop, dict.fromkeys(merged, self.max_drop) | dict(self.max_drop_class), merged)
+
+    @property
+    def further_splits(self) -> tuple[str, ...]:
+        """also_val. Raises InputError for one that is there twice."""
+        for i, split in enumerate(self.also_val):
+            if split in (self.val_split, *self.also_val[:i]):
+                raise InputError(f"--also-val {split}: the budget is held on it already", remedy="leave it out")
+        return tuple(self.also_val)
 
     @property
     def passes(self) -> tuple[Pass, ...]:
@@ -95,19 +105,16 @@ def export_checkpoint(
     model, card = load_network(checkpoint)
     heads = options.heads(card.heads)
     root = options.data or Path(card.data_root)
-    train, val = (read_dataset(root, split) for split in (options.train_split, options.val_split))
-    kinds = kinds_of(heads, val, backbone=card.backbone)
-    missing = [k.head for k in kinds if not k.labelled(val)]
-    if missing:
-        found = ", ".join((*val.classes, *val.categories, *(layer.name for layer in val.layers))) or "none"
-        raise InputError(
-            f"{val.name} has no labels for the head {missing[0].name} with the classes {', '.join(missing[0].labels)}; "
-            f"it has {found}",
-            remedy="give the dataset that it was tuned on with --data",
-        )
+    train = read_dataset(root, options.train_split)
+    kinds, val = _labelled(card, heads, read_dataset(root, options.val_split))
     frames = Frames(val.take(options.val_images), card.preprocess, title="val images")
-    scored = scored_kinds(kinds, frames.dataset)
-    metric = metric_of(frames, scored, options.merge)
+    metric = metric_of(frames, scored_kinds(kinds, frames.dataset), options.merge)
+    judged = [frames]
+    further: dict[str, Metric] = {}
+    for split in options.further_splits:
+        own, dataset = _labelled(card, heads, read_dataset(root, split))
+        judged.append(Frames(dataset.take(options.val_images), card.preprocess, title=f"{split} images"))
+        further[split] = metric_of(judged[-1], scored_kinds(own, judged[-1].dataset), options.merge)
     images, calibrated_on = options.calibrate(train, card.preprocess)
     domain = _domain(card, train, frames)
     model.backbone = for_deployment(model.backbone)
@@ -120,7 +127,7 @@ def export_checkpoint(
         calibration=images,
         calibrated_on=calibrated_on,
         frames=parity_frames(frames),
-        metric=metric,
+        metric=over_domains(metric, further),
         metric_name=card.metric or "mean",
         budget=options.budget,
         validation=frames.images,
@@ -131,9 +138,23 @@ def export_checkpoint(
         domain=domain,
         reliability=card.reliability,
         passes=options.passes,
-        trials_key=trials_key(frames, heads, options.merge),
+        trials_key=trials_key(judged, heads, options.merge),
     )
     return export(request, out, force=options.force)
+
+
+def _labelled(card: ModelCard, heads: tuple[Head, ...], dataset: Dataset) -> tuple[tuple[Kind, ...], Dataset]:
+    """What to do with each head on this dataset. Raises InputError for a head that it has no labels for."""
+    kinds = kinds_of(heads, dataset, backbone=card.backbone)
+    missing = [k.head for k in kinds if not k.labelled(dataset)]
+    if missing:
+        found = ", ".join((*dataset.classes, *dataset.categories, *(layer.name for layer in dataset.layers))) or "none"
+        raise InputError(
+            f"{dataset.name} has no labels for the head {missing[0].name} with the classes "
+            f"{', '.join(missing[0].labels)}; it has {found}",
+            remedy="give the dataset that it was tuned on with --data",
+        )
+    return kinds, dataset
 
 
 def parity_frames(frames: Frames) -> list[NDArray[np.uint8]]:
@@ -179,9 +200,19 @@ def _scoring(kind: Scorable, merge: Sequence[str]) -> Scoring:
     return Scoring(merge=parse_merge(merge, kind.head.labels))
 
 
-def trials_key(frames: Frames, heads: Sequence[Head], merge: Sequence[str] = ()) -> str:
-    """Of all that a trial depends on besides graph and engine: frames, labels, heads, packages, machine."""
+def trials_key(judged: Sequence[Frames], heads: Sequence[Head], merge: Sequence[str] = ()) -> str:
+    """Of all that a trial depends on besides graph and engine: frames, labels, heads, packages, machine.
+
+    judged: the validation set, then the further ones.
+    """
     digest = hashlib.sha256(repr((heads, tuple(merge), package_versions(), machine())).encode())
+    for frames in judged:
+        digest.update(f"{frames.dataset.name} {len(frames)}".encode())
+        _add_frames(digest, frames)
+    return digest.hexdigest()
+
+
+def _add_frames(digest: hashlib._Hash, frames: Frames) -> None:
     for image, sample in zip(frames.images, frames.dataset.samples, strict=True):
         digest.update(image.tobytes())
         digest.update(repr(sample).encode())
@@ -189,7 +220,6 @@ def trials_key(frames: Frames, heads: Sequence[Head], merge: Sequence[str] = ())
             digest.update(np.ascontiguousarray(array).tobytes())
         for mask in sample.masks:
             digest.update(str(mask and mask.stat().st_mtime_ns).encode())
-    return digest.hexdigest()
 
 
 def _domain(card: ModelCard, train: Dataset, frames: Frames) -> Domain | None:

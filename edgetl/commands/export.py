@@ -34,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="dataset for calibration and metric (default: the one tuned on)")
     parser.add_argument("--train", default="train", metavar="SPLIT", help="split that calibration frames come from")
     parser.add_argument("--val", default="val", metavar="SPLIT", help="split that the metric is measured on")
+    parser.add_argument(
+        "--also-val",
+        action="append",
+        default=[],
+        metavar="SPLIT",
+        help="hold the budget on this split too, like night beside day; may be repeated",
+    )
     parser.add_argument("--max-drop", type=points, default=0.5, help="points that INT8 or bf16 may lose of each metric")
     parser.add_argument(
         "--max-drop-class",
@@ -126,6 +133,7 @@ def _export(args: argparse.Namespace, targets: tuple[str, ...]) -> Exported:
         data=args.data,
         train_split=args.train,
         val_split=args.val,
+        also_val=args.also_val,
         max_drop=args.max_drop / 100,
         max_drop_class={name: value / 100 for name, value in args.max_drop_class},
         merge=args.merge,

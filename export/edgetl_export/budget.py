@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,10 +15,12 @@ from edgetl_runtime.spec import Head
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The metric of every head, and of every class of it, in 0..1; NaN where nothing was labelled."""
+    """The metric of every head, and of every class of it, in 0..1; NaN where nothing was labelled. domains: the same on
+    further sets of frames, by name."""
 
     heads: Mapping[str, float]
     classes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    domains: Mapping[str, Measured] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -31,10 +33,19 @@ Metric = Callable[[Infer], Measured]
 """Runs a network over the validation set."""
 
 
+def over_domains(metric: Metric, domains: Mapping[str, Metric]) -> Metric:
+    """The metric of the validation set with those of further sets of frames beside it, by name."""
+
+    def measure(infer: Infer) -> Measured:
+        return replace(metric(infer), domains={name: of(infer) for name, of in domains.items()})
+
+    return measure if domains else metric
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """ok: everything lies within the budget. what: the head or class nearest to, or furthest over, its limit, "" for
-    the one head as a whole. drop, limit: how much it lost and may lose, 0..1.
+    """ok: everything lies within the budget. what: the head or class nearest to, or furthest over, its limit, with its
+    domain; "" for the one head as a whole. drop, limit: how much it lost and may lose, 0..1.
     """
 
     ok: bool
@@ -45,7 +56,8 @@ class Verdict:
     @property
     def note(self) -> str:
         """For a person, in points."""
-        of = f" in {self.what}" if self.what else ""
+        of = self.what if self.what.startswith("on ") else f"in {self.what}"
+        of = f" {of}" if self.what else ""
         return f"{0.0 - 100 * self.drop:+.2f} points{of}, budget {100 * self.limit:.2f}"
 
 
@@ -69,8 +81,18 @@ class Budget:
     def judge(self, reference: Measured, found: Measured) -> Verdict:
         """Hold `found` against the reference.
 
-        What had a value and has none any more lost most of all; what had none is not judged.
+        What had a value and has none any more lost most of all; what had none is not judged. Every domain has the same
+        budget, against its own reference.
         """
+        verdicts = self._verdicts(reference, found)
+        for name, was in reference.domains.items():
+            now = found.domains.get(name, Measured({}))
+            verdicts += [replace(v, what=f"{v.what} on {name}".lstrip()) for v in self._verdicts(was, now)]
+        if not verdicts:
+            return Verdict(True, "", 0.0, self.head)
+        return max(verdicts, key=lambda v: v.drop - v.limit)
+
+    def _verdicts(self, reference: Measured, found: Measured) -> list[Verdict]:
         several = len(reference.heads) > 1
         limits = [
             (name if several else "", was, found.heads.get(name, math.nan), self.head)
@@ -86,6 +108,4 @@ class Budget:
             if math.isfinite(was):
                 drop = was - value if math.isfinite(value) else 1.0
                 verdicts.append(Verdict(drop <= limit, what, drop, limit))
-        if not verdicts:
-            return Verdict(True, "", 0.0, self.head)
-        return max(verdicts, key=lambda v: v.drop - v.limit)
+        return verdicts

@@ -16,7 +16,7 @@ from edgetl_export.trials import Trial, Trials, trial_of
 from edgetl_runtime.bench import measure
 from edgetl_runtime.engines import Engine, available_engines, load_engine
 from edgetl_runtime.errors import EngineError, GateFailed
-from edgetl_runtime.spec import Chosen, EngineName, Hop, Latency, Precision
+from edgetl_runtime.spec import Chosen, EngineName, Hop, Latency, Precision, Scores
 
 FLOAT_RUNNERS: tuple[tuple[EngineName, Precision], ...] = (
     ("onnxruntime", "fp32"),
@@ -97,10 +97,9 @@ def judge(pair: Pair, reference: Reference) -> Candidate | str:
             f"{pair.engine} at fp32 differs from {reference.name} by {trial.max_rel_error:.2g} in {trial.tensor} "
             f"(frame {trial.frame}), more than {FP32_REL_ERROR:.2g}; nothing is shipped"
         )
-    measured = Measured(trial.heads, trial.classes)
-    verdict = reference.budget.judge(reference.measured, measured)
+    verdict = reference.budget.judge(reference.measured, trial.measured)
     note = f"{verdict.note.replace('points', f'points against {reference.name}', 1)}"
-    return Candidate(pair, measured, hop_of(pair.key, reference.metric_name, trial, passed=verdict.ok, note=note))
+    return Candidate(pair, trial.measured, hop_of(pair.key, reference.metric_name, trial, passed=verdict.ok, note=note))
 
 
 def run_trial(pair: Pair, reference: Reference) -> Trial:
@@ -117,17 +116,25 @@ def run_trial(pair: Pair, reference: Reference) -> Trial:
 
 def hop_of(name: str, metric: str, trial: Trial, *, passed: bool, note: str) -> Hop:
     """A trial as the manifest keeps it."""
+    own = scores_of(trial.measured)
     return Hop(
         hop=name,
         metric=metric,
-        value=Measured(trial.heads).value,
+        value=own.value,
         max_rel_error=trial.max_rel_error,
         cosine=trial.cosine,
         passed=passed,
         note=note,
-        heads=trial.heads if len(trial.heads) > 1 else {},
-        classes={head: {k: _finite(v) for k, v in values.items()} for head, values in trial.classes.items()},
+        heads=own.heads if len(own.heads) > 1 else {},
+        classes=own.classes,
+        domains={name: scores_of(measured) for name, measured in trial.measured.domains.items()},
     )
+
+
+def scores_of(measured: Measured) -> Scores:
+    """What was measured on one set of frames, as the manifest keeps it."""
+    classes = {head: {k: _finite(v) for k, v in values.items()} for head, values in measured.classes.items()}
+    return Scores(value=measured.value, heads=dict(measured.heads), classes=classes)
 
 
 def _finite(value: float) -> float | None:

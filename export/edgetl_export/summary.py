@@ -29,7 +29,12 @@ def summary_text(manifest: Manifest) -> str:
         ms = f"{times[h.hop]:9.2f}" if h.hop in times else " " * 9
         mark = "" if h.passed else "  over the budget"
         lines.append(f"{h.hop:<22}{h.value:8.4f}{h.max_rel_error:16.2e}{h.cosine:10.6f}{ms}{mark}".rstrip())
-    lines.append(f"chosen       {manifest.chosen.engine}/{manifest.chosen.variant}: {manifest.chosen.reason}")
+    chosen = f"{manifest.chosen.engine}/{manifest.chosen.variant}"
+    for h in manifest.hops:
+        if h.hop == chosen:
+            was = manifest.hops[0].domains
+            lines += [f"on {name:<19}{was[name].value:8.4f} to {now.value:.4f}" for name, now in h.domains.items()]
+    lines.append(f"chosen       {chosen}: {manifest.chosen.reason}")
     return "\n".join(lines)
 
 

@@ -14,14 +14,13 @@ from edgetl_runtime.files import cache_directory, keep_in_cache
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """One graph on one engine: how near its tensors are to the reference, and the metric by head and by class."""
+    """One graph on one engine: how near its tensors are to the reference, and the metric."""
 
     max_rel_error: float
     cosine: float
     tensor: str
     frame: int
-    heads: dict[str, float]
-    classes: dict[str, dict[str, float]]
+    measured: Measured
 
 
 def trial_of(parity: Parity, measured: Measured) -> Trial:
@@ -31,8 +30,7 @@ def trial_of(parity: Parity, measured: Measured) -> Trial:
         cosine=parity.cosine,
         tensor=parity.tensor,
         frame=parity.frame,
-        heads=dict(measured.heads),
-        classes={head: dict(values) for head, values in measured.classes.items()},
+        measured=measured,
     )
 
 

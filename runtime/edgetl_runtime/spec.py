@@ -184,12 +184,21 @@ class Calibration(Frozen, frozen=True, kw_only=True):
         return {kind: ", ".join(parts) for kind, parts in lines.items()}
 
 
+class Scores(Frozen, frozen=True, kw_only=True):
+    """The metric on one set of frames, 0..1: `value` is the mean of `heads`; `classes` by head and label."""
+
+    value: float
+    heads: dict[str, float]
+    classes: dict[str, dict[str, float | None]] = msgspec.field(default_factory=dict)
+
+
 class Hop(Frozen, frozen=True, kw_only=True):
     """One step of the chain, compared with the step before it, by tensor and by the task's metric.
 
     `max_rel_error` is the largest absolute difference over the largest absolute reference value, the
     worst tensor of all compared frames; `cosine` is the lowest cosine similarity. `heads` holds the metric of
-    every head where there are several; `value` is then their mean. `classes`: the metric by head and label.
+    every head where there are several; `value` is then their mean. `classes`: the metric by head and label. `domains`:
+    the same on further sets of frames that the budget is held on, by name.
     """
 
     hop: str
@@ -201,6 +210,7 @@ class Hop(Frozen, frozen=True, kw_only=True):
     note: str = ""
     heads: dict[str, float] = msgspec.field(default_factory=dict)
     classes: dict[str, dict[str, float | None]] = msgspec.field(default_factory=dict)
+    domains: dict[str, Scores] = msgspec.field(default_factory=dict)
 
 
 class Latency(Frozen, frozen=True, kw_only=True):

@@ -112,6 +112,29 @@ def test_masks_and_boxes_by_the_datasets_labels(
     assert "net.onnx" in (out / "report.html").read_text()
 
 
+def test_the_budget_is_held_on_further_splits(
+    network: Path, spec: Spec, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, arguments = tmp_path / "b", (network, "--spec", spec(GROUND), "--data", scenes)
+    status, document, text = export(capsys, *arguments, "--out", out, "--also-val", "train")
+    assert status == 0 and "on train" in text, text
+    manifest = open_bundle(out).manifest
+    for hop in manifest.hops:
+        assert set(hop.domains) == ({"train"} if hop.classes else set())
+    reference = manifest.hops[0].domains["train"]
+    assert 0 < reference.value != manifest.hops[0].value and set(reference.classes["ground"]) == {"other", "road"}
+    assert document["hops"][0]["domains"]["train"]["value"] == reference.value
+    assert cli.main(["evaluate", str(out), str(scenes), "--split", "train", "--variant", "fp32", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["value"] == pytest.approx(reference.value, abs=1e-6)
+    for twice in ("val", "train"):
+        status, _, text = export(
+            capsys, *arguments, "--out", tmp_path / "c", "--also-val", "train", "--also-val", twice
+        )
+        assert status == 2 and f"--also-val {twice}: the budget is held on it already" in text
+    status, _, text = export(capsys, *arguments, "--out", tmp_path / "c", "--also-val", "night")
+    assert status == 2 and "night" in text and not (tmp_path / "c").exists()
+
+
 def test_names_of_the_dataset_travel_in_the_bundle(
     network: Path, spec: Spec, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

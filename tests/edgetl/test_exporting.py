@@ -103,7 +103,7 @@ def test_masks_have_no_classes_to_merge(frames: Frames) -> None:
 
 def test_other_merged_classes_are_other_trials(frames: Frames) -> None:
     heads = heads_for(frames.dataset, ("detect",))
-    assert trials_key(frames, heads) != trials_key(frames, heads, MERGE)
+    assert trials_key([frames], heads) != trials_key([frames], heads, MERGE)
 
 
 def test_source_date_epoch_is_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from edgetl_export.budget import Budget, Measured
+from edgetl_export.budget import Budget, Measured, over_domains
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import SegmentHead
 
@@ -60,3 +61,32 @@ def test_one_figure_for_several_heads() -> None:
     assert Measured({"a": 0.2, "b": 0.6}).value == pytest.approx(0.4)
     assert Measured({"a": 0.2, "b": NAN}).value == pytest.approx(0.2)
     assert math.isnan(Measured({"a": NAN}).value) and math.isnan(Measured({}).value)
+
+
+def test_every_domain_is_held_to_the_budget_against_its_own_reference() -> None:
+    day, night = (
+        Measured({"detect": 0.7}, {"detect": {"car": 0.8}}),
+        Measured({"detect": 0.4}, {"detect": {"car": 0.5}}),
+    )
+    reference = replace(day, domains={"night": night})
+    budget = Budget(0.01, {"car": 0.02})
+    assert budget.judge(reference, reference).ok
+    dim = replace(day, domains={"night": Measured({"detect": 0.38}, {"detect": {"car": 0.5}})})
+    verdict = budget.judge(reference, dim)
+    assert not verdict.ok and verdict.what == "on night" and verdict.drop == pytest.approx(0.02)
+    assert verdict.note == "-2.00 points on night, budget 1.00"
+    dim = replace(day, domains={"night": Measured({"detect": 0.4}, {"detect": {"car": 0.4}})})
+    assert (found := budget.judge(reference, dim)).what == "car on night" and "in car on night" in found.note
+    assert not budget.judge(reference, day).ok, "a domain that has no figure any more lost it"
+
+
+def test_further_domains_are_measured_beside_the_first() -> None:
+    first, calls = Measured({"a": 0.5}), []
+
+    def metric(infer: object) -> Measured:
+        calls.append(infer)
+        return first
+
+    assert over_domains(metric, {}) is metric
+    found = over_domains(metric, {"night": lambda infer: Measured({"a": 0.25})})(lambda frame: {})
+    assert (found.heads, found.value, found.domains["night"].value) == ({"a": 0.5}, 0.5, 0.25) and len(calls) == 1

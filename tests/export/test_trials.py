@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgetl_export.budget import Measured
 from edgetl_export.trials import Trial, Trials
 
 TRIAL = Trial(
@@ -14,8 +15,9 @@ TRIAL = Trial(
     cosine=0.9,
     tensor="heat",
     frame=1,
-    heads={"detect": 0.5},
-    classes={"detect": {"car": 0.5, "train": math.nan}},
+    measured=Measured(
+        {"detect": 0.5}, {"detect": {"car": 0.5, "train": math.nan}}, {"night": Measured({"detect": math.nan})}
+    ),
 )
 
 
@@ -34,7 +36,9 @@ def test_known_in_the_next_process(graph: Path) -> None:
     assert Trials("key").recall(graph, "openvino", "int8", lambda: TRIAL) is TRIAL
     later = Trials("key")
     found = later.recall(graph, "openvino", "int8", never)
-    assert found.heads == TRIAL.heads and math.isnan(found.classes["detect"]["train"]) and later.reused == 1
+    was, now = TRIAL.measured, found.measured
+    assert now.heads == was.heads and math.isnan(now.classes["detect"]["train"]) and later.reused == 1
+    assert math.isnan(now.domains["night"].heads["detect"])
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,7 @@ def test_a_broken_file_is_computed_anew(graph: Path) -> None:
     (file,) = (graph.parent / "cache" / "trials").iterdir()
     file.write_bytes(file.read_bytes()[:10])
     assert Trials("key").recall(graph, "openvino", "int8", lambda: TRIAL) is TRIAL
-    assert Trials("key").recall(graph, "openvino", "int8", never).heads == TRIAL.heads
+    assert Trials("key").recall(graph, "openvino", "int8", never).measured.heads == TRIAL.measured.heads
 
 
 def test_a_disk_that_takes_nothing_costs_only_the_memory(graph: Path) -> None:

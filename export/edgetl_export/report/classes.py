@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edgetl_export.report.blocks import Badge, Block, Cell, Change, Note, Num, Table, Text
 from edgetl_export.report.lookup import METRIC_NAMES, chosen_key, hop_of, minus
 from edgetl_export.report.page import Section
-from edgetl_runtime.spec import Hop, Manifest
+from edgetl_runtime.spec import Hop, Manifest, Scores
 
 SHOWN = 15
 LEAST_SHOWN = 0.005
@@ -43,37 +43,43 @@ def classes_section(manifest: Manifest) -> list[Section]:
         return []
     blocks: list[Block] = []
     for head in manifest.heads:
-        blocks += _head(manifest, head.name, reference, chosen)
+        blocks += _head(manifest, head.name, reference, chosen, reference.hop)
+    for name, was in reference.domains.items():
+        for head in manifest.heads:
+            blocks += _head(manifest, head.name, was, chosen.domains[name], reference.hop, domain=name)
     lead = f"{chosen.hop} against {reference.hop} on the validation set, the greatest loss first."
     return [Section("By class", blocks, lead)] if blocks else []
 
 
-def _head(manifest: Manifest, head: str, reference: Hop, chosen: Hop) -> list[Block]:
+def _head(
+    manifest: Manifest, head: str, reference: Hop | Scores, chosen: Hop | Scores, before_name: str, *, domain: str = ""
+) -> list[Block]:
     before, after = reference.classes.get(head, {}), chosen.classes.get(head, {})
     limits = manifest.budget.classes if manifest.budget else {}
     rows = [_Row(k, was, after.get(k), limits.get(k)) for k, was in before.items() if was is not None]
     if not rows:
         return []
+    on = f" on {domain}" if domain else ""
     rows.sort(key=lambda row: row.points)
-    names = (reference.hop, "chosen")
+    names = (before_name, "chosen")
     scale = max(LEAST_SCALE, *(abs(row.points) for row in rows))
     shown = rows if len(rows) <= SHOWN else [row for row in rows[:SHOWN] if row.matters]
     rest = [row for row in rows if row not in shown]
-    caption = _caption(manifest, head, reference, chosen)
+    caption = _caption(manifest, head, reference, chosen, domain)
     blocks: list[Block] = [_table(shown, scale, names, caption=caption) if shown else Text([f"{caption}."])]
     if rest:
-        blocks.append(_table(rest, scale, names, fold=f"{len(rest)} {'more ' if shown else ''}classes of {head}"))
+        blocks.append(_table(rest, scale, names, fold=f"{len(rest)} {'more ' if shown else ''}classes of {head}{on}"))
     unlabelled = [label for label, was in before.items() if was is None]
     if unlabelled:
-        blocks.append(Note(f"Not labelled in the validation set: {', '.join(unlabelled)}."))
+        blocks.append(Note(f"Not labelled in {domain or 'the validation set'}: {', '.join(unlabelled)}."))
     return blocks
 
 
-def _caption(manifest: Manifest, head: str, reference: Hop, chosen: Hop) -> str:
+def _caption(manifest: Manifest, head: str, reference: Hop | Scores, chosen: Hop | Scores, domain: str) -> str:
     was, now = reference.heads.get(head, reference.value), chosen.heads.get(head, chosen.value)
     several = len(manifest.heads) > 1
-    metric = METRIC_NAMES.get(reference.metric, reference.metric)
-    text = f"{head}: " if several else f"{metric}: "
+    metric = METRIC_NAMES.get(manifest.hops[0].metric, manifest.hops[0].metric)
+    text = f"{head if several else metric}{f' on {domain}' if domain else ''}: "
     text += minus(f"{100 * was:.2f} to {100 * now:.2f}, {100 * (now - was):+.2f} points")
     return text + (f"; it may lose {100 * manifest.budget.head:g}" if manifest.budget else "")
 

@@ -8,7 +8,7 @@ from report_support import BOXES, LIGHT, blocks, hop, manifest
 
 from edgetl_export.report.blocks import Badge, Change, Note, Num, Table, Text
 from edgetl_export.report.classes import classes_section
-from edgetl_runtime.spec import AccuracyBudget, DetectHead, Hop, Manifest
+from edgetl_runtime.spec import AccuracyBudget, DetectHead, Hop, Manifest, Scores
 
 Values = dict[str, float | None]
 
@@ -99,3 +99,13 @@ def test_several_heads_have_a_table_each_with_their_own_metric() -> None:
 
 def test_nothing_by_class_means_no_section() -> None:
     assert classes_section(manifest()) == [] and classes_section(manifest(hops=())) == []
+
+
+def test_each_domain_has_its_own_table() -> None:
+    night = [Scores(value=v, heads={"detect": v}, classes={"detect": {"a": a}}) for v, a in ((0.4, 0.3), (0.37, 0.2))]
+    of = manifest_with({"a": 0.5}, {"a": 0.5})
+    hops = tuple(structs.replace(h, domains={"night": scores}) for h, scores in zip(of.hops, night, strict=True))
+    tables = blocks(classes_section(structs.replace(of, hops=hops))[0], Table)
+    assert len(tables) == 2 and "on night" not in tables[0].caption
+    assert "AP50 on night: 40.00 to 37.00, −3.00 points" in tables[1].caption
+    assert [row[0] for row in tables[1].rows] == ["a"] and tables[1].rows[0][3] == Num("20.00")
