@@ -51,7 +51,7 @@ class Placing:
             check_size(self.calibration, size_hw)
             self._first = False
         t_ns = frame.t_capture_ns if frame.media_time_s is None else round(frame.media_time_s * 1e9)
-        fit = fits(self.calibration, size_hw)
+        fit = fits(self.calibration.size_hw, size_hw)
         placed = dict(outputs)
         for name, output in outputs.items():
             if isinstance(output, Detections):
