@@ -190,6 +190,10 @@ class Ladder:
         """
         return self._runs.get(bundle)
 
+    def again(self, bundle: str = "") -> Engine:
+        """The engine of a bundle that runs now, made anew. Raises what `load` does."""
+        return self._load(bundle, self.pair_of(bundle))
+
     def _begin(self, bundle: str) -> None:
         pairs = [s for s in self.policy.steps[: self.at] if s.is_pair and s.bundle == bundle]
         self._loading_of, self._loading_step, self._failed = bundle, pairs[-1] if pairs else None, ""

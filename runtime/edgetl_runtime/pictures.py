@@ -39,11 +39,6 @@ class PictureThread(Generic[T]):
         self._thread = threading.Thread(target=self._work, name=f"{name} pictures", daemon=True)
         self._thread.start()
 
-    @property
-    def alive(self) -> bool:
-        """Whether the thread still runs."""
-        return self._thread.is_alive()
-
     def offer(self, offered: T) -> None:
         """Take this one where a picture is due and the one before was begun."""
         now_s = time.monotonic()

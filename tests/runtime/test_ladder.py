@@ -172,6 +172,8 @@ def test_what_is_loaded_again_is_what_runs(tmp_path: Path) -> None:
     may.set()
     rig.results(0.2, 150)
     assert rig.pipeline.engine.name == "small" and rig.ladder.pair_of("") == Step(variant="small")
+    again: Any = rig.ladder.again()
+    assert again.name == "small" and again is not rig.pipeline.engine
     rig.results(2.5, 150)
     assert rig.ladder.at == 3 and rig.ladder.pair_of("") == Step(variant="small")
     assert rig.ladder.pair_of("other") is None
@@ -270,7 +272,7 @@ def test_a_slow_engine_is_exchanged_while_the_loop_runs(shared_bundle: Path) -> 
         on_event=events.append,
     )
     assert [e.condition for e in events] == ["ladder"] and "openvino" in events[0].detail
-    first, last = (float(np.median([r.age_ms for r in part])) for part in (results[:3], results[-20:]))
+    first, last = results[0].age_ms, float(np.median([r.age_ms for r in results[-20:]]))
     assert first > 50 and last < 30
     assert results[-1].health == "degraded" and ladder.at == 1
     assert summary.captured == summary.processed + summary.dropped + summary.failed
@@ -326,3 +328,25 @@ def test_a_steps_engine_is_used_where_the_one_before_broke_meanwhile(shared_bund
         on_result=take,
     )
     assert broke.is_set() and len(results) > 10
+
+
+def test_the_engine_that_a_step_brought_is_the_one_that_is_loaded_again(shared_bundle: Path) -> None:
+    bundle, broke = open_bundle(shared_bundle), threading.Event()
+    loads: list[Step | None] = []
+
+    def load(_: str, step: Step | None) -> Engine:
+        loads.append(step)
+        return load_bundle_engine(bundle) if len(loads) > 1 else Breaks(bundle, 4, broke)
+
+    step = Step(engine="openvino")
+    policy = Policy(deadline_ms=0.001, down_after_s=0.05, up_after_s=60, steps=(step,))
+    camera, results = RateCamera(50), list[Result]()
+
+    def take(result: Result) -> None:
+        results.append(result)
+        if broke.is_set():
+            camera.interrupt()
+
+    ladder = Ladder(policy, Health(), load)
+    run(bundle, camera, golden="skip", ladder=ladder, patience=Patience(give_up_s=8), on_result=take)
+    assert broke.is_set() and loads == [step, step]

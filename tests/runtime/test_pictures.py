@@ -35,7 +35,7 @@ def test_a_busy_thread_keeps_one_and_no_more() -> None:
     until(lambda: made == [0, 1])
     thread.close()
     thread.close()
-    assert not thread.alive and made == [0, 1] and thread.failed == 0
+    assert not thread._thread.is_alive() and made == [0, 1] and thread.failed == 0
 
 
 def test_the_rate_is_bounded() -> None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.foxglove.pictures import Pictures
 from edgetl_runtime.foxglove.topics import open_channels
 from edgetl_runtime.health import Event
 from edgetl_runtime.imports import need
-from edgetl_runtime.pictures import PictureThread, jpeg
 from edgetl_runtime.recording.format import (
     BOXES_TOPIC,
     EVENT_TOPIC,
@@ -91,7 +91,8 @@ class FoxgloveSink:
         self._channels = open_channels(self._context, self._heads)
         self._server = _open_server(self._context, port, bind, name)
         self._told = [self._channels[t] for t in (RESULT_TOPIC, BOXES_TOPIC, OBJECTS_TOPIC) if t in self._channels]
-        self._pictures = PictureThread(self._tell_picture, per_s=pictures_per_s, name="foxglove")
+        image = self._channels[IMAGE_TOPIC]
+        self._pictures = Pictures(self._deliver, image.has_sinks, per_s=pictures_per_s)
         self._thread = threading.Thread(target=self._work, name="foxglove messages", daemon=True)
         self._thread.start()
 
@@ -120,8 +121,7 @@ class FoxgloveSink:
 
     def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
         """Hand over what somebody has subscribed to."""
-        if self._channels[IMAGE_TOPIC].has_sinks():
-            self._pictures.offer(frame)
+        self._pictures.offer(frame)
         if any(channel.has_sinks() for channel in self._told):
             self._add(result)
 
@@ -182,10 +182,9 @@ class FoxgloveSink:
             snapshot = source()
             self._log(LEDGER_TOPIC, self._wall(snapshot.t_ns), lambda: ledger_message(snapshot))
 
-    def _tell_picture(self, frame: Frame) -> None:
-        """The whole frame: its size is what boxes are drawn in."""
+    def _deliver(self, frame: Frame, jpeg: bytes) -> None:
         captured = self._wall(frame.t_capture_ns)
-        message = jpeg_message(jpeg(frame.image), captured, f"{frame.camera_id}_optical_frame")
+        message = jpeg_message(jpeg, captured, f"{frame.camera_id}_optical_frame")
         self._channels[IMAGE_TOPIC].log(message, log_time=self._wall(time.monotonic_ns()))
 
     def _log(self, topic: str, t_ns: int, message: Callable[[], bytes]) -> None:

@@ -1,14 +1,15 @@
-"""The newest annotated frame as JPEG, drawn only while somebody waits for it."""
+"""The newest annotated frame as JPEG, drawn and encoded in a thread of its own, only while somebody waits for it."""
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from edgetl_runtime.annotate import Annotator
 from edgetl_runtime.imports import cv2 as _cv2
-from edgetl_runtime.pictures import PictureThread, jpeg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,32 +23,41 @@ WIDEST = 1280
 FRESH_S = 1.0
 """A picture that was drawn longer ago is not given: what is old must not look like now."""
 
+_QUALITY = 80
+_END_S = 0.9
+
 
 class Pictures:
     """Draws a frame with its result when somebody waits for a picture; all who wait get the same JPEG.
 
-    The loop calls `offer`, which never waits. The frame's buffer stays the camera's, who takes another one from its
-    pool meanwhile. Pictures are numbered from 1.
+    The loop calls `offer`, which never waits: it takes no lock, and hands over a reference. The frame's buffer stays
+    the camera's, who takes another one from its pool meanwhile. Pictures are numbered from 1.
     """
 
     def __init__(self, heads: Sequence[Head], *, per_s: float) -> None:
         self.closed = False
         self._cv2 = _cv2()
         self._annotator = Annotator(tuple(heads))
-        self._per_s = per_s
+        self._interval_s = 1 / per_s
+        self._taken_s = float("-inf")
+        self._offered: SimpleQueue[tuple[Frame, Result] | None] = SimpleQueue()
         self._changed = threading.Condition()
         self._waiting = 0
         self._number, self._jpeg, self._drawn_s = 0, b"", float("-inf")
-        self._painter: PictureThread[tuple[Frame, Result]] | None = None
+        self._painter = threading.Thread(target=self._paint, name="web painter", daemon=True)
 
     def start(self) -> None:
         """Begin to draw."""
-        self._painter = PictureThread(self._paint, per_s=self._per_s, name="web")
+        self._painter.start()
 
     def offer(self, frame: Frame, result: Result) -> None:
-        """Take the newest frame where somebody waits and a picture is due."""
-        if self._waiting and self._painter is not None:
-            self._painter.offer((frame, result))
+        """Take the newest frame where somebody waits, a picture is due and the one before is drawn."""
+        if not self._waiting:
+            return
+        now_s = time.monotonic()
+        if now_s - self._taken_s >= self._interval_s and self._offered.empty():
+            self._taken_s = now_s
+            self._offered.put((frame, result))
 
     def newer_than(self, number: int, wait_s: float) -> tuple[int, bytes] | None:
         """Wait for a picture with a higher number and give it as (number, JPEG); None where none came in time.
@@ -68,17 +78,25 @@ class Pictures:
         with self._changed:
             self.closed = True
             self._changed.notify_all()
-        if self._painter is not None:
-            self._painter.close()
+        self._offered.put(None)
+        if self._painter.is_alive():
+            self._painter.join(_END_S)
 
     def _is_newer(self, number: int) -> bool:
         return self._number > number and time.monotonic() - self._drawn_s < FRESH_S
 
-    def _paint(self, offered: tuple[Frame, Result]) -> None:
-        packed = self._encode(*offered)
-        with self._changed:
-            self._number, self._jpeg, self._drawn_s = self._number + 1, packed, time.monotonic()
-            self._changed.notify_all()
+    def _paint(self) -> None:
+        while (offered := self._offered.get()) is not None:
+            try:
+                jpeg = self._encode(*offered)
+            except Exception as error:  # a picture that fails must not end those that follow, nor pass unseen
+                sys.stderr.write(f"edgetl web: no picture: {type(error).__name__}: {error}\n")
+                continue
+            finally:
+                del offered  # the buffer goes back to the camera's pool
+            with self._changed:
+                self._number, self._jpeg, self._drawn_s = self._number + 1, jpeg, time.monotonic()
+                self._changed.notify_all()
 
     def _encode(self, frame: Frame, result: Result) -> bytes:
         picture: Any = self._annotator(frame, result)
@@ -86,4 +104,5 @@ class Pictures:
         if width > WIDEST:
             size_wh = (WIDEST, max(round(height * WIDEST / width), 1))
             picture = self._cv2.resize(picture, size_wh, interpolation=self._cv2.INTER_AREA)
-        return jpeg(picture)
+        _, data = self._cv2.imencode(".jpg", picture, [self._cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+        return bytes(data)

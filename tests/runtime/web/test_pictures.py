@@ -63,7 +63,7 @@ def pictures() -> Iterator[Pictures]:
     yield made
     made.close()
     made.close()
-    assert made._painter is not None and not made._painter.alive
+    assert not made._painter.is_alive()
 
 
 def test_nobody_waits_nothing_is_kept(pictures: Pictures) -> None:
@@ -155,7 +155,7 @@ def test_all_who_wait_share_one_drawing_of_the_newest(pictures: Pictures, monkey
     until(lambda: drawn == [7])
     for i in (8, 9, 10):  # while the painter is busy one is kept for it, no more
         pictures.offer(*shot(i))
-    assert pictures._painter is not None and pictures._painter._offered.qsize() == 1
+    assert pictures._offered.qsize() == 1
     slow.set()
     found = [v.result() for v in viewers]
     assert None not in found and drawn in ([7], [7, 8])
