@@ -127,6 +127,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     bundle = opened.bundle
     with ExitStack() as stack:
         stack.push(opened.ended)
+        stack.enter_context(sigterm_as_interrupt())  # while it starts, too
         watching: list[Sink] = [
             *opened.sinks,
             *open_notify(stack),

@@ -27,10 +27,10 @@ from runtime_support import (
 )
 
 import edgetl_runtime
-from edgetl_runtime import engines
 from edgetl_runtime.bundle import open_bundle, write_manifest
 from edgetl_runtime.cameras import open_camera
 from edgetl_runtime.engines import load_bundle_engine
+from edgetl_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgetl_runtime.errors import CameraError, EdgetlError, EngineError, InputError
 from edgetl_runtime.golden import prove_golden
 from edgetl_runtime.health import Event
@@ -315,13 +315,13 @@ def test_open_takes_a_number_of_threads(
     shared_bundle: Path, clip: Path, threads: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    load = engines.load_engine
+    made = OnnxRuntimeEngine.__init__
 
-    def spy(*given: Any, **options: Any) -> Any:
+    def spy(self: OnnxRuntimeEngine, *given: Any, **options: Any) -> None:
         asked.append(options["threads"])
-        return load(*given, **options)
+        made(self, *given, **options)
 
-    monkeypatch.setattr(engines, "load_engine", spy)
+    monkeypatch.setattr(OnnxRuntimeEngine, "__init__", spy)
     with edgetl_runtime.open(shared_bundle, str(clip), threads=threads) as results:
         assert len(list(results)) == 12
     assert asked == [threads] if threads != "auto" else len(asked) > 1 and asked[-1] in asked[:-1]

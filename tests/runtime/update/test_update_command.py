@@ -220,6 +220,22 @@ def test_only_what_the_bundle_brings_about_counts(
     assert starts_of(on_probation) == (1 if words[0] == "--collect" else 0)
 
 
+def test_a_run_that_is_told_to_stop_while_it_starts_is_no_failed_start(on_probation: Store) -> None:
+    command = ["run", str(on_probation.folder), "roadworld:day", *SMALL, "--web", "0"]
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "edgetl.cli", *command],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(ROOTS)}, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert any(line.startswith("live page") for line in process.stderr)
+        assert starts_of(on_probation) == 1
+        process.terminate()
+        process.stderr.read()
+    assert process.returncode in (130, 0), "0 where it had started already"
+    assert starts_of(on_probation) == 0
+
+
 def test_a_run_beside_another_one_says_so(on_probation: Store, capsys: pytest.CaptureFixture[str]) -> None:
     first = on_probation.start()
     for words in ([], ["--skip-golden", "--variant", "none"]):
