@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.pairs import MOST_THREADS
 
 if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
@@ -39,8 +40,8 @@ def threads(text: str) -> int:
     """A whole number up to 1024, or `auto`."""
     if text == "auto":
         return AUTO
-    if not text.isdecimal() or int(text) > 1024:
-        raise argparse.ArgumentTypeError(f"threads must be auto or a whole number up to 1024, found {text!r}")
+    if not text.isdecimal() or int(text) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"threads must be auto or a whole number up to {MOST_THREADS}, found {text!r}")
     return int(text)
 
 

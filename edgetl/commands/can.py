@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgetl_runtime.errors import InputError
+from edgetl_runtime.errors import InputError, UnfitBundle
 
 if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
@@ -129,7 +129,7 @@ def _head(bundle: Bundle) -> DetectHead:
 
     heads = [head for head in bundle.manifest.heads if isinstance(head, DetectHead)]
     if not heads:
-        raise InputError("--can sends boxes, and no head of this bundle gives any")
+        raise UnfitBundle("--can sends boxes, and no head of this bundle gives any")
     return heads[0]
 
 

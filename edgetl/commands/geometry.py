@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgetl.commands.rig_arguments import is_rig
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,6 +32,18 @@ def add_calibration_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def calibration_files(args: argparse.Namespace) -> list[Path]:
+    """The files that --calibration names; what a rendered camera knows of itself is none.
+
+    Raises InputError where another camera is said to know its own.
+    """
+    if is_rig(args):
+        return [Path(text.partition("=")[2]) for text in args.calibration]
+    if OWN in args.calibration:
+        _check_own(args.source)
+    return [Path(text) for text in args.calibration if text != OWN]
+
+
 def calibration_of(args: argparse.Namespace, camera: Camera) -> Calibration | None:
     """The camera's calibration, None without the flag. Raises InputError for a file or a frame size that is wrong."""
     from edgetl_runtime.geometry.calibration import check_size, read_calibration
@@ -47,14 +60,20 @@ def calibration_of(args: argparse.Namespace, camera: Camera) -> Calibration | No
 
 
 def _own(source: str, camera: Camera) -> Calibration:
-    from edgetl.roadworld.live import PREFIX, calibration_of_source
+    from edgetl.roadworld.live import calibration_of_source
+
+    _check_own(source)
+    return calibration_of_source(source, camera.size_hw)
+
+
+def _check_own(source: str) -> None:
+    from edgetl.roadworld.live import PREFIX
 
     if not source.startswith(PREFIX):
         raise InputError(
             f"only a rendered camera knows its own calibration, not {source}",
             remedy=f"name its file, or ./{OWN} for a file of this name",
         )
-    return calibration_of_source(source, camera.size_hw)
 
 
 def calibrations_of(args: argparse.Namespace, cameras: Mapping[str, Camera]) -> dict[str, Calibration]:

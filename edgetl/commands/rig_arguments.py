@@ -82,15 +82,19 @@ def bundles_of(args: argparse.Namespace) -> dict[str, Bundle]:
 
     bundles: dict[str, Bundle] = {}
     for text in (args.bundle, *args.also_bundle):
-        name, sign, path = text.partition("=") if text is not args.bundle else ("", "", text)
-        if not (sign and _NAME.fullmatch(name)):  # a path may hold the sign too
-            name, path = "", text
+        name, path = ("", text) if text is args.bundle else named_bundle(text)
         bundle = open_bundle(path, require_signature=args.require_signature)
         name = name or bundle.manifest.name
         if name in bundles:
             raise InputError(f"two bundles are called {name}", remedy=f"name one: --also-bundle other={path}")
         bundles[name] = bundle
     return bundles
+
+
+def named_bundle(text: str) -> tuple[str, str]:
+    """The name, "" where it is the bundle's own, and the path of --also-bundle; a path may hold = too."""
+    name, sign, path = text.partition("=")
+    return (name, path) if sign and _NAME.fullmatch(name) else ("", text)
 
 
 def _named(name: str, flag: str) -> str:

@@ -67,7 +67,7 @@ def add_ros2_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="tcp/HOST:PORT",
-        help="be reached here, and do without a router where no --ros2-connect is given",
+        help="be reached here (port 0: any, which is told), and do without a router where no --ros2-connect is given",
     )
     group.add_argument("--ros2-domain", type=int, metavar="N", help=f"default: {DOMAIN} or 0")
     group.add_argument("--ros2-namespace", metavar="/NAMESPACE", help="of the node and its topics")
@@ -154,7 +154,18 @@ def options_of(args: argparse.Namespace, *, reader: bool = False) -> Ros2Options
     listen = args.ros2_listen or [LOOPBACK]
     if reader and args.ros2 is not None:  # the sink has the port
         listen = [LOOPBACK]
-    return Ros2Options(node=node, connect=tuple(connect), listen=tuple(listen), check_types=not args.ros2_no_type_hash)
+    return Ros2Options(
+        node=node,
+        connect=tuple(connect),
+        listen=tuple(listen),
+        check_types=not args.ros2_no_type_hash,
+        opened=_tell_addresses if listen != [LOOPBACK] else None,
+    )
+
+
+def _tell_addresses(addresses: tuple[str, ...]) -> None:
+    if addresses:
+        sys.stderr.write(f"ROS 2: others reach this node at {', '.join(addresses)}\n")
 
 
 def read_intrinsics(path: Path) -> Intrinsics:

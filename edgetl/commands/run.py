@@ -22,7 +22,7 @@ from edgetl.commands.ros2 import add_ros2_arguments, check_ros2, open_ros2
 from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import SOURCES, add_source_arguments, injector_of, open_source, patience_of
 from edgetl.commands.store import add_store_arguments, open_stored
-from edgetl_runtime.errors import InputError
+from edgetl_runtime.errors import InputError, UnfitBundle
 
 if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
@@ -127,22 +127,21 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     bundle = opened.bundle
     with ExitStack() as stack:
         stack.push(opened.ended)
-        with opened.elsewhere():
-            watching: list[Sink] = [
-                *opened.sinks,
-                *open_notify(stack),
-                *_open_web(args, bundle, stack),
-                *open_can(args, bundle, health, stack),
-                *open_foxglove(args, bundle, stack),
-            ]
+        stack.enter_context(sigterm_as_interrupt())  # while it starts, too
+        watching: list[Sink] = [
+            *opened.sinks,
+            *open_notify(stack),
+            *_open_web(args, bundle, stack),
+            *open_can(args, bundle, health, stack),
+            *open_foxglove(args, bundle, stack),
+        ]
         camera = open_source(args, health, injector)
         stack.callback(camera.close)
         args.calibrated = calibration_of(args, camera)
         engines = Engines(args, bundle, injector)
         open_ladder(args.ladder, {"": engines}, health)
         engine, golden = engines.first()  # before outputs are replaced
-        with opened.elsewhere():
-            watching += open_ros2(args, bundle, camera, stack)  # before outputs are replaced, too
+        watching += open_ros2(args, bundle, camera, stack)  # before outputs are replaced, too
         sinks = [*watching, *_open_sinks(args, bundle, camera, stack), *_open_proof(args, camera, stack)]
         recorder = start_recording(args, bundle, camera, engine, variant=engines.picked.name, threads=engines.threads)
         if recorder is not None:
@@ -255,7 +254,7 @@ def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack:
     from edgetl_runtime.sinks import JsonLinesSink, VideoSink, WindowSink
 
     if args.collect and bundle.manifest.domain is None:
-        raise InputError("--collect needs the training domain's statistics, and this bundle has none")
+        raise UnfitBundle("--collect needs the training domain's statistics, and this bundle has none")
     sinks: list[Sink] = []
     if args.out:
         sinks.append(VideoSink(args.out, fps=camera.fps, force=args.force))

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from edgetl.commands.geometry import calibration_files
+from edgetl.commands.rig_arguments import named_bundle
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ _VISIBLE_HOMES = ("/home", "/root", "/run/user")
 _PRIVATE = ("/tmp", "/var/tmp")
 """A service has its own of these."""
 _NETWORK = ("rtsp://", "rtsps://", "http://", "https://", "gst:")
-_OPENCV, _ROS2 = "opencv:", "ros2:"
+_OPENCV, _ROS2, _GSTREAMER = "opencv:", "ros2:", "gst:"
+_DEVICE = re.compile(r"/dev/[\w/.:-]+")
 _OWN = re.compile(r"[a-z0-9]+/(localhost|127\.[0-9.]+|\[::1\]):[0-9]+")
 """A Zenoh address of this machine."""
 
@@ -83,14 +86,14 @@ def plan(args: argparse.Namespace, words: Sequence[str], *, version: int | None)
     state = Path("/var/lib") / f"edgetl-{args.name}"
     read = [Path(program[0]), Path(_python()), *_paths_read(run)]
     _check_readable(read, user)
-    engine = _engine(run)
-    devices = (*_cameras(run), *(_gpu_devices() if engine == "tensorrt" else ()), *args.device)
+    engine, gpu = _engine(run), _may_use_gpu(run)
+    devices = (*_cameras(run), *(_gpu_devices() if gpu else ()), *args.device)
     network = _network(run)
     unit = Unit(
         name=args.name,
         command=(*program, *words),
         user=args.user,
-        groups=_groups(devices, gpu=engine == "tensorrt"),
+        groups=_groups(devices, gpu=gpu),
         devices=devices,
         writable=tuple(_writable(run, state, user)),
         network=network,
@@ -123,6 +126,11 @@ def _refuse(run: argparse.Namespace) -> None:
                 f"{_flag(name)} would be in the way at the next start, and the service could not start again",
                 remedy="add --force, which replaces the file of the run before, or leave it out",
             )
+    if not run.ros2_connect and any(address.endswith(":0") for address in run.ros2_listen):
+        raise InputError(
+            "--ros2-listen takes another port at each start, where nobody finds it",
+            remedy="give it a port, such as tcp/127.0.0.1:7447, or name a router with --ros2-connect",
+        )
     for source in _sources(run):
         if not _live(source):
             raise InputError(f"{source} is a file, which ends, and a service goes on", remedy="give a live camera")
@@ -139,10 +147,11 @@ def _live(source: str) -> bool:
 
 def _paths_read(run: argparse.Namespace) -> Iterator[Path]:
     """What the run reads, each as an absolute path that is there."""
-    bundles = [run.bundle, *(text.rpartition("=")[2] for text in run.also_bundle)]
+    from edgetl_runtime.tensorrt.device import default_engine_dir
+
     named = {name: getattr(run, name) for name in _READ if getattr(run, name) not in (None, True)}
     for name, value in [
-        *(("BUNDLE", b) for b in bundles),
+        *(("BUNDLE", b) for b in _bundles(run)),
         *((_flag(n), v) for n, v in named.items()),
         *(("--calibration", path) for path in _calibrations(run)),
     ]:
@@ -154,14 +163,19 @@ def _paths_read(run: argparse.Namespace) -> Iterator[Path]:
         if _below(path, _PRIVATE):
             raise InputError(f"{name} {path} can't be seen: a service has a {path.parts[1]} of its own")
         yield path
+    if run.engine_dir is None:
+        yield from (folder for b in _bundles(run) if (folder := default_engine_dir(Path(b))).is_dir())
+
+
+def _bundles(run: argparse.Namespace) -> list[str]:
+    return [run.bundle, *(named_bundle(text)[1] for text in run.also_bundle)]
 
 
 def _calibrations(run: argparse.Namespace) -> Iterator[Path]:
     """The files of --calibration, and those of mountings beside them."""
     from edgetl_runtime.geometry.calibration import MOUNTING_SUFFIX
 
-    for text in run.calibration:
-        path = Path(text.partition("=")[2] if run.also_camera or run.also_bundle else text)
+    for path in calibration_files(run):
         yield path
         if (beside := path.with_name(path.stem + MOUNTING_SUFFIX)).exists():
             yield beside
@@ -187,13 +201,17 @@ def _writable(run: argparse.Namespace, state: Path, user: Who) -> Iterator[str]:
     for name, path in outputs.items():
         if not path.is_absolute():
             raise InputError(f"{_flag(name)} {path} must be an absolute path", remedy=f"put it into {state}")
-        folder = path.parent
-        if _below(folder, (str(state),)):
+        if _below(path, (str(state),)):
             continue
+        folder = path if path.is_dir() else path.parent
         if not folder.is_dir():
             raise InputError(f"{_flag(name)}: there is no folder {folder}", remedy=f"make it, or put it into {state}")
         if not may_write(folder, user):
             raise InputError(f"{_flag(name)}: {user.name} can't write into {folder}", remedy=f"put it into {state}")
+        if path.is_file() and not may_write(path, user):
+            raise InputError(
+                f"{_flag(name)}: {user.name} can't replace {path}", remedy="remove it, or change its owner"
+            )
         yield str(folder)
 
 
@@ -233,9 +251,23 @@ def _engine(run: argparse.Namespace) -> str:
     return chosen
 
 
+def _may_use_gpu(run: argparse.Namespace) -> bool:
+    """Whether TensorRT may run: where that may change, by what the bundles hold, those to come in a store included."""
+    from edgetl_runtime.bundle import read_manifest
+    from edgetl_runtime.update.store import is_store
+
+    engine = _engine(run)
+    if engine != "any" or is_store(run.bundle):
+        return engine in ("tensorrt", "any")
+    manifests = [read_manifest(path) for path in _bundles(run)]
+    return any("tensorrt" in variant.engines for manifest in manifests for variant in manifest.variants)
+
+
 def _cameras(run: argparse.Namespace) -> Iterator[str]:
     for source in (text.removeprefix(_OPENCV) for text in _sources(run)):
-        if source.isdecimal():
+        if source.startswith(_GSTREAMER):
+            yield from _DEVICE.findall(source)
+        elif source.isdecimal():
             yield f"/dev/video{source}"
         elif source.startswith("/dev/"):
             yield source

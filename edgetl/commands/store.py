@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,16 +28,6 @@ class Opened:
         """The run is over; for ExitStack.push."""
         for sink in self.sinks:
             sink.ended(kind, value, trace)
-
-    @contextmanager
-    def elsewhere(self) -> Iterator[None]:
-        """What is refused in here, such as a port or a router, is no fault of the slot's."""
-        try:
-            yield
-        except InputError:
-            for sink in self.sinks:
-                sink.excused = True
-            raise
 
     def document(self) -> dict[str, object]:
         """What the run's document says of it."""
@@ -77,6 +65,7 @@ def open_stored(args: argparse.Namespace) -> Opened:
     for note in start.notes:
         say(f"store: {note}")
     trial = start.pointer.trial
-    say(f"store: {start.pointer.current}" + (f", on probation, start {trial.starts}" if trial else ""))
+    counted = f", start {trial.starts}" if trial and start.held else ", beside the run that counts"
+    say(f"store: {start.pointer.current}" + (f", on probation{counted}" if trial else ""))
     sink = StoreSink(store, start, say=lambda text: say(f"\nstore: {text}"))
     return Opened(start.bundle, str(store.folder / "keyring"), (sink,))

@@ -11,7 +11,7 @@ process: see open_rig.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import os
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
     from edgetl_runtime.bundle import Bundle, open_bundle, read_manifest
     from edgetl_runtime.cameras import open_camera
-    from edgetl_runtime.engines import Engine, available_engines, load_bundle_engine, load_engine
+    from edgetl_runtime.engines import available_engines, load_bundle_engine, load_engine
     from edgetl_runtime.geometry.calibration import Calibration, read_calibration
     from edgetl_runtime.golden import Replay
     from edgetl_runtime.health import Event
+    from edgetl_runtime.ladder import Policy
     from edgetl_runtime.loop import run
     from edgetl_runtime.pipeline import Pipeline
     from edgetl_runtime.repair import Patience
@@ -110,6 +111,7 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
     *,
     variant: str | None = None,
     engine: str | None = None,
+    threads: int | Literal["auto"] = 0,
     threshold: float | None = None,
     deadline_ms: float = 0.0,
     track: bool = False,
@@ -117,29 +119,32 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
     require_signature: bool | str | os.PathLike[str] | None = None,
     golden: Replay = "replay",
     patience: Patience | None = None,
+    ladder: str | os.PathLike[str] | Policy | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Iterator[Session]:
     """Open a verified bundle on a camera, a video file or a folder of images; iterate it for Results.
 
-    A live camera gives its newest frame, a file every frame. threshold: from which a box or a category counts, for
+    A live camera gives its newest frame, a file every frame. threads: of the engine, 0: its choice, "auto": the fastest
+    number is measured on this machine first. threshold: from which a box or a category counts, for
     every label of every head, in place of the bundle's. track: boxes carry the number, age and velocity of their
     object, and what a track speaks for may score below its threshold. calibration: of the camera, or the file that
     holds it; boxes then carry their places on the road, and tracked ones how fast they come nearer. require_signature:
     a file of public keys, one of which must have signed the bundle, or True for any key. golden: replay a golden sample
     on the engine before the first frame and refuse where it differs, or skip that, which the session's summary then
     says. A live camera that stalls and an engine that fails end the loop only after `patience`; until then
-    `session.health` says so, and `on_event` is told. Raises BundleError, EngineError, CameraError or MissingPackage,
-    each one clear line.
+    `session.health` says so, and `on_event` is told. ladder: what is given up, in which order, while results are late,
+    as a Policy or the file that holds it (see edgetl_runtime.ladder); its steps are told as events of the condition
+    "ladder". Raises BundleError, EngineError, CameraError or MissingPackage, and InputError for what was given, each
+    one clear line.
     """
     from pathlib import Path
 
     from edgetl_runtime.bundle import open_bundle
     from edgetl_runtime.cameras import open_camera
-    from edgetl_runtime.engines import load_bundle_engine
     from edgetl_runtime.geometry.calibration import Calibration, check_size
     from edgetl_runtime.geometry.calibration import read_calibration as read
-    from edgetl_runtime.golden import start_check
     from edgetl_runtime.health import Health
+    from edgetl_runtime.pairs import Engines, open_ladder
     from edgetl_runtime.pipeline import Pipeline
     from edgetl_runtime.repair import Patience
     from edgetl_runtime.session import Session, domain_monitor
@@ -149,14 +154,11 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
     opened = open_bundle(bundle, require_signature=require_signature)
     health = Health()
     camera = open_camera(source, give_up_s=patience.give_up_s, health=health)
-
-    def load() -> Engine:
-        return load_bundle_engine(opened, variant=variant, engine=engine)
-
     loaded = None
     try:
-        loaded = load()
-        proven = start_check(opened, loaded, golden)
+        engines = Engines(opened, variant=variant, engine=engine, threads=threads, golden=golden)
+        steps = open_ladder(ladder, {"": engines}, health)
+        loaded, proven = engines.first()
         if known is not None:
             check_size(known, camera.size_hw)
         pipeline = Pipeline(
@@ -174,8 +176,9 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
         golden=proven,
         health=health,
         patience=patience,
-        reload=load,
+        reload=engines.again,
         domain=domain,
+        ladder=steps,
         on_event=on_event,
     ) as session:
         yield session

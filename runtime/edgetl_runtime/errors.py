@@ -2,6 +2,7 @@
 
 EdgetlError            one clear line for a person: what was expected, what was found, what to do
 ├── InputError         wrong usage or wrong input                       exit 2
+│   └── UnfitBundle    a bundle that lacks what is asked of it          exit 2
 ├── MissingPackage     a package that this command needs is not here    exit 2
 ├── NotThereYet        a part that is designed but not built            exit 2
 ├── BundleError        a bundle that is incomplete, altered or foreign  exit 2
@@ -43,6 +44,10 @@ class InputError(EdgetlError):
     """Wrong usage, or input that is missing, empty, malformed or in the way."""
 
     code = "input"
+
+
+class UnfitBundle(InputError):
+    """A bundle that is whole and lacks what is asked of it, such as boxes to track."""
 
 
 class MissingPackage(EdgetlError):

@@ -102,8 +102,9 @@ class Ladder:
     """Goes down a policy's steps while results are late, and up again when they are not.
 
     load: makes the engine of a bundle for a step, None: the one that it began with, in a thread of its own; until it
-    is there the one before runs on. A step whose engine can't be loaded counts as taken, says so, and the next one
-    follows where results stay late. Bundles are known by the names that steps call them, which may be "" for one alone.
+    is there, and `exchange` puts it in place, the one before runs on. A step whose engine can't be loaded counts as
+    taken, says so, and the next one follows where results stay late. Bundles are known by the names that steps call
+    them, which may be "" for one alone.
     """
 
     def __init__(
@@ -123,8 +124,10 @@ class Ladder:
         self._wait_s = policy.up_after_s
         self._loading: threading.Thread | None = None
         self._loading_of = ""
+        self._loading_step: Step | None = None
         self._loaded: Engine | None = None
         self._failed = ""
+        self._runs: dict[str, Step | None] = {}
 
     @property
     def stopped(self) -> bool:
@@ -144,12 +147,8 @@ class Ladder:
         kept = [s.cameras for s in self.policy.steps[: self.at] if s.cameras is not None]
         return not kept or camera in kept[-1]
 
-    def observe(self, age_ms: float, running: Mapping[str, EngineHolder]) -> None:
-        """Take note of one result's age, and change a step, or the engine of a step that has been loaded, when due.
-
-        running: what runs now, by bundle.
-        """
-        self._exchange(running)
+    def observe(self, age_ms: float) -> None:
+        """Take note of one result's age, and change a step when due."""
         now_s = self._clock()
         late = age_ms > self.policy.deadline_ms
         self._late += late
@@ -182,24 +181,37 @@ class Ladder:
             condition: Condition = "stopped" if step.stop else "ladder"
             self._health.set(condition, f"step {at} of {len(self.policy.steps)}, {step}: {why}")
         if changed.is_pair:
-            self._loading_of, self._failed = changed.bundle, ""
-            self._loading = threading.Thread(target=self._work, args=(changed.bundle,), name="ladder", daemon=True)
-            self._loading.start()
+            self._begin(changed.bundle)
 
     def pair_of(self, bundle: str) -> Step | None:
-        """The step that says which variant and engine of a bundle run now; None: those that the run began with."""
-        pairs = [s for s in self.policy.steps[: self.at] if s.is_pair and s.bundle == bundle]
-        return pairs[-1] if pairs else None
+        """The step that says which variant and engine of a bundle run now; None: those that the run began with.
 
-    def _work(self, bundle: str) -> None:
+        A step whose engine is still being loaded, or can't be, says nothing.
+        """
+        return self._runs.get(bundle)
+
+    def again(self, bundle: str = "") -> Engine:
+        """The engine of a bundle that runs now, made anew. Raises what `load` does."""
+        return self._load(bundle, self.pair_of(bundle))
+
+    def _begin(self, bundle: str) -> None:
+        pairs = [s for s in self.policy.steps[: self.at] if s.is_pair and s.bundle == bundle]
+        self._loading_of, self._loading_step, self._failed = bundle, pairs[-1] if pairs else None, ""
+        self._loading = threading.Thread(target=self._work, name="ladder", daemon=True)
+        self._loading.start()
+
+    def _work(self) -> None:
         try:
-            self._loaded = self._load(bundle, self.pair_of(bundle))
+            self._loaded = self._load(self._loading_of, self._loading_step)
         except EdgetlError as error:
             self._failed = error.message
         except Exception as error:  # out of memory, or whatever an engine raises: the one before runs on
             self._failed = f"{type(error).__name__} {error}".strip()
 
-    def _exchange(self, running: Mapping[str, EngineHolder]) -> None:
+    def exchange(self, running: Mapping[str, EngineHolder]) -> None:
+        """Put the engine of a step in place where it has been loaded; before each frame, as the engine before it may
+        give no results any more. running: what runs now, by bundle.
+        """
         if self._loading is None or self._loading.is_alive():
             return
         self._loading = None
@@ -209,6 +221,7 @@ class Ladder:
             before = holder.engine
             try:
                 holder.exchange(engine)
+                self._runs[self._loading_of] = self._loading_step
                 before.close()
             except EngineError as error:
                 engine.close()

@@ -52,8 +52,8 @@ def run(
 ) -> Summary:
     """Run until the source ends, `max_frames` are done, a sink asks to stop, or Ctrl-C; then close everything.
 
-    engine: the bundle's chosen one where None; reload loads it again after failures. track: an object keeps its number
-    from frame to frame (see edgetl_runtime.track). calibration: boxes get places on the road (see
+    engine: the bundle's chosen one where None; reload loads the one that runs again after failures. track: an object
+    keeps its number from frame to frame (see edgetl_runtime.track). calibration: boxes get places on the road (see
     edgetl_runtime.geometry). golden: replay a golden sample first and refuse to run where it differs, skip that (the
     summary says so), or the report of a replay that was done. health: where the camera and the ladder tell what
     happens. A result is published first (`on_result`, then sinks without pictures) and drawn afterwards. A sink that is
@@ -64,7 +64,7 @@ def run(
     try:
         if loaded is None:
             loaded = load_bundle_engine(bundle)
-            reload = reload or (lambda: load_bundle_engine(bundle))
+            reload = reload or (ladder.again if ladder is not None else lambda: load_bundle_engine(bundle))
         proven = start_check(bundle, loaded, golden)
         if calibration is not None:
             check_size(calibration, camera.size_hw)

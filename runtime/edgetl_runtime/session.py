@@ -168,9 +168,11 @@ class Session:
         """The frame with its result; None for one that the ladder leaves out or the engine failed on."""
         self._feed.heard()
         self._dropped_before += taken.dropped_before
-        if self._ladder is not None and not self._ladder.takes():
-            self._dropped_before += 1
-            return None
+        if self._ladder is not None:
+            self._ladder.exchange({"": self._pipeline})
+            if not self._ladder.takes():
+                self._dropped_before += 1
+                return None
         try:
             result = self._pipeline.process(taken.frame, dropped_before=self._dropped_before)
         except EngineError as error:
@@ -183,7 +185,7 @@ class Session:
         self._repair.worked()
         self._dropped_before = 0
         if self._ladder is not None:
-            self._ladder.observe(result.age_ms, {"": self._pipeline})
+            self._ladder.observe(result.age_ms)
         return taken.frame, self._judge.judged(result)
 
     def _count(self, result: Result, wait_ms: float) -> None:

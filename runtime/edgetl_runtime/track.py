@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from edgetl_runtime.association import greedy_pairs, overlaps
-from edgetl_runtime.errors import InputError
+from edgetl_runtime.errors import UnfitBundle
 from edgetl_runtime.motion import RATE, VALUE, WIDTH, begin, boxes_from_states, correct, predict, states_from_boxes
 from edgetl_runtime.result import Detections
 from edgetl_runtime.spec import DetectHead
@@ -231,7 +231,7 @@ def lowered(head: Head, settings: TrackSettings) -> Head:
 class Tracking:
     """A tracker for each head that gives boxes, of each camera whose frames come. One thread only.
 
-    heads: with the thresholds that count; `decoded` are those to decode with. Raises InputError where no head gives
+    heads: with the thresholds that count; `decoded` are those to decode with. Raises UnfitBundle where no head gives
     boxes.
     """
 
@@ -239,7 +239,7 @@ class Tracking:
         self._settings = settings or TrackSettings()
         self._heads = {head.name: head for head in heads if isinstance(head, DetectHead)}
         if not self._heads:
-            raise InputError(f"no head of this bundle gives boxes to track; there are {[h.name for h in heads]}")
+            raise UnfitBundle(f"no head of this bundle gives boxes to track; there are {[h.name for h in heads]}")
         self.decoded: tuple[Head, ...] = tuple(lowered(head, self._settings) for head in heads)
         self._trackers: dict[tuple[str, str], Tracker] = {}
 

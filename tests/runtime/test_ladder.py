@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rig_support import RateCamera
 from runtime_support import FakeCamera
 
-from edgetl_runtime.bundle import open_bundle
+from edgetl_runtime.bundle import Bundle, open_bundle
 from edgetl_runtime.engines import Engine, load_bundle_engine
 from edgetl_runtime.errors import EngineError, InputError
 from edgetl_runtime.health import Event, Health
 from edgetl_runtime.ladder import Ladder, Policy, Step, read_policy
 from edgetl_runtime.loop import run
+from edgetl_runtime.repair import Patience
 from edgetl_runtime.result import Result
 
 STEPS = (Step(skip=2), Step(variant="small"), Step(stop=True))
@@ -64,8 +67,9 @@ class Rig:
     def results(self, seconds: float, age_ms: float) -> None:
         for _ in range(round(seconds * 20)):
             self.now += 0.05
+            self.ladder.exchange({"": self.pipeline, "other": self.other})  # type: ignore[dict-item]
             if self.ladder.takes():
-                self.ladder.observe(age_ms, {"": self.pipeline, "other": self.other})  # type: ignore[arg-type]
+                self.ladder.observe(age_ms)
                 if self.ladder._loading is not None:
                     self.ladder._loading.join()
 
@@ -100,7 +104,7 @@ def test_a_step_keeps_what_those_before_it_gave_up() -> None:
 
 def test_on_time_comes_back_and_the_engine_with_it() -> None:
     rig = Rig(up_after_s=5)
-    rig.results(2.6, 150)
+    rig.results(2.4, 150)
     first = rig.pipeline.engine
     rig.results(6, 20)
     assert rig.ladder.at == 1 and rig.loads == [Step(variant="small"), None]
@@ -152,6 +156,29 @@ def test_an_engine_that_does_not_run_is_not_used() -> None:
     rig.results(1.3, 150)
     assert rig.health.status().conditions["ladder"] == "step 1 of 1 can't be taken: its first run failed"
     assert rig.pipeline.engine.name == "chosen" and not rig.pipeline.engine.closed
+
+
+def test_what_is_loaded_again_is_what_runs(tmp_path: Path) -> None:
+    """Neither a step that is still being loaded nor one that can't be taken."""
+    rig = Rig(steps=(Step(variant="small"), Step(variant="broken"), Step(variant="sick")), up_after_s=5)
+    may = threading.Event()
+    load = rig.ladder._load
+    rig.ladder._load = lambda bundle, step: (may.wait(10), load(bundle, step))[1]
+    assert rig.ladder.pair_of("") is None
+    for _ in range(24):
+        rig.now += 0.05
+        rig.ladder.observe(150)
+    assert rig.ladder.at == 1 and rig.ladder.pair_of("") is None
+    may.set()
+    rig.results(0.2, 150)
+    assert rig.pipeline.engine.name == "small" and rig.ladder.pair_of("") == Step(variant="small")
+    again: Any = rig.ladder.again()
+    assert again.name == "small" and again is not rig.pipeline.engine
+    rig.results(2.5, 150)
+    assert rig.ladder.at == 3 and rig.ladder.pair_of("") == Step(variant="small")
+    assert rig.ladder.pair_of("other") is None
+    rig.results(40, 20)
+    assert rig.ladder.at == 0 and rig.ladder.pair_of("") is None
 
 
 def test_fewer_cameras_and_another_bundles_variant() -> None:
@@ -245,7 +272,81 @@ def test_a_slow_engine_is_exchanged_while_the_loop_runs(shared_bundle: Path) -> 
         on_event=events.append,
     )
     assert [e.condition for e in events] == ["ladder"] and "openvino" in events[0].detail
-    first, last = (float(np.median([r.age_ms for r in part])) for part in (results[:3], results[-20:]))
+    first, last = results[0].age_ms, float(np.median([r.age_ms for r in results[-20:]]))
     assert first > 50 and last < 30
     assert results[-1].health == "degraded" and ladder.at == 1
     assert summary.captured == summary.processed + summary.dropped + summary.failed
+
+
+class Breaks:
+    """The bundle's engine; every run of it takes 20 ms, and after `runs` of them it fails for good."""
+
+    def __init__(self, bundle: Bundle, runs: int, breaks: threading.Event) -> None:
+        self._inner, self._left, self._breaks = load_bundle_engine(bundle), runs, breaks
+        self.name, self.precision, self.inputs = "old", self._inner.precision, self._inner.inputs
+        self.outputs = self._inner.outputs
+
+    def infer(self, inputs: Any) -> Any:
+        time.sleep(0.02)
+        self._left -= 1
+        if self._left < 0:
+            self._breaks.set()
+            raise EngineError("it is broken")
+        return self._inner.infer(inputs)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def test_a_steps_engine_is_used_where_the_one_before_broke_meanwhile(shared_bundle: Path) -> None:
+    """No result comes any more that could be late, and the engine before can't be loaded again."""
+    bundle, broke = open_bundle(shared_bundle), threading.Event()
+
+    def load(_: str, step: Step | None) -> Engine:
+        assert broke.wait(10)
+        return load_bundle_engine(bundle)
+
+    def gone() -> Engine:
+        raise EngineError("its file is gone")
+
+    policy = Policy(deadline_ms=1, down_after_s=0.05, up_after_s=60, steps=(Step(engine="openvino"),))
+    camera, results = RateCamera(50), list[Result]()
+
+    def take(result: Result) -> None:
+        results.append(result)
+        if broke.is_set():
+            camera.interrupt()
+
+    run(
+        bundle,
+        camera,
+        engine=Breaks(bundle, 12, broke),
+        golden="skip",
+        ladder=Ladder(policy, Health(), load),
+        patience=Patience(give_up_s=3),
+        reload=gone,
+        on_result=take,
+    )
+    assert broke.is_set() and len(results) > 10
+
+
+def test_the_engine_that_a_step_brought_is_the_one_that_is_loaded_again(shared_bundle: Path) -> None:
+    bundle, broke = open_bundle(shared_bundle), threading.Event()
+    loads: list[Step | None] = []
+
+    def load(_: str, step: Step | None) -> Engine:
+        loads.append(step)
+        return load_bundle_engine(bundle) if len(loads) > 1 else Breaks(bundle, 4, broke)
+
+    step = Step(engine="openvino")
+    policy = Policy(deadline_ms=0.001, down_after_s=0.05, up_after_s=60, steps=(step,))
+    camera, results = RateCamera(50), list[Result]()
+
+    def take(result: Result) -> None:
+        results.append(result)
+        if broke.is_set():
+            camera.interrupt()
+
+    ladder = Ladder(policy, Health(), load)
+    run(bundle, camera, golden="skip", ladder=ladder, patience=Patience(give_up_s=8), on_result=take)
+    assert broke.is_set() and loads == [step, step]

@@ -22,6 +22,7 @@ from runtime_support import (
     make_manifest,
     scene,
     tiny_model,
+    write_clip,
     write_test_bundle,
 )
 
@@ -29,8 +30,11 @@ import edgetl_runtime
 from edgetl_runtime.bundle import open_bundle, write_manifest
 from edgetl_runtime.cameras import open_camera
 from edgetl_runtime.engines import load_bundle_engine
-from edgetl_runtime.errors import CameraError, EngineError, InputError
+from edgetl_runtime.engines.onnxruntime import OnnxRuntimeEngine
+from edgetl_runtime.errors import CameraError, EdgetlError, EngineError, InputError
 from edgetl_runtime.golden import prove_golden
+from edgetl_runtime.health import Event
+from edgetl_runtime.ladder import Policy, Step
 from edgetl_runtime.loop import run
 from edgetl_runtime.pipeline import Pipeline
 from edgetl_runtime.result import Frame, Mask, Result, Scores
@@ -304,6 +308,65 @@ def test_open_is_iterable(shared_bundle: Path, clip: Path) -> None:
         ids = [r.frame_id for r in results]
     assert ids == list(range(12))
     assert results.summary().engine == "openvino"
+
+
+@pytest.mark.parametrize("threads", [0, 2, "auto"])
+def test_open_takes_a_number_of_threads(
+    shared_bundle: Path, clip: Path, threads: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    made = OnnxRuntimeEngine.__init__
+
+    def spy(self: OnnxRuntimeEngine, *given: Any, **options: Any) -> None:
+        asked.append(options["threads"])
+        made(self, *given, **options)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "__init__", spy)
+    with edgetl_runtime.open(shared_bundle, str(clip), threads=threads) as results:
+        assert len(list(results)) == 12
+    assert asked == [threads] if threads != "auto" else len(asked) > 1 and asked[-1] in asked[:-1]
+
+
+@pytest.mark.parametrize("threads", [-1, 1025, "many"])
+def test_open_refuses_what_is_no_number_of_threads(shared_bundle: Path, clip: Path, threads: Any) -> None:
+    with (
+        pytest.raises(InputError, match="threads must be auto or a whole number up to 1024, found"),
+        edgetl_runtime.open(shared_bundle, str(clip), threads=threads),
+    ):
+        pytest.fail("it ran")
+
+
+def test_open_takes_a_ladder(shared_bundle: Path, tmp_path: Path) -> None:
+    source = str(write_clip(tmp_path / "long.mp4", frames=120))
+    ladder = tmp_path / "ladder.yaml"
+    ladder.write_text("deadline_ms: 0.001\ndown_after_s: 0.01\nsteps: [{engine: openvino}, {skip: 2}]\n")
+    events: list[Event] = []
+    with edgetl_runtime.open(shared_bundle, source, ladder=ladder, on_event=events.append) as results:
+        for result in results:
+            time.sleep(0.05)
+            if results.summary().engine == "openvino" and result.dropped_before:
+                break
+    assert results.summary().engine == "openvino" and results.summary().dropped
+    assert {event.condition for event in events} == {"ladder"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ((Step(variant="int8"),), "no variant 'int8'"),
+        ((Step(cameras=("front",)),), "it is of several cameras"),
+        ((Step(engine="openvino", bundle="road"),), "there is one bundle only"),
+    ],
+)
+def test_open_refuses_a_ladder_that_does_not_fit(
+    shared_bundle: Path, clip: Path, steps: tuple[Step, ...], said: str
+) -> None:
+    policy = Policy(deadline_ms=50, steps=steps)
+    with (
+        pytest.raises(EdgetlError, match=said),
+        edgetl_runtime.open(shared_bundle, str(clip), ladder=policy),
+    ):
+        pytest.fail("it ran")
 
 
 def spot(brightness: int) -> NDArray[np.uint8]:

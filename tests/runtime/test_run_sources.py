@@ -115,7 +115,7 @@ def test_faults_a_ladder_and_their_record(shared_bundle: Path, clip: Path, tmp_p
     ladder = tmp_path / "ladder.yaml"
     ladder.write_text("deadline_ms: 0.001\ndown_after_s: 0.05\nsteps: [{skip: 2}, {engine: openvino}]\n")
     document = call(
-        shared_bundle, clip, "--realtime", "--inject", "nan@4,duplicate@6", "--ladder", ladder, "--jsonl",
+        shared_bundle, clip, "--realtime", "--inject", "nan@2,duplicate@6", "--ladder", ladder, "--jsonl",
         tmp_path / "o.jsonl",
     )  # fmt: skip
     counts = document["health"]["counts"]

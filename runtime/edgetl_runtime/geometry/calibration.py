@@ -136,15 +136,15 @@ def size_text(size_hw: tuple[int, int]) -> str:
     return f"{size_hw[1]}x{size_hw[0]}"
 
 
-def fits(calibration: Calibration, size_hw: tuple[int, int]) -> bool:
-    """Whether a frame of this size has the calibrated one's aspect ratio, to a pixel."""
-    (h, w), (frame_h, frame_w) = calibration.size_hw, size_hw
+def fits(size_hw: tuple[int, int], frame_hw: tuple[int, int]) -> bool:
+    """Whether a frame has the aspect ratio of this size, to a pixel."""
+    (h, w), (frame_h, frame_w) = size_hw, frame_hw
     return abs(frame_h - frame_w * h / w) <= 1 or abs(frame_w - frame_h * w / h) <= 1
 
 
 def check_size(calibration: Calibration, size_hw: tuple[int, int]) -> None:
     """Raise InputError where frames of this size can't be those of the calibrated camera; (0, 0) is unknown."""
-    if size_hw[0] and not fits(calibration, size_hw):
+    if size_hw[0] and not fits(calibration.size_hw, size_hw):
         raise InputError(
             f"frames are {size_text(size_hw)}, the calibration of {calibration.camera_name!r} is for "
             f"{size_text(calibration.size_hw)}, which has another aspect ratio",
@@ -158,22 +158,22 @@ def rescaled(calibration: Calibration, size_hw: tuple[int, int]) -> Calibration:
     Pixel centres are kept: a point u lies at (u + 0.5) * ratio - 0.5 in the other picture.
     """
     check_size(calibration, size_hw)
-    ratios = (size_hw[1] / calibration.size_hw[1], size_hw[0] / calibration.size_hw[0])
-
-    def scaled(data: tuple[float, ...], columns: int) -> tuple[float, ...]:
-        values = list(data)
-        for row, ratio in enumerate(ratios):
-            for column in range(columns):
-                values[row * columns + column] *= ratio
-            values[row * columns + 2] += 0.5 * ratio - 0.5
-        return tuple(values)
-
     return msgspec.structs.replace(
         calibration,
         size_hw=size_hw,
-        matrix=scaled(calibration.matrix, 3),
-        projection=scaled(calibration.projection, 4) if calibration.projection else (),
+        matrix=scaled(calibration.matrix, calibration.size_hw, size_hw),
+        projection=scaled(calibration.projection, calibration.size_hw, size_hw),
     )
+
+
+def scaled(matrix: tuple[float, ...], size_hw: tuple[int, int], to_hw: tuple[int, int]) -> tuple[float, ...]:
+    """K (3, 3) or P (3, 4), row by row, for pictures of another size; an empty one stays empty."""
+    columns, values = len(matrix) // 3, list(matrix)
+    for row, ratio in enumerate((to_hw[1] / size_hw[1], to_hw[0] / size_hw[0]) if matrix else ()):
+        for column in range(columns):
+            values[row * columns + column] *= ratio
+        values[row * columns + 2] += 0.5 * ratio - 0.5
+    return tuple(values)
 
 
 class _Matrix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

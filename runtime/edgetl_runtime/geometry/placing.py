@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgetl_runtime.errors import InputError
+from edgetl_runtime.errors import UnfitBundle
 from edgetl_runtime.geometry.approach import Approach
 from edgetl_runtime.geometry.calibration import check_size, fits
 from edgetl_runtime.geometry.ground import Ground, touches_ground
@@ -32,7 +32,7 @@ class Placing:
     """Gives boxes their places, for each head that gives boxes. One camera, one thread.
 
     Speeds, times and the check of the camera need tracked objects. A frame of another aspect ratio than the
-    calibration's raises InputError where it is the first; later ones get places that are all NaN. Raises InputError
+    calibration's raises InputError where it is the first; later ones get places that are all NaN. Raises UnfitBundle
     where no head gives boxes.
     """
 
@@ -41,7 +41,7 @@ class Placing:
         ground = Ground(calibration)
         self._heads = {h.name: HeadPlacing(ground, h.labels) for h in heads if isinstance(h, DetectHead)}
         if not self._heads:
-            raise InputError(f"no head of this bundle gives boxes to place; there are {[h.name for h in heads]}")
+            raise UnfitBundle(f"no head of this bundle gives boxes to place; there are {[h.name for h in heads]}")
         self._first = True
 
     def update(self, outputs: Mapping[str, Output], frame: Frame) -> dict[str, Output]:
@@ -51,7 +51,7 @@ class Placing:
             check_size(self.calibration, size_hw)
             self._first = False
         t_ns = frame.t_capture_ns if frame.media_time_s is None else round(frame.media_time_s * 1e9)
-        fit = fits(self.calibration, size_hw)
+        fit = fits(self.calibration.size_hw, size_hw)
         placed = dict(outputs)
         for name, output in outputs.items():
             if isinstance(output, Detections):

@@ -29,6 +29,7 @@ class BackgroundLoad:
         self._thread: threading.Thread | None = None
         self._loaded: Engine | None = None
         self._failed = ""
+        self._unwanted = False
 
     def __call__(self) -> Engine:
         """Begin to load. Always raises EngineError: that it is under way, or why the last try failed."""
@@ -45,7 +46,16 @@ class BackgroundLoad:
             return None
         self._thread = None
         engine, self._loaded = self._loaded, None
+        if self._unwanted:
+            self._unwanted, self._failed = False, ""
+            if engine is not None:
+                engine.close()
+            return None
         return engine
+
+    def drop(self) -> None:
+        """What is being loaded, or is loaded and not yet taken, is not wanted any more."""
+        self._unwanted = self._thread is not None
 
     def close(self) -> None:
         """Wait for an engine that is being loaded, and let go of it."""
@@ -59,8 +69,9 @@ class BackgroundLoad:
         try:
             engine = self._load()
             engine.infer({t.name: np.zeros(t.shape, t.dtype) for t in engine.inputs})
-        except EdgetlError as error:
-            self._failed = error.message
+        except Exception as error:  # out of memory too: it is tried again
+            named = f"{type(error).__name__} {error}".strip()
+            self._failed = error.message if isinstance(error, EdgetlError) else named
             if engine is not None:
                 engine.close()
             return

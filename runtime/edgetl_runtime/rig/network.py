@@ -90,7 +90,10 @@ class Network:
         self._runs = self._worked_at = 0
 
     def exchange(self, engine: Engine) -> None:
-        """All pipelines use this engine from now on. Raises EngineError where it does not run; none uses it then."""
+        """All pipelines use this engine from now on, and not one that is being loaded for the engine before it.
+
+        Raises EngineError where it does not run; none uses it then.
+        """
         try:
             for lane in self.lanes.values():
                 lane.pipeline.exchange(engine)
@@ -99,6 +102,8 @@ class Network:
                 lane.pipeline.engine = self.engine
             raise
         self.engine = engine
+        if self._load is not None:
+            self._load.drop()
 
     def run(self, camera: str, taken: Taken, *, live: bool) -> Result | EngineError:
         """One offered frame's result, or why there is none; raises that where the camera is not live.

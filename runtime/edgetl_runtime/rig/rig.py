@@ -191,6 +191,8 @@ class Rig:
         """Every frame through every bundle; results are published together, when the last is there."""
         raw: dict[str, dict[str, Result]] = {}
         failures: dict[str, dict[str, str]] = {}
+        if self._ladder is not None:
+            self._ladder.exchange(self.networks)
         for seat, one in taken:
             raw[seat.name], failures[seat.name] = {}, {}
             for name, network in self.networks.items():
@@ -223,7 +225,7 @@ class Rig:
     def _observe(self, made: Round) -> None:
         ages = [r.age_ms for results in made.results.values() for r in results.values()]
         if self._ladder is not None and ages:
-            self._ladder.observe(max(ages), self.networks)
+            self._ladder.observe(max(ages))
 
     def _over(self) -> bool:
         """Whether every camera ended. Raises CameraError where all were lost."""

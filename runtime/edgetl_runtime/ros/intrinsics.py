@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.geometry.calibration import fits, scaled
 
 Matrix = tuple[float, ...]
 
@@ -35,25 +36,13 @@ class Intrinsics:
             )
 
     def scaled(self, size_hw: tuple[int, int]) -> Intrinsics:
-        """The same camera with pictures of another size. Raises InputError for another shape: that is a crop.
-
-        A pixel's centre stays where it is on the sensor, so that (c + 0.5) scales.
-        """
+        """The same camera with pictures of another size. Raises InputError for another shape: that is a crop."""
         if size_hw == self.size_hw:
             return self
-        y, x = (new / old for new, old in zip(size_hw, self.size_hw, strict=True))
-        if abs(y / x - 1) > 0.01:
+        if not fits(self.size_hw, size_hw):
             raise InputError(
                 f"the camera was calibrated at {self.size_hw[1]}x{self.size_hw[0]} and gives {size_hw[1]}x{size_hw[0]}",
                 remedy="calibrate it at a size of the same shape",
             )
-        return replace(self, size_hw=size_hw, k=_scaled(self.k, 3, x, y), p=_scaled(self.p, 4, x, y))
-
-
-def _scaled(matrix: Matrix, columns: int, x: float, y: float) -> Matrix:
-    cells = list(matrix)
-    for row, factor in ((0, x), (1, y)):
-        for column in range(columns):
-            cells[row * columns + column] *= factor
-        cells[row * columns + 2] += (factor - 1) / 2
-    return tuple(cells)
+        k, p = (scaled(matrix, self.size_hw, size_hw) for matrix in (self.k, self.p))
+        return replace(self, size_hw=size_hw, k=k, p=p)

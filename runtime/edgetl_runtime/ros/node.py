@@ -25,6 +25,7 @@ OPEN_S = 2.0
 _RETRY_MS = 500
 _FOR_EVER_MS = -1
 _ASK_AGAIN_S = 0.2
+_ADMIN_S = 2.0
 _LINK = re.compile(r"[a-z][a-z0-9]*/\S+")
 
 
@@ -35,8 +36,8 @@ class Ros2Options:
     connect: where a router or another node listens, as `tcp/HOST:PORT`; one of them must be there within open_s, and
     is connected to again whenever it is lost; with open_s 0 it may come later, which a subscriber wants that starts in
     any order. Empty: wait for others to connect. listen: where other nodes reach this one; by default on this machine
-    only, at any free port. check_types: whether the hash of a message's definition is part of its topic's name, as from
-    Iron on; without it Humble's nodes are met.
+    only, at any free port, which is port 0. opened: told where that is, once the session is open. check_types: whether
+    the hash of a message's definition is part of its topic's name, as from Iron on; without it Humble's nodes are met.
     Raises InputError for an address that is none.
     """
 
@@ -45,6 +46,7 @@ class Ros2Options:
     listen: tuple[str, ...] = (LOOPBACK,)
     check_types: bool = True
     open_s: float = OPEN_S
+    opened: Callable[[tuple[str, ...]], None] | None = None
 
     def __post_init__(self) -> None:
         for address in (*self.connect, *self.listen):
@@ -68,6 +70,8 @@ class Ros2Node:
         self._entities = 0
         self._kept: list[Any] = []
         self._session = self._open()
+        if options.opened is not None:
+            options.opened(self.addresses)
         self._declare("NN", 0, None, None)
 
     def __enter__(self) -> Ros2Node:
@@ -82,6 +86,13 @@ class Ros2Node:
     def zid(self) -> str:
         """The session's id, as it stands in tokens."""
         return str(self._session.zid())
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where others reach this node, as `tcp/HOST:PORT` with the port that it got; by Zenoh's admin space."""
+        replies = self._session.get(f"@/{self.zid}/peer", timeout=_ADMIN_S)
+        told = [json.loads(reply.ok.payload.to_bytes()) for reply in replies if reply.ok is not None]
+        return tuple(address for document in told for address in document.get("locators", ()))
 
     def publisher(self, topic: str, message: type, quality: Quality, *, urgent: bool = True) -> Ros2Publisher:
         """A publisher of this message class; urgent: not to wait behind what isn't. Raises InputError for the name."""
@@ -202,6 +213,8 @@ def _config(zenoh: Any, options: Ros2Options) -> Any:
         "scouting/multicast/enabled": False,
         "scouting/gossip/enabled": True,
         "timestamping/enabled": True,
+        "adminspace/enabled": True,
+        "adminspace/permissions": {"read": True, "write": False},
     }
     config = zenoh.Config()
     for key, value in settings.items():

@@ -54,9 +54,9 @@ def unreadable(path: Path, user: Who) -> str:
     return ""
 
 
-def may_write(folder: Path, user: Who) -> bool:
-    """Whether this user may make files in the folder, by its owner, group and mode."""
-    return user.uid == 0 or _may(folder, user, stat.S_IWOTH | stat.S_IXOTH)
+def may_write(path: Path, user: Who) -> bool:
+    """Whether this user may write the file, or make files in the folder, by its owner, group and mode."""
+    return user.uid == 0 or _may(path, user, stat.S_IWOTH | (stat.S_IXOTH if path.is_dir() else 0))
 
 
 def _all(path: Path) -> Iterator[Path]:

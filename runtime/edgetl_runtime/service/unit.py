@@ -20,6 +20,8 @@ MARK = "[X-Edgetl]"
 """A section that systemd passes over: it says that the unit is this program's, and where it answers /readyz."""
 RESTART = 75
 """EX_TEMPFAIL of sysexits.h: what a run ends with that wants to be started again, with another slot of its store."""
+STOPPED = 130
+"""What a run ends with that was told to stop while it started."""
 STEPS_SINCE = 254
 """The first systemd with RestartSteps and RestartMaxDelaySec."""
 GPU_DEVICES = ("char-nvidia*", "char-nvhost*", "char-nvgpu*", "char-nvmap*", "char-host1x*", "char-drm")
@@ -125,6 +127,7 @@ def _process(unit: Unit) -> Iterator[str]:
 def _restarts(unit: Unit) -> Iterator[str]:
     yield "Restart=on-failure"
     yield f"RestartForceExitStatus={RESTART}"
+    yield f"SuccessExitStatus={STOPPED}"
     if unit.version is not None and unit.version < STEPS_SINCE:
         yield "RestartSec=5"
         return

@@ -7,6 +7,7 @@ reach the disk before a name does, by fsync(2).
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,6 +41,14 @@ class Disk:
         self._at(f"make {path.name}")
         path.mkdir(mode=0o700)
         path.chmod(0o700 if private else _FOLDER_MODE)
+
+    def make_folders(self, path: Path) -> None:
+        """A folder and those above it, where they are not there yet; the names of all that were made are synced."""
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        for folder in reversed(missing):
+            with suppress(FileExistsError):  # another process was faster
+                self.make_folder(folder)
+            self.sync_folder(folder.parent)
 
     def share_folder(self, path: Path) -> None:
         """Others see into it from now on; synced."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgetl_runtime.errors import CameraError, EdgetlError
+from edgetl_runtime.errors import BundleError, EdgetlError, EngineError, UnfitBundle
 from edgetl_runtime.service.unit import RESTART
 from edgetl_runtime.update.pointer import POINTER_NAME, Trial
 
@@ -31,13 +31,23 @@ _GAP_S = 1.0
 """Healthy results further apart than this say nothing of the time between them."""
 
 
+def of_the_bundle(error: BaseException | None) -> bool:
+    """Whether a bundle may have brought about the error that ends its run: it is not whole, its engine does not load or
+    run, it lacks what the run asks of it, or something broke that nobody expected. A camera, an output, a calibration
+    and the flags are not its own, nor is a disk or a network that refuses.
+    """
+    if isinstance(error, EdgetlError):
+        return isinstance(error, (BundleError, EngineError, UnfitBundle))
+    return isinstance(error, Exception) and not isinstance(error, OSError)
+
+
 class StoreSink:
     """Counts healthy time and faults of the slot that runs, commits it or goes back, and ends the run where another
     slot is to run: `stop` then, and `exit_status` RESTART for whoever starts it again.
 
     A fault that begins is written to the pointer at once, and taken out when it is over, so that a run which is killed
-    meanwhile, by the watchdog or the power, is taken back at the next start. clock: seconds. excused: set it where the
-    run ends because of what is no part of the bundle; that is no failed start.
+    meanwhile, by the watchdog or the power, is taken back at the next start. Beside another run of the slot, which is
+    the one that counts, this one judges nothing. clock: seconds.
     """
 
     needs_picture = False
@@ -50,11 +60,12 @@ class StoreSink:
         say: Callable[[str], None] = lambda text: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.stop = self.excused = False
+        self.stop = False
         self.exit_status = 0
         self.slot = start.pointer.current
         self._store, self._say, self._clock = store, say, clock
-        self._trial: Trial | None = start.pointer.trial
+        self._held = start.held
+        self._trial: Trial | None = start.pointer.trial if start.held is not None else None
         self._began_s = self._looked_s = clock()
         self._healthy_s = 0.0
         self._last_s: float | None = None
@@ -100,15 +111,15 @@ class StoreSink:
         """Nothing: how the whole run ends is for `ended`."""
 
     def ended(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        """The run is over, as an ExitStack tells it. An end that was asked for, or for want of a camera, is no failed
-        start, and the time that it ran well counts at the next one too."""
-        if self._trial is None or self.stop:
-            return
-        trial = self._standing(self._trial)
-        asked = value is None or isinstance(value, (KeyboardInterrupt, CameraError))
-        if not self._holding and (asked or self.excused):
-            trial = msgspec.structs.replace(trial, starts=max(trial.starts - 1, 0))
-        self._judge(trial)
+        """The run is over, as an ExitStack tells it. Only an error that the bundle may have brought about makes it a
+        failed start; the time that it ran well counts at the next one too."""
+        if self._trial is not None and not self.stop:
+            trial = self._standing(self._trial)
+            if not self._holding and not of_the_bundle(value):
+                trial = msgspec.structs.replace(trial, starts=max(trial.starts - 1, 0))
+            self._judge(trial)
+        if self._held is not None:
+            self._held.release()
 
     def _count(self, result: Result, trial: Trial, now_s: float) -> None:
         healthy = result.state == "fresh" and result.health in ("ok", "degraded")

@@ -27,6 +27,7 @@ from edgetl_runtime.bundle import MANIFEST_NAME, MAX_MANIFEST_BYTES, open_bundle
 from edgetl_runtime.errors import BundleError, EdgetlError, InputError
 from edgetl_runtime.signature import SIGNATURE_NAME, public_key_of, read_signature
 from edgetl_runtime.update.disk import Disk
+from edgetl_runtime.update.holding import hold
 from edgetl_runtime.update.keyring import Keyring, check_next, read_keyring
 from edgetl_runtime.update.pointer import (
     KEPT_FAILURES,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edgetl_runtime.bundle import Bundle
+    from edgetl_runtime.update.holding import Held
 
 KEYRING_NAME = "keyring"
 INCOMING = "incoming"
@@ -53,11 +55,16 @@ _LOCK_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What `Store.start` gives a run: the slot's bundle, its pointer as it now is, and what a person should know."""
+    """What `Store.start` gives a run: the slot's bundle, its pointer as it now is, and what a person should know.
+
+    held: of a slot on probation, for as long as the run lives: this run is the one that counts. None where there is no
+    probation, or where another run of the slot is under way, which is then the one that counts.
+    """
 
     bundle: Bundle
     pointer: Pointer
     notes: tuple[str, ...] = ()
+    held: Held | None = None
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:
@@ -89,8 +96,7 @@ class Store:
         """Take a keyring: any in a new store, its successor otherwise. Raises InputError, see `check_next`."""
         path = self.folder / KEYRING_NAME
         if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.disk.sync_folder(self.folder.parent)
+            self.disk.make_folders(self.folder)
         with self.changing():
             if path.exists():
                 check_next(self.keyring(), ring)
@@ -115,7 +121,8 @@ class Store:
 
     def start(self, *, run_revoked: bool = False) -> Start:
         """The slot to run now. A slot on probation is counted as started, or taken back where it failed; so is one that
-        is no longer whole, where there is another. Leftovers are removed.
+        is no longer whole, where there is another. Beside another run of the slot nothing is counted: how that one ends
+        is not known yet. Leftovers are removed.
 
         Raises InputError for a store that holds nothing, for a slot whose key was revoked, or where probation can't be
         counted, BundleError where no slot is whole.
@@ -123,24 +130,38 @@ class Store:
         pointer = self._pointer_there()
         if pointer.trial is None and not os.access(self.folder, os.W_OK):
             return Start(self.open_slot(pointer.current, revoked=run_revoked), pointer)
-        notes: list[str] = []
         with self.changing():
             pointer = self._pointer_there()
-            if pointer.trial is not None and (why := pointer.trial.failed_because):
-                pointer = self._back_by_itself(pointer, why, notes, revoked=run_revoked)
+            held = hold(self.slot(pointer.current)) if pointer.trial is not None else None
             try:
-                bundle = self.open_slot(pointer.current, revoked=run_revoked)
-            except BundleError as error:
-                if pointer.previous is None:
-                    raise
-                pointer = self._back_by_itself(pointer, error.message, notes, revoked=run_revoked)
-                bundle = self.open_slot(pointer.current, revoked=run_revoked)
-            if pointer.trial is not None:
-                trial = msgspec.structs.replace(pointer.trial, starts=pointer.trial.starts + 1)
-                pointer = msgspec.structs.replace(pointer, trial=trial)
-                write_pointer(self.folder, pointer, self.disk)
+                start = self._started(pointer, held, revoked=run_revoked)
+            except BaseException:
+                if held is not None:
+                    held.release()
+                raise
         self._clean_unless_updating()
-        return Start(bundle, pointer, tuple(notes))
+        return start
+
+    def _started(self, pointer: Pointer, held: Held | None, *, revoked: bool) -> Start:
+        notes: list[str] = []
+        if held is not None and pointer.trial is not None and (why := pointer.trial.failed_because):
+            pointer = self._back_by_itself(pointer, why, notes, revoked=revoked)
+        try:
+            bundle = self.open_slot(pointer.current, revoked=revoked)
+        except BundleError as error:
+            if pointer.previous is None:
+                raise
+            pointer = self._back_by_itself(pointer, error.message, notes, revoked=revoked)
+            bundle = self.open_slot(pointer.current, revoked=revoked)
+        if held is None:
+            return Start(bundle, pointer, tuple(notes))
+        if pointer.trial is None:
+            held.release()
+            return Start(bundle, pointer, tuple(notes))
+        trial = msgspec.structs.replace(pointer.trial, starts=pointer.trial.starts + 1)
+        pointer = msgspec.structs.replace(pointer, trial=trial)
+        write_pointer(self.folder, pointer, self.disk)
+        return Start(bundle, pointer, tuple(notes), held)
 
     def judge(self, slot: str, trial: Trial) -> Pointer | None:
         """Write down how the slot's probation stands: committed once it ran well for long enough. Returns the pointer

@@ -66,6 +66,34 @@ def test_a_failure_is_told_at_the_next_try(shared_bundle: Path, where: str) -> N
     assert all(e.closed for e in engines) and len(engines) == (2 if where == "first run" else 0)
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_not_wanted_any_more_is_let_go(shared_bundle: Path, fails: bool) -> None:
+    engines: list[Broken] = []
+
+    def make() -> Any:
+        engines.append(Broken(load_bundle_engine(open_bundle(shared_bundle)), broken=fails))
+        return engines[-1]
+
+    load = BackgroundLoad("b", make)
+    load.drop()
+    again(load)
+    load.drop()
+    assert wait_for(load) is None and [e.closed for e in engines] == [True]
+    assert again(load) == "that is still under way", "why it failed is of no interest"
+    assert (wait_for(load) is None) is fails
+    load.close()
+
+
+def test_an_error_that_nobody_expects_is_told_too() -> None:
+    def make() -> Any:
+        raise MemoryError
+
+    load = BackgroundLoad("b", make)
+    again(load)
+    assert wait_for(load) is None and again(load) == "MemoryError"
+    load.close()
+
+
 def test_closing_lets_go_of_what_was_loaded(shared_bundle: Path) -> None:
     engines: list[Broken] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -375,6 +376,39 @@ def test_the_ladder_leaves_cameras_out_and_takes_them_back(shared_bundle: Path) 
     document: Any = rig.summary().as_json()
     assert adds_up(document) and document["cameras"]["left"]["dropped"] > 5
     assert document["health"]["counts"]["ladder"] >= 1
+
+
+def test_a_steps_engine_is_used_where_the_one_before_broke_meanwhile(shared_bundle: Path) -> None:
+    """No result comes any more that could be late, and the engine before can't be loaded again."""
+    broke = threading.Event()
+
+    class Breaks(Slow):
+        left = 12
+
+        def infer(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Mapping[str, np.ndarray[Any, Any]]:
+            self.left -= 1
+            if self.left < 0:
+                broke.set()
+                raise EngineError("it is broken")
+            return super().infer(inputs)
+
+    first: list[Engine] = [Breaks(shared_bundle, 0.02)]
+
+    def only_once() -> Engine:
+        if not first:
+            raise EngineError("its file is gone")
+        return first.pop()
+
+    def of_step(name: str, step: Step | None) -> Engine:
+        assert broke.wait(10)
+        return load_bundle_engine(open_bundle(shared_bundle), threads=1)
+
+    policy = Policy(deadline_ms=1, down_after_s=0.05, up_after_s=60, steps=(Step(engine="openvino", bundle="b"),))
+    own = Health()
+    options: dict[str, Any] = {"ladder": Ladder(policy, own, of_step), "own_health": own}
+    with rig_of({"b": shared_bundle}, {"cam": RateCamera(50)}, load={"b": only_once}, **options) as rig:
+        found = rounds_for(rig, 10, enough=lambda made: broke.is_set() and bool(made.results["cam"]))
+    assert broke.is_set() and found[-1].results["cam"], "it runs again"
 
 
 def test_the_ladder_skips_rounds_and_stops(shared_bundle: Path) -> None:

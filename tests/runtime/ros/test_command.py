@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,30 @@ def test_images_of_a_topic_become_boxes_on_another(shared_bundle: Path) -> None:
     head = flat[0]["message"]["header"]
     assert head["frame_id"] == "lens"
     assert head["stamp"]["sec"] * 10**9 + head["stamp"]["nanosec"] in talker.stamps
+
+
+def test_any_free_port_is_told_and_others_come_there(shared_bundle: Path) -> None:
+    flags = ["--camera-size", "160x96", "--ros2", "--ros2-listen", "tcp/127.0.0.1:0", "--ros2-domain", "0"]
+    command = [sys.executable, "-m", "edgetl.cli", "run", str(shared_bundle), "roadworld:day", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stderr is not None
+            said = next(line for line in process.stderr if "others reach this node" in line)
+            found = re.fullmatch(r"ROS 2: others reach this node at (tcp/127\.0\.0\.1:[1-9]\d*)\n", said)
+            assert found is not None, said
+            drain = threading.Thread(target=process.stderr.read)
+            drain.start()
+            with Listener(found[1], domain=0) as listener:
+                assert listener.messages("edgetl/detections")[0]["same"]
+        finally:
+            process.kill()
+        drain.join(10)
+
+
+def test_a_reader_tells_its_port_before_anything_comes(shared_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CameraError, match="/image"):
+        call(shared_bundle, "ros2:/image", "--ros2-listen", "tcp/127.0.0.1:0")
+    assert re.search(r"others reach this node at tcp/127\.0\.0\.1:[1-9]\d*\n", capsys.readouterr().err)
 
 
 def test_without_a_router_nothing_is_lost(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:

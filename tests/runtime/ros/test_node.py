@@ -74,6 +74,16 @@ def test_it_listens_on_loopback_only() -> None:
     assert not listening() & new
 
 
+def test_it_tells_the_port_that_it_got() -> None:
+    told: list[tuple[str, ...]] = []
+    options = Ros2Options(connect=(), listen=("tcp/127.0.0.1:0", "tcp/127.0.0.1:0"), opened=told.append)
+    before = listening()
+    with Ros2Node(options) as node:
+        ports = {int(address.split(":")[1], 16) for address in listening() - before}
+        assert told == [node.addresses]
+        assert {int(address.removeprefix("tcp/127.0.0.1:")) for address in told[0]} == ports and len(ports) == 2
+
+
 def test_it_does_without_a_router_where_others_connect_to_it() -> None:
     address = f"tcp/127.0.0.1:{free_port()}"
     with Ros2Node(Ros2Options(connect=(), listen=(address,))) as node, Listener(address) as listener:

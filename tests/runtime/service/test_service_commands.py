@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from runtime_support import write_test_bundle
 
@@ -152,6 +153,93 @@ def test_a_python_that_the_user_cannot_reach_is_named(
     monkeypatch.setattr(service_plan, "_python", lambda: str(place / "python"))
     assert install(place) == 2
     assert "can't enter" in capsys.readouterr().err
+
+
+def test_what_a_rendered_camera_knows_of_itself_is_no_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert install(place, "--calibration", "own", source="roadworld:day", flags=("--dry-run",)) == 0
+    assert "roadworld:day --calibration own\n" in capsys.readouterr().out
+    assert install(place, "--calibration", "own") == 2
+    assert "only a rendered camera knows its own calibration, not /dev/video0" in capsys.readouterr().err
+    assert install(place, "--calibration", "./own", source="roadworld:day") == 2
+    assert "must be an absolute path" in capsys.readouterr().err
+
+
+def test_a_bundles_path_may_hold_an_equals_sign(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    also = place / "v=2"
+    also.symlink_to(place / "road bundle")
+    try:
+        assert install(place, "--also-bundle", str(also), flags=("--dry-run",)) == 0
+        assert install(place, "--also-bundle", f"two={also}", flags=("--dry-run",)) == 0
+    finally:
+        also.unlink()
+    assert install(place, "--also-bundle", "two=v=2") == 2
+    assert "BUNDLE v=2 must be an absolute path" in capsys.readouterr().err
+
+
+def test_engines_beside_a_bundle_must_be_readable(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engines = place / "road bundle.engines"
+    engines.mkdir(mode=0o700)
+    try:
+        assert install(place, flags=("--dry-run",)) == 2
+        assert f"can't read {engines}" in capsys.readouterr().err
+        engines.chmod(0o755)
+        assert install(place, flags=("--dry-run",)) == 0
+    finally:
+        engines.rmdir()
+
+
+@pytest.mark.parametrize(("engines", "allowed"), [(("onnxruntime",), False), (("onnxruntime", "tensorrt"), True)])
+def test_a_run_whose_engine_may_change_has_the_gpu_where_a_bundle_can_use_it(
+    place: Path, capsys: pytest.CaptureFixture[str], engines: tuple[str, ...], allowed: bool
+) -> None:
+    from runtime_support import manifest_of
+
+    variants = tuple(msgspec.structs.replace(v, engines=engines) for v in manifest_of().variants)
+    folder = write_test_bundle(place / f"bundle {len(engines)}", variants=variants)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    ladder = place / "ladder.yaml"
+    ladder.write_text("deadline_ms: 50\nsteps: [{skip: 2}]\n")
+    ladder.chmod(0o644)
+    run = ["run", str(folder), "/dev/video0", "--ladder", str(ladder)]
+    assert cli.main(["service", "install", "front", "--dry-run", "--", *run]) == 0
+    assert ("char-nvidia*" in capsys.readouterr().out) is allowed
+
+
+def test_a_pipelines_devices_are_allowed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = "gst:v4l2src device=/dev/video3 ! videoconvert ! appsink"
+    assert install(place, source=source, flags=("--dry-run",)) == 0
+    assert "DeviceAllow=/dev/video3 rw\n" in capsys.readouterr().out
+
+
+def test_outputs_of_another_user_are_in_the_way(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shared = place / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    lines, frames = shared / "x.jsonl", shared / "frames"
+    lines.write_text("of root")
+    lines.chmod(0o644)
+    frames.mkdir()
+    frames.chmod(0o755)
+    assert install(place, "--jsonl", str(lines), "--force") == 2
+    assert f"can't replace {lines}" in capsys.readouterr().err
+    assert install(place, "--collect", str(frames)) == 2
+    assert f"can't write into {frames}" in capsys.readouterr().err
+    frames.chmod(0o777)
+    lines.unlink()
+    assert install(place, "--jsonl", str(lines), "--force", "--collect", str(frames), flags=("--dry-run",)) == 0
+    text = capsys.readouterr().out
+    assert f"ReadWritePaths={shared}\n" in text and f"ReadWritePaths={frames}\n" in text
+    assert install(place, "--collect", "/var/lib/edgetl-front", flags=("--dry-run",)) == 0
+    assert "ReadWritePaths" not in capsys.readouterr().out
+
+
+def test_a_ros_port_that_nobody_finds_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listen = ["--ros2", "--ros2-listen", "tcp/127.0.0.1:0"]
+    assert install(place, *listen, flags=("--dry-run",)) == 2
+    assert "another port at each start" in capsys.readouterr().err
+    router = ["--ros2-connect", "tcp/127.0.0.1:7447"]
+    assert install(place, *listen, *router, flags=("--dry-run",)) == 0
 
 
 REFUSED = {

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from runtime_support import DETECT, FakeCamera
-from update_support import SKIP, Fleet, quiet
+from update_support import SKIP, Fleet, killed_start, quiet
 
 from edgetl_runtime.bundle import MANIFEST_NAME, read_manifest, sign_bundle
 from edgetl_runtime.errors import BundleError, EdgetlError, EngineError, GateFailed, InputError
@@ -404,7 +404,7 @@ def test_no_way_leads_back_by_itself_to_a_slot_whose_key_was_revoked(store: Stor
     update(store, fleet.bundle("new key", signer="other", release=3), SKIP, quiet)
     notes: list[str] = []
     for _ in range(6):
-        start = store.start()
+        start = killed_start(store)
         assert start.bundle.manifest.release == 3
         notes += start.notes
     assert any("the slot before can't run" in note and "revoked" in note for note in notes)

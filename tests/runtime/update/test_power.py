@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from update_support import SKIP, Fleet, Lossy, PowerCut, quiet
+from update_support import SKIP, Fleet, Lossy, PowerCut, killed_start, quiet
 
 from edgetl_runtime.update import installing
 from edgetl_runtime.update.keyring import make_keyring, read_keyring
@@ -40,7 +40,7 @@ def next_keyring(store: Store, fleet: Fleet) -> None:
 
 
 def failing_start(store: Store, fleet: Fleet) -> None:
-    store.start()
+    killed_start(store)
 
 
 ACTS: dict[str, tuple[list[Act], Act, set[int]]] = {
@@ -62,7 +62,7 @@ def running(folder: Path) -> int:
     if store.pointer() is None:
         store.clean()
         return 0
-    start = store.start()
+    start = killed_start(store)
     left = {p.name for p in folder.iterdir() if not p.name.startswith(".")}
     assert left == {"keyring", "pointer.json", *start.pointer.slots}, "leftovers are removed"
     for name in start.pointer.slots:
@@ -102,6 +102,25 @@ def test_power_may_go_at_any_step(fleet: Fleet, name: str, keeps: bool) -> None:
     assert seen == expected or len(expected) == 1 or not keeps
 
 
+def test_a_new_store_is_there_with_every_folder_above_it(fleet: Fleet) -> None:
+    """Once `accept` has returned, a cut takes none of the new names away."""
+    for steps in range(60):
+        folder = fleet.folder / f"new {steps}"
+        folder.mkdir()
+        disk = Lossy(steps, keeps=False)
+        store = Store(folder / "vehicle" / "edgetl" / "store", disk)
+        try:
+            store.accept(read_keyring(fleet.folder / "mine.pub"))
+        except PowerCut:
+            continue
+        with pytest.raises(PowerCut):
+            while True:
+                disk.step("idle")
+        assert store.keyring().version == 0
+        return
+    pytest.fail("it takes no more than 60 steps")
+
+
 def test_a_lossy_disk_loses_what_was_not_synced(tmp_path: Path) -> None:
     disk = Lossy(3, keeps=False)
     (tmp_path / "old").write_bytes(b"before")
@@ -137,7 +156,7 @@ def test_three_starts_without_a_clean_end_go_back(fleet: Fleet) -> None:
     store = fleet.store("store")
     update_to(1)(store, fleet)
     update_to(2)(store, fleet)
-    found = [store.start() for _ in range(4)]
+    found = [killed_start(store) for _ in range(4)]
     assert [s.bundle.manifest.release for s in found] == [2, 2, 2, 1]
     assert [s.pointer.trial.starts for s in found[:3] if s.pointer.trial] == [1, 2, 3]
     pointer = found[3].pointer

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from service_support import result_of
-from update_support import SKIP, Fleet, quiet
+from service_support import ROOTS, result_of
+from update_support import SKIP, Fleet, killed_start, quiet
 
-from edgetl_runtime.errors import CameraError, EngineError
+from edgetl_runtime.errors import BundleError, CameraError, EngineError, InputError, MissingPackage, UnfitBundle
 from edgetl_runtime.health import Condition, Event
 from edgetl_runtime.result import Frame
 from edgetl_runtime.update.installing import update
@@ -59,7 +62,12 @@ class Drive:
 
     def release(self) -> int:
         """What the next start runs."""
-        return self.store.start().bundle.manifest.release
+        return killed_start(self.store).bundle.manifest.release
+
+    def kill(self) -> None:
+        """The run is gone, without an end."""
+        assert self.start.held is not None
+        self.start.held.release()
 
 
 def test_healthy_time_commits(fleet: Fleet) -> None:
@@ -106,13 +114,96 @@ def test_a_camera_that_fails_is_not_the_bundles_fault(fleet: Fleet) -> None:
     assert drive.release() == 2 and not drive.sink.stop
 
 
-def test_an_engine_that_fails_is(fleet: Fleet) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("the port is taken"),
+        MissingPackage("foxglove-sdk", extra="vehicle"),
+        PermissionError(13, "Permission denied"),
+        KeyboardInterrupt(),
+    ],
+)
+def test_nor_is_what_is_refused_beside_it(fleet: Fleet, error: BaseException) -> None:
+    for _ in range(4):
+        drive = Drive(fleet)
+        drive.end(error)
+    trial = drive.trial()
+    assert trial is not None and trial.starts == 0 and drive.release() == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [EngineError("it does not load"), BundleError("not whole"), UnfitBundle("no boxes to track"), ValueError("odd")],
+)
+def test_an_engine_that_fails_is(fleet: Fleet, error: Exception) -> None:
     for _ in range(3):
         drive = Drive(fleet)
-        drive.end(EngineError("it does not load"))
+        drive.end(error)
         trial = drive.trial()
         assert trial is not None
     assert trial.starts == 3 and drive.release() == 1
+
+
+def test_a_run_beside_another_one_counts_nothing_and_clears_nothing(fleet: Fleet) -> None:
+    drive = Drive(fleet)
+    drive.event("engine")
+    for _ in range(5):
+        beside = Drive(fleet)
+        assert beside.start.held is None and beside.start.bundle.manifest.release == 2
+        beside.results(11.0)
+        for _ in range(4):
+            beside.event("engine")
+        assert not beside.sink.stop
+        beside.end(EngineError("it does not load"))
+    trial = drive.trial()
+    assert trial is not None and trial.starts == 1 and trial.healthy_s == 0 and trial.fault.startswith("engine")
+    drive.event("engine", began=False)
+    drive.end()
+    trial = drive.trial()
+    assert trial is not None and trial.starts == 0 and trial.fault == ""
+
+
+def test_a_run_that_goes_on_beside_one_that_was_killed_hides_nothing(fleet: Fleet) -> None:
+    first = Drive(fleet)
+    beside = Drive(fleet)
+    first.kill()
+    again = Drive(fleet)
+    assert again.start.held is not None
+    beside.end()
+    trial = again.trial()
+    assert trial is not None and trial.starts == 2, "one that was killed, and the one that runs"
+    again.end()
+
+
+def test_a_process_that_is_killed_is_seen_as_gone(fleet: Fleet) -> None:
+    drive = Drive(fleet)
+    drive.end()
+    code = (
+        "import sys, time; from edgetl_runtime.update.store import Store; start = Store(sys.argv[1]).start(); "
+        "print(start.held is not None, flush=True); time.sleep(60)"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-P", "-c", code, drive.store.folder],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(ROOTS)}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert run.stdout is not None and run.stdout.readline() == "True\n"
+        assert drive.store.start().held is None
+        trial = drive.trial()
+        assert trial is not None and trial.starts == 1
+    finally:
+        run.kill()
+        run.communicate()
+    start = drive.store.start()
+    assert start.held is not None and start.pointer.trial is not None and start.pointer.trial.starts == 2
+    start.held.release()
+
+
+def test_a_second_start_of_a_slot_that_is_not_whole_goes_back(fleet: Fleet) -> None:
+    drive = Drive(fleet)
+    (drive.store.slot(drive.start.pointer.current) / "labels.txt").write_text("bits rot")
+    start = drive.store.start()
+    assert start.held is None and start.bundle.manifest.release == 1 and start.pointer.trial is None
 
 
 def test_so_many_faults_in_one_run_go_back_at_once(fleet: Fleet) -> None:
@@ -134,6 +225,7 @@ def test_a_fault_that_lasts_when_the_run_is_killed_goes_back_at_the_next_start(f
     drive.event("engine")
     trial = drive.trial()
     assert trial is not None and trial.fault == "engine (the detail)"
+    drive.kill()
     assert drive.release() == 1
 
 
@@ -185,7 +277,8 @@ def test_nothing_to_go_back_to_is_said(fleet: Fleet) -> None:
     for _ in range(3):
         drive.event("engine")
     assert not drive.sink.stop and "no way back" in drive.said[-1]
-    start = Store(drive.store.folder).start()
+    drive.kill()
+    start = killed_start(Store(drive.store.folder))
     assert start.bundle.manifest.release == 2 and "no slot to go back to" in start.notes[0]
 
 
@@ -204,12 +297,10 @@ def test_a_disk_that_takes_nothing_costs_the_probation_not_the_run(
 
 
 def test_a_store_that_may_not_be_written(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     drive = Drive(fleet)
     drive.results(11.0)
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
     monkeypatch.setattr(drive.store, "changing", lambda: pytest.fail("a committed slot needs no lock"))
-    assert drive.store.start().bundle.manifest.release == 2
+    assert drive.release() == 2
     assert isinstance(drive.store.folder, Path)

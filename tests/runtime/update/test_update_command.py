@@ -172,13 +172,75 @@ def test_flags_of_run_that_do_not_go_together(fleet: Fleet, call: Call, capsys: 
     assert "is of a store" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_not_the_bundles_fault(fleet: Fleet, call: Call) -> None:
+@pytest.fixture
+def on_probation(fleet: Fleet, call: Call) -> Store:
+    """Release 2 on probation after release 1, not started yet."""
     call(fleet.release(1), "--keys", fleet.folder / "mine.pub")
     call(fleet.release(2), "--skip-shadow")
+    return Store(fleet.folder / "store")
+
+
+def starts_of(store: Store) -> int:
+    pointer = store.pointer()
+    assert pointer is not None and pointer.trial is not None
+    return pointer.trial.starts
+
+
+def test_a_port_that_is_taken_is_not_the_bundles_fault(on_probation: Store) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         for _ in range(4):
-            assert cli.main(["run", str(fleet.folder / "store"), "0", "--web", str(taken.getsockname()[1])]) == 2
-    pointer = Store(fleet.folder / "store").pointer()
-    assert pointer is not None and pointer.trial is not None and pointer.trial.starts == 0
+            assert cli.main(["run", str(on_probation.folder), "0", "--web", str(taken.getsockname()[1])]) == 2
+    assert starts_of(on_probation) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--calibration", "none.yaml"], "can't read"),
+        (["--calibration", "none.yaml", "--ros2"], "can't read"),
+        (["--ladder", "none.yaml"], "can't read the ladder"),
+        (["--view"], "--view needs"),
+        (["--collect", "/dev/null/x"], "needs the training domain"),
+        (["--priority", "1000"], "priority"),
+    ],
+)
+def test_only_what_the_bundle_brings_about_counts(
+    on_probation: Store,
+    words: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert cli.main(["run", str(on_probation.folder), "roadworld:day", *SMALL, "--max-frames", "2", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert starts_of(on_probation) == (1 if words[0] == "--collect" else 0)
+
+
+def test_a_run_that_is_told_to_stop_while_it_starts_is_no_failed_start(on_probation: Store) -> None:
+    command = ["run", str(on_probation.folder), "roadworld:day", *SMALL, "--web", "0"]
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "edgetl.cli", *command],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(ROOTS)}, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert any(line.startswith("live page") for line in process.stderr)
+        assert starts_of(on_probation) == 1
+        process.terminate()
+        process.stderr.read()
+    assert process.returncode in (130, 0), "0 where it had started already"
+    assert starts_of(on_probation) == 0
+
+
+def test_a_run_beside_another_one_says_so(on_probation: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    first = on_probation.start()
+    for words in ([], ["--skip-golden", "--variant", "none"]):
+        cli.main(["run", str(on_probation.folder), "roadworld:day", *SMALL, "--max-frames", "2", *words])
+        assert "on probation, beside the run that counts" in capsys.readouterr().err
+    assert starts_of(on_probation) == 1
+    assert first.held is not None
+    first.held.release()

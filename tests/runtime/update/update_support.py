@@ -13,7 +13,7 @@ from edgetl_runtime.keys import PrivateKey, read_private_key, read_public_keys, 
 from edgetl_runtime.update.disk import Disk
 from edgetl_runtime.update.installing import Wanted
 from edgetl_runtime.update.keyring import read_keyring
-from edgetl_runtime.update.store import Store
+from edgetl_runtime.update.store import Start, Store
 
 
 def quiet(text: str) -> None:
@@ -67,6 +67,14 @@ class Fleet:
 
 SKIP = Wanted(threads=1)
 """An update without a shadow run."""
+
+
+def killed_start(store: Store) -> Start:
+    """A start whose run is gone at once, without an end."""
+    start = store.start()
+    if start.held is not None:
+        start.held.release()
+    return start
 
 
 class PowerCut(BaseException):
