@@ -9,11 +9,13 @@ from __future__ import annotations
 from meter import Channel, Meter, job
 
 import edgetl_runtime
+from edgetl_runtime.schedule import one_opencv_thread
 
 
 def main() -> None:
     """Until the source ends, or the meter has enough."""
     channel, work = Channel(), job()
+    one_opencv_thread()
     ages_ms: list[float] = []
     with edgetl_runtime.open(
         work["bundle"], work["source"], variant=work["variant"], engine=work["engine"], golden=work["golden"]
