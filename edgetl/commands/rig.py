@@ -14,6 +14,7 @@ from edgetl.commands.notifying import open_notify
 from edgetl.commands.rig_arguments import bundles_of, sources_of
 from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import injector_of, open_source, patience_of
+from edgetl.commands.web import open_rig_web
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -59,6 +60,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     ladder = open_ladder(args.ladder, engines, own_health, cameras=sources)
     with ExitStack() as stack:
         sinks = _open_notify(stack, sources, bundles, ladder)
+        sinks += open_rig_web(args, sources, bundles, stack)
         cameras = _open_cameras(args, sources, health, injector, stack)
         calibrations = calibrations_of(args, cameras)
         networks = _open_networks(args, bundles, engines, boxes, calibrations, stack)

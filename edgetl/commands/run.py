@@ -22,6 +22,7 @@ from edgetl.commands.ros2 import add_ros2_arguments, check_ros2, open_ros2
 from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import SOURCES, add_source_arguments, injector_of, open_source, patience_of
 from edgetl.commands.store import add_store_arguments, open_stored
+from edgetl.commands.web import add_web_arguments, check_web, open_web
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,9 +87,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--out", type=Path, metavar="MP4", help="write an annotated video")
     group.add_argument("--jsonl", type=Path, help="write one line of JSON for each result and event")
     group.add_argument("--view", action="store_true", help="show a live window; q ends")
-    group.add_argument("--web", type=int, metavar="PORT", help="live page, metrics and probes on this port; 0: any")
-    group.add_argument("--bind", metavar="ADDRESS", help="address of --web (default: this machine only)")
-    group.add_argument("--token", help="what --web asks for; made where --bind opens it to others")
+    add_web_arguments(group)
     add_record_arguments(group)
     add_can_arguments(group)
     add_foxglove_arguments(group)
@@ -131,7 +130,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             watching: list[Sink] = [
                 *opened.sinks,
                 *open_notify(stack),
-                *_open_web(args, bundle, stack),
+                *open_web(args, bundle, stack),
                 *open_can(args, bundle, health, stack),
                 *open_foxglove(args, bundle, stack),
             ]
@@ -238,8 +237,7 @@ def _check(args: argparse.Namespace) -> None:
     if not args.collect_mb > 0:
         raise InputError(f"--collect-mb must be above zero, found {args.collect_mb:g}")
     check_foxglove(args)
-    if args.web is None and (args.bind is not None or args.token is not None):
-        raise InputError("--bind and --token are of --web", remedy="add --web PORT")
+    check_web(args)
     for path in (args.out, args.jsonl):
         if path is None:
             continue
@@ -270,20 +268,6 @@ def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack:
     for sink in sinks:
         stack.callback(sink.close)
     return sinks
-
-
-def _open_web(args: argparse.Namespace, bundle: Bundle, stack: ExitStack) -> list[Sink]:
-    """The live page, before anything slow: it says that the run is starting."""
-    if args.web is None:
-        return []
-    from edgetl_runtime.web import WebSink
-    from edgetl_runtime.web.access import LOOPBACK
-
-    bind = LOOPBACK if args.bind is None else args.bind
-    sink = WebSink(bundle.manifest.heads, port=args.web, bind=bind, token=args.token)
-    stack.callback(sink.close)
-    sink.announce()
-    return [sink]
 
 
 def _open_proof(args: argparse.Namespace, camera: Camera, stack: ExitStack) -> list[Sink]:
