@@ -58,7 +58,7 @@ def rig_exposition(lanes: Mapping[LaneName, Snapshot], whole: RigSnapshot, wante
 
 def _families(lanes: Sequence[_Lane], whole: Snapshot | RigSnapshot) -> list[str]:
     def each(name: str, kind: Kind, text: str, samples: Callable[[Snapshot], Iterable[Sample]]) -> str:
-        all_samples = [(suffix, of | labels, v) for of, s in lanes for suffix, labels, v in samples(s)]
+        all_samples = [(suffix, of | labels | of, v) for of, s in lanes for suffix, labels, v in samples(s)]
         return _family(name, kind, text, all_samples)
 
     def one(name: str, kind: Kind, text: str, value: Callable[[Snapshot], float | None]) -> str:

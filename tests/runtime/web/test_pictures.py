@@ -192,3 +192,91 @@ def test_a_picture_that_fails_is_told_and_the_next_one_comes(
     viewer = Viewer(pictures)
     pictures.offer(ONLY, *shot(1))
     assert viewer.image().shape == (90, 160, 3)
+
+
+LEFT, RIGHT, OTHER = LaneName("left", ""), LaneName("right", ""), LaneName("left", "other")
+
+
+class Watcher:
+    """Asks for pictures of these lanes, again and again, until it is closed; `seen` counts them."""
+
+    def __init__(self, pictures: Pictures, *lanes: LaneName) -> None:
+        self.seen: list[tuple[LaneName, int]] = []
+        self.widths: set[int] = set()
+        self.answers: list[set[LaneName]] = []
+        self._pictures, self._lanes = pictures, lanes
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+        until(lambda: all(pictures._waiting[lane] for lane in lanes))
+
+    def _ask(self) -> None:
+        number = 0
+        while not self._pictures.closed:
+            found = self._pictures.newer_than(self._lanes, number, 0.2)
+            for lane, made in found.items():
+                assert made.number > number
+                self.seen.append((lane, made.number))
+                image: Any = cv2.imdecode(np.frombuffer(made.jpeg, np.uint8), cv2.IMREAD_COLOR)
+                self.widths.add(image.shape[1])
+            number = max((p.number for p in found.values()), default=number)
+            if found:
+                self.answers.append(set(found))
+
+    def close(self) -> None:
+        self._thread.join(5)
+        assert not self._thread.is_alive()
+
+
+def of_several(per_s: float) -> Pictures:
+    made = Pictures({"": (DETECT,), "other": (DETECT,)}, per_s=per_s)
+    made.start()
+    return made
+
+
+def test_only_the_lanes_that_are_watched_are_drawn_each_with_its_own_picture() -> None:
+    pictures = of_several(1e6)
+    watcher = Watcher(pictures, LEFT, RIGHT)
+    for i in range(50):
+        for lane in (LEFT, RIGHT, OTHER):
+            pictures.offer(lane, *shot(i))
+        time.sleep(0.005)
+    pictures.close()
+    watcher.close()
+    assert {lane for lane, _ in watcher.seen} == {LEFT, RIGHT} and OTHER not in pictures._newest
+    assert len({number for _, number in watcher.seen}) == len(watcher.seen), "numbers are of all lanes together"
+    assert {LEFT, RIGHT} in watcher.answers, "those of one round come together"
+
+
+def test_many_lanes_share_what_two_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = of_several(20)
+    monkeypatch.setattr(pictures, "_encode", lambda *_: cv2.imencode(".jpg", scene(9, 9))[1].tobytes())
+    lanes = [LaneName(str(i), "") for i in range(8)]
+    watcher = Watcher(pictures, *lanes)
+    t0 = time.monotonic()
+    while time.monotonic() - t0 < 1.0:
+        for lane in lanes:
+            pictures.offer(lane, *shot(0, 9, 9))
+        time.sleep(0.002)
+    pictures.close()
+    watcher.close()
+    taken = {lane: sum(1 for seen, _ in watcher.seen if seen == lane) for lane in lanes}
+    assert min(taken.values()) >= 2, "each gets some"
+    assert sum(taken.values()) <= 20 * module.IN_ALL * (time.monotonic() - t0) + len(lanes)
+
+
+def test_pictures_beside_each_other_are_sent_smaller() -> None:
+    pictures = of_several(1e6)
+    watcher = Watcher(pictures, LEFT, RIGHT)
+    pictures.offer(LEFT, *shot(0, 270, 1920))
+    until(lambda: watcher.seen)
+    pictures.close()
+    watcher.close()
+    assert watcher.widths == {module.WIDEST_OF_SEVERAL}
+
+
+def test_a_lane_that_is_asked_for_alone_waits_for_no_other(pictures: Pictures) -> None:
+    viewer = Viewer(pictures)
+    pictures.offer(RIGHT, *shot(0))
+    pictures.offer(ONLY, *shot(1))
+    found = viewer.result()
+    assert found is not None and RIGHT not in pictures._newest
