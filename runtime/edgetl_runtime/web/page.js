@@ -387,7 +387,8 @@ async function pollPictures() {
     try {
       const response = await fetch(`frames?${query}`, { signal: asking.signal });
       if (response.ok) {
-        for (const [camera, file] of await response.formData()) {
+        for (const [name, file] of await response.formData()) {
+          const camera = decodeURIComponent(name);
           number = Math.max(number, Number(file.name));
           if (asked === restarted && tiles.has(camera)) await place(tiles.get(camera), file);
         }

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.rig.sinks import LaneName
     from edgetl_runtime.spec import Head
     from edgetl_runtime.web.access import Gate
-    from edgetl_runtime.web.pictures import Pictures
+    from edgetl_runtime.web.pictures import Picture, Pictures
     from edgetl_runtime.web.shown import Shown
 
 WAIT_S = 2.0
@@ -122,8 +122,8 @@ class LiveSite:
         return text(HTTPStatus.SERVICE_UNAVAILABLE, "no new picture")
 
     def _frames(self, request: Request) -> Answer:
-        """The newest pictures of all cameras, of one bundle, as multipart/form-data: each by its camera's name, with
-        its number as filename. after=N waits for one with a higher number, and gives only those.
+        """The newest pictures of all cameras, of one bundle, as multipart/form-data: each by its camera's name,
+        percent-encoded, with its number as filename. after=N waits for one with a higher number, and gives only those.
 
         A browser opens few connections to one server, so that one for each camera would be too many.
         """
@@ -134,13 +134,7 @@ class LiveSite:
         found = self._pictures.newer_than(lanes, _after(request), WAIT_S)
         if not found:
             return text(HTTPStatus.SERVICE_UNAVAILABLE, "no new picture")
-        parts = [
-            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name.camera}"; filename="{picture.number}"\r\n'
-            f"Content-Type: image/jpeg\r\n\r\n".encode()
-            + picture.jpeg
-            + b"\r\n"
-            for name, picture in found.items()
-        ]
+        parts = [_part(name.camera, picture) for name, picture in found.items()]
         body = b"".join([*parts, f"--{_BOUNDARY}--\r\n".encode()])
         return Answer(HTTPStatus.OK, f"multipart/form-data; boundary={_BOUNDARY}", body)
 
@@ -216,6 +210,11 @@ class LiveSite:
 
     def _readyz(self, request: Request) -> Answer:
         return _probe(any_unready_because(self.shown, self._ready_s))
+
+
+def _part(camera: str, picture: Picture) -> bytes:
+    named = f'Content-Disposition: form-data; name="{quote(camera)}"; filename="{picture.number}"'
+    return f"--{_BOUNDARY}\r\n{named}\r\nContent-Type: image/jpeg\r\n\r\n".encode() + picture.jpeg + b"\r\n"
 
 
 def _after(request: Request) -> int:
