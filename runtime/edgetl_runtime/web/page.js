@@ -237,7 +237,7 @@ function makeTile(name) {
 }
 
 function showTiles(lanes) {
-  byId("tiles").classList.toggle("alone", alone);
+  byId("tiles").classList.toggle("one", alone);
   for (const lane of lanes.filter((one) => one.bundle === chosen.bundle)) {
     const tile = tiles.get(lane.camera_id);
     const [figure, state] = [tile.figure, lane.wanted ? lane.health.state : "left out"];
