@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -11,9 +12,11 @@ from edgetl.commands.arguments import signature_json
 from edgetl.commands.engines import Engines, open_ladder, proof_line
 from edgetl.commands.geometry import calibrations_of
 from edgetl.commands.notifying import open_notify
+from edgetl.commands.pictures import check_rig_pictures, open_rig_pictures, tell_written
 from edgetl.commands.rig_arguments import bundles_of, sources_of
 from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import injector_of, open_source, patience_of
+from edgetl.commands.web import open_rig_web
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -49,6 +52,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     injector = injector_of(args)
     bundles = bundles_of(args)
     check_rig(bundles, sources, args.gather_ms)
+    videos = check_rig_pictures(args, sources, bundles)
     if args.track:
         check_boxes(bundles.values())
     health = {name: Health() for name in sources}
@@ -59,10 +63,12 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     ladder = open_ladder(args.ladder, engines, own_health, cameras=sources)
     with ExitStack() as stack:
         sinks = _open_notify(stack, sources, bundles, ladder)
+        sinks += open_rig_web(args, sources, bundles, stack)
         cameras = _open_cameras(args, sources, health, injector, stack)
         calibrations = calibrations_of(args, cameras)
         networks = _open_networks(args, bundles, engines, boxes, calibrations, stack)
-        sinks += _open_sinks(args, bundles, stack)
+        pictured = open_rig_pictures(args, cameras, bundles, videos, stack)  # before outputs are replaced
+        sinks += [*_open_sinks(args, bundles, stack), *pictured]
 
         def tell(event: RigEvent) -> None:
             _tell(event)
@@ -86,7 +92,9 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
         if args.priority is not None:
             raise_priority(args.priority)
         summary = _drive(args, rig, sinks, tallies)
+    summary = _with_notes(summary, sinks)
     sys.stderr.write(_closing(summary, args) + "\n")
+    tell_written(videos.values())
     return _document(args, summary, bundles, engines, tallies)
 
 
@@ -143,6 +151,14 @@ def _drive(args: argparse.Namespace, rig: Rig, sinks: Sequence[RigSink], tallies
         except KeyboardInterrupt:
             interrupted = True
     return rig.summary(interrupted=interrupted)
+
+
+def _with_notes(summary: RigSummary, sinks: Sequence[RigSink]) -> RigSummary:
+    """With what the sinks have to say, too."""
+    from edgetl_runtime.sinks import Noted
+
+    told = [note for sink in sinks if isinstance(sink, Noted) for note in sink.notes]
+    return dataclasses.replace(summary, total=dataclasses.replace(summary.total, notes=[*summary.total.notes, *told]))
 
 
 def _document(

@@ -15,6 +15,7 @@ from edgetl.commands.engines import Engines, open_ladder, proof_line
 from edgetl.commands.foxglove import add_foxglove_arguments, check_foxglove, open_foxglove
 from edgetl.commands.geometry import add_calibration_argument, calibration_of
 from edgetl.commands.notifying import open_notify
+from edgetl.commands.pictures import add_picture_arguments, check_pictures, open_pictures
 from edgetl.commands.recording import add_record_arguments, check_recording, start_recording
 from edgetl.commands.rig import run_rig
 from edgetl.commands.rig_arguments import add_rig_arguments, is_rig
@@ -22,7 +23,8 @@ from edgetl.commands.ros2 import add_ros2_arguments, check_ros2, open_ros2
 from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import SOURCES, add_source_arguments, injector_of, open_source, patience_of
 from edgetl.commands.store import add_store_arguments, open_stored
-from edgetl_runtime.errors import InputError, UnfitBundle
+from edgetl.commands.web import add_web_arguments, check_web, open_web
+from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
@@ -83,21 +85,12 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where results go")
-    group.add_argument("--out", type=Path, metavar="MP4", help="write an annotated video")
+    add_picture_arguments(group)
     group.add_argument("--jsonl", type=Path, help="write one line of JSON for each result and event")
-    group.add_argument("--view", action="store_true", help="show a live window; q ends")
-    group.add_argument("--web", type=int, metavar="PORT", help="live page, metrics and probes on this port; 0: any")
-    group.add_argument("--bind", metavar="ADDRESS", help="address of --web (default: this machine only)")
-    group.add_argument("--token", help="what --web asks for; made where --bind opens it to others")
+    add_web_arguments(group)
     add_record_arguments(group)
     add_can_arguments(group)
     add_foxglove_arguments(group)
-    group.add_argument(
-        "--collect", type=Path, metavar="DIR", help="keep frames for labelling while many are unlike the training's"
-    )
-    group.add_argument(
-        "--collect-mb", type=float, default=200.0, metavar="MB", help="most that the folder of --collect may hold"
-    )
     group.add_argument(
         "--prove",
         choices=("window", "source"),
@@ -131,7 +124,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         watching: list[Sink] = [
             *opened.sinks,
             *open_notify(stack),
-            *_open_web(args, bundle, stack),
+            *open_web(args, bundle, stack),
             *open_can(args, bundle, health, stack),
             *open_foxglove(args, bundle, stack),
         ]
@@ -234,55 +227,26 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--deadline-ms must not be below zero")
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold must be from 0 to 1, found {args.threshold:g}")
-    if not args.collect_mb > 0:
-        raise InputError(f"--collect-mb must be above zero, found {args.collect_mb:g}")
+    check_pictures(args)
     check_foxglove(args)
-    if args.web is None and (args.bind is not None or args.token is not None):
-        raise InputError("--bind and --token are of --web", remedy="add --web PORT")
-    for path in (args.out, args.jsonl):
-        if path is None:
-            continue
-        if path.resolve() == Path(args.source).resolve():
-            raise InputError(f"{path} is the source itself", remedy="write to another file")
-        refuse_file(path, force=args.force)
+    check_web(args)
+    if args.jsonl is not None:
+        if args.jsonl.resolve() == Path(args.source).resolve():
+            raise InputError(f"{args.jsonl} is the source itself", remedy="write to another file")
+        refuse_file(args.jsonl, force=args.force)
     check_recording(args)
     check_can(args)
     check_ros2(args)
 
 
 def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack: ExitStack) -> list[Sink]:
-    from edgetl_runtime.sinks import JsonLinesSink, VideoSink, WindowSink
+    from edgetl_runtime.sinks import JsonLinesSink
 
-    if args.collect and bundle.manifest.domain is None:
-        raise UnfitBundle("--collect needs the training domain's statistics, and this bundle has none")
-    sinks: list[Sink] = []
-    if args.out:
-        sinks.append(VideoSink(args.out, fps=camera.fps, force=args.force))
-    if args.view:
-        sinks.append(WindowSink(bundle.manifest.name))
+    sinks = open_pictures(args, bundle, camera, stack)
     if args.jsonl:
         sinks.append(JsonLinesSink(args.jsonl, bundle.manifest.heads, force=args.force))
-    if args.collect:
-        from edgetl_runtime.collect import CollectSink
-
-        sinks.append(CollectSink(args.collect, budget_mb=args.collect_mb))
-    for sink in sinks:
-        stack.callback(sink.close)
+        stack.callback(sinks[-1].close)
     return sinks
-
-
-def _open_web(args: argparse.Namespace, bundle: Bundle, stack: ExitStack) -> list[Sink]:
-    """The live page, before anything slow: it says that the run is starting."""
-    if args.web is None:
-        return []
-    from edgetl_runtime.web import WebSink
-    from edgetl_runtime.web.access import LOOPBACK
-
-    bind = LOOPBACK if args.bind is None else args.bind
-    sink = WebSink(bundle.manifest.heads, port=args.web, bind=bind, token=args.token)
-    stack.callback(sink.close)
-    sink.announce()
-    return [sink]
 
 
 def _open_proof(args: argparse.Namespace, camera: Camera, stack: ExitStack) -> list[Sink]:

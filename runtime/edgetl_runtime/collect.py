@@ -32,9 +32,10 @@ class CollectSink:
     """Writes untypical frames to a folder while the condition "shifted" holds, at most one each INTERVAL_NS.
 
     Each is FRAME.jpg of the camera's own size, with a line in frames.jsonl: file, camera, frame id, wall-clock time,
-    and how far from the training's domain. Files already there count towards the budget, so
-    that a vehicle that starts every morning does not fill its disk. Encoding and writing have a thread of their own; a
-    frame that comes while one is being written is left out. notes: what was kept and why no more.
+    how far from the training's domain, and where there are several bundles, which one says so. Files already there
+    count towards the budget, so that a vehicle that starts every morning does not fill its disk. Encoding and writing
+    have a thread of their own; a frame that comes while one is being written is left out. notes: what was kept and why
+    no more.
 
     Raises InputError where the folder can't be written.
     """
@@ -56,7 +57,7 @@ class CollectSink:
         self._ended = ""
         self._shifted = False
         self._last_ns: int | None = None
-        self._queue: Queue[tuple[Result, NDArray[np.uint8]] | None] = Queue(maxsize=1)
+        self._queue: Queue[tuple[Result, NDArray[np.uint8], str] | None] = Queue(maxsize=1)
         self._thread = threading.Thread(target=self._work, name="collect", daemon=True)
         self._thread.start()
 
@@ -73,12 +74,17 @@ class CollectSink:
 
     def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
         """Hand over one frame where it is worth keeping."""
-        if not self._shifted or self._ended or result.shift is None or result.shift < TYPICAL:
+        if self._shifted:
+            self.offer(result, frame)
+
+    def offer(self, result: Result, frame: Frame, bundle: str = "") -> None:
+        """The same by the result alone, whatever events said. bundle: whose result it is, where there are several."""
+        if self._ended or result.shift is None or result.shift < TYPICAL:
             return
         if self._last_ns is not None and 0 <= result.t_capture_ns - self._last_ns < INTERVAL_NS:
             return
         try:
-            self._queue.put_nowait((result, frame.image))
+            self._queue.put_nowait((result, frame.image, bundle))
         except Full:
             return
         self._last_ns = result.t_capture_ns
@@ -103,7 +109,7 @@ class CollectSink:
             except Empty:
                 return
 
-    def _keep(self, result: Result, image: NDArray[np.uint8]) -> None:
+    def _keep(self, result: Result, image: NDArray[np.uint8], bundle: str) -> None:
         good, jpeg = self._cv2.imencode(".jpg", image, [self._cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if not good:
             raise ValueError("a frame can't be encoded")
@@ -125,4 +131,5 @@ class CollectSink:
             "shift": result.shift,
             "health": result.health,
         }
-        self._index.write(json.dumps(row) + "\n")
+        named = {"bundle": bundle} if bundle else {}
+        self._index.write(json.dumps(row | named) + "\n")

@@ -1,7 +1,10 @@
-"""A snapshot in Prometheus' text format 0.0.4.
+"""Snapshots in Prometheus' text format 0.0.4.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/: base units, seconds and bytes; a counter's name ends in
 _total; quantiles are of the last minute, sum and count of the whole run.
+
+Where several cameras or bundles run, what is of one lane has the labels camera and bundle. A camera's frames are then
+counted once for each bundle: sum over one bundle, not over all.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 from edgetl_runtime.health import MEANS, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from edgetl_runtime.rig.sinks import LaneName
+    from edgetl_runtime.rig.snapshot import RigSnapshot
     from edgetl_runtime.snapshot import Snapshot, StageTimes
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -23,37 +28,81 @@ Labels = dict[str, str]
 Sample = tuple[str, Labels, float]
 """What is added to the family's name, labels, value."""
 
+_Lane = tuple[Labels, "Snapshot"]
+"""The labels that all samples of a lane have, and what it says."""
+
 _QUANTILES = {"0.5": "p50_ms", "0.95": "p95_ms", "0.99": "p99_ms", "0.999": "p999_ms", "1": "max_ms"}
 _AGE = "age"
 
 
 def exposition(snapshot: Snapshot) -> str:
-    """All metrics of one moment; ends with a line feed."""
-    s = snapshot
-    families = [
-        _one("frames_captured_total", "counter", "Frames that the camera gave.", s.captured),
-        _one("frames_processed_total", "counter", "Frames that became results.", s.processed),
-        _one("frames_dropped_total", "counter", "Frames replaced by newer ones before they were processed.", s.dropped),
-        _one("frames_failed_total", "counter", "Frames that could not be read or decoded.", s.failed),
-        _one("frames_lost_total", "counter", "Frames that the camera skipped, by its own numbers.", s.lost),
-        _family("results_total", "counter", "Results by their state at publish.", _by("state", s.states)),
-        _family("stage_seconds", "summary", "Duration of one stage of a frame.", _stages(s.stages)),
-        _family("age_seconds", "summary", "Age of results at publish, from capture.", _summary(s.stages.get(_AGE), {})),
-        _one("since_capture_seconds", "gauge", "Time since the newest result's frame was captured.", s.since_capture_s),
-        _one("since_publish_seconds", "gauge", "Time since the newest result was published.", s.since_publish_s),
-        _one("loop_silent_seconds", "gauge", "Time since the loop last began a turn.", s.silent_s),
-        _family("state", "gauge", "1 for the state that the whole is in, 0 for the others.", _state(s)),
-        _family("condition", "gauge", "1 while the condition holds.", _conditions(s)),
-        _family("conditions_begun_total", "counter", "How often each condition began.", _begun(s)),
-        _one("resident_memory_bytes", "gauge", "Resident memory of the process.", s.rss_mb * 1e6),
-        _one("uptime_seconds", "gauge", "Time since the run began.", s.uptime_s),
-        _family("info", "gauge", "What runs; always 1.", [("", _info(s), 1)]),
+    """All metrics of one moment of one loop; ends with a line feed."""
+    return "".join(_families([({}, snapshot)], snapshot))
+
+
+def rig_exposition(lanes: Mapping[LaneName, Snapshot], whole: RigSnapshot, wanted: Collection[LaneName]) -> str:
+    """All metrics of one moment of a rig; wanted: the lanes whose results are waited for."""
+    named: list[_Lane] = [({"camera": n.camera, "bundle": n.bundle}, s) for n, s in lanes.items()]
+    is_wanted: list[Sample] = [("", {"camera": n.camera, "bundle": n.bundle}, int(n in wanted)) for n in lanes]
+    rounds = [s for name, times in whole.stages.items() for s in _summary(times, {"stage": name})]
+    own = [
+        _family("wanted", "gauge", "0 for a camera that the ladder leaves out.", is_wanted),
+        _family("rounds_total", "counter", "Rounds of frames that were run together.", _one(whole.rounds)),
+        _family("round_seconds", "summary", "Duration of one part of a round; skew: between its captures.", rounds),
+        _family(
+            "gather_limit_seconds", "gauge", "How long a round waits for other cameras.", _one(whole.gather_ms / 1e3)
+        ),
     ]
-    return "".join(families)
+    return "".join([*_families(named, whole), *own])
 
 
-def _one(name: str, kind: Kind, text: str, value: float | None) -> str:
-    return _family(name, kind, text, [] if value is None else [("", {}, value)])
+def _families(lanes: Sequence[_Lane], whole: Snapshot | RigSnapshot) -> list[str]:
+    def each(name: str, kind: Kind, text: str, samples: Callable[[Snapshot], Iterable[Sample]]) -> str:
+        all_samples = [(suffix, of | labels | of, v) for of, s in lanes for suffix, labels, v in samples(s)]
+        return _family(name, kind, text, all_samples)
+
+    def one(name: str, kind: Kind, text: str, value: Callable[[Snapshot], float | None]) -> str:
+        return each(name, kind, text, lambda s: _one(value(s)))
+
+    return [
+        one("frames_captured_total", "counter", "Frames that the camera gave.", lambda s: s.captured),
+        one("frames_processed_total", "counter", "Frames that became results.", lambda s: s.processed),
+        one(
+            "frames_dropped_total",
+            "counter",
+            "Frames replaced by newer ones before they were processed.",
+            lambda s: s.dropped,
+        ),
+        one("frames_failed_total", "counter", "Frames that could not be read or decoded.", lambda s: s.failed),
+        one("frames_lost_total", "counter", "Frames that the camera skipped, by its own numbers.", lambda s: s.lost),
+        each("results_total", "counter", "Results by their state at publish.", lambda s: _by("state", s.states)),
+        each("stage_seconds", "summary", "Duration of one stage of a frame.", lambda s: _stages(s.stages)),
+        each("age_seconds", "summary", "Age of results at publish, from capture.", _age),
+        one(
+            "since_capture_seconds",
+            "gauge",
+            "Time since the newest result's frame was captured.",
+            lambda s: s.since_capture_s,
+        ),
+        one(
+            "since_publish_seconds", "gauge", "Time since the newest result was published.", lambda s: s.since_publish_s
+        ),
+        _family("loop_silent_seconds", "gauge", "Time since the loop last began a turn.", _one(whole.silent_s)),
+        each("state", "gauge", "1 for the state that the whole is in, 0 for the others.", _state),
+        each("condition", "gauge", "1 while the condition holds.", _conditions),
+        each("conditions_begun_total", "counter", "How often each condition began.", _begun),
+        _family("resident_memory_bytes", "gauge", "Resident memory of the process.", _one(whole.rss_mb * 1e6)),
+        _family("uptime_seconds", "gauge", "Time since the run began.", _one(whole.uptime_s)),
+        each("info", "gauge", "What runs; always 1.", lambda s: [("", _info(s), 1)]),
+    ]
+
+
+def _one(value: float | None) -> list[Sample]:
+    return [] if value is None else [("", {}, value)]
+
+
+def _age(s: Snapshot) -> list[Sample]:
+    return _summary(s.stages.get(_AGE), {})
 
 
 def _family(name: str, kind: Kind, text: str, samples: Iterable[Sample]) -> str:

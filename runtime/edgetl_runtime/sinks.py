@@ -160,7 +160,16 @@ class WindowSink:
 
     def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
         """Show one picture."""
+        if picture is not None:
+            self.show(picture)
+        self.look()
+
+    def show(self, picture: NDArray[np.uint8]) -> None:
+        """Put a picture, (H, W, 3) uint8 BGR, into the window; it is drawn by the next `look`."""
         self._cv2.imshow(self._title, picture)
+
+    def look(self) -> None:
+        """Let all windows be drawn and take a key that was pressed in any of them."""
         self.stop = self.stop or self._cv2.waitKey(1) & 0xFF in (ord("q"), 27)
 
     def event(self, event: Event) -> None:

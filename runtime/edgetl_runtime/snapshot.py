@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from edgetl_runtime.health import MEANS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from edgetl_runtime.health import Event, Status
     from edgetl_runtime.ledger import Bars, Ledger
@@ -92,25 +92,31 @@ class Snapshot:
             "failed": self.failed,
             "lost": self.lost,
             "states": self.states,
-            "health": self._health(),
+            "health": health_json(self.status, self.t_ns),
             "events": [self._event(e) for e in reversed(self.events)],
-            "stages": {
-                name: {f"last_{LONG_S}_s": t.long, f"last_{SHORT_S}_s": t.short, "run": t.run, "bars": asdict(t.bars)}
-                for name, t in self.stages.items()
-            },
+            "stages": stages_json(self.stages),
             "rss_mb": self.rss_mb,
         }
-
-    def _health(self) -> dict[str, Any]:
-        status = self.status
-        conditions = [{"condition": c, "state": MEANS[c], "detail": d} for c, d in status.conditions.items()]
-        for_s = round(max(self.t_ns - status.since_ns, 0) / 1e9, 1)
-        return {"state": status.state, "for_s": for_s, "conditions": conditions, "counts": status.counts}
 
     def _event(self, event: Event) -> dict[str, Any]:
         ago_s = max(self.t_ns - event.t_ns, 0) / 1e9
         told = {"ago_s": round(ago_s, 1), "time_unix_s": round(self.t_unix_s - ago_s, 3)}
         return told | {name: getattr(event, name) for name in ("condition", "began", "state", "detail")}
+
+
+def health_json(status: Status, t_ns: int) -> dict[str, Any]:
+    """The state, for how long until t_ns on CLOCK, the conditions that hold and how often each began."""
+    conditions = [{"condition": c, "state": MEANS[c], "detail": d} for c, d in status.conditions.items()]
+    for_s = round(max(t_ns - status.since_ns, 0) / 1e9, 1)
+    return {"state": status.state, "for_s": for_s, "conditions": conditions, "counts": status.counts}
+
+
+def stages_json(stages: Mapping[str, StageTimes]) -> dict[str, Any]:
+    """By stage: both windows, the run, and the long window's bars."""
+    return {
+        name: {f"last_{LONG_S}_s": t.long, f"last_{SHORT_S}_s": t.short, "run": t.run, "bars": asdict(t.bars)}
+        for name, t in stages.items()
+    }
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -16,12 +16,16 @@ import random
 import struct
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgetl_runtime.rig.sinks import LaneName
+    from edgetl_runtime.web.pictures import Picture
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
 SEPARATOR = b"\n==part==\n"
@@ -394,13 +398,16 @@ class Connection:
 class _Pictures:
     """Three pictures, and then none."""
 
-    def newer_than(self, number: int, wait_s: float) -> tuple[int, bytes] | None:
-        return (number + 1, b"\xff\xd8picture") if 0 <= number < 3 else None
+    def newer_than(self, names: Collection[LaneName], number: int, wait_s: float) -> dict[LaneName, Picture]:
+        from edgetl_runtime.web.pictures import Picture
+
+        return {name: Picture(number + 1, b"\xff\xd8picture", 0.0) for name in names} if 0 <= number < 3 else {}
 
 
 @lru_cache(maxsize=2)
 def _site(token: str | None) -> tuple[Any, Any]:
     """A server on loopback that never starts to listen for clients, and the errors of its site."""
+    from edgetl_runtime.rig.sinks import LaneName
     from edgetl_runtime.spec import ClassifyHead
     from edgetl_runtime.web.access import Gate, resolve
     from edgetl_runtime.web.server import Server
@@ -408,7 +415,15 @@ def _site(token: str | None) -> tuple[Any, Any]:
 
     address = resolve("127.0.0.1")
     heads = (ClassifyHead(labels=("a",), thresholds=(0.5,)),)
-    site = LiveSite(heads, _Pictures(), Gate(address, token), ready_s=1, alive_s=1)  # type: ignore[arg-type]
+    lanes = [LaneName(camera, bundle) for camera in ("left", "right") for bundle in ("road", "signs")]
+    site = LiveSite(
+        lanes,
+        dict.fromkeys(("road", "signs"), heads),
+        _Pictures(),  # type: ignore[arg-type]
+        Gate(address, token),
+        ready_s=1,
+        alive_s=1,
+    )
     return Server(address, 0, site, max_clients=4), site
 
 

@@ -12,8 +12,11 @@ from runtime_support import snapshot_of
 
 from edgetl_runtime.health import MEANS, Health
 from edgetl_runtime.ledger import Ledger
-from edgetl_runtime.metrics import exposition
+from edgetl_runtime.metrics import exposition, rig_exposition
 from edgetl_runtime.result import Detections, Result
+from edgetl_runtime.rig.sinks import LaneName
+from edgetl_runtime.rig.snapshot import RigSnapshot
+from edgetl_runtime.snapshot import stage_times
 
 NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
 SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)", re.ASCII)
@@ -158,3 +161,35 @@ def test_one_state_holds_and_every_condition_is_there() -> None:
 def test_labels_are_escaped(name: str) -> None:
     _, values = parse(exposition(snapshot_of(bundle=name)))
     assert values[key("info", bundle=name, engine="onnxruntime", precision="fp32", camera="cam")] == 1
+
+
+def test_a_rig_names_camera_and_bundle_and_tells_its_own_once() -> None:
+    ledger, rounds, health = Ledger(), Ledger(("skew", "total")), Health("left")
+    ledger.add("infer", 3.0)
+    rounds.add("skew", 5.0)
+    health.set("dark", "covered")
+    lanes = {
+        LaneName("left", "road"): snapshot_of(captured=9, states={"fresh": 4}, health=health, ledger=ledger),
+        LaneName("right", 'a "sign"'): snapshot_of(captured=7, states={"fresh": 5, "late": 1}),
+    }
+    t_ns = time.monotonic_ns()
+    whole = RigSnapshot(t_ns, 1.7e9, 12.0, t_ns, 33, 50.0, health.status(), stage_times(rounds), 100.0)
+    types, values = parse(rig_exposition(lanes, whole, [LaneName("left", "road")]))
+    left, right = {"camera": "left", "bundle": "road"}, {"camera": "right", "bundle": 'a "sign"'}
+    assert (values[key("frames_captured_total", **left)], values[key("frames_captured_total", **right)]) == (9, 7)
+    assert values[key("results_total", **right, state="late")] == 1
+    assert (
+        values[key("condition", **left, condition="dark")],
+        values[key("condition", **right, condition="dark")],
+    ) == (
+        1,
+        0,
+    )
+    assert values[key("stage_seconds_count", **left, stage="infer")] == 1
+    assert (values[key("wanted", **left)], values[key("wanted", **right)]) == (1, 0)
+    assert values[key("rounds_total")] == 33 and values[key("gather_limit_seconds")] == 0.05
+    assert values[key("round_seconds_sum", stage="skew")] == 0.005 and types["edgetl_round_seconds"] == "summary"
+    for name, value in (("resident_memory_bytes", 100e6), ("uptime_seconds", 12), ("loop_silent_seconds", 0)):
+        assert values[key(name)] == value and sum(found == f"edgetl_{name}" for found, _ in values) == 1
+    of_one, _ = parse(exposition(snapshot_of(ledger=ledger)))
+    assert set(of_one) - {"edgetl_age_seconds"} <= set(types), "the names are those of one loop"

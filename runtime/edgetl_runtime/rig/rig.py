@@ -154,7 +154,7 @@ class Rig:
             found = self._changed.wait_for(lambda: any(s.ready() for s in seats), WAIT_S if seats else 0)
             first_s = time.perf_counter()
             until_s = time.monotonic() + self.gather_ms / 1e3
-            while found and any(s.awaited(until_s) for s in seats if self._keeps(s)):
+            while found and any(s.awaited(until_s) for s in seats if self.keeps(s.name)):
                 left_s = until_s - time.monotonic()
                 if left_s <= 0 or not self._changed.wait(left_s):
                     break
@@ -171,14 +171,15 @@ class Rig:
             taken.append((seat, one))
         return sorted(self._kept(taken), key=lambda pair: pair[1].frame.t_capture_ns)
 
-    def _keeps(self, seat: Seat) -> bool:
-        return self._ladder is None or self._ladder.keeps(seat.name)
+    def keeps(self, camera: str) -> bool:
+        """Whether this camera is used now: the ladder may leave it out."""
+        return self._ladder is None or self._ladder.keeps(camera)
 
     def _kept(self, taken: list[tuple[Seat, Taken]]) -> list[tuple[Seat, Taken]]:
         """Those that the ladder does not leave out; the others count as dropped."""
         if self._ladder is None or not taken:
             return taken
-        kept = [pair for pair in taken if self._keeps(pair[0])]
+        kept = [pair for pair in taken if self.keeps(pair[0].name)]
         if kept and not self._ladder.takes():
             kept = []
         for seat, _ in taken:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from edgetl_runtime.health import together
@@ -78,7 +78,7 @@ class LaneSinks:
         for name, lane in self._lanes.items():
             for sink in lane.sinks:
                 if isinstance(sink, Watcher):
-                    sink.watch(functools.partial(self.snapshot, name))
+                    sink.watch(partial(self.snapshot, name))
 
     def write(self, made: Round) -> None:
         """Each lane's result to its sinks."""
@@ -135,12 +135,15 @@ class NotifyRounds:
         self._sink.close()
 
 
-def lane_snapshot(rig: Rig, name: LaneName, newest: Result | None) -> Snapshot:
-    """What a rig can say of one lane now. Its health is the rig's, the camera's, the bundle's and its own together."""
+def lane_snapshot(rig: Rig, name: LaneName, newest: Result | None, *, brief: bool = False) -> Snapshot:
+    """What a rig can say of one lane now. Its health is the rig's, the camera's, the bundle's and its own together.
+
+    brief: without events and stages, which take longer to read than all the rest.
+    """
     seat, network = rig.seats[name.camera], rig.networks[name.bundle]
     lane = network.lanes[name.camera]
     healths = (rig.health, seat.feed.health, network.health, lane.health)
-    events = sorted((e for health in healths for e in health.recent()), key=lambda e: e.t_ns)
+    events = [] if brief else sorted((e for health in healths for e in health.recent()), key=lambda e: e.t_ns)
     return Snapshot(
         t_ns=time.monotonic_ns(),
         t_unix_s=time.time(),
@@ -159,6 +162,6 @@ def lane_snapshot(rig: Rig, name: LaneName, newest: Result | None) -> Snapshot:
         newest=newest,
         status=together(("", health) for health in healths),
         events=events,
-        stages=stage_times(lane.ledger),
+        stages={} if brief else stage_times(lane.ledger),
         rss_mb=rss_mb(),
     )

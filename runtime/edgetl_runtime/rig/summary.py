@@ -72,7 +72,7 @@ def _total(rig: Rig, rounds: dict[str, dict[str, float]], seconds: float, *, int
         rss_mb=rss_mb(),
         states=_states(lanes),
         lost=sum(s.feed.capture.lost for s in seats),
-        health=together(_named_healths(rig)).as_json(),
+        health=together(named_healths(rig)).as_json(),
         seconds=seconds,
         engine=", ".join(dict.fromkeys(n.engine.name for n in networks)),
         precision=", ".join(dict.fromkeys(n.engine.precision for n in networks)),
@@ -135,7 +135,8 @@ def _states(lanes: Iterable[Lane]) -> dict[str, int]:
     return dict(found)
 
 
-def _named_healths(rig: Rig) -> Iterable[tuple[str, Health]]:
+def named_healths(rig: Rig) -> Iterable[tuple[str, Health]]:
+    """Every health of the rig, with what it is of for people."""
     yield "all", rig.health
     for name, seat in rig.seats.items():
         yield name, seat.feed.health

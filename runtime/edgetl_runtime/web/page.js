@@ -1,11 +1,13 @@
 "use strict";
 
-// Everything shown comes from status.json, once a second, and from frame.jpg, as fast as pictures are taken here.
+// Everything shown comes from status.json, once a second, and from frames, as fast as pictures are taken here. A rig's
+// status has a row for each lane, one bundle's results for one camera; a loop that is no rig is one lane, called ONLY.
 
 const POLL_MS = 1000;
 const GIVE_UP_MS = 5000;
 const OLD_PICTURE_MS = 2500;
 const RATE_OVER_MS = 5000;
+const ONLY = "main";
 const SVG = "http://www.w3.org/2000/svg";
 
 const byId = (id) => document.getElementById(id);
@@ -13,11 +15,15 @@ const show = (id, text) => { byId(id).textContent = text; };
 const whole = (n) => n.toLocaleString("en").replaceAll(",", "\u202f");
 const clock = (unix_s) => new Date(unix_s * 1000).toLocaleTimeString("en-GB");
 
-let chosen = "last_60_s";
+let span = "last_60_s";
 let latest = null;
-let samples = [];
+let samples = new Map();
 let answered = performance.now();
-let pictured = 0;
+let chosen = null;
+let alone = false;
+let tiles = new Map();
+let asking = new AbortController();
+let restarted = 0;
 
 function element(name, text, className) {
   const made = document.createElement(name);
@@ -44,14 +50,21 @@ function duration(s) {
   return h ? `${h} h ${m} min` : `${m} min ${Math.floor(s % 60)} s`;
 }
 
-function rate(status) {
-  const now = status.time_unix_s * 1000;
-  if (samples.length && status.processed < samples[0].processed) samples = [];
-  samples.push({ now, processed: status.processed });
-  while (samples.length > 2 && now - samples[0].now > RATE_OVER_MS) samples.shift();
-  const first = samples[0];
-  return now > first.now ? ((status.processed - first.processed) * 1000) / (now - first.now) : null;
+// How often a count grows in a second, over the last seconds; null at first.
+function rate(name, unix_s, count) {
+  const now = unix_s * 1000;
+  let seen = samples.get(name) ?? [];
+  if (seen.length && count < seen[0].count) seen = [];
+  seen.push({ now, count });
+  while (seen.length > 2 && now - seen[0].now > RATE_OVER_MS) seen.shift();
+  samples.set(name, seen);
+  return now > seen[0].now ? ((count - seen[0].count) * 1000) / (now - seen[0].now) : null;
 }
+
+const dropsOf = (lane) => {
+  const share = lane.captured ? (100 * lane.dropped) / lane.captured : 0;
+  return lane.dropped ? `${whole(lane.dropped)} (${share.toFixed(share < 10 ? 1 : 0)} %)` : "0";
+};
 
 function showState(state, forText, reason) {
   document.body.dataset.state = state;
@@ -64,17 +77,16 @@ function showState(state, forText, reason) {
   document.querySelector("link[rel=icon]").href = `data:image/svg+xml,${encodeURIComponent(icon)}`;
 }
 
-function showNumbers(status) {
-  const perSecond = rate(status);
+function showNumbers(lane) {
+  const perSecond = rate(`${lane.camera_id}/${lane.bundle}`, lane.time_unix_s, lane.processed);
   show("rate", perSecond === null ? "–" : perSecond.toFixed(1));
-  show("since", status.since_capture_s === null ? "–" : duration(status.since_capture_s));
-  byId("since").classList.toggle("bad", Boolean(status.unready_because) && status.since_publish_s > 1);
-  for (const name of ["captured", "processed", "failed", "lost"]) show(name, whole(status[name]));
-  const share = status.captured ? (100 * status.dropped) / status.captured : 0;
-  show("dropped", status.dropped ? `${whole(status.dropped)} (${share.toFixed(share < 10 ? 1 : 0)} %)` : "0");
-  show("late", whole(status.states.late ?? 0));
-  show("memory", `${whole(Math.round(status.rss_mb))} MB`);
-  show("uptime", duration(status.uptime_s));
+  show("since", lane.since_capture_s === null ? "–" : duration(lane.since_capture_s));
+  byId("since").classList.toggle("bad", Boolean(lane.unready_because) && lane.since_publish_s > 1);
+  for (const name of ["captured", "processed", "failed", "lost"]) show(name, whole(lane[name]));
+  show("dropped", dropsOf(lane));
+  show("late", whole(lane.states.late ?? 0));
+  show("memory", `${whole(Math.round(lane.rss_mb))} MB`);
+  show("uptime", duration(lane.uptime_s));
 }
 
 const VALUES = {
@@ -119,20 +131,20 @@ function showEvents(events) {
   byId("events").replaceChildren(...rows);
 }
 
-function showStages(stages) {
+function showStages(id, stages) {
   const rows = Object.entries(stages).map(([name, windows]) => {
     const row = element("tr", undefined, name === "total" || name === "age" ? "sum" : "");
     const head = element("th", name);
     head.scope = "row";
     row.append(head);
-    const figures = windows[chosen];
+    const figures = windows[span];
     for (const key of ["p50_ms", "p95_ms", "p99_ms", "p999_ms", "max_ms"]) {
       row.append(element("td", figures.count ? milliseconds(figures[key]) : "–"));
     }
     row.append(element("td", whole(figures.count)));
     return row;
   });
-  byId("stages").replaceChildren(...rows);
+  byId(id).replaceChildren(...rows);
 }
 
 function drawn(parent, name, attributes, text) {
@@ -182,6 +194,101 @@ function showBars(svg, stage) {
   }
 }
 
+// The lane that is shown in detail: what was clicked, or what the address names after #.
+function choose(camera, bundle) {
+  if (chosen && chosen.camera === camera && chosen.bundle === bundle) return;
+  const other = chosen && chosen.bundle !== bundle;
+  chosen = { camera, bundle };
+  history.replaceState(null, "", `#${new URLSearchParams(chosen)}`);
+  if (other) for (const tile of tiles.values()) clear(tile);
+  restart();
+}
+
+// Ask anew at once, for pictures and for the status.
+function restart() {
+  restarted += 1;
+  asking.abort();
+}
+
+function makeTiles(cameras) {
+  const known = [...tiles.keys()];
+  if (known.length === cameras.length && cameras.every((name, i) => name === known[i])) return;
+  tiles = new Map(cameras.map((name) => [name, makeTile(name)]));
+  byId("tiles").replaceChildren(...[...tiles.values()].map((tile) => tile.figure));
+  byId("tiles").dataset.count = String(cameras.length);
+}
+
+function makeTile(name) {
+  const figure = byId("tile").content.firstElementChild.cloneNode(true);
+  const tile = { figure, picture: figure.querySelector("img"), shown: 0, reason: "" };
+  if (name === ONLY && !latest?.lanes) return tile;
+  tile.picture.alt = `newest annotated frame of ${name}`;
+  const pick = figure.querySelector(".name");
+  pick.textContent = name;
+  figure.querySelector("figcaption").hidden = false;
+  for (const part of [pick, figure.querySelector(".frame")]) part.addEventListener("click", () => choose(name, chosen.bundle));
+  figure.querySelector(".alone").addEventListener("click", () => {
+    alone = !alone;
+    choose(name, chosen.bundle);
+    restart();
+    showTiles(latest.lanes);
+  });
+  return tile;
+}
+
+function showTiles(lanes) {
+  byId("tiles").classList.toggle("one", alone);
+  for (const lane of lanes.filter((one) => one.bundle === chosen.bundle)) {
+    const tile = tiles.get(lane.camera_id);
+    const [figure, state] = [tile.figure, lane.wanted ? lane.health.state : "left out"];
+    const picked = lane.camera_id === chosen.camera;
+    figure.dataset.state = state;
+    figure.classList.toggle("chosen", picked);
+    figure.hidden = alone && !picked;
+    const part = (name, text) => { figure.querySelector(`.${name}`).textContent = text; };
+    part("word", state);
+    part("age", lane.since_capture_s === null ? "no result" : `${duration(lane.since_capture_s)} old`);
+    part("drops", `${dropsOf(lane)} dropped`);
+    part("alone", alone ? "show all" : "enlarge");
+    figure.querySelector(".name").setAttribute("aria-pressed", picked);
+    figure.querySelector(".alone").setAttribute("aria-pressed", alone);
+    figure.querySelector(".alone").hidden = tiles.size === 1;
+    tile.reason = lane.wanted ? lane.unready_because : "left out by the ladder";
+  }
+}
+
+function showBundles(lanes) {
+  const names = [...new Set(lanes.map((lane) => lane.bundle))];
+  const several = names.length > 1;
+  byId("bundles").hidden = !several;
+  byId("bundle").hidden = several;
+  byId("bundles").replaceChildren(...names.map((name) => {
+    const button = element("button", name);
+    button.setAttribute("aria-pressed", name === chosen.bundle);
+    button.addEventListener("click", () => choose(chosen.camera, name));
+    return button;
+  }));
+}
+
+function showRig(status) {
+  const lanes = status.lanes ?? [];
+  for (const part of [byId("lane"), document.querySelector(".rounds"), document.querySelector(".skew")]) {
+    part.hidden = !status.lanes;
+  }
+  document.body.classList.toggle("rig", Boolean(status.lanes));
+  if (!status.lanes) return;
+  showBundles(lanes);
+  showTiles(lanes);
+  show("lane", `${status.lane.camera_id} · ${status.lane.bundle}`);
+  show("total-of", "Time for a round");
+  byId("stream").href = `stream.mjpg?${new URLSearchParams(chosen)}`;
+  showStages("rounds", status.stages);
+  showBars(byId("skews"), status.stages.skew);
+  const perSecond = rate("rounds", status.time_unix_s, status.rounds);
+  const often = perSecond === null ? "" : `${perSecond.toFixed(1)} rounds/s · `;
+  show("of-rounds", `${often}${whole(status.rounds)} rounds · each waits ${status.gather_ms} ms for other cameras at the most`);
+}
+
 function showAll(status) {
   latest = status;
   if (!status.started) {
@@ -191,18 +298,21 @@ function showAll(status) {
   const hung = status.dead_because ? `hung: ${status.dead_because}` : "";
   const state = hung ? "fault" : status.health.state;
   showState(state, `for ${duration(status.health.for_s)}`, hung || status.unready_because);
-  show("bundle", status.bundle);
-  show("engine", `${status.engine} · ${status.precision}`);
-  show("camera", status.newest ? `${status.camera_id} · ${status.newest.size_hw[1]}×${status.newest.size_hw[0]}` : status.camera_id);
+  const lane = status.lane ?? status;
+  makeTiles(status.lanes ? [...new Set(status.lanes.map((one) => one.camera_id))] : [ONLY]);
+  show("bundle", lane.bundle);
+  show("engine", `${lane.engine} · ${lane.precision}`);
+  show("camera", lane.newest ? `${lane.camera_id} · ${lane.newest.size_hw[1]}×${lane.newest.size_hw[0]}` : lane.camera_id);
   show("ready", status.unready_because ? "not ready" : "ready");
-  document.title = `${state} · ${status.bundle}`;
-  showNumbers(status);
-  showFound(status.newest);
-  showConditions(status.health);
-  showEvents(status.events);
-  showStages(status.stages);
-  showBars(byId("ages"), status.stages.age);
+  document.title = `${state} · ${lane.bundle}`;
+  showNumbers(lane);
+  showFound(lane.newest);
+  showConditions(lane.health);
+  showEvents(lane.events);
+  showStages("stages", lane.stages);
+  showBars(byId("ages"), lane.stages.age);
   showBars(byId("totals"), status.stages.total);
+  showRig(status);
 }
 
 function showAway() {
@@ -211,67 +321,110 @@ function showAway() {
   document.title = "unreachable · edgetl";
 }
 
-async function pollStatus() {
-  try {
-    const response = await fetch("status.json", { signal: AbortSignal.timeout(GIVE_UP_MS) });
-    if (response.status === 401) {
-      showState("locked", "", "this needs the address with the token that the run printed");
-    } else if (response.ok) {
-      showAll(await response.json());
-      answered = performance.now();
+// A rig's status, with the lane that is chosen in full; the first one that is wanted where none is.
+async function askStatus() {
+  const query = chosen ? `?${new URLSearchParams(chosen)}` : "";
+  const response = await fetch(`status.json${query}`, { signal: AbortSignal.timeout(GIVE_UP_MS) });
+  if (response.status === 401) {
+    showState("locked", "", "this needs the address with the token that the run printed");
+  } else if (response.status === 404 && chosen) {
+    chosen = null; // the address named what a run before this had
+    await askStatus();
+  } else if (response.ok) {
+    const status = await response.json();
+    answered = performance.now();
+    if (status.lanes && !status.lane) {
+      const first = status.lanes.find((lane) => lane.wanted) ?? status.lanes[0];
+      latest = status;
+      choose(first.camera_id, first.bundle);
+      await askStatus();
+    } else {
+      if (status.started && !status.lanes) chosen = null;
+      showAll(status);
     }
+  }
+}
+
+async function pollStatus() {
+  const asked = restarted;
+  try {
+    await askStatus();
   } catch { /* said below */ }
   const away = performance.now() - answered > 2 * POLL_MS + 500;
   document.body.classList.toggle("away", away);
   if (away) showAway();
   show("link", new Date().toLocaleTimeString("en-GB"));
-  showVeil();
-  setTimeout(pollStatus, POLL_MS);
+  showVeils();
+  for (let waited = 0; waited < POLL_MS && asked === restarted; waited += 50) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  pollStatus();
 }
 
-function showVeil() {
-  const old_ms = performance.now() - pictured;
-  const picture = byId("picture");
-  const veiled = !picture.hasAttribute("src") || old_ms > OLD_PICTURE_MS;
-  byId("veil").classList.toggle("shown", veiled);
-  show("veiled", picture.hasAttribute("src") ? `no new picture for ${duration(old_ms / 1000)}` : "no picture since this page was opened");
+function showVeils() {
+  for (const { figure, picture, shown, reason } of tiles.values()) {
+    const old_ms = performance.now() - shown;
+    const [veil, there] = [figure.querySelector(".veil"), picture.hasAttribute("src")];
+    const text = there ? `no new picture for ${duration(old_ms / 1000)}` : "no picture since this page was opened";
+    veil.classList.toggle("shown", !there || old_ms > OLD_PICTURE_MS);
+    veil.firstElementChild.textContent = reason ? `${text}: ${reason}` : text;
+  }
 }
 
 async function pollPictures() {
-  let number = 0;
+  let [number, asked] = [0, restarted];
   for (;;) {
     if (document.hidden) {
       await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
     }
     let pause_ms = POLL_MS;
+    if (asked !== restarted) [number, asked] = [0, restarted];
+    const query = new URLSearchParams({ after: number });
+    if (chosen) query.set("bundle", chosen.bundle);
+    if (chosen && alone) query.set("camera", chosen.camera);
+    asking = new AbortController();
+    const late = setTimeout(() => asking.abort(), GIVE_UP_MS);
     try {
-      const response = await fetch(`frame.jpg?after=${number}`, { signal: AbortSignal.timeout(GIVE_UP_MS) });
+      const response = await fetch(`frames?${query}`, { signal: asking.signal });
       if (response.ok) {
-        number = Number(response.headers.get("X-Picture"));
-        await place(await response.blob());
+        for (const [name, file] of await response.formData()) {
+          const camera = decodeURIComponent(name);
+          number = Math.max(number, Number(file.name));
+          if (asked === restarted && tiles.has(camera)) await place(tiles.get(camera), file);
+        }
         pause_ms = 0;
       }
     } catch { /* the veil says that there is no new picture */ }
+    clearTimeout(late);
+    if (asked !== restarted) pause_ms = 0;
     if (pause_ms) await new Promise((resolve) => setTimeout(resolve, pause_ms));
   }
 }
 
-async function place(blob) {
-  const picture = byId("picture");
+async function place(tile, blob) {
+  const { picture } = tile;
   const before = picture.src;
   picture.src = URL.createObjectURL(blob);
   await picture.decode();
   if (before.startsWith("blob:")) URL.revokeObjectURL(before);
-  pictured = performance.now();
-  showVeil();
+  tile.shown = performance.now();
+  showVeils();
+}
+
+function clear({ picture }) {
+  if (picture.src.startsWith("blob:")) URL.revokeObjectURL(picture.src);
+  picture.removeAttribute("src");
 }
 
 document.querySelector(".windows").addEventListener("click", (event) => {
   if (!event.target.dataset.window) return;
-  chosen = event.target.dataset.window;
+  span = event.target.dataset.window;
   for (const button of event.currentTarget.children) button.setAttribute("aria-pressed", button === event.target);
-  if (latest && latest.started) showStages(latest.stages);
+  if (latest?.started) showAll(latest);
 });
 
+const named = new URLSearchParams(location.hash.slice(1));
+if (named.has("camera") && named.has("bundle")) chosen = { camera: named.get("camera"), bundle: named.get("bundle") };
+makeTiles([ONLY]);
 pollStatus();
 pollPictures();

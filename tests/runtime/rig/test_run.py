@@ -126,11 +126,13 @@ def test_enough_frames_and_sigterm_end_it(shared_bundle: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--out", "x.mp4"], "--out can't be used with several cameras or bundles"),
-        (["--view", "--web", "0"], "--view, --web can't be used"),
         (["--record", "x.mcap"], "--record can't be used"),
         (["--prove"], "--prove can't be used"),
-        (["--collect", "x"], "--collect can't be used"),
+        (["--collect", "x"], "--collect needs the training domain's statistics, and this bundle has none"),
+        (["--out", "x.gif"], r"must end in \.mp4 or be a folder that exists, found x\.gif"),
+        (["--out", "none/x.mp4"], "the folder none does not exist"),
+        (["--bind", "0.0.0.0"], "--bind and --token are of --web"),
+        (["--web", "70000"], "a port is from 0 to 65535"),
         (["--ladder", "none.yaml"], "can't read the ladder"),
         (["--also-camera", "right"], "--also-camera must be like left="),
         (["--also-camera", "=x"], "a name of --also-camera has letters"),

@@ -9,8 +9,10 @@ from runtime_support import snapshot_of
 
 from edgetl_runtime.health import Condition, Health
 from edgetl_runtime.result import Result, ResultState
+from edgetl_runtime.rig.sinks import LaneName
 from edgetl_runtime.snapshot import Snapshot
-from edgetl_runtime.web.probes import dead_because, unready_because
+from edgetl_runtime.web.probes import any_unready_because, dead_because, told_together, unready_because
+from edgetl_runtime.web.shown import OneLoop
 
 
 def published(ago_s: float, state: ResultState = "fresh", *conditions: Condition) -> Snapshot:
@@ -53,3 +55,29 @@ def test_ready_only_with_a_fresh_result_and_a_good_state(snapshot: Snapshot, rea
     found = unready_because(snapshot, 1.0)
     assert found.startswith(reason) and bool(found) is bool(reason)
     assert "\n" not in found
+
+
+def test_one_loop_is_told_without_a_name() -> None:
+    assert any_unready_because(None, 1.0) == "starting: the loop has not begun"
+    assert any_unready_because(OneLoop(lambda: published(0.1)), 1.0) == ""
+    assert any_unready_because(OneLoop(snapshot_of), 1.0) == "no result yet"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "told"),
+    [
+        ({}, ""),
+        ({LaneName("left", "road"): ""}, ""),
+        ({LaneName("left", "road"): "", LaneName("right", "road"): "no result yet"}, "right/road: no result yet"),
+        (
+            {
+                LaneName("left", "road"): "gone",
+                LaneName("left", "signs"): "gone",
+                LaneName("rear", "road"): "no result yet",
+            },
+            "left/road, left/signs: gone; rear/road: no result yet",
+        ),
+    ],
+)
+def test_lanes_with_one_reason_are_told_together(reasons: dict[LaneName, str], told: str) -> None:
+    assert told_together(reasons) == told
