@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgetl.commands.by_camera import by_camera
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,15 +63,7 @@ def calibrations_of(args: argparse.Namespace, cameras: Mapping[str, Camera]) -> 
     from edgetl_runtime.geometry.calibration import check_size, read_calibration
 
     found: dict[str, Calibration] = {}
-    for text in args.calibration:
-        name, sign, path = text.partition("=")
-        if not sign or name not in cameras:
-            raise InputError(
-                f"--calibration must be like {next(iter(cameras))}=front.yaml with several cameras, found {text}",
-                remedy=f"cameras are called {', '.join(cameras)}",
-            )
-        if name in found:
-            raise InputError(f"camera {name} has two calibrations", remedy="give each camera one")
+    for name, path in by_camera(args, "--calibration", args.calibration, like="front.yaml").items():
         found[name] = read_calibration(Path(path))
         check_size(found[name], cameras[name].size_hw)
     return found

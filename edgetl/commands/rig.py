@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from edgetl.commands.engines import Engines, open_ladder, proof_line
 from edgetl.commands.geometry import calibrations_of
 from edgetl.commands.notifying import open_notify
 from edgetl.commands.rig_arguments import bundles_of, sources_of
+from edgetl.commands.ros2 import check_ros2_topics, open_ros2_rounds
 from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import injector_of, open_source, patience_of
 
@@ -49,6 +51,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     injector = injector_of(args)
     bundles = bundles_of(args)
     check_rig(bundles, sources, args.gather_ms)
+    check_ros2_topics(args, bundles)
     if args.track:
         check_boxes(bundles.values())
     health = {name: Health() for name in sources}
@@ -62,6 +65,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
         cameras = _open_cameras(args, sources, health, injector, stack)
         calibrations = calibrations_of(args, cameras)
         networks = _open_networks(args, bundles, engines, boxes, calibrations, stack)
+        sinks += open_ros2_rounds(args, bundles, calibrations, stack)  # before outputs are replaced
         sinks += _open_sinks(args, bundles, stack)
 
         def tell(event: RigEvent) -> None:
@@ -86,6 +90,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
         if args.priority is not None:
             raise_priority(args.priority)
         summary = _drive(args, rig, sinks, tallies)
+    summary = _with_notes(summary, sinks)
     sys.stderr.write(_closing(summary, args) + "\n")
     return _document(args, summary, bundles, engines, tallies)
 
@@ -143,6 +148,14 @@ def _drive(args: argparse.Namespace, rig: Rig, sinks: Sequence[RigSink], tallies
         except KeyboardInterrupt:
             interrupted = True
     return rig.summary(interrupted=interrupted)
+
+
+def _with_notes(summary: RigSummary, sinks: Sequence[RigSink]) -> RigSummary:
+    """With what the sinks have to say, too."""
+    from edgetl_runtime.sinks import Noted
+
+    told = [note for sink in sinks if isinstance(sink, Noted) for note in sink.notes]
+    return dataclasses.replace(summary, total=dataclasses.replace(summary.total, notes=[*summary.total.notes, *told]))
 
 
 def _document(

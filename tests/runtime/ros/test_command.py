@@ -29,10 +29,14 @@ projection_matrix: {rows: 3, cols: 4, data: [480, 0, 319.5, 0, 0, 480, 239.5, 0,
 """
 
 
-def call(*arguments: object) -> dict[str, Any]:
+def parsed(*arguments: object) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     run_command.add_arguments(parser)
-    return run_command.run(parser.parse_args([str(a) for a in arguments]))
+    return parser.parse_args([str(a) for a in arguments])
+
+
+def call(*arguments: object) -> dict[str, Any]:
+    return run_command.run(parsed(*arguments))
 
 
 def test_a_run_is_heard_in_its_domain(
@@ -90,7 +94,7 @@ def test_without_a_router_nothing_is_lost(shared_bundle: Path, clip: Path, tmp_p
         (["--ros2", "--ros2-namespace", "car"], "a ROS namespace is like"),
         (["--ros2", "--ros2-camera-info", "none.yaml"], "--ros2-camera-info goes with pictures"),
         (["--ros2", "--ros2-images", "--ros2-camera-info", "none.yaml"], "can't read the calibration none.yaml"),
-        (["--ros2", "--also-camera", "left=0"], "--ros2 can't be used with several cameras"),
+        (["--ros2", "--ros2-frame-id", "a", "--ros2-frame-id", "b"], "--ros2-frame-id is given twice for camera main"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(shared_bundle: Path, clip: Path, flags: list[str], why: str) -> None:
@@ -120,10 +124,12 @@ def test_the_calibration_file_of_ros_is_read(tmp_path: Path) -> None:
 def test_a_calibrated_camera_needs_no_second_file(tmp_path: Path) -> None:
     path = tmp_path / "front.yaml"
     path.write_text(CALIBRATION + "edgetl: {position_m: [1, 0, 1.5], pitch_deg: 2, pitch_std_deg: 0.3}\n")
-    flags = argparse.Namespace(ros2_camera_info=None, calibrated=read_calibration(path))
-    assert intrinsics_of(flags) == read_intrinsics(path)
-    assert intrinsics_of(argparse.Namespace(ros2_camera_info=path, calibrated=None)) == read_intrinsics(path)
-    assert intrinsics_of(argparse.Namespace(ros2_camera_info=None, calibrated=None)) is None
+    known = {"main": read_calibration(path)}
+    assert intrinsics_of(parsed("b", "0"), known) == {"main": read_intrinsics(path)}
+    other = tmp_path / "other.yaml"
+    other.write_text(CALIBRATION.replace("500.0", "700.0"))
+    assert intrinsics_of(parsed("b", "0", "--ros2-camera-info", other), known)["main"].k[0] == 700
+    assert intrinsics_of(parsed("b", "0"), {}) == {}
 
 
 def test_the_settings_of_a_file_are_read(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
