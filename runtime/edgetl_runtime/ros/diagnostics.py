@@ -27,9 +27,7 @@ _END_S = 1.0
 class DiagnosticsSender:
     """Publishes what `state` makes of a header every every_s seconds until closed; asked in this object's thread."""
 
-    def __init__(
-        self, node: Ros2Node, state: Callable[[Header], DiagnosticArray], *, every_s: float = EVERY_S
-    ) -> None:
+    def __init__(self, node: Ros2Node, state: Callable[[Header], DiagnosticArray], *, every_s: float = EVERY_S) -> None:
         self._publisher = node.publisher(TOPIC, DiagnosticArray, DIAGNOSTICS, urgent=False)
         self._state, self._every_s = state, every_s
         self._encode = Encoder()

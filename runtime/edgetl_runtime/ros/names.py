@@ -116,7 +116,17 @@ def token(
     zid: the Zenoh session's id. entity: unique within the session. node_entity: that of the node to which it belongs,
     which is the node's own. endpoint and quality: of a publisher or subscription.
     """
-    parts = [ADMIN_SPACE, str(node.domain), zid, str(node_entity), str(entity), kind, "%", mangled(node.namespace), node.name]
+    parts = [
+        ADMIN_SPACE,
+        str(node.domain),
+        zid,
+        str(node_entity),
+        str(entity),
+        kind,
+        "%",
+        mangled(node.namespace),
+        node.name,
+    ]
     if endpoint is not None and quality is not None:
         parts += [mangled(endpoint.topic), endpoint.dds_name, endpoint.type_hash, quality.encoded()]
     return "/".join(parts)
