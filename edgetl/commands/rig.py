@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import signature_json
 from edgetl.commands.engines import Engines, open_ladder, proof_line
+from edgetl.commands.foxglove import open_foxglove_rounds
 from edgetl.commands.geometry import calibrations_of
 from edgetl.commands.notifying import open_notify
 from edgetl.commands.rig_arguments import bundles_of, sources_of
@@ -62,6 +63,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     ladder = open_ladder(args.ladder, engines, own_health, cameras=sources)
     with ExitStack() as stack:
         sinks = _open_notify(stack, sources, bundles, ladder)
+        sinks += open_foxglove_rounds(args, sources, bundles, stack)
         cameras = _open_cameras(args, sources, health, injector, stack)
         calibrations = calibrations_of(args, cameras)
         networks = _open_networks(args, bundles, engines, boxes, calibrations, stack)

@@ -9,42 +9,50 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from edgetl_runtime.imports import cv2 as _cv2
+from edgetl_runtime.recording.format import wall_offset_ns
+from edgetl_runtime.recording.foxglove import jpeg_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from edgetl_runtime.foxglove.topics import Channel
     from edgetl_runtime.result import Frame
 
+PICTURES_PER_S = 15.0
 _QUALITY = 80
 _END_S = 0.9
 
 
 class Pictures:
-    """Packs a frame and hands it to `deliver`, in the thread of this object.
+    """Packs a camera's frames and puts them into `channel`, in the thread of this object; closing takes the topic back.
 
-    The loop calls `offer`, which never waits: it hands over a reference, where a picture is due and the one before is
-    done. wanted: whether anybody looks. Pictures keep their size, which boxes are drawn in.
+    The loop calls `offer`, which never waits: it hands over a reference, where somebody looks, a picture is due and the
+    one before is done. Pictures keep their size, which boxes are drawn in.
     """
 
-    def __init__(self, deliver: Callable[[Frame, bytes], None], wanted: Callable[[], bool], *, per_s: float) -> None:
+    def __init__(self, channel: Channel, *, per_s: float) -> None:
         self._cv2 = _cv2()
-        self._deliver, self._wanted = deliver, wanted
+        self._channel, self._offset_ns = channel, wall_offset_ns()
         self._interval_s, self._taken_s = 1 / per_s, float("-inf")
         self._offered: SimpleQueue[Frame | None] = SimpleQueue()
+        self._closed = False
         self._thread = threading.Thread(target=self._work, name="foxglove pictures", daemon=True)
         self._thread.start()
 
     def offer(self, frame: Frame) -> None:
         """Take the newest frame where somebody looks."""
         now_s = time.monotonic()
-        if now_s - self._taken_s >= self._interval_s and self._offered.empty() and self._wanted():
+        due = now_s - self._taken_s >= self._interval_s
+        if due and not self._closed and self._offered.empty() and self._channel.has_sinks():
             self._taken_s = now_s
             self._offered.put(frame)
 
     def close(self) -> None:
         """End the thread; twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
         self._offered.put(None)
         self._thread.join(_END_S)
+        self._channel.close()
 
     def _work(self) -> None:
         while (frame := self._offered.get()) is not None:
@@ -55,3 +63,7 @@ class Pictures:
                 sys.stderr.write(f"edgetl foxglove: no picture: {type(error).__name__}: {error}\n")
             finally:
                 del frame  # the buffer goes back to the camera's pool
+
+    def _deliver(self, frame: Frame, jpeg: bytes) -> None:
+        captured, now = (max(t + self._offset_ns, 0) for t in (frame.t_capture_ns, time.monotonic_ns()))
+        self._channel.log(jpeg_message(jpeg, captured, f"{frame.camera_id}_optical_frame"), log_time=now)

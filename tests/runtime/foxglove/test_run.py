@@ -69,7 +69,7 @@ def test_the_port_may_be_left_out() -> None:
         (("--foxglove", 0, "--bind", "0.0.0.0"), r"asks nobody for a token, so it doesn't listen on 0\.0\.0\.0"),
         (("--foxglove", 0, "--bind", "127.0.0.1"), "--bind and --token are of --web"),
         (("--foxglove", 70000), "from 0 to 65535"),
-        (("--foxglove", 0, "--also-camera", "rear=1"), "--foxglove can't be used with several cameras"),
+        (("--foxglove-layout", "l.json"), "--foxglove-layout is of --foxglove"),
     ],
 )
 def test_run_refuses(shared_bundle: Path, clip: Path, tmp_path: Path, flags: tuple[object, ...], text: str) -> None:

@@ -1,0 +1,97 @@
+"""Panels for Foxglove: the layout that is shipped, and one made of it for several cameras and bundles.
+
+A tab panel's keys are those of Foxglove Studio's TabPanelConfig:
+https://github.com/foxglove/studio/blob/v1.87.0/packages/studio-base/src/types/layouts.ts
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from edgetl_runtime.recording.format import IMAGE_TOPIC
+from edgetl_runtime.rig.names import camera_prefixes, lane_prefixes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgetl_runtime.rig.sinks import LaneName
+
+LAYOUT = Path(__file__).with_name("edgetl.layout.json")
+"""Panels for the topics of one camera and bundle, to be imported in Foxglove; for live connections and recordings."""
+
+_Node: TypeAlias = dict[str, "_Node"] | list["_Node"] | str | float | bool | None
+_PICTURE = "Image!edgetl1"
+_TABS = "Tab!edgetl"
+_OURS = ("/camera/", "/edgetl/")
+
+
+def rig_layout(cameras: Sequence[str], bundles: Sequence[str]) -> bytes:
+    """JSON to be imported: a tab with the pictures of all cameras, and one like LAYOUT for each bundle on each camera.
+
+    For the topics of FoxgloveRounds. Raises InputError where two names become one in topics.
+    """
+    document = json.loads(LAYOUT.read_bytes())
+    above, lanes = camera_prefixes(cameras, ""), lane_prefixes(cameras, bundles, "")
+    panels: dict[str, _Node] = {}
+    tabs: list[_Node] = [{"title": "all", "layout": _all(document["configById"][_PICTURE], above, lanes, panels)}]
+    for number, (lane, prefix) in enumerate(lanes.items(), 1):
+        ids = {panel: f"{panel}of{number}" for panel in document["configById"]}
+        panels |= {
+            ids[panel]: _under(config, above[lane.camera], prefix) for panel, config in document["configById"].items()
+        }
+        title = lane.camera if len(bundles) == 1 else f"{lane.camera} {lane.bundle}"
+        tabs.append({"title": title, "layout": _renamed(document["layout"], ids)})
+    panels[_TABS] = {"activeTabIdx": 0, "tabs": tabs}
+    return json.dumps(document | {"configById": panels, "layout": _TABS}, indent=2).encode() + b"\n"
+
+
+def _all(picture: _Node, above: dict[str, str], lanes: dict[LaneName, str], panels: dict[str, _Node]) -> _Node:
+    """A picture of each camera with the boxes of every bundle, put into `panels`; how they stand."""
+    ids = []
+    for camera, prefix in above.items():
+        ids.append(f"{_PICTURE}all{len(ids) + 1}")
+        shown: dict[str, _Node] = {}
+        for lane, under in lanes.items():
+            if lane.camera == camera:
+                panel = _under(picture, prefix, under)
+                assert isinstance(panel, dict) and isinstance(mode := panel["imageMode"], dict)
+                assert isinstance(boxes := mode["annotations"], dict)
+                shown |= boxes
+                mode["annotations"] = shown
+                panels[ids[-1]] = panel | {"foxglovePanelTitle": camera}
+    return _tiled(ids, across=True)
+
+
+def _tiled(ids: Sequence[str], *, across: bool) -> _Node:
+    """All beside and above each other, about as many each way."""
+    if len(ids) == 1:
+        return ids[0]
+    half = (len(ids) + 1) // 2
+    return {
+        "direction": "row" if across else "column",
+        "splitPercentage": 100 * half / len(ids),
+        "first": _tiled(ids[:half], across=not across),
+        "second": _tiled(ids[half:], across=not across),
+    }
+
+
+def _under(node: _Node, camera: str, lane: str) -> _Node:
+    """With the camera's prefix before its picture's topic, the lane's before all others."""
+
+    def text(value: str) -> str:
+        return (camera if value == IMAGE_TOPIC else lane) + value if value.startswith(_OURS) else value
+
+    if isinstance(node, dict):
+        return {text(key): _under(value, camera, lane) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_under(value, camera, lane) for value in node]
+    return text(node) if isinstance(node, str) else node
+
+
+def _renamed(node: _Node, ids: dict[str, str]) -> _Node:
+    """How panels stand, with other names."""
+    if isinstance(node, dict):
+        return {key: _renamed(value, ids) for key, value in node.items()}
+    return ids.get(node, node) if isinstance(node, str) else node
