@@ -16,7 +16,6 @@ from edgetl_runtime.recording.format import (
     LOG_TOPIC,
     OBJECTS_TOPIC,
     RESULT_TOPIC,
-    wall_offset_ns,
 )
 from edgetl_runtime.recording.foxglove import annotations_message
 from edgetl_runtime.recording.ledger import ledger_message
@@ -40,16 +39,18 @@ MAX_WAITING = 64
 class FoxgloveLane:
     """A Sink that hands over references, and nothing where nobody has subscribed; a server's thread tells them.
 
-    context: the SDK's. heads: the manifest's. prefix: stands before each topic. left_out: results and events that came
-    too fast to be told.
+    context: the SDK's. heads: the manifest's. offset_ns: from CLOCK to the clock on the wall, the same for all lanes
+    and pictures of a server, so that a picture and its boxes have one stamp. prefix: stands before each topic.
+
+    left_out: results and events that came too fast to be told.
     """
 
     needs_picture = False
     stop = False
 
-    def __init__(self, context: Any, heads: Sequence[Head], *, prefix: str = "") -> None:
+    def __init__(self, context: Any, heads: Sequence[Head], *, offset_ns: int, prefix: str = "") -> None:
         self._heads = tuple(heads)
-        self._offset_ns = wall_offset_ns()
+        self._offset_ns = offset_ns
         self._source: Callable[[], Snapshot] | None = None
         self.left_out = 0
         self._waiting: deque[Result | Event] = deque(maxlen=MAX_WAITING)

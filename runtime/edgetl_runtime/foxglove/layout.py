@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from edgetl_runtime.recording.format import IMAGE_TOPIC
+from edgetl_runtime.recording.format import BOXES_TOPIC, IMAGE_TOPIC
 from edgetl_runtime.rig.names import camera_prefixes, lane_prefixes
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ LAYOUT = Path(__file__).with_name("edgetl.layout.json")
 """Panels for the topics of one camera and bundle, to be imported in Foxglove; for live connections and recordings."""
 
 _Node: TypeAlias = dict[str, "_Node"] | list["_Node"] | str | float | bool | None
-_PICTURE = "Image!edgetl1"
 _TABS = "Tab!edgetl"
 _OURS = ("/camera/", "/edgetl/")
 
@@ -34,8 +33,8 @@ def rig_layout(cameras: Sequence[str], bundles: Sequence[str]) -> bytes:
     """
     document = json.loads(LAYOUT.read_bytes())
     above, lanes = camera_prefixes(cameras, ""), lane_prefixes(cameras, bundles, "")
-    panels: dict[str, _Node] = {}
-    tabs: list[_Node] = [{"title": "all", "layout": _all(document["configById"][_PICTURE], above, lanes, panels)}]
+    panels = _all(above, lanes)
+    tabs: list[_Node] = [{"title": "all", "layout": _tiled(list(panels), across=True)}]
     for number, (lane, prefix) in enumerate(lanes.items(), 1):
         ids = {panel: f"{panel}of{number}" for panel in document["configById"]}
         panels |= {
@@ -47,21 +46,19 @@ def rig_layout(cameras: Sequence[str], bundles: Sequence[str]) -> bytes:
     return json.dumps(document | {"configById": panels, "layout": _TABS}, indent=2).encode() + b"\n"
 
 
-def _all(picture: _Node, above: dict[str, str], lanes: dict[LaneName, str], panels: dict[str, _Node]) -> _Node:
-    """A picture of each camera with the boxes of every bundle, put into `panels`; how they stand."""
-    ids = []
-    for camera, prefix in above.items():
-        ids.append(f"{_PICTURE}all{len(ids) + 1}")
-        shown: dict[str, _Node] = {}
-        for lane, under in lanes.items():
-            if lane.camera == camera:
-                panel = _under(picture, prefix, under)
-                assert isinstance(panel, dict) and isinstance(mode := panel["imageMode"], dict)
-                assert isinstance(boxes := mode["annotations"], dict)
-                shown |= boxes
-                mode["annotations"] = shown
-                panels[ids[-1]] = panel | {"foxglovePanelTitle": camera}
-    return _tiled(ids, across=True)
+def _all(above: dict[str, str], lanes: dict[LaneName, str]) -> dict[str, _Node]:
+    """Panels with a picture of each camera and the boxes of every bundle."""
+    panels: dict[str, _Node] = {}
+    for number, (camera, prefix) in enumerate(above.items(), 1):
+        boxes: dict[str, _Node] = {
+            f"{under}{BOXES_TOPIC}": {"visible": True} for lane, under in lanes.items() if lane.camera == camera
+        }
+        panels[f"Image!edgetlall{number}"] = {
+            "foxglovePanelTitle": camera,
+            "imageMode": {"imageTopic": f"{prefix}{IMAGE_TOPIC}", "annotations": boxes},
+            "synchronize": True,
+        }
+    return panels
 
 
 def _tiled(ids: Sequence[str], *, across: bool) -> _Node:

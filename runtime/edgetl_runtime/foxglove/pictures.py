@@ -9,7 +9,6 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from edgetl_runtime.imports import cv2 as _cv2
-from edgetl_runtime.recording.format import wall_offset_ns
 from edgetl_runtime.recording.foxglove import jpeg_message
 
 if TYPE_CHECKING:
@@ -25,12 +24,12 @@ class Pictures:
     """Packs a camera's frames and puts them into `channel`, in the thread of this object; closing takes the topic back.
 
     The loop calls `offer`, which never waits: it hands over a reference, where somebody looks, a picture is due and the
-    one before is done. Pictures keep their size, which boxes are drawn in.
+    one before is done. Pictures keep their size, which boxes are drawn in. offset_ns: as of FoxgloveLane.
     """
 
-    def __init__(self, channel: Channel, *, per_s: float) -> None:
+    def __init__(self, channel: Channel, *, offset_ns: int, per_s: float) -> None:
         self._cv2 = _cv2()
-        self._channel, self._offset_ns = channel, wall_offset_ns()
+        self._channel, self._offset_ns = channel, offset_ns
         self._interval_s, self._taken_s = 1 / per_s, float("-inf")
         self._offered: SimpleQueue[Frame | None] = SimpleQueue()
         self._closed = False

@@ -9,6 +9,7 @@ from edgetl_runtime.foxglove.lane import FoxgloveLane, left_out_note
 from edgetl_runtime.foxglove.pictures import PICTURES_PER_S, Pictures
 from edgetl_runtime.foxglove.server import PORT, FoxgloveServer, check_address, open_context
 from edgetl_runtime.foxglove.topics import open_image_channel
+from edgetl_runtime.recording.format import wall_offset_ns
 from edgetl_runtime.rig.names import camera_prefixes, lane_prefixes
 from edgetl_runtime.rig.sinks import LaneSinks
 from edgetl_runtime.web.access import LOOPBACK
@@ -44,15 +45,18 @@ class FoxgloveRounds:
     ) -> None:
         check_address(bind, port)
         above, prefixes = camera_prefixes(cameras, ""), lane_prefixes(cameras, list(heads), "")
-        context = open_context()
+        context, offset_ns = open_context(), wall_offset_ns()
         images = {camera: open_image_channel(context, prefix=prefix) for camera, prefix in above.items()}
         lanes = {
-            lane: FoxgloveLane(context, heads[lane.bundle], prefix=prefix) for lane, prefix in prefixes.items()
+            lane: FoxgloveLane(context, heads[lane.bundle], offset_ns=offset_ns, prefix=prefix)
+            for lane, prefix in prefixes.items()
         }
         self._lanes = list(lanes.values())
         self._sinks = LaneSinks(heads, {lane: [sink] for lane, sink in lanes.items()})
         self._server = FoxgloveServer(context, self._lanes, port=port, bind=bind, name=name)
-        self._pictures = {camera: Pictures(image, per_s=pictures_per_s) for camera, image in images.items()}
+        self._pictures = {
+            camera: Pictures(image, offset_ns=offset_ns, per_s=pictures_per_s) for camera, image in images.items()
+        }
 
     @property
     def notes(self) -> list[str]:

@@ -10,6 +10,7 @@ from edgetl_runtime.foxglove.layout import LAYOUT
 from edgetl_runtime.foxglove.pictures import PICTURES_PER_S, Pictures
 from edgetl_runtime.foxglove.server import PORT, FoxgloveServer, check_address, open_context
 from edgetl_runtime.foxglove.topics import open_image_channel
+from edgetl_runtime.recording.format import wall_offset_ns
 from edgetl_runtime.web.access import LOOPBACK
 
 if TYPE_CHECKING:
@@ -46,11 +47,11 @@ class FoxgloveSink:
         pictures_per_s: float = PICTURES_PER_S,
     ) -> None:
         check_address(bind, port)
-        context = open_context()
+        context, offset_ns = open_context(), wall_offset_ns()
         image = open_image_channel(context)
-        self._lane = FoxgloveLane(context, heads)
+        self._lane = FoxgloveLane(context, heads, offset_ns=offset_ns)
         self._server = FoxgloveServer(context, [self._lane], port=port, bind=bind, name=name)
-        self._pictures = Pictures(image, per_s=pictures_per_s)
+        self._pictures = Pictures(image, offset_ns=offset_ns, per_s=pictures_per_s)
 
     @property
     def notes(self) -> list[str]:

@@ -14,7 +14,7 @@ from foxglove_support import Client
 
 from edgetl.commands import run as run_command
 from edgetl_runtime.errors import InputError, MissingPackage
-from edgetl_runtime.foxglove import LAYOUT, FoxgloveSink
+from edgetl_runtime.foxglove import LAYOUT, FoxgloveRounds, FoxgloveSink
 
 
 def call(*arguments: object) -> dict[str, Any]:
@@ -54,6 +54,51 @@ def test_run_says_where_it_is_and_shows_the_run(
     told = capsys.readouterr().err
     assert re.search(rf"Foxglove: open the connection ws://127\.0\.0\.1:{ports[0]}, import the layout ", told)
     assert str(LAYOUT) in told and LAYOUT.exists()
+
+
+def test_a_rig_is_shown_by_camera_and_bundle(
+    shared_bundle: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports: list[int] = []
+    ready = threading.Event()
+    inner = FoxgloveRounds.announce
+
+    def announce(sink: FoxgloveRounds) -> None:
+        inner(sink)
+        ports.append(sink.port)
+        ready.set()
+
+    monkeypatch.setattr(FoxgloveRounds, "announce", announce)
+    found: list[Any] = []
+    topics = {"/main/tiny/edgetl/result", "/rear/other/edgetl/result", "/rear/camera/image"}
+
+    def look() -> None:
+        assert ready.wait(20)
+        with Client(ports[0]) as client:
+            client.learn(26)
+            client.subscribe(*topics)
+            found.append(client.collect(topics))
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    layout = tmp_path / "panels.json"
+    document = call(
+        *(shared_bundle, clip, "--also-camera", f"rear={clip}", "--also-bundle", f"other={shared_bundle}"),
+        *("--realtime", "--foxglove", 0, "--foxglove-layout", layout),
+    )
+    looker.join()
+    assert document["processed"] and found[0]["/rear/other/edgetl/result"].message["camera_id"] == "rear"
+    told = capsys.readouterr().err
+    assert f"ws://127.0.0.1:{ports[0]}" in told and f"import the layout {layout}" in told
+    assert "/rear/other/edgetl/result.age_ms" in layout.read_text()
+
+
+def test_a_layout_is_not_replaced_unasked(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    layout = tmp_path / "panels.json"
+    call(shared_bundle, clip, "--foxglove", 0, "--foxglove-layout", layout, "--max-frames", 1)
+    assert layout.read_bytes() == LAYOUT.read_bytes()
+    with pytest.raises(InputError, match=r"panels\.json"):
+        call(shared_bundle, clip, "--foxglove", 0, "--foxglove-layout", layout)
 
 
 def test_the_port_may_be_left_out() -> None:
