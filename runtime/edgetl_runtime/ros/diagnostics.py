@@ -30,7 +30,7 @@ class DiagnosticsSender:
     def __init__(self, node: Ros2Node, state: Callable[[Header], DiagnosticArray], *, every_s: float = EVERY_S) -> None:
         self._publisher = node.publisher(TOPIC, DiagnosticArray, DIAGNOSTICS, urgent=False)
         self._state, self._every_s = state, every_s
-        self._encode = Encoder()
+        self._encode = Encoder(DiagnosticArray)
         self._ended = threading.Event()
         self.failed = 0
         self._thread = threading.Thread(target=self._work, name="ros2 diagnostics", daemon=True)

@@ -46,7 +46,7 @@ class PictureSender:
         self._frame_id, self._intrinsics = frame_id, intrinsics
         self._image = node.publisher(f"{prefix}/image/compressed", CompressedImage, SENSOR, urgent=False)
         self._info = node.publisher(f"{prefix}/camera_info", CameraInfo, SENSOR, urgent=False)
-        self._encode = Encoder()
+        self._encode = Encoder(CompressedImage, CameraInfo)
         self._interval_s = 1 / per_s
         self._taken_s = float("-inf")
         self._offered: SimpleQueue[_Offered | None] = SimpleQueue()
