@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 from rig_support import RateCamera, rig_of
-from ros_support import PATIENCE_S, Listener, options, router
+from ros_support import PATIENCE_S, Listener, boxes, options, result_of, router
 from runtime_support import DETECT
 
 from edgetl_runtime.bundle import open_bundle
@@ -133,6 +135,25 @@ def test_a_frame_that_no_bundle_made_anything_of_is_shown(shared_bundle: Path) -
             sink.write(failed)
             time.sleep(0.05)
         assert not listener.found(of("a/detections"))
+
+
+def test_a_subscriber_that_hangs_holds_the_rig_up_for_nobody(shared_bundle: Path) -> None:
+    cameras = {name: RateCamera(20.0, size_hw=(720, 1280)) for name in CAMERAS}
+    many = result_of(boxes(140))[0]
+    with heard({"road": shared_bundle}, cameras, pictures_per_s=30.0) as (_, sink, listener, drive):
+        frames = drive(of("rear/image/compressed"))[-1].frames
+        results = {name: {"road": many} for name in CAMERAS}
+        made = Round(9, {name: next(iter(frames.values())) for name in CAMERAS}, results, {}, {}, 0.0)
+        os.kill(listener.process.pid, signal.SIGSTOP)
+        slowest_s = 0.0
+        try:
+            for _ in range(350):  # 40 MB of boxes, more than the sockets on the way take
+                begun_s = time.monotonic()
+                sink.write(made)
+                slowest_s = max(slowest_s, time.monotonic() - begun_s)
+        finally:
+            os.kill(listener.process.pid, signal.SIGCONT)
+    assert slowest_s < 2.5  # one that waits for the other side does so for 5 s, then Zenoh closes the link
 
 
 def test_a_session_that_broke_does_not_end_the_rig(shared_bundle: Path) -> None:
