@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetl.commands.by_camera import by_camera
+from edgetl.commands.rig_arguments import sources_of
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,15 +35,19 @@ def add_calibration_argument(parser: argparse.ArgumentParser) -> None:
 
 def calibration_of(args: argparse.Namespace, camera: Camera) -> Calibration | None:
     """The camera's calibration, None without the flag. Raises InputError for a file or a frame size that is wrong."""
-    from edgetl_runtime.geometry.calibration import check_size, read_calibration
-
     if not args.calibration:
         return None
     if len(args.calibration) > 1:
         raise InputError(f"one camera has one calibration, found {len(args.calibration)}", remedy="give it once")
-    if args.calibration[0] == OWN:
-        return _own(args.source, camera)
-    calibration = read_calibration(Path(args.calibration[0]))
+    return _read(args.calibration[0], args.source, camera)
+
+
+def _read(text: str, source: str, camera: Camera) -> Calibration:
+    from edgetl_runtime.geometry.calibration import check_size, read_calibration
+
+    if text == OWN:
+        return _own(source, camera)
+    calibration = read_calibration(Path(text))
     check_size(calibration, camera.size_hw)
     return calibration
 
@@ -60,10 +65,6 @@ def _own(source: str, camera: Camera) -> Calibration:
 
 def calibrations_of(args: argparse.Namespace, cameras: Mapping[str, Camera]) -> dict[str, Calibration]:
     """By camera, for those that have one. Raises InputError likewise, and for names that no camera has."""
-    from edgetl_runtime.geometry.calibration import check_size, read_calibration
-
-    found: dict[str, Calibration] = {}
-    for name, path in by_camera(args, "--calibration", args.calibration, like="front.yaml").items():
-        found[name] = read_calibration(Path(path))
-        check_size(found[name], cameras[name].size_hw)
-    return found
+    sources = sources_of(args)
+    given = by_camera(args, "--calibration", args.calibration, like="front.yaml")
+    return {name: _read(text, sources[name], cameras[name]) for name, text in given.items()}

@@ -47,7 +47,7 @@ def test_a_run_is_heard_in_its_domain(
         document = call(shared_bundle, clip, "--realtime", "--ros2", "road", "--ros2-connect", address, "--track")
         flat = listener.messages("road/detections")
         listener.messages("diagnostics")
-    assert document["processed"] == 12
+    assert document["processed"] + document["dropped"] == 12
     assert all(line["same"] for line in flat)
     assert flat[0]["message"]["header"]["frame_id"].endswith("_optical_frame")
     assert "ROS 2: /road/detections, /diagnostics" in capsys.readouterr().err
