@@ -1,7 +1,7 @@
 """Panels for Foxglove: the layout that is shipped, and one made of it for several cameras and bundles.
 
-A tab panel's keys are those of Foxglove Studio's TabPanelConfig:
-https://github.com/foxglove/studio/blob/v1.87.0/packages/studio-base/src/types/layouts.ts
+A tab panel's keys are those of TabPanelConfig in Lichtblick, the open successor of Foxglove Studio:
+https://github.com/Lichtblick-Suite/lichtblick/blob/1f58e67da132ce39a1883d08c25e55490d397a75/packages/studio-base/src/types/layouts.ts
 """
 
 from __future__ import annotations
