@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetl.commands.rig_arguments import is_rig
+from edgetl.commands.by_camera import by_camera
+from edgetl.commands.rig_arguments import sources_of
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,24 +38,28 @@ def calibration_files(args: argparse.Namespace) -> list[Path]:
 
     Raises InputError where another camera is said to know its own.
     """
-    if is_rig(args):
-        return [Path(text.partition("=")[2]) for text in args.calibration]
-    if OWN in args.calibration:
-        _check_own(args.source)
-    return [Path(text) for text in args.calibration if text != OWN]
+    named = by_camera(args, "--calibration", args.calibration, like="front.yaml")
+    for camera, text in named.items():
+        if text == OWN:
+            _check_own(sources_of(args)[camera])
+    return [Path(text) for text in named.values() if text != OWN]
 
 
 def calibration_of(args: argparse.Namespace, camera: Camera) -> Calibration | None:
     """The camera's calibration, None without the flag. Raises InputError for a file or a frame size that is wrong."""
-    from edgetl_runtime.geometry.calibration import check_size, read_calibration
-
     if not args.calibration:
         return None
     if len(args.calibration) > 1:
         raise InputError(f"one camera has one calibration, found {len(args.calibration)}", remedy="give it once")
-    if args.calibration[0] == OWN:
-        return _own(args.source, camera)
-    calibration = read_calibration(Path(args.calibration[0]))
+    return _read(args.calibration[0], args.source, camera)
+
+
+def _read(text: str, source: str, camera: Camera) -> Calibration:
+    from edgetl_runtime.geometry.calibration import check_size, read_calibration
+
+    if text == OWN:
+        return _own(source, camera)
+    calibration = read_calibration(Path(text))
     check_size(calibration, camera.size_hw)
     return calibration
 
@@ -78,18 +83,6 @@ def _check_own(source: str) -> None:
 
 def calibrations_of(args: argparse.Namespace, cameras: Mapping[str, Camera]) -> dict[str, Calibration]:
     """By camera, for those that have one. Raises InputError likewise, and for names that no camera has."""
-    from edgetl_runtime.geometry.calibration import check_size, read_calibration
-
-    found: dict[str, Calibration] = {}
-    for text in args.calibration:
-        name, sign, path = text.partition("=")
-        if not sign or name not in cameras:
-            raise InputError(
-                f"--calibration must be like {next(iter(cameras))}=front.yaml with several cameras, found {text}",
-                remedy=f"cameras are called {', '.join(cameras)}",
-            )
-        if name in found:
-            raise InputError(f"camera {name} has two calibrations", remedy="give each camera one")
-        found[name] = read_calibration(Path(path))
-        check_size(found[name], cameras[name].size_hw)
-    return found
+    sources = sources_of(args)
+    given = by_camera(args, "--calibration", args.calibration, like="front.yaml")
+    return {name: _read(text, sources[name], cameras[name]) for name, text in given.items()}

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import signature_json
 from edgetl.commands.engines import Engines, open_ladder, proof_line
+from edgetl.commands.foxglove import open_foxglove_rounds
 from edgetl.commands.geometry import calibrations_of
 from edgetl.commands.notifying import open_notify
 from edgetl.commands.pictures import check_rig_pictures, open_rig_pictures, tell_written
 from edgetl.commands.rig_arguments import bundles_of, sources_of
+from edgetl.commands.ros2 import check_ros2_topics, open_ros2_rounds
 from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import injector_of, open_source, patience_of
 from edgetl.commands.web import open_rig_web
@@ -53,6 +55,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     bundles = bundles_of(args)
     check_rig(bundles, sources, args.gather_ms)
     videos = check_rig_pictures(args, sources, bundles)
+    check_ros2_topics(args, bundles)
     if args.track:
         check_boxes(bundles.values())
     health = {name: Health() for name in sources}
@@ -64,10 +67,12 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     with ExitStack() as stack:
         sinks = _open_notify(stack, sources, bundles, ladder)
         sinks += open_rig_web(args, sources, bundles, stack)
+        sinks += open_foxglove_rounds(args, sources, bundles, stack)
         cameras = _open_cameras(args, sources, health, injector, stack)
         calibrations = calibrations_of(args, cameras)
         networks = _open_networks(args, bundles, engines, boxes, calibrations, stack)
-        pictured = open_rig_pictures(args, cameras, bundles, videos, stack)  # before outputs are replaced
+        sinks += open_ros2_rounds(args, bundles, calibrations, stack)  # before outputs are replaced
+        pictured = open_rig_pictures(args, cameras, bundles, videos, stack)
         sinks += [*_open_sinks(args, bundles, stack), *pictured]
 
         def tell(event: RigEvent) -> None:

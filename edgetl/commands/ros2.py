@@ -1,4 +1,4 @@
-"""--ros2 and ros2: sources: their flags, what is refused before anything is loaded, the sink and the camera."""
+"""--ros2 and ros2: sources: their flags, what is refused before anything is loaded, the sinks and the cameras."""
 
 from __future__ import annotations
 
@@ -6,26 +6,43 @@ import argparse
 import os
 import sys
 import threading
+from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgetl.commands.by_camera import by_camera
+from edgetl.commands.rig_arguments import sources_of
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
     from contextlib import ExitStack
 
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.geometry.calibration import Calibration
     from edgetl_runtime.health import Health
-    from edgetl_runtime.ros import Intrinsics, Ros2Options
+    from edgetl_runtime.rig.sinks import RigSink
+    from edgetl_runtime.ros import Intrinsics, Ros2Context, Ros2Options
     from edgetl_runtime.sinks import Sink
 
 SCHEME = "ros2:"
 DOMAIN = "ROS_DOMAIN_ID"
 _OF_SINK = ("ros2_images", "ros2_camera_info", "ros2_frame_id")
 _OF_GRAPH = ("ros2_connect", "ros2_listen", "ros2_domain", "ros2_namespace", "ros2_node", "ros2_no_type_hash")
+
+
+@dataclass
+class Graph:
+    """What a run's nodes have in common. readers: names of the cameras that are ROS topics and not opened yet.
+
+    frames: the frame_id that the first header of each such camera had, "" where it had none.
+    """
+
+    context: Ros2Context
+    readers: deque[str]
+    frames: dict[str, str] = field(default_factory=dict)
 
 
 def add_ros2_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +53,8 @@ def add_ros2_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="edgetl",
         metavar="PREFIX",
-        help="publish PREFIX/detections (vision_msgs) and /diagnostics; default PREFIX: edgetl",
+        help="publish PREFIX/detections (vision_msgs) and /diagnostics; default PREFIX: edgetl; with several cameras "
+        "PREFIX/CAMERA/detections, with several bundles PREFIX/CAMERA/BUNDLE/detections",
     )
     group.add_argument(
         "--ros2-images",
@@ -48,12 +66,18 @@ def add_ros2_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--ros2-camera-info",
-        type=Path,
-        metavar="YAML",
-        help="ROS's calibration file of the camera (default: --calibration)",
+        action="append",
+        default=[],
+        metavar="[NAME=]YAML",
+        help="ROS's calibration file of the camera (default: --calibration); with several cameras once for each, by "
+        "its name",
     )
     group.add_argument(
-        "--ros2-frame-id", metavar="FRAME", help="of the messages (default: the topic's own, or CAMERA_optical_frame)"
+        "--ros2-frame-id",
+        action="append",
+        default=[],
+        metavar="[NAME=]FRAME",
+        help="of the messages (default: the topic's own, or CAMERA_optical_frame); with several cameras likewise",
     )
     group.add_argument(
         "--ros2-connect",
@@ -81,40 +105,83 @@ def open_ros2(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack: E
         return []
     from edgetl_runtime.ros import Ros2Sink
 
+    (name,) = sources_of(args)
     sink = Ros2Sink(
         bundle.manifest.heads,
         camera_id=camera.camera_id.removeprefix(SCHEME),
         prefix=args.ros2,
-        frame_id=args.ros2_frame_id,
+        frame_id=_frame_ids(args).get(name),
         options=options_of(args),
+        context=args.ros2_graph.context,
         pictures_per_s=args.ros2_images or 0.0,
-        intrinsics=intrinsics_of(args),
+        intrinsics=intrinsics_of(args, {} if args.calibrated is None else {name: args.calibrated}).get(name),
     )
     stack.callback(sink.close)
-    sys.stderr.write(f"ROS 2: {', '.join([*sink.topics, '/diagnostics'])}\n")
+    _announce(sink.topics)
     return [sink]
 
 
-def check_ros2(args: argparse.Namespace) -> None:
-    """Raise InputError for flags that have nothing to say anything of, or that are wrong."""
-    sources = [args.source, *(text.partition("=")[2] for text in getattr(args, "also_camera", []))]
-    reads = any(source.startswith(SCHEME) for source in sources)
+def open_ros2_rounds(
+    args: argparse.Namespace, bundles: Mapping[str, Bundle], calibrations: Mapping[str, Calibration], stack: ExitStack
+) -> list[RigSink]:
+    """The same for several cameras or bundles."""
     if args.ros2 is None:
-        idle = [*_OF_SINK, *(() if reads else _OF_GRAPH)]
+        return []
+    from edgetl_runtime.ros import Ros2Rounds
+
+    sink = Ros2Rounds(
+        list(sources_of(args)),
+        {name: bundle.manifest.heads for name, bundle in bundles.items()},
+        prefix=args.ros2,
+        frame_ids=_frame_ids(args),
+        options=options_of(args),
+        context=args.ros2_graph.context,
+        pictures_per_s=args.ros2_images or 0.0,
+        intrinsics=intrinsics_of(args, calibrations),
+    )
+    stack.callback(sink.close)
+    _announce(sink.topics)
+    return [sink]
+
+
+def _announce(topics: Collection[str]) -> None:
+    sys.stderr.write(f"ROS 2: {', '.join([*topics, '/diagnostics'])}\n")
+
+
+def check_ros2(args: argparse.Namespace) -> None:
+    """Raise InputError for flags that have nothing to say anything of, or that are wrong; else join no graph yet."""
+    sources = sources_of(args)
+    readers = [name for name, source in sources.items() if source.startswith(SCHEME)]
+    if args.ros2 is None:
+        idle = [*_OF_SINK, *(() if readers else _OF_GRAPH)]
         if given := ["--" + name.replace("_", "-") for name in idle if getattr(args, name) not in (None, [], False)]:
             raise InputError(f"{', '.join(given)} is of --ros2", remedy="add --ros2")
-        if not reads:
+        if not readers:
             return
-    if args.ros2_camera_info is not None:
+    if args.ros2_camera_info:
         if args.ros2_images is None:
             raise InputError("--ros2-camera-info goes with pictures", remedy="add --ros2-images")
-        read_intrinsics(args.ros2_camera_info)
+        intrinsics_of(args, {})
     options = options_of(args)
     if args.ros2 is not None:
         from edgetl_runtime.ros.sink import check_pictures
 
         check_pictures(args.ros2_images or 0.0)
         options.node.topic(f"{args.ros2}/detections")
+        by_camera(args, "--ros2-frame-id", args.ros2_frame_id, like="camera_link")
+    from edgetl_runtime.ros import Ros2Context
+
+    args.ros2_graph = Graph(Ros2Context(), deque(readers))
+
+
+def check_ros2_topics(args: argparse.Namespace, bundles: Mapping[str, Bundle]) -> None:
+    """Raise InputError where the names of several cameras and bundles make no topics."""
+    if args.ros2 is None:
+        return
+    from edgetl_runtime.ros.rounds import check_topics
+
+    heads = {name: bundle.manifest.heads for name, bundle in bundles.items()}
+    check_topics(options_of(args).node, list(sources_of(args)), heads, args.ros2)
 
 
 def open_ros2_camera(args: argparse.Namespace, health: Health, wrap: Callable[[Camera], Camera] | None) -> Camera:
@@ -124,23 +191,27 @@ def open_ros2_camera(args: argparse.Namespace, health: Health, wrap: Callable[[C
 
     if args.camera_size or args.camera_fps or args.camera_format:
         raise InputError("a size, rate or format can be asked of a V4L2 camera only, not of a ROS topic")
-    options = options_of(args, reader=True)
+    graph: Graph = args.ros2_graph
+    name = graph.readers.popleft()
+    options = options_of(args, reader=name if args.also_camera else "")
     topic = args.source.removeprefix(SCHEME)
 
-    frames: list[str] = []
-
     def opened(stop: threading.Event) -> Camera:
-        camera = Ros2Camera(topic, options, stop=stop)
-        frames.append(camera.frame_id)
+        camera = Ros2Camera(topic, options, context=graph.context, stop=stop)
+        graph.frames.setdefault(name, camera.frame_id)
         return camera
 
-    camera = keep_open(opened, give_up_s=args.give_up_s, health=health, wrap=wrap)
-    args.ros2_frame_id = args.ros2_frame_id or frames[0] or None  # what is found in a picture is of its frame
-    return camera
+    return keep_open(opened, give_up_s=args.give_up_s, health=health, wrap=wrap)
 
 
-def options_of(args: argparse.Namespace, *, reader: bool = False) -> Ros2Options:
-    """How to be part of the graph. reader: a camera is a node of its own, NAME_camera, at any free port."""
+def _frame_ids(args: argparse.Namespace) -> dict[str, str]:
+    """By camera: what was given, else what its topic has, since what is found in a picture is of its frame."""
+    given = by_camera(args, "--ros2-frame-id", args.ros2_frame_id, like="camera_link")
+    return {name: frame for name, frame in args.ros2_graph.frames.items() if frame} | given
+
+
+def options_of(args: argparse.Namespace, *, reader: str | None = None) -> Ros2Options:
+    """How to be part of the graph. reader: a camera is a node of its own, NODE_camera, or NODE_NAME_camera."""
     from edgetl_runtime.ros import NodeName, Ros2Options
     from edgetl_runtime.ros.node import LOOPBACK, ROUTER
 
@@ -148,18 +219,14 @@ def options_of(args: argparse.Namespace, *, reader: bool = False) -> Ros2Options
     node = NodeName(
         domain=_domain(args.ros2_domain),
         namespace=args.ros2_namespace or "/",
-        name=f"{name}_camera" if reader else name,
+        name=name if reader is None else "_".join(part for part in (name, reader.replace("-", "_"), "camera") if part),
     )
-    connect = args.ros2_connect or ([] if args.ros2_listen else [ROUTER])
-    listen = args.ros2_listen or [LOOPBACK]
-    if reader and args.ros2 is not None:  # the sink has the port
-        listen = [LOOPBACK]
     return Ros2Options(
         node=node,
-        connect=tuple(connect),
-        listen=tuple(listen),
+        connect=tuple(args.ros2_connect or ([] if args.ros2_listen else [ROUTER])),
+        listen=tuple(args.ros2_listen or [LOOPBACK]),
         check_types=not args.ros2_no_type_hash,
-        opened=_tell_addresses if listen != [LOOPBACK] else None,
+        opened=_tell_addresses if args.ros2_listen else None,
     )
 
 
@@ -183,18 +250,16 @@ def read_intrinsics(path: Path) -> Intrinsics:
     )
 
 
-def intrinsics_of(args: argparse.Namespace) -> Intrinsics | None:
-    """Of --ros2-camera-info, else of --calibration."""
+def intrinsics_of(args: argparse.Namespace, calibrations: Mapping[str, Calibration]) -> dict[str, Intrinsics]:
+    """By camera: of --ros2-camera-info, else of its calibration."""
     from edgetl_runtime.ros import Intrinsics
 
-    if args.ros2_camera_info is not None:
-        return read_intrinsics(args.ros2_camera_info)
-    known: Calibration | None = args.calibrated
-    if known is None:
-        return None
-    return Intrinsics(
-        known.size_hw, known.matrix, known.coefficients, known.model, known.rectification, known.projection
-    )
+    known = {
+        name: Intrinsics(c.size_hw, c.matrix, c.coefficients, c.model, c.rectification, c.projection)
+        for name, c in calibrations.items()
+    }
+    given = by_camera(args, "--ros2-camera-info", args.ros2_camera_info, like="front.yaml")
+    return known | {name: read_intrinsics(Path(path)) for name, path in given.items()}
 
 
 def _domain(given: int | None) -> int:

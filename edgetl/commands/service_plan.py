@@ -28,8 +28,8 @@ _REFUSED = {
     "skip_golden": "it is for development",
 }
 """Flags of `run` that make no sense for a service, and why."""
-_READ = ("ladder", "engine_dir", "require_signature", "config", "ros2_camera_info")
-_WRITTEN = ("jsonl", "out", "record", "can_dbc")
+_READ = ("ladder", "engine_dir", "require_signature", "config")
+_WRITTEN = ("jsonl", "out", "record", "can_dbc", "foxglove_layout")
 _VISIBLE_HOMES = ("/home", "/root", "/run/user")
 _PRIVATE = ("/tmp", "/var/tmp")
 """A service has its own of these."""
@@ -154,6 +154,7 @@ def _paths_read(run: argparse.Namespace) -> Iterator[Path]:
         *(("BUNDLE", b) for b in _bundles(run)),
         *((_flag(n), v) for n, v in named.items()),
         *(("--calibration", path) for path in _calibrations(run)),
+        *(("--ros2-camera-info", path) for path in _of_cameras(run, "--ros2-camera-info", run.ros2_camera_info)),
     ]:
         path = Path(value)
         if not path.is_absolute():
@@ -179,6 +180,12 @@ def _calibrations(run: argparse.Namespace) -> Iterator[Path]:
         yield path
         if (beside := path.with_name(path.stem + MOUNTING_SUFFIX)).exists():
             yield beside
+
+
+def _of_cameras(run: argparse.Namespace, flag: str, texts: Sequence[str]) -> list[Path]:
+    from edgetl.commands.by_camera import by_camera
+
+    return [Path(path) for path in by_camera(run, flag, texts, like="front.yaml").values()]
 
 
 def _flag(name: str) -> str:

@@ -1,11 +1,15 @@
 """What a rig costs beside a single session: the processor's time that the loop's own thread spends on each frame.
 
-    python tests/bench/bench_rig.py [--frames 2000] [--repeat 5] [--json]
+    python tests/bench/bench_rig.py [--frames 2000] [--repeat 5] [--outputs [--seconds 10]] [--json]
 
 Small pictures from memory and an engine that gives the same outputs again, so that nearly all that is measured is the
 loop. The same frames go through a Session and through rigs of one camera and one bundle and of several, in turn; the
 medians over the repeats are shown, in us for each frame and each result. file: pictures as fast as they are taken;
 live: at 400 a second, checked, with a wait before each.
+
+--outputs: a live rig of 4 cameras at 30 a second and 2 bundles instead, without anything, then with ROS 2 (a router and
+one who subscribes to everything, pictures too, in processes of their own), then with Foxglove, nobody there and one who
+looks at everything. whole_us_per_frame: of all of this process's threads.
 """
 
 from __future__ import annotations
@@ -13,23 +17,48 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "runtime" / "ros"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "runtime" / "foxglove"))
 
-from rig_support import rig_of
+from rig_support import RateCamera, rig_of
 from runtime_support import FakeCamera, write_test_bundle
 
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.pipeline import Pipeline
 from edgetl_runtime.session import Session
+
+if TYPE_CHECKING:
+    from edgetl_runtime.rig.sinks import RigSink
+
+CAMERAS, BUNDLES = ("front", "left", "right", "rear"), ("b0", "b1")
+LOOKER = """
+import sys
+sys.path[:0] = sys.argv[2:]
+from foxglove_support import Client
+with Client(int(sys.argv[1])) as client:
+    client.learn(4 + 6 * 8)
+    client.subscribe(*client.channels)
+    print("ready", flush=True)
+    try:
+        while True:
+            client.socket.recv()
+    except Exception:
+        pass
+"""
 
 
 class Constant:
@@ -82,6 +111,90 @@ def of_rig(folder: Path, frames: int, cameras: int, bundles: int, *, live: bool)
     return figures(spent_s, total.processed, bundles, total.stages)
 
 
+@contextmanager
+def over_ros() -> Iterator[Callable[[Path], RigSink]]:
+    """A router and a subscriber."""
+    from bench_ros2 import helper
+    from ros_support import free_port, options
+
+    from edgetl_runtime.ros import Ros2Rounds
+
+    address = f"tcp/127.0.0.1:{free_port()}"
+
+    def sink(folder: Path) -> RigSink:
+        heads = dict.fromkeys(BUNDLES, open_bundle(folder).manifest.heads)
+        return Ros2Rounds(CAMERAS, heads, options=options(address), pictures_per_s=5.0)
+
+    with helper("router", address), helper("peer", address):
+        yield sink
+
+
+@contextmanager
+def in_foxglove(*, looked_at: bool) -> Iterator[Callable[[Path], RigSink]]:
+    """A server, and one who looks."""
+    from edgetl_runtime.foxglove import FoxgloveRounds
+
+    lookers: list[subprocess.Popen[str]] = []
+
+    def sink(folder: Path) -> RigSink:
+        made = FoxgloveRounds(CAMERAS, dict.fromkeys(BUNDLES, open_bundle(folder).manifest.heads), port=0)
+        if looked_at:
+            command = [
+                sys.executable,
+                "-c",
+                LOOKER,
+                str(made.port),
+                str(Path(__file__).parents[1] / "runtime" / "foxglove"),
+            ]
+            lookers.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            assert lookers[-1].stdout is not None
+            lookers[-1].stdout.readline()
+        return made
+
+    try:
+        yield sink
+    finally:
+        for looker in lookers:
+            looker.wait(20)
+
+
+def with_outputs(folder: Path, seconds: float, make: Callable[[Path], RigSink] | None) -> dict[str, float]:
+    """One live run of the rig that --outputs speaks of."""
+    cameras = {name: RateCamera(30.0, int(30 * seconds), size_hw=(360, 640)) for name in CAMERAS}
+    sink = make(folder) if make is not None else None
+    load = dict.fromkeys(BUNDLES, lambda: Constant(folder))
+    with rig_of(dict.fromkeys(BUNDLES, folder), cameras, load=load) as rig:
+        if sink is not None:
+            sink.begin(rig)
+        spent_s, whole_s = time.thread_time(), time.process_time()
+        for made in rig:
+            if sink is not None:
+                sink.write(made)
+        spent_s, whole_s = time.thread_time() - spent_s, time.process_time() - whole_s
+    if sink is not None:
+        sink.close()
+    total = rig.summary().total
+    row = figures(spent_s, total.processed, len(BUNDLES), total.stages)
+    return row | {"whole_us_per_frame": whole_s * 1e6 / total.processed}
+
+
+def measure_outputs(seconds: float, repeat: int) -> dict[str, dict[str, float]]:
+    """Medians of every figure by what was run."""
+    found: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = write_test_bundle(Path(scratch) / "tiny.bundle")
+        for _ in range(repeat):
+            found.setdefault("nothing", []).append(with_outputs(folder, seconds, None))
+            for name, opened in (
+                ("ROS 2", over_ros()),
+                ("Foxglove, nobody there", in_foxglove(looked_at=False)),
+                ("Foxglove, looked at", in_foxglove(looked_at=True)),
+            ):
+                with opened as make:
+                    found.setdefault(name, []).append(with_outputs(folder, seconds, make))
+    return medians(found)
+
+
 def figures(spent_s: float, frames: int, bundles: int, stages: dict[str, dict[str, float]]) -> dict[str, float]:
     """Of one run."""
     return {
@@ -104,6 +217,11 @@ def measure(frames: int, repeat: int) -> dict[str, dict[str, float]]:
                 for cameras, bundles in ((1, 1), (1, 2), (2, 1), (4, 2)):
                     name = f"rig of {cameras} camera{'s' * (cameras > 1)} and {bundles}, {kind}"
                     found.setdefault(name, []).append(of_rig(folder, frames, cameras, bundles, live=live))
+    return medians(found)
+
+
+def medians(found: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Of every figure by what was run."""
     return {
         name: {key: round(statistics.median(row[key] for row in rows), 2) for key in rows[0]}
         for name, rows in found.items()
@@ -114,9 +232,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=2000)
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--outputs", action="store_true")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of --outputs")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    document: dict[str, Any] = measure(args.frames, args.repeat)
+    document: dict[str, Any] = (
+        measure_outputs(args.seconds, args.repeat) if args.outputs else measure(args.frames, args.repeat)
+    )
     if args.json:
         print(json.dumps(document, indent=2))
     else:

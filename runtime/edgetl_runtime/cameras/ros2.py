@@ -13,7 +13,7 @@ from edgetl_runtime.result import Frame
 from edgetl_runtime.ros.clock import process_clock
 from edgetl_runtime.ros.messages import CompressedImage, Image
 from edgetl_runtime.ros.names import SENSOR
-from edgetl_runtime.ros.node import Ros2Node, Ros2Options
+from edgetl_runtime.ros.node import Ros2Context, Ros2Node, Ros2Options
 from edgetl_runtime.ros.pixels import MAX_BYTES, read_compressed, read_image, to_bgr
 from edgetl_runtime.ros.type_hash import type_name
 
@@ -55,7 +55,8 @@ class Ros2Camera:
     What is no image of a kind that is known is refused and counted in `failed`; the first reasons are in `notes`. A
     definition of another version is met by its bytes, not by its hash. frame_id: of the newest header. A publisher that
     sends nothing for stall_s, or for open_s at first, is a CameraError. Raises that, too, where no router or node
-    answers, and MissingPackage without OpenCV. stop: set it from another thread to give up opening.
+    answers, and MissingPackage without OpenCV. context: as of Ros2Node. stop: set it from another thread to give up
+    opening.
     """
 
     live = True
@@ -66,6 +67,7 @@ class Ros2Camera:
         topic: str,
         options: Ros2Options | None = None,
         *,
+        context: Ros2Context | None = None,
         open_s: float = OPEN_S,
         stall_s: float = STALL_S,
         stop: threading.Event | None = None,
@@ -86,7 +88,7 @@ class Ros2Camera:
         self._pool = FramePool()
         self._clock = process_clock()
         try:
-            self._node = Ros2Node(options or Ros2Options())
+            self._node = Ros2Node(options or Ros2Options(), context=context)
             self.topic = self._subscribe(topic)
         except InputError as error:
             raise CameraError(f"{SCHEME}{topic}: {error.message}", remedy=error.remedy) from error

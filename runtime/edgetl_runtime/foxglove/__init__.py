@@ -1,8 +1,11 @@
-"""A running loop live in Foxglove, by its own SDK's WebSocket server, with the topics that a recording has.
+"""Running loops live in Foxglove, by its own SDK's WebSocket server, with the topics that a recording has.
 
-sink: what the loop feeds. pictures: JPEG. topics: the channels. edgetl.layout.json: panels for them and for recordings.
+sink: what the loop feeds; rounds: what a rig feeds. lane: the messages of one bundle's results for one camera.
+pictures: JPEG. server: the connection. topics: the channels. layout: panels for them and for recordings.
 """
 
-from edgetl_runtime.foxglove.sink import LAYOUT, FoxgloveSink
+from edgetl_runtime.foxglove.layout import LAYOUT, rig_layout
+from edgetl_runtime.foxglove.rounds import FoxgloveRounds
+from edgetl_runtime.foxglove.sink import FoxgloveSink
 
-__all__ = ["LAYOUT", "FoxgloveSink"]
+__all__ = ["LAYOUT", "FoxgloveRounds", "FoxgloveSink", "rig_layout"]

@@ -39,21 +39,21 @@ class Channel(Protocol):
         """Take the topic back."""
 
 
-def open_channels(context: Any, heads: Sequence[Head]) -> dict[str, Channel]:
-    """By topic. context: the SDK's."""
-    sdk: Any = need("foxglove", extra="vehicle")
+def open_image_channel(context: Any, *, prefix: str = "") -> Channel:
+    """A camera's pictures. context: the SDK's. prefix: stands before the topic."""
+    return _channel(context, prefix + IMAGE_TOPIC, COMPRESSED_IMAGE, compressed_schema(), encoding="protobuf")
 
-    def channel(topic: str, schema: str, data: bytes, *, encoding: str = "json") -> Channel:
-        schema_encoding = "jsonschema" if encoding == "json" else encoding
-        described = sdk.Schema(name=schema, encoding=schema_encoding, data=data)
-        made: Channel = sdk.Channel(topic, message_encoding=encoding, schema=described, context=context)
-        return made
+
+def open_channels(context: Any, heads: Sequence[Head], *, prefix: str = "") -> dict[str, Channel]:
+    """All but the pictures, by topic without its prefix. context: the SDK's. prefix: stands before each topic."""
+
+    def channel(topic: str, schema: str, data: bytes) -> Channel:
+        return _channel(context, prefix + topic, schema, data, encoding="json")
 
     def drawn(topic: str, schema: str, data: bytes) -> Channel:
-        return channel(topic, schema, data, encoding="protobuf")
+        return _channel(context, prefix + topic, schema, data, encoding="protobuf")
 
     channels = {
-        IMAGE_TOPIC: drawn(IMAGE_TOPIC, COMPRESSED_IMAGE, compressed_schema()),
         RESULT_TOPIC: channel(RESULT_TOPIC, "edgetl.Result", result_schema()),
         EVENT_TOPIC: channel(EVENT_TOPIC, "edgetl.Event", event_schema()),
         LEDGER_TOPIC: channel(LEDGER_TOPIC, "edgetl.Ledger", ledger_schema()),
@@ -63,3 +63,11 @@ def open_channels(context: Any, heads: Sequence[Head]) -> dict[str, Channel]:
         channels[BOXES_TOPIC] = drawn(BOXES_TOPIC, ANNOTATIONS, annotations_schema())
         channels[OBJECTS_TOPIC] = drawn(OBJECTS_TOPIC, SCENE_UPDATE, scene_schema())
     return channels
+
+
+def _channel(context: Any, topic: str, schema: str, data: bytes, *, encoding: str) -> Channel:
+    sdk: Any = need("foxglove", extra="vehicle")
+    schema_encoding = "jsonschema" if encoding == "json" else encoding
+    described = sdk.Schema(name=schema, encoding=schema_encoding, data=data)
+    made: Channel = sdk.Channel(topic, message_encoding=encoding, schema=described, context=context)
+    return made

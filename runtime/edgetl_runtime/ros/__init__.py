@@ -14,19 +14,31 @@ if TYPE_CHECKING:
     from edgetl_runtime.cameras.ros2 import Ros2Camera
     from edgetl_runtime.ros.intrinsics import Intrinsics
     from edgetl_runtime.ros.names import NodeName
-    from edgetl_runtime.ros.node import Ros2Node, Ros2Options
+    from edgetl_runtime.ros.node import Ros2Context, Ros2Node, Ros2Options
+    from edgetl_runtime.ros.rounds import Ros2Rounds
     from edgetl_runtime.ros.sink import Ros2Sink
 
 _LAZY = {
     "Intrinsics": "ros.intrinsics",
     "NodeName": "ros.names",
     "Ros2Camera": "cameras.ros2",
+    "Ros2Context": "ros.node",
     "Ros2Node": "ros.node",
     "Ros2Options": "ros.node",
+    "Ros2Rounds": "ros.rounds",
     "Ros2Sink": "ros.sink",
 }
 
-__all__ = ["Intrinsics", "NodeName", "Ros2Camera", "Ros2Node", "Ros2Options", "Ros2Sink"]
+__all__ = [
+    "Intrinsics",
+    "NodeName",
+    "Ros2Camera",
+    "Ros2Context",
+    "Ros2Node",
+    "Ros2Options",
+    "Ros2Rounds",
+    "Ros2Sink",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -1,13 +1,19 @@
-"""Cameras and snapshots as ROS 2 messages; this module needs pycdr2, of the vehicle extra."""
+"""Cameras, snapshots and rigs as ROS 2 messages; this module needs pycdr2, of the vehicle extra."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from edgetl_runtime.ros.messages import CameraInfo, DiagnosticArray, DiagnosticStatus, Header, KeyValue, Time
+from edgetl_runtime.session import rss_mb
+from edgetl_runtime.snapshot import SHORT_S
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from edgetl_runtime.health import State
+    from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.ros.intrinsics import Intrinsics
     from edgetl_runtime.snapshot import Snapshot
 
@@ -16,7 +22,8 @@ LEVELS: dict[State, int] = {"ok": OK, "degraded": WARN, "stale": STALE, "fault":
 SILENT_S = 2.0
 """Without a result for so long the status is stale, whatever else holds."""
 
-_WINDOW = "last 10 s"
+_WINDOW = f"last {SHORT_S} s"
+_GRAVER = (OK, WARN, STALE, ERROR)
 
 
 def header(epoch_ns: int, frame_id: str) -> Header:
@@ -45,9 +52,39 @@ def diagnostics_message(snapshot: Snapshot, name: str, hardware_id: str, head: H
         f"{name}: latency",
         share if snapshot.stages else "no result yet",
         hardware_id,
-        _pairs(_times(snapshot)),
+        _pairs(_times({name: times.short for name, times in snapshot.stages.items()})),
     )
     return DiagnosticArray(head, [whole, times])
+
+
+def lane_status(snapshot: Snapshot, node: str, hardware_id: str) -> DiagnosticStatus:
+    """The state of one bundle on one camera of a rig, with its counts and times."""
+    level, message = _verdict(snapshot)
+    values = _counts(snapshot) | {"late": snapshot.states.get("late", 0)}
+    values |= _times({name: times.short for name, times in snapshot.stages.items()})
+    name = f"{node}: {snapshot.camera_id}/{snapshot.bundle}"
+    return DiagnosticStatus(level, name, message, hardware_id, _pairs(values))
+
+
+def rig_status(rig: Rig, node: str, lanes: Sequence[DiagnosticStatus]) -> DiagnosticStatus:
+    """The state of the whole rig: as bad as its worst lane, with its rounds and their skew. lanes: their states."""
+    own = rig.health.status()
+    silent_s = (time.monotonic_ns() - rig.turned_ns) / 1e9
+    bad = [status.name.removeprefix(f"{node}: ") for status in lanes if status.level != OK]
+    told = [f"not ok: {', '.join(bad)}"] if bad else []
+    told += [f"{condition}: {detail}" for condition, detail in own.conditions.items()]
+    level = max([LEVELS[own.state], *(status.level for status in lanes)], key=_GRAVER.index)
+    if silent_s >= SILENT_S:
+        level, told = ERROR, [f"the loop has not turned for {silent_s:.1f} s"]
+    values = {
+        "cameras": len(rig.seats),
+        "bundles": len(rig.networks),
+        "rounds": rig.rounds,
+        "rounds gather for [ms]": f"{rig.gather_ms:g}",
+        "memory [MB]": f"{rss_mb():.0f}",
+        **_times(rig.ledger.window(SHORT_S)),
+    }
+    return DiagnosticStatus(level, f"{node}: all cameras", "; ".join(told) or "ok", "", _pairs(values))
 
 
 def _verdict(snapshot: Snapshot) -> tuple[int, str]:
@@ -82,10 +119,10 @@ def _counts(snapshot: Snapshot) -> dict[str, object]:
     }
 
 
-def _times(snapshot: Snapshot) -> dict[str, object]:
+def _times(stages: Mapping[str, Mapping[str, float]]) -> dict[str, object]:
     return {
-        f"{stage} {figure} [ms], {_WINDOW}": f"{times.short[f'{figure}_ms']:.3f}"
-        for stage, times in snapshot.stages.items()
+        f"{stage} {figure} [ms], {_WINDOW}": f"{times[f'{figure}_ms']:.3f}"
+        for stage, times in stages.items()
         for figure in ("p50", "p99", "max")
     }
 

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from edgetl_runtime.ros.convert import diagnostics_message, header
+from edgetl_runtime.ros.convert import header
 from edgetl_runtime.ros.messages import DiagnosticArray
 from edgetl_runtime.ros.names import DIAGNOSTICS
 from edgetl_runtime.ros.payload import Encoder
@@ -15,8 +15,8 @@ from edgetl_runtime.ros.payload import Encoder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edgetl_runtime.ros.messages import Header
     from edgetl_runtime.ros.node import Ros2Node
-    from edgetl_runtime.snapshot import Snapshot
 
 TOPIC = "/diagnostics"
 """ROS's own, whatever the namespace, by REP-107."""
@@ -25,13 +25,12 @@ _END_S = 1.0
 
 
 class DiagnosticsSender:
-    """Publishes a snapshot of `source`, which may be asked from any thread, every every_s seconds until closed."""
+    """Publishes what `state` makes of a header every every_s seconds until closed; asked in this object's thread."""
 
-    def __init__(self, node: Ros2Node, source: Callable[[], Snapshot], *, every_s: float = EVERY_S) -> None:
+    def __init__(self, node: Ros2Node, state: Callable[[Header], DiagnosticArray], *, every_s: float = EVERY_S) -> None:
         self._publisher = node.publisher(TOPIC, DiagnosticArray, DIAGNOSTICS, urgent=False)
-        self._name = node.options.node.name
-        self._source, self._every_s = source, every_s
-        self._encode = Encoder()
+        self._state, self._every_s = state, every_s
+        self._encode = Encoder(DiagnosticArray)
         self._ended = threading.Event()
         self.failed = 0
         self._thread = threading.Thread(target=self._work, name="ros2 diagnostics", daemon=True)
@@ -56,6 +55,4 @@ class DiagnosticsSender:
                 return
 
     def _publish(self) -> None:
-        snapshot = self._source()
-        message = diagnostics_message(snapshot, self._name, snapshot.camera_id, header(time.time_ns(), ""))
-        self._publisher.put(self._encode(message))
+        self._publisher.put(self._encode(self._state(header(time.time_ns(), ""))))

@@ -101,13 +101,32 @@ def mangled(name: str) -> str:
     return name.replace("/", "%")
 
 
-def token(node: NodeName, zid: str, kind: Kind, entity: int, endpoint: Endpoint | None, quality: Quality | None) -> str:
+def token(
+    node: NodeName,
+    zid: str,
+    kind: Kind,
+    entity: int,
+    endpoint: Endpoint | None,
+    quality: Quality | None,
+    *,
+    node_entity: int = 0,
+) -> str:
     """The liveliness token that shows an entity in the ROS graph.
 
-    zid: the Zenoh session's id. entity: unique within the session, 0 for the node itself, to which all others belong.
-    endpoint and quality: of a publisher or subscription.
+    zid: the Zenoh session's id. entity: unique within the session. node_entity: that of the node to which it belongs,
+    which is the node's own. endpoint and quality: of a publisher or subscription.
     """
-    parts = [ADMIN_SPACE, str(node.domain), zid, "0", str(entity), kind, "%", mangled(node.namespace), node.name]
+    parts = [
+        ADMIN_SPACE,
+        str(node.domain),
+        zid,
+        str(node_entity),
+        str(entity),
+        kind,
+        "%",
+        mangled(node.namespace),
+        node.name,
+    ]
     if endpoint is not None and quality is not None:
         parts += [mangled(endpoint.topic), endpoint.dds_name, endpoint.type_hash, quality.encoded()]
     return "/".join(parts)

@@ -54,25 +54,65 @@ class Ros2Options:
                 raise InputError(f"a Zenoh address is like tcp/192.168.1.5:7447, found {address!r}")
 
 
-class Ros2Node:
-    """An open session with a node's token; publishers and subscriptions made here show in the ROS graph with theirs.
+class Ros2Context:
+    """The Zenoh session that nodes of one process share, as those of a ROS context do; open while one of them is.
 
-    As an rmw_zenoh_cpp node it is a peer that is told of others by the router, and looks for nobody by multicast.
-    Use as a context manager; leaving ends the session and takes all tokens back. Raises InputError where nobody
-    answers at options.connect or an address can't be listened at, MissingPackage without zenoh.
+    How it connects and listens is the first node's to say, whatever the options of those that join it. Any thread.
     """
 
-    def __init__(self, options: Ros2Options) -> None:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._nodes = self._entities = 0
+
+    def join(self, options: Ros2Options) -> Any:
+        """The open session, for one more node. Raises InputError or MissingPackage where it can't be opened."""
+        with self._lock:
+            if not self._nodes:
+                self._session, self._entities = _open(need("zenoh", extra="vehicle"), options), 0
+                if options.opened is not None:
+                    options.opened(_addresses(self._session))
+            self._nodes += 1
+            return self._session
+
+    def leave(self) -> None:
+        """One node is gone; with the last one the session ends."""
+        zenoh: Any = need("zenoh", extra="vehicle")
+        with self._lock:
+            self._nodes -= 1
+            if not self._nodes:
+                session, self._session = self._session, None
+                with suppress(zenoh.ZError):
+                    if not session.is_closed():
+                        session.close()
+
+    def next(self) -> int:
+        """A number that no other node, publisher or subscription of the session has; from 0."""
+        with self._lock:
+            self._entities += 1
+            return self._entities - 1
+
+
+class Ros2Node:
+    """A node's token in a session; publishers and subscriptions made here show in the ROS graph with theirs.
+
+    As an rmw_zenoh_cpp node it is a peer that is told of others by the router, and looks for nobody by multicast.
+    context: whose session it is part of; one of its own where None. Use as a context manager; leaving takes all tokens
+    back. Raises InputError where nobody answers at options.connect or an address can't be listened at, MissingPackage
+    without zenoh.
+    """
+
+    def __init__(self, options: Ros2Options, *, context: Ros2Context | None = None) -> None:
         self._zenoh: Any = need("zenoh", extra="vehicle")
         self.options = options
         self._hash: Callable[[type], str] = type_hash if options.check_types else lambda message: NOT_SUPPORTED
         self._lock = threading.Lock()
-        self._entities = 0
         self._kept: list[Any] = []
-        self._session = self._open()
-        if options.opened is not None:
-            options.opened(self.addresses)
-        self._declare("NN", 0, None, None)
+        self._closed = False
+        self._context = context or Ros2Context()
+        self._session = self._context.join(options)
+        self._number = self._context.next()
+        self._declare("NN", self._number, None, None)
 
     def __enter__(self) -> Ros2Node:
         return self
@@ -90,9 +130,7 @@ class Ros2Node:
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where others reach this node, as `tcp/HOST:PORT` with the port that it got; by Zenoh's admin space."""
-        replies = self._session.get(f"@/{self.zid}/peer", timeout=_ADMIN_S)
-        told = [json.loads(reply.ok.payload.to_bytes()) for reply in replies if reply.ok is not None]
-        return tuple(address for document in told for address in document.get("locators", ()))
+        return _addresses(self._session)
 
     def publisher(self, topic: str, message: type, quality: Quality, *, urgent: bool = True) -> Ros2Publisher:
         """A publisher of this message class; urgent: not to wait behind what isn't. Raises InputError for the name."""
@@ -105,7 +143,7 @@ class Ros2Node:
             reliability=zenoh.Reliability.RELIABLE if quality.reliable else zenoh.Reliability.BEST_EFFORT,
         )
         self._keep(publisher)
-        gid = gid_of(self._declare("MP", self._next(), endpoint, quality))
+        gid = gid_of(self._declare("MP", self._context.next(), endpoint, quality))
         return Ros2Publisher(publisher, endpoint.topic, gid)
 
     def subscribe(self, topic: str, message: type, quality: Quality, take: Callable[[Any], None]) -> str:
@@ -117,7 +155,7 @@ class Ros2Node:
         anyhow = Endpoint(endpoint.topic, endpoint.dds_name, "*")
         callback = self._zenoh.handlers.Callback(take, None, indirect=False)
         self._keep(self._session.declare_subscriber(anyhow.key(self.options.node.domain), callback))
-        self._declare("MS", self._next(), endpoint, quality)
+        self._declare("MS", self._context.next(), endpoint, quality)
         return endpoint.topic
 
     def published_types(self, topic: str, *, wait_s: float = 1.5) -> list[str]:
@@ -136,46 +174,28 @@ class Ros2Node:
         return sorted({parts[10].replace("::dds_::", "/").replace("::", "/").rstrip("_") for parts in tokens})
 
     def close(self) -> None:
-        """End the session, within some seconds where others hang; twice is fine."""
+        """Leave the graph, within some seconds where others hang; twice is fine."""
         with self._lock:
+            if self._closed:
+                return
+            self._closed = True
             kept, self._kept = self._kept, []
-        with suppress(self._zenoh.ZError):  # the link is down, or nobody takes what is sent: there is nothing to save
-            for thing in reversed(kept):
+        for thing in reversed(kept):
+            with suppress(self._zenoh.ZError):  # the link is down, or nobody takes what is sent: nothing to save
                 thing.undeclare()
-        with suppress(self._zenoh.ZError):
-            if not self._session.is_closed():
-                self._session.close()
+        self._context.leave()
 
     def _endpoint(self, topic: str, message: type) -> Endpoint:
         return Endpoint(self.options.node.topic(topic), dds_name(message), self._hash(message))
 
     def _declare(self, kind: Any, entity: int, endpoint: Endpoint | None, quality: Quality | None) -> str:
-        text = token(self.options.node, self.zid, kind, entity, endpoint, quality)
+        text = token(self.options.node, self.zid, kind, entity, endpoint, quality, node_entity=self._number)
         self._keep(self._session.liveliness().declare_token(text))
         return text
-
-    def _next(self) -> int:
-        with self._lock:
-            self._entities += 1
-            return self._entities
 
     def _keep(self, thing: Any) -> None:
         with self._lock:
             self._kept.append(thing)
-
-    def _open(self) -> Any:
-        options, zenoh = self.options, self._zenoh
-        try:
-            return zenoh.open(_config(zenoh, options))
-        except zenoh.ZError as error:
-            if "connect" in str(error).lower() and options.connect:
-                raise InputError(
-                    f"no Zenoh router or node answers at {' or '.join(options.connect)}",
-                    remedy="start one (ros2 run rmw_zenoh_cpp rmw_zenohd), name another with --ros2-connect, or do "
-                    "without one: --ros2-listen tcp/127.0.0.1:7447",
-                ) from error
-            where = ", ".join(options.listen)
-            raise InputError(f"Zenoh can't listen at {where}", remedy="give another --ros2-listen") from error
 
 
 class Ros2Publisher:
@@ -197,6 +217,26 @@ class Ros2Publisher:
         """Publish one message with its number, the time on the system clock and who publishes it."""
         self.sent += 1
         self._publisher.put(data, attachment=attachment(self.sent, time.time_ns(), self.gid))
+
+
+def _open(zenoh: Any, options: Ros2Options) -> Any:
+    try:
+        return zenoh.open(_config(zenoh, options))
+    except zenoh.ZError as error:
+        if "connect" in str(error).lower() and options.connect:
+            raise InputError(
+                f"no Zenoh router or node answers at {' or '.join(options.connect)}",
+                remedy="start one (ros2 run rmw_zenoh_cpp rmw_zenohd), name another with --ros2-connect, or do "
+                "without one: --ros2-listen tcp/127.0.0.1:7447",
+            ) from error
+        where = ", ".join(options.listen)
+        raise InputError(f"Zenoh can't listen at {where}", remedy="give another --ros2-listen") from error
+
+
+def _addresses(session: Any) -> tuple[str, ...]:
+    replies = session.get(f"@/{session.zid()}/peer", timeout=_ADMIN_S)
+    told = [json.loads(reply.ok.payload.to_bytes()) for reply in replies if reply.ok is not None]
+    return tuple(address for document in told for address in document.get("locators", ()))
 
 
 def _config(zenoh: Any, options: Ros2Options) -> Any:

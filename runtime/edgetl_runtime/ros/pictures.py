@@ -30,7 +30,7 @@ class PictureSender:
         self._frame_id, self._intrinsics = frame_id, intrinsics
         self._image = node.publisher(f"{prefix}/image/compressed", CompressedImage, SENSOR, urgent=False)
         self._info = node.publisher(f"{prefix}/camera_info", CameraInfo, SENSOR, urgent=False)
-        self._encode = Encoder()
+        self._encode = Encoder(CompressedImage, CameraInfo)
         self._thread = PictureThread(self._publish, per_s=per_s, name="ros2")
 
     @property

@@ -14,7 +14,7 @@ from foxglove_support import Client
 
 from edgetl.commands import run as run_command
 from edgetl_runtime.errors import InputError, MissingPackage
-from edgetl_runtime.foxglove import LAYOUT, FoxgloveSink
+from edgetl_runtime.foxglove import LAYOUT, FoxgloveRounds, FoxgloveSink
 
 
 def call(*arguments: object) -> dict[str, Any]:
@@ -56,6 +56,51 @@ def test_run_says_where_it_is_and_shows_the_run(
     assert str(LAYOUT) in told and LAYOUT.exists()
 
 
+def test_a_rig_is_shown_by_camera_and_bundle(
+    shared_bundle: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports: list[int] = []
+    ready = threading.Event()
+    inner = FoxgloveRounds.announce
+
+    def announce(sink: FoxgloveRounds) -> None:
+        inner(sink)
+        ports.append(sink.port)
+        ready.set()
+
+    monkeypatch.setattr(FoxgloveRounds, "announce", announce)
+    found: list[Any] = []
+    topics = {"/main/tiny/edgetl/result", "/rear/other/edgetl/result", "/rear/camera/image"}
+
+    def look() -> None:
+        assert ready.wait(20)
+        with Client(ports[0]) as client:
+            client.learn(26)
+            client.subscribe(*topics)
+            found.append(client.collect(topics))
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    layout = tmp_path / "panels.json"
+    document = call(
+        *(shared_bundle, clip, "--also-camera", f"rear={clip}", "--also-bundle", f"other={shared_bundle}"),
+        *("--realtime", "--foxglove", 0, "--foxglove-layout", layout),
+    )
+    looker.join()
+    assert document["processed"] and found[0]["/rear/other/edgetl/result"].message["camera_id"] == "rear"
+    told = capsys.readouterr().err
+    assert f"ws://127.0.0.1:{ports[0]}" in told and f"import the layout {layout}" in told
+    assert "/rear/other/edgetl/result.age_ms" in layout.read_text()
+
+
+def test_a_layout_is_not_replaced_unasked(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    layout = tmp_path / "panels.json"
+    call(shared_bundle, clip, "--foxglove", 0, "--foxglove-layout", layout, "--max-frames", 1)
+    assert layout.read_bytes() == LAYOUT.read_bytes()
+    with pytest.raises(InputError, match=r"panels\.json"):
+        call(shared_bundle, clip, "--foxglove", 0, "--foxglove-layout", layout)
+
+
 def test_the_port_may_be_left_out() -> None:
     parser = argparse.ArgumentParser()
     run_command.add_arguments(parser)
@@ -69,7 +114,7 @@ def test_the_port_may_be_left_out() -> None:
         (("--foxglove", 0, "--bind", "0.0.0.0"), r"asks nobody for a token, so it doesn't listen on 0\.0\.0\.0"),
         (("--foxglove", 0, "--bind", "127.0.0.1"), "--bind and --token are of --web"),
         (("--foxglove", 70000), "from 0 to 65535"),
-        (("--foxglove", 0, "--also-camera", "rear=1"), "--foxglove can't be used with several cameras"),
+        (("--foxglove-layout", "l.json"), "--foxglove-layout is of --foxglove"),
     ],
 )
 def test_run_refuses(shared_bundle: Path, clip: Path, tmp_path: Path, flags: tuple[object, ...], text: str) -> None:

@@ -24,7 +24,8 @@ import edgetl_runtime
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.errors import InputError, MissingPackage
 from edgetl_runtime.foxglove import FoxgloveSink
-from edgetl_runtime.foxglove import sink as sink_module
+from edgetl_runtime.foxglove import lane as lane_module
+from edgetl_runtime.foxglove import pictures as pictures_module
 from edgetl_runtime.health import Event
 from edgetl_runtime.ledger import Ledger
 from edgetl_runtime.result import Frame, Result
@@ -102,12 +103,14 @@ def test_everything_arrives_and_can_be_read(sink: FoxgloveSink) -> None:
         client.learn(len(TOPICS))
         client.subscribe(*sorted(TOPICS))
         found = client.collect(TOPICS)
-        boxes = {found["/camera/boxes"].message.timestamp.ToNanoseconds()}
         image = found["/camera/image"]
-        while image.message.timestamp.ToNanoseconds() not in boxes:  # a picture and its boxes have one stamp
+        stamps: dict[str, set[int]] = {"/camera/boxes": set(), "/camera/image": set()}
+        end_s = time.monotonic() + WAIT_S
+        while not stamps["/camera/boxes"] & stamps["/camera/image"]:  # a picture and its boxes have one stamp
             arrived = client.receive()
-            if arrived.topic == "/camera/boxes":
-                boxes.add(arrived.message.timestamp.ToNanoseconds())
+            if arrived.topic in stamps:
+                stamps[arrived.topic].add(arrived.message.timestamp.ToNanoseconds())
+            assert time.monotonic() < end_s
     theirs = CompressedImage_pb2.CompressedImage.FromString(image.message.SerializeToString())
     decoded = cv2.imdecode(np.frombuffer(theirs.data, np.uint8), cv2.IMREAD_COLOR)
     assert theirs.format == "jpeg" and theirs.frame_id == "cam_optical_frame"
@@ -127,15 +130,15 @@ def test_everything_arrives_and_can_be_read(sink: FoxgloveSink) -> None:
 
 def test_nothing_is_made_for_nobody(sink: FoxgloveSink, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    monkeypatch.setattr(sink_module, "annotations_message", lambda *_: made.append("boxes") or b"x")
-    monkeypatch.setattr(sink_module, "jpeg_message", lambda *_: made.append("picture") or b"x")
-    monkeypatch.setattr(sink_module, "ledger_message", lambda *_: made.append("ledger") or b"{}")
+    monkeypatch.setattr(lane_module, "annotations_message", lambda *_: made.append("boxes") or b"x")
+    monkeypatch.setattr(pictures_module, "jpeg_message", lambda *_: made.append("picture") or b"x")
+    monkeypatch.setattr(lane_module, "ledger_message", lambda *_: made.append("ledger") or b"{}")
     sink.watch(snapshot_of)
     with Client(sink.port) as client, Feeding(sink) as feeding:
         client.learn(len(TOPICS))
         while feeding.written < 20:
             time.sleep(0.01)
-        assert made == [] and not sink.left_out
+        assert made == [] and not sink.notes
         client.subscribe("/camera/boxes")
         while "boxes" not in made:
             time.sleep(0.01)
@@ -181,7 +184,7 @@ def test_a_client_that_vanishes_is_forgotten(sink: FoxgloveSink) -> None:
             client.subscribe("/camera/image")
             client.receive()
             client.socket.socket.shutdown(socket.SHUT_RDWR)
-        image = sink._channels["/camera/image"]
+        image = sink._pictures._channel
         end_s = time.monotonic() + WAIT_S
         while image.has_sinks():
             assert time.monotonic() < end_s
@@ -193,7 +196,7 @@ def test_closing_ends_the_server_and_tells_what_waits(sink: FoxgloveSink) -> Non
         client.learn(len(TOPICS))
         client.subscribe("/edgetl/log", "/edgetl/ledger")
         ended = Event(time.monotonic_ns(), "cam", "stopped", began=True, state="fault", detail="the end")
-        channel = sink._channels["/edgetl/log"]
+        channel = sink._lane.channels["/edgetl/log"]
         while not channel.has_sinks():
             time.sleep(0.01)
         sink.event(ended)
@@ -260,7 +263,7 @@ def test_a_result_that_can_not_be_told_does_not_end_the_others(
     with Client(sink.port) as client:
         client.learn(len(TOPICS))
         client.subscribe("/camera/boxes")
-        channel = sink._channels["/camera/boxes"]
+        channel = sink._lane.channels["/camera/boxes"]
         while not channel.has_sinks():
             time.sleep(0.01)
         broken = dataclasses.replace(result(), outputs={})
@@ -272,11 +275,11 @@ def test_a_result_that_can_not_be_told_does_not_end_the_others(
 
 def test_what_comes_too_fast_is_counted(sink: FoxgloveSink, monkeypatch: pytest.MonkeyPatch) -> None:
     held = threading.Event()
-    monkeypatch.setattr(sink, "_tell_event", lambda _: held.wait(WAIT_S))
-    for _ in range(sink_module.MAX_WAITING + 12):
+    monkeypatch.setattr(sink._lane, "_tell_event", lambda _: held.wait(WAIT_S))
+    for _ in range(lane_module.MAX_WAITING + 12):
         sink.event(EVENT)
-    assert 10 <= sink.left_out <= 12
-    assert sink.notes == [f"Foxglove: {sink.left_out} results or events came too fast to be told"]
+    assert 10 <= sink._lane.left_out <= 12
+    assert sink.notes == [f"Foxglove: {sink._lane.left_out} results or events came too fast to be told"]
     held.set()
 
 
@@ -322,7 +325,7 @@ def test_documents_are_json_that_any_reader_takes(sink: FoxgloveSink) -> None:
     with Client(sink.port) as client:
         client.learn(len(TOPICS))
         client.subscribe("/edgetl/result")
-        while not sink._channels["/edgetl/result"].has_sinks():
+        while not sink._lane.channels["/edgetl/result"].has_sinks():
             time.sleep(0.01)
         sink.write(broken, frame_of(broken), None)
         document = client.receive().message

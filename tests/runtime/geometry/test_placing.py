@@ -224,6 +224,27 @@ def test_the_flag_is_by_camera_in_a_rig(
     assert "--calibration must be like main=front.yaml" in capsys.readouterr().err
 
 
+def test_one_camera_with_several_bundles_needs_no_name(
+    shared_many: Path, shared_bundle: Path, clip: Path, camera_file: Path, tmp_path: Path
+) -> None:
+    lines = tmp_path / "d.jsonl"
+    also = ["--also-bundle", f"other={shared_bundle}", "--threshold", "0.3", "--jsonl", str(lines)]
+    assert main(["run", str(shared_many), str(clip), *also, "--calibration", str(camera_file)]) == 0
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    placed = {(row["bundle"], "position_m" in box) for row in rows for box in row.get("detections", [])}
+    assert placed == {("tiny", True), ("other", True)}
+
+
+def test_a_rendered_camera_in_a_rig_knows_its_own(shared_many: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "d.jsonl"
+    given = [str(shared_many), "roadworld:day:1", "--also-camera", "ahead=roadworld:day:3", "--camera-size", "320x180"]
+    given += ["--threshold", "0", "--max-frames", "16", "--jsonl", str(lines)]
+    assert main(["run", *given, "--calibration", "ahead=own"]) == 0
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    boxes = {(row["camera_id"], "position_m" in box) for row in rows for box in row.get("detections", [])}
+    assert boxes == {("main", False), ("ahead", True)}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

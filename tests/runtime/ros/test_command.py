@@ -31,10 +31,14 @@ projection_matrix: {rows: 3, cols: 4, data: [480, 0, 319.5, 0, 0, 480, 239.5, 0,
 """
 
 
-def call(*arguments: object) -> dict[str, Any]:
+def parsed(*arguments: object) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     run_command.add_arguments(parser)
-    return run_command.run(parser.parse_args([str(a) for a in arguments]))
+    return parser.parse_args([str(a) for a in arguments])
+
+
+def call(*arguments: object) -> dict[str, Any]:
+    return run_command.run(parsed(*arguments))
 
 
 def test_a_run_is_heard_in_its_domain(
@@ -45,7 +49,7 @@ def test_a_run_is_heard_in_its_domain(
         document = call(shared_bundle, clip, "--realtime", "--ros2", "road", "--ros2-connect", address, "--track")
         flat = listener.messages("road/detections")
         listener.messages("diagnostics")
-    assert document["processed"] == 12
+    assert document["processed"] + document["dropped"] == 12
     assert all(line["same"] for line in flat)
     assert flat[0]["message"]["header"]["frame_id"].endswith("_optical_frame")
     assert "ROS 2: /road/detections, /diagnostics" in capsys.readouterr().err
@@ -93,6 +97,92 @@ def test_a_reader_tells_its_port_before_anything_comes(shared_bundle: Path, caps
     assert re.search(r"others reach this node at tcp/127\.0\.0\.1:[1-9]\d*\n", capsys.readouterr().err)
 
 
+def test_several_topics_in_one_rig_are_one_session_with_a_node_each(shared_bundle: Path, shared_many: Path) -> None:
+    with router() as address, Listener(address, domain=0) as listener:
+        talkers = [Talker(address, "/camera/image_raw"), Talker(address, "/rear/image_raw")]
+        try:
+            document = call(
+                *(shared_bundle, "ros2:/camera/image_raw", "--also-camera", "rear=ros2:/rear/image_raw"),
+                *("--also-bundle", f"many={shared_many}", "--ros2", "car", "--ros2-connect", address),
+                *("--ros2-frame-id", "rear=tail", "--max-frames", 6, "--frozen-s", 0),
+            )
+        finally:
+            for talker in talkers:
+                talker.close()
+        flat = {lane: listener.messages(f"car/{lane}/detections") for lane in ("main/tiny", "rear/tiny", "rear/many")}
+        tokens = [line["token"].split("/") for line in listener.found(lambda line: "/NN/" in line.get("token", ""))]
+    assert document["processed"] >= 6 and set(document["cameras"]) == {"main", "rear"}
+    nodes = {parts[8]: parts[3] for parts in tokens}
+    assert set(nodes) == {"edgetl", "edgetl_main_camera", "edgetl_rear_camera"} and len({p[2] for p in tokens}) == 1
+    assert len(set(nodes.values())) == 3, "each with a number of its own"
+    frames = {lane: lines[0]["message"]["header"]["frame_id"] for lane, lines in flat.items()}
+    assert frames == {"main/tiny": "lens", "rear/tiny": "tail", "rear/many": "tail"}
+    stamps = [line["message"]["header"]["stamp"] for line in flat["rear/many"]]
+    assert {s["sec"] * 10**9 + s["nanosec"] for s in stamps} <= talkers[1].stamps
+
+
+def test_topics_are_read_and_results_published_without_a_router(shared_bundle: Path) -> None:
+    address = f"tcp/127.0.0.1:{free_port()}"
+    talkers = [Talker(address, "/camera/image_raw"), Talker(address, "/rear/image_raw")]
+    try:
+        with Listener(address, domain=0) as listener:
+            document = call(
+                *(shared_bundle, "ros2:/camera/image_raw", "--also-camera", "rear=ros2:/rear/image_raw"),
+                *("--ros2", "--ros2-listen", address, "--max-frames", 60, "--frozen-s", 0, "--give-up-s", 20),
+            )
+            assert listener.messages("edgetl/rear/detections")
+    finally:
+        for talker in talkers:
+            talker.close()
+    assert document["cameras"]["rear"]["processed"] > 0
+
+
+def test_calibrations_and_frames_are_by_camera(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    path = tmp_path / "front.yaml"
+    path.write_text(CALIBRATION)
+    rig = (shared_bundle, clip, "--also-camera", f"rear={clip}")
+    known = intrinsics_of(parsed(*rig, "--ros2-camera-info", f"rear={path}"), {})
+    assert known == {"rear": read_intrinsics(path)}
+    alone = (shared_bundle, clip, "--also-bundle", shared_bundle, "--ros2-camera-info", path)
+    assert intrinsics_of(parsed(*alone), {}) == {"main": read_intrinsics(path)}, "with one camera it is that one's"
+    named = parsed(*alone[:-1], f"main={path}")
+    assert intrinsics_of(named, {}) == {"main": read_intrinsics(path)}
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--ros2-frame-id", "lens"], "--ros2-frame-id must be like main=camera_link with several cameras, found lens"),
+        (["--ros2-frame-id", "side=lens"], "found side=lens; cameras are called main, front-left"),
+        (["--ros2-images", "--ros2-camera-info", "x.yaml"], "--ros2-camera-info must be like main=front.yaml"),
+        (["--ros2-images", "--ros2-camera-info", "main=x.yaml"], "can't read the calibration x.yaml"),
+        (["--also-camera", "front_left=x.mp4"], "the cameras 'front-left' and 'front_left' are both front_left"),
+        (["--also-bundle", "tiny-1={bundle}", "--also-bundle", "tiny_1={bundle}"], "the bundles 'tiny-1' and 'tiny_1'"),
+    ],
+)
+def test_what_a_rig_can_not_publish_is_refused_before_anything_runs(
+    shared_bundle: Path, clip: Path, tmp_path: Path, flags: list[str], why: str
+) -> None:
+    lines = tmp_path / "o.jsonl"
+    lines.write_text("kept")
+    flags = [flag.format(bundle=shared_bundle) for flag in flags]
+    with pytest.raises(InputError) as caught:
+        call(
+            *(shared_bundle, clip, "--also-camera", f"front-left={clip}", "--ros2", *flags),
+            *("--jsonl", lines, "--force"),
+        )
+    assert why in str(caught.value) and lines.read_text() == "kept"
+
+
+def test_a_rig_without_a_router_loses_nothing(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "o.jsonl"
+    lines.write_text("kept")
+    nobody = ("--ros2-connect", f"tcp/127.0.0.1:{free_port()}")
+    with pytest.raises(InputError, match="no Zenoh router or node answers at"):
+        call(shared_bundle, clip, "--also-camera", f"b={clip}", "--ros2", *nobody, "--jsonl", lines, "--force")
+    assert lines.read_text() == "kept"
+
+
 def test_without_a_router_nothing_is_lost(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept.jsonl"
     kept.write_text("of a run before\n")
@@ -116,7 +206,7 @@ def test_without_a_router_nothing_is_lost(shared_bundle: Path, clip: Path, tmp_p
         (["--ros2", "--ros2-namespace", "car"], "a ROS namespace is like"),
         (["--ros2", "--ros2-camera-info", "none.yaml"], "--ros2-camera-info goes with pictures"),
         (["--ros2", "--ros2-images", "--ros2-camera-info", "none.yaml"], "can't read the calibration none.yaml"),
-        (["--ros2", "--also-camera", "left=0"], "--ros2 can't be used with several cameras"),
+        (["--ros2", "--ros2-frame-id", "a", "--ros2-frame-id", "b"], "--ros2-frame-id is given twice for camera main"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(shared_bundle: Path, clip: Path, flags: list[str], why: str) -> None:
@@ -146,10 +236,12 @@ def test_the_calibration_file_of_ros_is_read(tmp_path: Path) -> None:
 def test_a_calibrated_camera_needs_no_second_file(tmp_path: Path) -> None:
     path = tmp_path / "front.yaml"
     path.write_text(CALIBRATION + "edgetl: {position_m: [1, 0, 1.5], pitch_deg: 2, pitch_std_deg: 0.3}\n")
-    flags = argparse.Namespace(ros2_camera_info=None, calibrated=read_calibration(path))
-    assert intrinsics_of(flags) == read_intrinsics(path)
-    assert intrinsics_of(argparse.Namespace(ros2_camera_info=path, calibrated=None)) == read_intrinsics(path)
-    assert intrinsics_of(argparse.Namespace(ros2_camera_info=None, calibrated=None)) is None
+    known = {"main": read_calibration(path)}
+    assert intrinsics_of(parsed("b", "0"), known) == {"main": read_intrinsics(path)}
+    other = tmp_path / "other.yaml"
+    other.write_text(CALIBRATION.replace("500.0", "700.0"))
+    assert intrinsics_of(parsed("b", "0", "--ros2-camera-info", other), known)["main"].k[0] == 700
+    assert intrinsics_of(parsed("b", "0"), {}) == {}
 
 
 def test_the_settings_of_a_file_are_read(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
