@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from edgetl.commands.arguments import signature_json
+from edgetl.commands.arguments import signature_json, signatures_json
 from edgetl.commands.engines import Engines, open_ladder, proof_line
 from edgetl.commands.geometry import calibrations_of
 from edgetl.commands.notifying import open_notify
+from edgetl.commands.recording import check_rig_recording, start_rig_recording
 from edgetl.commands.rig_arguments import bundles_of, sources_of
 from edgetl.commands.sigterm import sigterm_as_interrupt
 from edgetl.commands.source import injector_of, open_source, patience_of
@@ -49,6 +51,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     injector = injector_of(args)
     bundles = bundles_of(args)
     check_rig(bundles, sources, args.gather_ms)
+    check_rig_recording(args, sources, bundles)
     if args.track:
         check_boxes(bundles.values())
     health = {name: Health() for name in sources}
@@ -63,6 +66,8 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
         calibrations = calibrations_of(args, cameras)
         networks = _open_networks(args, bundles, engines, boxes, calibrations, stack)
         sinks += _open_sinks(args, bundles, stack)
+        recorders = start_rig_recording(args, cameras, networks, engines, calibrations, stack)
+        sinks += recorders
 
         def tell(event: RigEvent) -> None:
             _tell(event)
@@ -86,8 +91,10 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
         if args.priority is not None:
             raise_priority(args.priority)
         summary = _drive(args, rig, sinks, tallies)
+    summary = _with_notes(summary, sinks)
     sys.stderr.write(_closing(summary, args) + "\n")
-    return _document(args, summary, bundles, engines, tallies)
+    recording = next((recorder.as_json() for recorder in recorders), None)
+    return {**_document(args, summary, bundles, engines, tallies), "recording": recording}
 
 
 def _lanes(cameras: Collection[str], bundles: Collection[str], ladder: Ladder | None) -> list[str]:
@@ -145,6 +152,14 @@ def _drive(args: argparse.Namespace, rig: Rig, sinks: Sequence[RigSink], tallies
     return rig.summary(interrupted=interrupted)
 
 
+def _with_notes(summary: RigSummary, sinks: Sequence[RigSink]) -> RigSummary:
+    """With what the sinks have to say, too."""
+    from edgetl_runtime.sinks import Noted
+
+    told = [note for sink in sinks if isinstance(sink, Noted) for note in sink.notes]
+    return dataclasses.replace(summary, total=dataclasses.replace(summary.total, notes=[*summary.total.notes, *told]))
+
+
 def _document(
     args: argparse.Namespace,
     summary: RigSummary,
@@ -158,17 +173,12 @@ def _document(
         name: {**row, "variant": engines[name].picked.name, "heads": heads[name], "signature": signatures[name]}
         for name, row in summary.bundles.items()
     }
-    keys = {str(s["key_id"]) if s["key_id"] else None for s in signatures.values()}
     return {
         **summary.as_json(),
         "bundles": of_bundles,
         "variant": ", ".join(dict.fromkeys(e.picked.name for e in engines.values())),
         "heads": {f"{name}/{head}": row for name, by_head in heads.items() for head, row in by_head.items()},
-        "signature": {
-            "checked": all(s["checked"] for s in signatures.values()),
-            "key_id": keys.pop() if len(keys) == 1 else None,
-            "trusted": all(s["trusted"] for s in signatures.values()),
-        },
+        "signature": signatures_json(list(signatures.values())),
         "recording": None,
         "proof": None,
     }
@@ -256,6 +266,5 @@ def _closing(summary: RigSummary, args: argparse.Namespace) -> str:
     if total.interrupted:
         lines.append("interrupted; everything until then is written")
     lines += [f"note: {note}" for note in total.notes]
-    if args.jsonl is not None:
-        lines.append(f"wrote {args.jsonl}")
+    lines += [f"wrote {path}" for path in (args.jsonl, args.record) if path is not None and path.exists()]
     return "\n".join(lines)
