@@ -17,7 +17,6 @@ from edgetl_runtime.recording.part import PartFile
 from edgetl_runtime.recording.reader import Recorded, Recording
 from edgetl_runtime.result import Detections, Frame, Mask, Places, Result, Scores
 
-
 CAMERA = {"camera_id": "cam", "fps": 30.0}
 BUNDLE = {
     "bundle": "tiny",
@@ -43,9 +42,7 @@ def header(**changes: Any) -> RecordingHeader:
     camera = _part(RecordedCamera, CAMERA, changes)
     bundle = _part(RecordedBundle, BUNDLE, changes)
     common: dict[str, Any] = COMMON | changes
-    return RecordingHeader(
-        version=ALONE, cameras={camera.camera_id: camera}, bundles={bundle.bundle: bundle}, **common
-    )
+    return RecordingHeader(version=ALONE, cameras={camera.camera_id: camera}, bundles={bundle.bundle: bundle}, **common)
 
 
 def rig_header(cameras: Iterable[str] = ("left", "right"), bundles: Iterable[str] = ("a", "b")) -> RecordingHeader:

@@ -128,7 +128,6 @@ def test_enough_frames_and_sigterm_end_it(shared_bundle: Path, tmp_path: Path) -
     [
         (["--out", "x.mp4"], "--out can't be used with several cameras or bundles"),
         (["--view", "--web", "0"], "--view, --web can't be used"),
-        (["--record", "x.mcap"], "--record can't be used"),
         (["--prove"], "--prove can't be used"),
         (["--collect", "x"], "--collect can't be used"),
         (["--ladder", "none.yaml"], "can't read the ladder"),
