@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import signature_json, signatures_json
+from edgetl.commands.can import open_can_rounds
 from edgetl.commands.engines import Engines, open_ladder, proof_line
 from edgetl.commands.geometry import calibrations_of
 from edgetl.commands.notifying import open_notify
@@ -62,6 +63,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     ladder = open_ladder(args.ladder, engines, own_health, cameras=sources)
     with ExitStack() as stack:
         sinks = _open_notify(stack, sources, bundles, ladder)
+        sinks += open_can_rounds(args, sources, bundles, ladder, stack)
         cameras = _open_cameras(args, sources, health, injector, stack)
         calibrations = calibrations_of(args, cameras)
         networks = _open_networks(args, bundles, engines, boxes, calibrations, stack)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _MAIN = "main"
-_ONE_CAMERA = ("out", "view", "web", "collect", "prove", "can", "foxglove", "ros2", "run_revoked")
+_ONE_CAMERA = ("out", "view", "web", "collect", "prove", "foxglove", "ros2", "run_revoked")
 """Flags that are of one camera and one bundle."""
 
 
