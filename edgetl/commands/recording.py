@@ -53,11 +53,10 @@ def check_recording(args: argparse.Namespace) -> None:
 
 def check_rig_recording(args: argparse.Namespace, cameras: Collection[str], bundles: Collection[str]) -> None:
     """Raise InputError where names of cameras or bundles can't be told apart in a recording."""
-    from edgetl_runtime.recording.topics import topic_parts
+    from edgetl_runtime.rig.names import lane_prefixes
 
     if args.record is not None:
-        topic_parts(cameras, "cameras")
-        topic_parts(bundles, "bundles")
+        lane_prefixes(list(cameras), list(bundles), "")
 
 
 def start_recording(

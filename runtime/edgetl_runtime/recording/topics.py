@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgetl_runtime.errors import InputError
 from edgetl_runtime.recording.format import (
     ALONE,
     BOXES_TOPIC,
@@ -16,10 +14,9 @@ from edgetl_runtime.recording.format import (
     RESULT_TOPIC,
     ROUND_TOPIC,
 )
+from edgetl_runtime.rig.names import camera_prefixes, lane_prefixes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from edgetl_runtime.recording.format import RecordingHeader
 
 
@@ -45,30 +42,15 @@ class Topics:
 def topics_of(header: RecordingHeader) -> Topics:
     """The topics that a recording with this header has. Raises InputError where two of them would be the same."""
     if header.version == ALONE:
-        lane = LaneTopics(RESULT_TOPIC, BOXES_TOPIC, OBJECTS_TOPIC, LEDGER_TOPIC)
-        return Topics(dict.fromkeys(header.cameras, IMAGE_TOPIC), dict.fromkeys(header.lanes, lane), None)
-    cameras, bundles = topic_parts(header.cameras, "cameras"), topic_parts(header.bundles, "bundles")
-    bases = {(c, b): f"/{cameras[c]}/{bundles[b]}" for c, b in header.lanes}
+        return Topics(dict.fromkeys(header.cameras, IMAGE_TOPIC), {lane: _lane("") for lane in header.lanes}, None)
+    cameras, bundles = list(header.cameras), list(header.bundles)
     return Topics(
-        {name: f"/{part}/image" for name, part in cameras.items()},
-        {lane: LaneTopics(*(f"{base}/{n}" for n in LaneTopics.__slots__)) for lane, base in bases.items()},
+        {name: prefix + IMAGE_TOPIC for name, prefix in camera_prefixes(cameras, "").items()},
+        {(of.camera, of.bundle): _lane(prefix) for of, prefix in lane_prefixes(cameras, bundles, "").items()},
         ROUND_TOPIC,
     )
 
 
-def topic_parts(names: Iterable[str], what: str) -> dict[str, str]:
-    """Each name as a part of a topic: anything but letters, digits, - and _ becomes _. what: the names are of.
-
-    Raises InputError where two of them become the same.
-    """
-    parts: dict[str, str] = {}
-    for name in names:
-        part = re.sub(r"[^A-Za-z0-9_-]", "_", name) or "_"
-        same = next((other for other, taken in parts.items() if taken == part), None)
-        if same is not None:
-            raise InputError(
-                f"the {what} {same!r} and {name!r} would have the same topics, /{part}",
-                remedy="give one of them another name",
-            )
-        parts[name] = part
-    return parts
+def _lane(prefix: str) -> LaneTopics:
+    topics = (RESULT_TOPIC, BOXES_TOPIC, OBJECTS_TOPIC, LEDGER_TOPIC)
+    return LaneTopics(*(prefix + topic for topic in topics))

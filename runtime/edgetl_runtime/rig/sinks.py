@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from edgetl_runtime.health import together
@@ -77,7 +78,7 @@ class LaneSinks:
         for name, lane in self._lanes.items():
             for sink in lane.sinks:
                 if isinstance(sink, Watcher):
-                    sink.watch(lambda name=name: self.snapshot(name))
+                    sink.watch(partial(self.snapshot, name))
 
     def write(self, made: Round) -> None:
         """Each lane's result to its sinks."""
