@@ -45,12 +45,14 @@ def header(**changes: Any) -> RecordingHeader:
     return RecordingHeader(version=ALONE, cameras={camera.camera_id: camera}, bundles={bundle.bundle: bundle}, **common)
 
 
-def rig_header(cameras: Iterable[str] = ("left", "right"), bundles: Iterable[str] = ("a", "b")) -> RecordingHeader:
-    """Of a rig."""
+def rig_header(
+    cameras: Iterable[str] = ("left", "right"), bundles: Iterable[str] = ("a", "b"), **changes: Any
+) -> RecordingHeader:
+    """Of a rig; `changes` replace values of every bundle."""
     return RecordingHeader(
         version=RIG,
         cameras={name: _part(RecordedCamera, CAMERA, {}) for name in cameras},
-        bundles={name: _part(RecordedBundle, BUNDLE, {}) for name in bundles},
+        bundles={name: _part(RecordedBundle, BUNDLE, dict(changes)) for name in bundles},
         **COMMON,  # type: ignore[arg-type]
     )
 
