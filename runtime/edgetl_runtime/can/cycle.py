@@ -11,7 +11,7 @@ import numpy as np
 from edgetl_runtime.can.dbc import STATUS, check_base, codec, frame_names, kind_name, place_name
 from edgetl_runtime.can.e2e import COUNTS, data_id_of, protected
 from edgetl_runtime.can.objects import TRACK_IDS, object_values, urgency_order
-from edgetl_runtime.can.together import Seen, Together, together
+from edgetl_runtime.can.together import Seen, Together, subset, together
 from edgetl_runtime.health import worst
 from edgetl_runtime.result import Detections
 
@@ -30,6 +30,9 @@ EMPTY, VALID, INVALID = 0, 1, 2
 """Of an object's frames. Empty: nothing more was seen. Invalid: it is not known whether there is an object."""
 CURRENT: tuple[CanState, ...] = ("ok", "degraded")
 """The states in which objects are sent as valid."""
+MOST_COMPARED = 32
+"""Of several lanes so many objects of each, the most urgent, are compared with the others'; no more could be sent, and
+LeftOut says "seven or more" all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,8 @@ class Cycles:
         found = None if result is None else result.outputs.get(lane.head)
         if result is None or not isinstance(found, Detections):
             return None
+        if len(self._lanes) > 1 and len(found) > MOST_COMPARED:
+            found = subset(found, urgency_order(found)[:MOST_COMPARED])
         if lane.classes is not None:
             found = dataclasses.replace(found, classes=lane.classes[found.classes])
         if found.track_ids is not None:

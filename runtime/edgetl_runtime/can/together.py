@@ -17,6 +17,7 @@ so near each other, one of them is not sent; the one that is sent stands within 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -151,23 +152,20 @@ def _known(values: NDArray[np.float32] | None, *shape: int) -> NDArray[np.float3
 
 def _taken(joint: Detections, kept: NDArray[np.intp], groups: Sequence[Sequence[int]]) -> Detections:
     """The objects that are kept, each with the first track number of its group."""
-    numbers, places = joint.track_ids, joint.places
-    if numbers is not None:
-        known = [next((n for n in numbers[list(group)].tolist() if n >= 0), -1) for group in groups]
-        numbers = np.array(known, np.int64)
-    return Detections(
-        joint.boxes_xyxy[kept],
-        joint.scores[kept],
-        joint.classes[kept],
-        track_ids=numbers,
-        track_ages_s=None if joint.track_ages_s is None else joint.track_ages_s[kept],
-        velocities_px_s=None if joint.velocities_px_s is None else joint.velocities_px_s[kept],
-        places=None
-        if places is None
-        else Places(
-            places.positions_m[kept],
-            places.covariances_m2[kept],
-            places.closing_speeds_mps[kept],
-            places.times_to_collision_s[kept],
-        ),
-    )
+    found, numbers = subset(joint, kept), joint.track_ids
+    if numbers is None:
+        return found
+    known = [next((n for n in numbers[list(group)].tolist() if n >= 0), -1) for group in groups]
+    return dataclasses.replace(found, track_ids=np.array(known, np.int64))
+
+
+def subset(found: Detections, kept: NDArray[np.intp]) -> Detections:
+    """These boxes of it, in this order; new arrays."""
+    tracks = (found.track_ids, found.track_ages_s, found.velocities_px_s)
+    ids, ages, velocities = (None if part is None else part[kept] for part in tracks)
+    p, places = found.places, None
+    if p is not None:
+        parts = (p.positions_m, p.covariances_m2, p.closing_speeds_mps, p.times_to_collision_s)
+        places = Places(*(part[kept] for part in parts))
+    boxes, scores, classes = (part[kept] for part in (found.boxes_xyxy, found.scores, found.classes))
+    return Detections(boxes, scores, classes, ids, ages, velocities, places)

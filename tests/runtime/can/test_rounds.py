@@ -107,6 +107,15 @@ def test_more_objects_than_slots_are_counted_once_each() -> None:
     assert len(view.objects) == 8 and view.left_out == 3
 
 
+def test_of_a_crowd_the_most_urgent_are_sent() -> None:
+    wire = Wire()
+    wire.show(front=[(200.0 - i, 20.0) for i in range(150)], left=[(0.0, 100.0 - i / 2) for i in range(150)])
+    view = wire.cycle()
+    assert view.left_out == 7 and len(view.objects) == 8
+    nearest = [(0.0, 100 - i / 2) for i in range(149, 141, -1)]
+    assert [(o.x_m, o.y_m) for o in view.objects] == nearest
+
+
 @pytest.mark.parametrize("cameras", [1, 2, 3, 4, 7])
 def test_track_numbers_are_unique_over_cameras(cameras: int) -> None:
     names = tuple("abcdefg"[:cameras])
