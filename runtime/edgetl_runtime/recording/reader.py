@@ -45,6 +45,12 @@ class Recorded:
     bundle: str
 
 
+class _Event(msgspec.Struct):
+    """What is read of an event."""
+
+    condition: str = ""
+
+
 class Recording:
     """An open recording. header: what was run. Use as a context manager.
 
@@ -57,6 +63,7 @@ class Recording:
         self.path = path
         self.status = RecordingStatus(t_ns=0)
         self.events = self.rounds = 0
+        self._ladder = False
         self._stream = _open(path)
         try:
             self._reader = RecordReader(self._stream, path.stat().st_size)
@@ -96,6 +103,8 @@ class Recording:
             )
         if status.stopped:
             notes.append(f"the recording ended before the run: {status.stopped}")
+        if self._ladder:
+            notes.append("the run took steps of its ladder: after one to another variant or engine results differ")
         return notes
 
     def results(self) -> Iterator[Recorded]:
@@ -116,6 +125,7 @@ class Recording:
                     self.status = msgspec.json.decode(message.data, type=RecordingStatus)
                 elif message.topic == EVENT_TOPIC:
                     self.events += 1
+                    self._ladder |= msgspec.json.decode(message.data, type=_Event).condition == "ladder"
                 elif message.topic == topics.rounds:
                     self.rounds += 1
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors

@@ -317,6 +317,16 @@ def test_a_round_of_failures_alone_is_told_and_leaves_no_picture(tmp_path: Path)
     assert (len(found), sink.frames, recording.rounds) == (2, 1, 2)
 
 
+def test_steps_of_a_ladder_are_in_the_notes(tmp_path: Path) -> None:
+    path = tmp_path / "d.mcap"
+    sink = RecordRounds(path, rig_header())
+    sink.write(a_round(0))
+    sink.event(RigEvent(None, None, Event(7, "", "ladder", began=True, state="degraded", detail="step 1 of 2, int8")))
+    sink.close()
+    (note,) = read_all(path)[1].notes
+    assert "took steps of its ladder" in note
+
+
 def test_a_slow_disk_costs_whole_rounds_of_frames_and_never_the_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
