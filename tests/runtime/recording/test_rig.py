@@ -153,6 +153,13 @@ def test_a_replay_is_equal_bit_for_bit_in_every_lane(
     assert "boxes on right: 9 of 9 results are equal" in capsys.readouterr().err
 
 
+def test_another_engine_is_the_recorded_one_again(shared_many: Path, clip: Path, tmp_path: Path) -> None:
+    path = tmp_path / "d.mcap"
+    call(run_command, shared_many, clip, "--also-camera", f"b={clip}", "--engine", "openvino", "--record", path)
+    document = call(replay_command, path, shared_many)
+    assert (document["engine"], document["compared"], document["equal"]) == ("openvino", 24, 24)
+
+
 def test_tracks_are_those_of_each_camera(drive: Path) -> None:
     """What is compared above has objects that keep their numbers, and each camera has numbers of its own."""
     lanes = by_lane(read_all(drive)[0])
