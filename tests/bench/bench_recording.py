@@ -68,11 +68,11 @@ def measured(count: int, cameras: int, bundles: int, folder: Path) -> dict[str, 
     sink.close()
     spent_s = time.process_time() - start_s
     percentiles = {f"write_p{p}_ms": round(float(np.percentile(took, p)), 3) for p in (50, 99)}
-    left_out = sink.frames_left_out + sink.results_left_out
+    left_out = {"frames_left_out": sink.frames_left_out, "results_left_out": sink.results_left_out}
     return percentiles | {
         "process_s": round(spent_s, 2),
         "mb": round(path.stat().st_size / 1e6, 1),
-        "left_out": left_out,
+        **left_out,
     }
 
 

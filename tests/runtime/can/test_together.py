@@ -7,8 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 from can_support import detections_of
+from geometry_support import SIZE_HW, boxes_of, calibration
+from numpy.typing import NDArray
 
 from edgetl_runtime.can.together import GATE, MOST_APART_M, Seen, Together, together
+from edgetl_runtime.geometry.calibration import Calibration
+from edgetl_runtime.geometry.ground import Ground
+from edgetl_runtime.geometry.placing import HeadPlacing
 from edgetl_runtime.result import Detections
 
 NAN = float("nan")
@@ -134,6 +139,35 @@ def test_untracked_beside_tracked_and_unplaced_beside_placed() -> None:
     assert made.found.places is not None and np.isnan(made.found.places.positions_m[1]).all()
     made = of(bare, bare)
     assert made.found.track_ids is None and made.found.places is None and len(made.found) == 2
+
+
+def placed_by(camera: Calibration, truth: NDArray[np.float64], rng: np.random.Generator) -> Detections:
+    """What a camera makes of things of 1.5 m at these places, by boxes that shake."""
+    boxes_xyxy = boxes_of(camera, truth, 1.5)
+    tall = boxes_xyxy[:, 3] - boxes_xyxy[:, 1]
+    shaken = boxes_xyxy + rng.normal(0, 1, boxes_xyxy.shape) * np.hypot(2.0, 0.03 * tall)[:, None]
+    found = Detections(shaken.astype(np.float32), np.ones(len(truth), np.float32), np.zeros(len(truth), np.int64))
+    places = HeadPlacing(Ground(camera), ("vehicle",)).places(found, SIZE_HW, t_ns=0)
+    return dataclasses.replace(found, places=places)
+
+
+def test_two_calibrated_cameras_see_one_thing_at_one_place() -> None:
+    """Two cameras at other places, which look apart by 30 degrees: their covariances fit the gate."""
+    rng = np.random.default_rng(2)
+    left = calibration(position_m=(1.0, 0.8, 1.6), yaw_deg=15.0)
+    right = calibration(position_m=(1.4, -0.8, 1.3), yaw_deg=-15.0, pitch_deg=3.0)
+    once = tried = 0
+    for x in (8.0, 12.0, 16.0, 20.0):
+        for _ in range(40):
+            truth = np.array([[x, rng.uniform(-1, 1)]])
+            found = [placed_by(camera, truth, rng) for camera in (left, right)]
+            if all(f.places is not None and np.isfinite(f.places.positions_m).all() for f in found):
+                tried += 1
+                once += len(of(*found).found) == 1
+    assert tried > 140 and once / tried > 0.95
+    side_by_side = np.array([[15.0, 2.0], [15.0, -2.0]])
+    for _ in range(20):
+        assert len(of(*[placed_by(camera, side_by_side, rng) for camera in (left, right)]).found) >= 2
 
 
 def test_order_of_cameras_changes_no_place() -> None:
