@@ -161,11 +161,16 @@ def _taken(joint: Detections, kept: NDArray[np.intp], groups: Sequence[Sequence[
 
 def subset(found: Detections, kept: NDArray[np.intp]) -> Detections:
     """These boxes of it, in this order; new arrays."""
-    tracks = (found.track_ids, found.track_ages_s, found.velocities_px_s)
-    ids, ages, velocities = (None if part is None else part[kept] for part in tracks)
     p, places = found.places, None
     if p is not None:
         parts = (p.positions_m, p.covariances_m2, p.closing_speeds_mps, p.times_to_collision_s)
         places = Places(*(part[kept] for part in parts))
-    boxes, scores, classes = (part[kept] for part in (found.boxes_xyxy, found.scores, found.classes))
-    return Detections(boxes, scores, classes, ids, ages, velocities, places)
+    return Detections(
+        found.boxes_xyxy[kept],
+        found.scores[kept],
+        found.classes[kept],
+        track_ids=None if found.track_ids is None else found.track_ids[kept],
+        track_ages_s=None if found.track_ages_s is None else found.track_ages_s[kept],
+        velocities_px_s=None if found.velocities_px_s is None else found.velocities_px_s[kept],
+        places=places,
+    )
