@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from can_support import HASH, MS, Clock, FakeBus, detections_of, result_of
+from rig_support import RateCamera, rig_of
 
+from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.can.receiver import CanReceiver, CanView
 from edgetl_runtime.can.rounds import CanRounds, RigLanes
 from edgetl_runtime.can.sink import CanSender
@@ -279,3 +284,29 @@ def test_a_late_result_of_one_camera_is_never_current() -> None:
     assert wire.cycle().current
     wire.show(front=[(20.0, 0.0)])
     assert wire.cycle().state == "stale"
+
+
+def test_on_a_running_rig_one_camera_that_stalls_is_said(shared_bundle: Path) -> None:
+    bus = FakeBus()
+    heads = {"b": next(h for h in open_bundle(shared_bundle).manifest.heads if isinstance(h, DetectHead))}
+    rounds = CanRounds(
+        RigLanes(("left", "right"), heads),
+        lambda lanes: CanSender(lambda: bus, lanes, bundle_sha256=HASH, cycle_ms=10, max_age_ms=5000),
+    )
+    cameras = {"left": RateCamera(50), "right": RateCamera(50, stuck_at=20)}
+    with rig_of({"b": shared_bundle}, cameras) as rig:
+        rounds.begin(rig)
+        stalled_s = 0.0
+        for made in rig:
+            rounds.write(made)
+            if rig.seats["right"].feed.health.holds("stalled"):
+                stalled_s = stalled_s or time.monotonic()
+                if time.monotonic() - stalled_s > 0.2:
+                    break
+    rounds.close()
+    receiver, states = CanReceiver(cycle_ms=10), []
+    for can_id, data in bus.sent:
+        if (view := receiver.receive(can_id, data)) is not None:
+            states.append(view.state)
+    told = [state for state, _ in itertools.groupby(states)]
+    assert told[0] == "stale" and "ok" in told and told[-2:] == ["stale", "ended"], told
