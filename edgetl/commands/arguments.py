@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,6 +92,21 @@ def signature_json(bundle: Bundle, required: bool | str | None) -> dict[str, obj
         "checked": bundle.signed_by is not None,
         "key_id": bundle.signed_by,
         "trusted": bundle.signed_by is not None and required is not True,
+    }
+
+
+def plain(text: str) -> str:
+    """One line of text from a file, in which nothing steers the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def signatures_json(each: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """Those of several bundles as one: checked and trusted where all are, the key where it is the same for all."""
+    keys = {s["key_id"] for s in each}
+    return {
+        "checked": all(s["checked"] for s in each),
+        "key_id": keys.pop() if len(keys) == 1 else None,
+        "trusted": all(s["trusted"] for s in each),
     }
 
 

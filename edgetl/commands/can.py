@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from edgetl_runtime.errors import InputError, UnfitBundle
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.can.link import Bus
     from edgetl_runtime.health import Health
+    from edgetl_runtime.ladder import Ladder
+    from edgetl_runtime.rig.sinks import RigSink
     from edgetl_runtime.sinks import Sink
     from edgetl_runtime.spec import DetectHead
 
@@ -54,6 +59,11 @@ def check_can(args: argparse.Namespace) -> None:
             raise InputError(f"{flag} is of --can", remedy="add --can INTERFACE:CHANNEL")
         return
     parse_bus(args.can)
+    if (args.also_camera or args.also_bundle) and not args.calibration:
+        raise InputError(
+            "--can of several cameras or bundles sends objects that have a place, and no camera is calibrated",
+            remedy="add --calibration NAME=YAML",
+        )
     check_base(_or(args.can_base_id, FIRST_ID), _or(args.can_objects, MAX_SLOTS))
     check_cycle(_or(args.can_cycle_ms, CYCLE_MS))
     if args.can_dbc is not None:
@@ -91,50 +101,126 @@ def open_can(args: argparse.Namespace, bundle: Bundle, health: Health, stack: Ex
     """The sender that the flags ask for, closed by `stack`, and on stderr what it sends."""
     if args.can is None:
         return []
-    from edgetl_runtime.can.dbc import DBC, FIRST_ID, MAX_SLOTS, dbc_text, is_extended
-    from edgetl_runtime.can.sink import CYCLE_MS, MAX_AGE_MS, CanSink
+    from edgetl_runtime.can.sink import CanSink
     from edgetl_runtime.recording.header import manifest_sha256
 
     head = _head(bundle)
-    base_id: int = _or(args.can_base_id, FIRST_ID)
-    cycle_ms, slots = _or(args.can_cycle_ms, CYCLE_MS), _or(args.can_objects, MAX_SLOTS)
-    interface, channel = parse_bus(args.can)
     sink = CanSink(
-        lambda: open_bus(interface, channel),
+        lambda: open_bus(*parse_bus(args.can)),
         head.name,
         health,
         bundle_sha256=manifest_sha256(bundle),
-        cycle_ms=cycle_ms,
-        base_id=base_id,
-        slots=slots,
-        max_age_ms=args.deadline_ms or MAX_AGE_MS,
-        say=lambda text: _tell(f"\nCAN: {text}"),
+        say=_say,
+        **_settings(args),
     )
     stack.callback(sink.close)
-    described = str(DBC) if base_id == FIRST_ID else f"{DBC}, moved (--can-dbc FILE writes it so)"
-    if args.can_dbc is not None:
-        args.can_dbc.write_text(dbc_text(base_id, head.labels))
-        described = str(args.can_dbc)
-    count = 1 + 2 * slots
-    load = count * _FRAME_BITS[is_extended(base_id)] / cycle_ms
-    _tell(
-        f"CAN: {count} frames every {cycle_ms:g} ms on {args.can} from {base_id:#x} on, {load:.0f} kbit/s at the most; "
-        f"signals: {described}; classes: {', '.join(f'{i} {label}' for i, label in enumerate(head.labels))}"
-    )
+    _announce(args, head.labels)
     return [sink]
 
 
+def open_can_rounds(
+    args: argparse.Namespace,
+    cameras: Collection[str],
+    bundles: Mapping[str, Bundle],
+    ladder: Ladder | None,
+    stack: ExitStack,
+) -> list[RigSink]:
+    """The same for several cameras and bundles: objects of those cameras that are calibrated, by bundles with boxes."""
+    if args.can is None:
+        return []
+    from edgetl_runtime.can.rounds import CanRounds, RigLanes
+    from edgetl_runtime.can.sink import CanSender
+
+    placed = [name for name in cameras if name in {text.partition("=")[0] for text in args.calibration}]
+    heads = {name: head for name, bundle in bundles.items() if (head := _first_head(bundle)) is not None}
+    if not heads:
+        raise InputError("--can sends boxes, and no head of these bundles gives any")
+    if not placed:
+        raise InputError(
+            f"--can sends objects of calibrated cameras, and none of {', '.join(cameras)} is",
+            remedy=f"add --calibration {next(iter(cameras))}=YAML",
+        )
+    lanes = RigLanes(placed, heads, ladder)
+    sha256 = _sha256([bundles[name] for name in heads])
+    sink = CanRounds(
+        lanes,
+        lambda each: CanSender(
+            lambda: open_bus(*parse_bus(args.can)), each, bundle_sha256=sha256, say=_say, **_settings(args)
+        ),
+    )
+    stack.callback(sink.close)
+    _announce(args, lanes.labels)
+    others = [name for name in cameras if name not in placed]
+    left_out = f"; nothing of {', '.join(others)}: not calibrated" if others else ""
+    _tell(f"CAN: objects that {', '.join(placed)} see by {', '.join(heads)}{left_out}")
+    return [sink]
+
+
+def _sha256(bundles: Sequence[Bundle]) -> str:
+    """Of a bundle's manifest; of several one of all of theirs, in their order."""
+    from edgetl_runtime.recording.header import manifest_sha256
+
+    each = [manifest_sha256(bundle) for bundle in bundles]
+    return each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest()
+
+
+class _Settings(TypedDict):
+    cycle_ms: float
+    base_id: int
+    slots: int
+    max_age_ms: float
+
+
+def _settings(args: argparse.Namespace) -> _Settings:
+    """What a sender is told, with the defaults of flags that are not given."""
+    from edgetl_runtime.can.dbc import FIRST_ID, MAX_SLOTS
+    from edgetl_runtime.can.sink import CYCLE_MS, MAX_AGE_MS
+
+    return {
+        "cycle_ms": _or(args.can_cycle_ms, CYCLE_MS),
+        "base_id": _or(args.can_base_id, FIRST_ID),
+        "slots": _or(args.can_objects, MAX_SLOTS),
+        "max_age_ms": args.deadline_ms or MAX_AGE_MS,
+    }
+
+
+def _announce(args: argparse.Namespace, labels: Sequence[str]) -> None:
+    """Write the file of signals where one is asked for, and tell what is sent and where it is described."""
+    from edgetl_runtime.can.dbc import DBC, FIRST_ID, dbc_text, is_extended
+
+    settings = _settings(args)
+    base_id, cycle_ms = settings["base_id"], settings["cycle_ms"]
+    described = str(DBC) if base_id == FIRST_ID else f"{DBC}, moved (--can-dbc FILE writes it so)"
+    if args.can_dbc is not None:
+        args.can_dbc.write_text(dbc_text(base_id, labels))
+        described = str(args.can_dbc)
+    count = 1 + 2 * settings["slots"]
+    load = count * _FRAME_BITS[is_extended(base_id)] / cycle_ms
+    _tell(
+        f"CAN: {count} frames every {cycle_ms:g} ms on {args.can} from {base_id:#x} on, {load:.0f} kbit/s at the most; "
+        f"signals: {described}; classes: {', '.join(f'{i} {label}' for i, label in enumerate(labels))}"
+    )
+
+
 def _head(bundle: Bundle) -> DetectHead:
+    head = _first_head(bundle)
+    if head is None:
+        raise UnfitBundle("--can sends boxes, and no head of this bundle gives any")
+    return head
+
+
+def _first_head(bundle: Bundle) -> DetectHead | None:
     from edgetl_runtime.spec import DetectHead
 
-    heads = [head for head in bundle.manifest.heads if isinstance(head, DetectHead)]
-    if not heads:
-        raise UnfitBundle("--can sends boxes, and no head of this bundle gives any")
-    return heads[0]
+    return next((head for head in bundle.manifest.heads if isinstance(head, DetectHead)), None)
 
 
 def _or(value: float | None, default: float) -> Any:
     return default if value is None else value
+
+
+def _say(text: str) -> None:
+    _tell(f"\nCAN: {text}")
 
 
 def _tell(text: str) -> None:

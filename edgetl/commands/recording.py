@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from contextlib import ExitStack
+
+    from edgetl.commands.engines import Engines
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.engines import Engine
-    from edgetl_runtime.recording.sink import RecordSink
+    from edgetl_runtime.geometry.calibration import Calibration
+    from edgetl_runtime.recording.recorder import Recorder
+    from edgetl_runtime.recording.sink import RecordRounds, RecordSink
+    from edgetl_runtime.rig.network import Network
 
 
 def add_record_arguments(group: argparse._ActionsContainer) -> None:
@@ -38,9 +45,18 @@ def check_recording(args: argparse.Namespace) -> None:
     from edgetl_runtime.recording.part import check_paths
 
     part = check_paths(args.record, force=args.force)
-    if Path(args.source).resolve() in (args.record.resolve(), part.resolve()):
+    sources = [args.source, *(text.partition("=")[2] for text in args.also_camera)]
+    if {Path(source).resolve() for source in sources} & {args.record.resolve(), part.resolve()}:
         raise InputError(f"{args.record} is the source itself", remedy="write to another file")
     need("zstandard", extra="vehicle")
+
+
+def check_rig_recording(args: argparse.Namespace, cameras: Collection[str], bundles: Collection[str]) -> None:
+    """Raise InputError where names of cameras or bundles can't be told apart in a recording."""
+    from edgetl_runtime.rig.names import lane_prefixes
+
+    if args.record is not None:
+        lane_prefixes(list(cameras), list(bundles), "")
 
 
 def start_recording(
@@ -64,15 +80,58 @@ def start_recording(
         calibration=args.calibrated,
     )
     recorder = RecordSink(
-        args.record,
-        header,
-        budget_bytes=int(args.record_budget_mb * 1e6),
-        force=args.force,
-        patient=not camera.live,
-        say=lambda text: print_line(f"\nedgetl: {text}"),
+        args.record, header, budget_bytes=_budget(args), force=args.force, patient=not camera.live, say=_say
     )
-    print_line(f"recording to {recorder.part}, which becomes {args.record.name} when the run ends")
+    _announce(args, recorder)
     return recorder
+
+
+def start_rig_recording(
+    args: argparse.Namespace,
+    cameras: Mapping[str, Camera],
+    networks: Mapping[str, Network],
+    engines: Mapping[str, Engines],
+    calibrations: Mapping[str, Calibration],
+    stack: ExitStack,
+) -> list[RecordRounds]:
+    """The same for several cameras and bundles, closed by `stack`."""
+    if args.record is None:
+        return []
+    from edgetl_runtime.recording.header import make_rig_header, recorded_bundle, recorded_camera
+    from edgetl_runtime.recording.sink import RecordRounds
+
+    bundles = {
+        name: recorded_bundle(
+            network.bundle,
+            network.engine,
+            variant=engines[name].picked.name,
+            threads=engines[name].threads,
+            threshold=args.threshold,
+            deadline_ms=args.deadline_ms,
+            track=args.track,
+        )
+        for name, network in networks.items()
+    }
+    header = make_rig_header({n: recorded_camera(c, calibrations.get(n)) for n, c in cameras.items()}, bundles)
+    patient = not any(camera.live for camera in cameras.values())
+    recorder = RecordRounds(
+        args.record, header, budget_bytes=_budget(args), force=args.force, patient=patient, say=_say
+    )
+    stack.callback(recorder.close)
+    _announce(args, recorder)
+    return [recorder]
+
+
+def _budget(args: argparse.Namespace) -> int:
+    return int(args.record_budget_mb * 1e6)
+
+
+def _announce(args: argparse.Namespace, recorder: Recorder) -> None:
+    print_line(f"recording to {recorder.part}, which becomes {args.record.name} when the run ends")
+
+
+def _say(text: str) -> None:
+    print_line(f"\nedgetl: {text}")
 
 
 def print_line(text: str) -> None:

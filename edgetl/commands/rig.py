@@ -8,12 +8,14 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from edgetl.commands.arguments import signature_json
+from edgetl.commands.arguments import signature_json, signatures_json
+from edgetl.commands.can import open_can_rounds
 from edgetl.commands.engines import Engines, open_ladder, proof_line
 from edgetl.commands.foxglove import open_foxglove_rounds
 from edgetl.commands.geometry import calibrations_of
 from edgetl.commands.notifying import open_notify
 from edgetl.commands.pictures import check_rig_pictures, open_rig_pictures, tell_written
+from edgetl.commands.recording import check_rig_recording, start_rig_recording
 from edgetl.commands.rig_arguments import bundles_of, sources_of
 from edgetl.commands.ros2 import check_ros2_topics, open_ros2_rounds
 from edgetl.commands.sigterm import sigterm_as_interrupt
@@ -55,6 +57,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     bundles = bundles_of(args)
     check_rig(bundles, sources, args.gather_ms)
     videos = check_rig_pictures(args, sources, bundles)
+    check_rig_recording(args, sources, bundles)
     check_ros2_topics(args, bundles)
     if args.track:
         check_boxes(bundles.values())
@@ -67,6 +70,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     with ExitStack() as stack:
         sinks = _open_notify(stack, sources, bundles, ladder)
         sinks += open_rig_web(args, sources, bundles, stack)
+        sinks += open_can_rounds(args, sources, bundles, ladder, stack)
         sinks += open_foxglove_rounds(args, sources, bundles, stack)
         cameras = _open_cameras(args, sources, health, injector, stack)
         calibrations = calibrations_of(args, cameras)
@@ -74,6 +78,8 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
         sinks += open_ros2_rounds(args, bundles, calibrations, stack)  # before outputs are replaced
         pictured = open_rig_pictures(args, cameras, bundles, videos, stack)
         sinks += [*_open_sinks(args, bundles, stack), *pictured]
+        recorders = start_rig_recording(args, cameras, networks, engines, calibrations, stack)
+        sinks += recorders
 
         def tell(event: RigEvent) -> None:
             _tell(event)
@@ -100,7 +106,8 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     summary = _with_notes(summary, sinks)
     sys.stderr.write(_closing(summary, args) + "\n")
     tell_written(videos.values())
-    return _document(args, summary, bundles, engines, tallies)
+    recording = next((recorder.as_json() for recorder in recorders), None)
+    return {**_document(args, summary, bundles, engines, tallies), "recording": recording}
 
 
 def _lanes(cameras: Collection[str], bundles: Collection[str], ladder: Ladder | None) -> list[str]:
@@ -179,17 +186,12 @@ def _document(
         name: {**row, "variant": engines[name].picked.name, "heads": heads[name], "signature": signatures[name]}
         for name, row in summary.bundles.items()
     }
-    keys = {str(s["key_id"]) if s["key_id"] else None for s in signatures.values()}
     return {
         **summary.as_json(),
         "bundles": of_bundles,
         "variant": ", ".join(dict.fromkeys(e.picked.name for e in engines.values())),
         "heads": {f"{name}/{head}": row for name, by_head in heads.items() for head, row in by_head.items()},
-        "signature": {
-            "checked": all(s["checked"] for s in signatures.values()),
-            "key_id": keys.pop() if len(keys) == 1 else None,
-            "trusted": all(s["trusted"] for s in signatures.values()),
-        },
+        "signature": signatures_json(list(signatures.values())),
         "recording": None,
         "proof": None,
     }
@@ -277,6 +279,5 @@ def _closing(summary: RigSummary, args: argparse.Namespace) -> str:
     if total.interrupted:
         lines.append("interrupted; everything until then is written")
     lines += [f"note: {note}" for note in total.notes]
-    if args.jsonl is not None:
-        lines.append(f"wrote {args.jsonl}")
+    lines += [f"wrote {path}" for path in (args.jsonl, args.record) if path is not None and path.exists()]
     return "\n".join(lines)

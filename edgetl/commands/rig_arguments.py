@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _MAIN = "main"
-_ONE_CAMERA = ("record", "prove", "can", "run_revoked")
+_ONE_CAMERA = ("prove", "run_revoked")
 """Flags that are of one camera and one bundle."""
 
 

@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives.serialization import (  # noqa: E402
     PrivateFormat,
     PublicFormat,
 )
-from recording_support import frame_of, header, result  # noqa: E402
-from runtime_support import DETECT, HEADS, manifest_of, write_test_bundle  # noqa: E402
+from recording_support import frame_of, header, result, rig_header  # noqa: E402
+from runtime_support import CLASSIFY, DETECT, HEADS, manifest_of, write_test_bundle  # noqa: E402
 from targets import CORPUS, SEPARATOR, TARGETS, TOKEN  # noqa: E402
 
 from edgetl_runtime.spec import DomainStatistics, FileEntry, TensorSpec  # noqa: E402
@@ -185,10 +185,8 @@ def faults(folder: Path) -> Seeds:
     yield b"nan@50/400, freeze=90@3,clock=5.5@7/9"
 
 
-def _mcap(folder: Path, *, packed: bool) -> bytes:
-    """A recording of two results with their pictures of 2x4 pixels; unpacked it has no check sums to be in the way."""
-    from edgetl_runtime.recording.mcap import CHUNK, MAGIC
-    from edgetl_runtime.recording.records import RecordReader, _unpack_chunk
+def _mcap(folder: Path) -> bytes:
+    """A recording of two results with their pictures of 2x4 pixels."""
     from edgetl_runtime.recording.sink import RecordSink
 
     path = folder / "drive.mcap"
@@ -197,13 +195,36 @@ def _mcap(folder: Path, *, packed: bool) -> bytes:
         of = dataclasses.replace(result(i, count=1, size_hw=(2, 4)), embedding=None)
         sink.write(of, frame_of(of), None)
     sink.close()
-    data = path.read_bytes()
-    if packed:
-        return data
+    return path.read_bytes()
+
+
+def _rig_mcap(folder: Path) -> bytes:
+    """The same of one round of two cameras and a bundle that gives no boxes: their topics take much room."""
+    from edgetl_runtime.recording.sink import RecordRounds
+    from edgetl_runtime.rig.round import Round
+
+    path = folder / "rig.mcap"
+    sink = RecordRounds(path, rig_header(bundles=("a",), heads=(CLASSIFY,)), force=True)
+    of = result(0, size_hw=(2, 4), outputs={CLASSIFY.name: result().outputs[CLASSIFY.name]}, embedding=None)
+    cameras = ("left", "right")
+    sink.write(Round(0, dict.fromkeys(cameras, frame_of(of)), {c: {"a": of} for c in cameras}, {}, {}, 0.0))
+    sink.close()
+    return path.read_bytes()
+
+
+def _unpacked(data: bytes) -> bytes:
+    """A recording without packing, and so without check sums that would be in the way; nothing stands in it twice."""
+    from edgetl_runtime.recording.mcap import CHUNK, MAGIC
+    from edgetl_runtime.recording.records import RecordReader, _unpack_chunk
+
     reader, plain = RecordReader(io.BytesIO(data), len(data)), bytearray(MAGIC)
     reader.stream.seek(len(MAGIC))
+    seen: set[bytes] = set()
     while (record := reader._next()) is not None:
         opcode, body = record
+        if bytes(body) in seen:  # the summary describes every channel again
+            continue
+        seen.add(bytes(body))
         plain += bytes(_unpack_chunk(body)) if opcode == CHUNK else struct.pack("<BQ", opcode, len(body)) + bytes(body)
         if opcode == 2:
             break
@@ -211,11 +232,12 @@ def _mcap(folder: Path, *, packed: bool) -> bytes:
 
 
 def recording(folder: Path) -> Seeds:
-    """As it is written, cut off, and without packing."""
-    data = _mcap(folder, packed=True)
+    """As it is written, cut off, and without packing; and one of a rig without packing."""
+    data = _mcap(folder)
     yield data
     yield data[: len(data) * 2 // 3]
-    yield _mcap(folder, packed=False)
+    yield _unpacked(data)
+    yield _unpacked(_rig_mcap(folder))
 
 
 def result_(folder: Path) -> Seeds:

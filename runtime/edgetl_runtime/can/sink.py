@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from edgetl_runtime.can.cycle import Cycles
 from edgetl_runtime.can.dbc import FIRST_ID, MAX_SLOTS, is_extended
+from edgetl_runtime.can.lane import CanLane
 from edgetl_runtime.can.link import Link
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.result import Detections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -34,27 +35,24 @@ def check_cycle(cycle_ms: float) -> None:
         raise InputError(f"a CAN cycle is from {_LEAST_CYCLE_MS:g} to {_MOST_CYCLE_MS:g} ms, found {cycle_ms:g}")
 
 
-class CanSink:
+class CanSender:
     """Sends the state and up to `slots` objects in every cycle, in a thread of its own, also where no results come.
 
-    The loop's thread only leaves a reference to the newest result here. head: the name of the head whose boxes are
-    sent. health: the loop's own, asked in every cycle; give the same one to `edgetl_runtime.run`. open_bus: gives a
-    python-can bus, see `edgetl_runtime.can.link`. max_age_ms: how long after capture objects are sent as valid, unless
-    their deadline comes first. say: is told in one line what a person should know, from another thread.
-    clock_ns: CLOCK. paced: whether a thread sends; without it `step` does.
+    The loop's thread only leaves references to the newest results here, with `show`. lanes: whose objects are sent, see
+    `Cycles`. open_bus: gives a python-can bus, see `edgetl_runtime.can.link`. max_age_ms: how long after capture
+    objects are sent as valid, unless their deadline comes first. say: is told in one line what a person should know,
+    from another thread. clock_ns: CLOCK. paced: whether a thread sends; without it `step` does.
 
     Raises InputError for a cycle, identifiers or a number of slots that can't be, MissingPackage, and what `open_bus`
     raises the first time.
     """
 
-    needs_picture = False
     stop = False
 
     def __init__(
         self,
         open_bus: Callable[[], Bus],
-        head: str,
-        health: Health,
+        lanes: Sequence[CanLane],
         *,
         bundle_sha256: str,
         cycle_ms: float = CYCLE_MS,
@@ -68,13 +66,12 @@ class CanSink:
         check_cycle(cycle_ms)
         if not max_age_ms > 0:
             raise InputError(f"objects must be valid for more than 0 ms, found {max_age_ms:g}")
-        self._cycles = Cycles(
-            head, health, bundle_sha256=bundle_sha256, base_id=base_id, slots=slots, max_age_ms=max_age_ms
-        )
-        self._head, self._say, self._clock_ns = head, say, clock_ns
+        self._cycles = Cycles(lanes, bundle_sha256=bundle_sha256, base_id=base_id, slots=slots, max_age_ms=max_age_ms)
+        self._lanes = tuple(lanes)
+        self._say, self._clock_ns = say, clock_ns
         self._extended = is_extended(base_id)
         self._cycle_ns = round(cycle_ms * 1e6)
-        self._newest: Result | None = None
+        self._newest: tuple[Result | None, ...] = (None,) * len(self._lanes)
         self._told = False
         self._closing = threading.Event()
         self._link = Link(open_bus, say=say, clock_ns=clock_ns)
@@ -99,33 +96,32 @@ class CanSink:
             return []
         return [f"CAN: {self.failed} of {self.sent + self.failed} cycles were not sent: {self._link.problem}"]
 
-    def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
-        """Send this result's objects from the next cycle on."""
-        self._newest = result
-
-    def event(self, event: Event) -> None:
-        """The state is read from `health` in every cycle."""
+    def show(self, newest: Sequence[Result | None]) -> None:
+        """Send these results' objects from the next cycle on, all of them at once. newest: of each lane."""
+        self._newest = tuple(newest)
 
     def step(self) -> bool:
         """Send one cycle now; whether all of it went out."""
         now_ns = self._clock_ns()
         newest = self._newest
-        if newest is not None and not self._told:
+        if not self._told:
             self._tell_places(newest)
         return self._send(newest, now_ns)
 
-    def _send(self, newest: Result | None, now_ns: int, *, ended: bool = False) -> bool:
+    def _send(self, newest: Sequence[Result | None], now_ns: int, *, ended: bool = False) -> bool:
         frames = self._cycles.frames(newest, now_ns, ended=ended)
         return self._link.send(frames, now_ns + self._cycle_ns // 2, extended=self._extended)
 
-    def _tell_places(self, result: Result) -> None:
-        self._told = True
-        output = result.outputs.get(self._head)
-        if isinstance(output, Detections) and output.places is None:
-            self._say(
-                "no calibrated camera: distances, offsets and speeds are sent as not available, "
-                "objects in the order of their boxes' lower edges"
-            )
+    def _tell_places(self, newest: Sequence[Result | None]) -> None:
+        for lane, result in zip(self._lanes, newest, strict=True):
+            output = None if result is None else result.outputs.get(lane.head)
+            self._told = self._told or result is not None
+            if isinstance(output, Detections) and output.places is None:
+                self._say(
+                    "no calibrated camera: distances, offsets and speeds are sent as not available, "
+                    "objects in the order of their boxes' lower edges"
+                )
+                return
 
     def _work(self) -> None:
         next_ns, told = time.monotonic_ns(), ""
@@ -155,3 +151,48 @@ class CanSink:
                 return
         self._send(self._newest, self._clock_ns(), ended=True)
         self._link.close()
+
+
+class CanSink(CanSender):
+    """A Sink: a CanSender of one camera and one bundle.
+
+    head: the name of the head whose boxes are sent. health: the loop's own, asked in every cycle; give the same one to
+    `edgetl_runtime.run`. All else as of CanSender.
+    """
+
+    needs_picture = False
+
+    def __init__(
+        self,
+        open_bus: Callable[[], Bus],
+        head: str,
+        health: Health,
+        *,
+        bundle_sha256: str,
+        cycle_ms: float = CYCLE_MS,
+        base_id: int = FIRST_ID,
+        slots: int = MAX_SLOTS,
+        max_age_ms: float = MAX_AGE_MS,
+        say: Callable[[str], None] = lambda text: None,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        paced: bool = True,
+    ) -> None:
+        super().__init__(
+            open_bus,
+            [CanLane(head, lambda: health.state)],
+            bundle_sha256=bundle_sha256,
+            cycle_ms=cycle_ms,
+            base_id=base_id,
+            slots=slots,
+            max_age_ms=max_age_ms,
+            say=say,
+            clock_ns=clock_ns,
+            paced=paced,
+        )
+
+    def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
+        """Send this result's objects from the next cycle on."""
+        self.show((result,))
+
+    def event(self, event: Event) -> None:
+        """The state is read from `health` in every cycle."""

@@ -35,22 +35,30 @@ class HeadDifference:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How two results of one frame differ. heads: by name, "embedding" among them; fields: was and is."""
+    """How two results of one frame differ. heads: by name, "embedding" among them; fields: was and is.
+
+    camera, bundle: whose results they are, "" where that is not asked.
+    """
 
     frame_id: int
     heads: dict[str, HeadDifference] = field(default_factory=dict)
     fields: dict[str, tuple[object, object]] = field(default_factory=dict)
+    camera: str = ""
+    bundle: str = ""
 
     def as_json(self) -> dict[str, object]:
         """Plain values."""
         fields = {name: {"recorded": was, "found": now} for name, (was, now) in self.fields.items()}
-        return {"frame_id": self.frame_id, "heads": {n: h.figures for n, h in self.heads.items()}, "fields": fields}
+        heads = {n: h.figures for n, h in self.heads.items()}
+        where = {"camera": self.camera, "bundle": self.bundle}
+        return {"frame_id": self.frame_id, **where, "heads": heads, "fields": fields}
 
-    def lines(self) -> list[str]:
-        """One line for each head and field that differs."""
+    def lines(self, *, lane: bool = False) -> list[str]:
+        """One line for each head and field that differs. lane: with camera and bundle."""
         found = [f"{name}: {head.text}" for name, head in self.heads.items()]
         found += [f"{name}: was {was}, is {now}" for name, (was, now) in self.fields.items()]
-        return [f"frame {self.frame_id}: {text}" for text in found]
+        where = f"{self.bundle} on {self.camera}, " if lane else ""
+        return [f"{where}frame {self.frame_id}: {text}" for text in found]
 
 
 def compare(recorded: Result, found: Result, heads: Sequence[Head]) -> Difference | None:

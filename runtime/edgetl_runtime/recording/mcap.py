@@ -34,14 +34,15 @@ class McapWriter:
     """Describes channels, adds messages, closes chunks, finishes with an index. Every method may raise OSError.
 
     Schemas and channels stand before the first chunk, so that any chunk can be read without the others. pending: bytes
-    of the open chunk, unpacked; chunks: how many are closed.
+    of the open chunk, unpacked; chunks: how many are closed; described: bytes of all schemas and channels.
     """
 
     def __init__(self, output: Output, *, library: str) -> None:
-        self.pending = self.chunks = 0
+        self.pending = self.chunks = self.described = 0
         self._output = output
         self._zstd: Any = need("zstandard", extra="vehicle").ZstdCompressor(level=_LEVEL)
         self._schemas: list[bytes] = []
+        self._schema_numbers: dict[bytes, int] = {}
         self._channels: list[bytes] = []
         self._metadata: list[bytes] = []
         self._chunk_indexes: list[bytes] = []
@@ -61,13 +62,23 @@ class McapWriter:
     def add_channel(self, topic: str, *, encoding: str, schema: str, schema_encoding: str, schema_data: bytes) -> int:
         """A topic with the schema of its messages; returns its number."""
         number = len(self._channels) + 1
-        described = struct.pack("<H", number) + _text(schema) + _text(schema_encoding) + _sized(schema_data)
-        self._schemas.append(_record(SCHEMA, described))
-        self._channels.append(
-            _record(CHANNEL, struct.pack("<HH", number, number) + _text(topic) + _text(encoding) + _sized(b""))
-        )
-        self._output.write(self._schemas[-1] + self._channels[-1])
+        of = self._schema(_text(schema) + _text(schema_encoding) + _sized(schema_data))
+        described = struct.pack("<HH", number, of) + _text(topic) + _text(encoding) + _sized(b"")
+        self._channels.append(_record(CHANNEL, described))
+        self._describe(self._channels[-1])
         return number
+
+    def _schema(self, described: bytes) -> int:
+        """The number of this schema, which stands in the file once."""
+        if described not in self._schema_numbers:
+            number = self._schema_numbers[described] = len(self._schemas) + 1
+            self._schemas.append(_record(SCHEMA, struct.pack("<H", number) + described))
+            self._describe(self._schemas[-1])
+        return self._schema_numbers[described]
+
+    def _describe(self, record: bytes) -> None:
+        self._output.write(record)
+        self.described += len(record)
 
     def add_message(
         self, channel: int, parts: Iterable[bytes | memoryview], *, log_ns: int, publish_ns: int, sequence: int

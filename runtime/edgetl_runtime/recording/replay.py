@@ -1,4 +1,4 @@
-"""The recorded frames through a bundle again: what it says of them now, against what it said then."""
+"""The recorded frames through their bundles again: what these say of them now, against what they said then."""
 
 from __future__ import annotations
 
@@ -9,23 +9,40 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgetl_runtime.annotate import Annotator
-from edgetl_runtime.ledger import Histogram, Ledger
+from edgetl_runtime.ledger import Histogram, Ledger, merged_histograms
 from edgetl_runtime.pipeline import Pipeline
 from edgetl_runtime.recording.compare import Difference, compare
 from edgetl_runtime.session import rss_mb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.engines import Engine
     from edgetl_runtime.geometry.calibration import Calibration
+    from edgetl_runtime.recording.counts import Lane
+    from edgetl_runtime.recording.format import RecordingHeader
     from edgetl_runtime.recording.reader import Recorded, Recording
     from edgetl_runtime.result import Frame, Result
     from edgetl_runtime.sinks import Sink
+    from edgetl_runtime.spec import Head
 
 MAX_LISTED = 1000
 """Differences that are kept; all of them are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneReport:
+    """What a replay found of one camera's results of one bundle; see ReplayReport."""
+
+    compared: int
+    equal: int
+    without_frame: int
+    captured: int
+    dropped: int
+    failed: int
+    age_ms: dict[str, float]
+    states: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +50,8 @@ class ReplayReport:
     """What a replay found. compared = equal + those that differ, of which `differing` holds the first 1000.
 
     captured, dropped, failed, age_ms, states: the recorded run's, up to where the recording ends. stages: the
-    replay's own. without_frame: results whose frame is not in the recording.
+    replay's own. without_frame: results whose frame is not in the recording. rounds: of a rig. lanes: by camera, then
+    by bundle; all counts are those of the lanes together, so that a frame counts once for each bundle.
     """
 
     compared: int
@@ -49,14 +67,57 @@ class ReplayReport:
     rss_mb: float
     seconds: float
     events: int
+    rounds: int
     whole: bool
+    lanes: dict[str, dict[str, LaneReport]]
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, object]:
         """Plain values; the keys are stable."""
         document = {name: getattr(self, name) for name in self.__slots__}
         document["differing"] = [d.as_json() for d in self.differing]
+        document["lanes"] = {c: {b: dataclasses.asdict(r) for b, r in of.items()} for c, of in self.lanes.items()}
         return document | {"processed": self.compared}
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What one lane's frames run through. sinks get the new results with the recorded times."""
+
+    pipeline: Pipeline
+    heads: tuple[Head, ...]
+    sinks: Sequence[Sink] = ()
+    track: bool = False
+
+
+def replayed_lanes(
+    header: RecordingHeader,
+    bundles: Mapping[str, tuple[Bundle, Engine]],
+    *,
+    threshold: float | None = None,
+    sinks: Mapping[Lane, Sequence[Sink]] | None = None,
+) -> dict[Lane, Replayed]:
+    """The lanes of these bundles, run as the recorded ones were; each camera has a pipeline, and so tracks, of its own.
+
+    bundles: by the names that the header has for them. threshold: in place of the recorded one. Raises InputError and
+    EngineError as Pipeline does.
+    """
+    lanes = {}
+    for camera, name in header.lanes:
+        if name not in bundles:
+            continue
+        (bundle, engine), run = bundles[name], header.bundles[name]
+        pipeline = Pipeline(
+            bundle,
+            engine,
+            threshold=run.threshold if threshold is None else threshold,
+            deadline_ms=run.deadline_ms,
+            track=run.track,
+            calibration=header.cameras[camera].calibration if run.has_boxes else None,
+        )
+        heads = bundle.manifest.heads
+        lanes[camera, name] = Replayed(pipeline, heads, (sinks or {}).get((camera, name), ()), track=run.track)
+    return lanes
 
 
 def replay(
@@ -72,92 +133,149 @@ def replay(
     max_frames: int | None = None,
     on_result: Callable[[Result], None] | None = None,
 ) -> ReplayReport:
-    """Run every recorded frame with its stamps and drop counts, and compare; stamps of the replay itself don't count.
-
-    sinks get the new result with the recorded times. Raises InputError where the recording is not readable,
-    EngineError where the engine fails.
-    """
+    """`replay_all` of a recording of one camera and one bundle, run as the arguments say."""
     pipeline = Pipeline(
         bundle, engine, threshold=threshold, deadline_ms=deadline_ms, track=track, calibration=calibration
     )
-    judge = _Judge(bundle, track=track)
-    drawer = _Drawer(bundle, sinks)
+    (lane,) = recording.header.lanes
+    lanes = {lane: Replayed(pipeline, bundle.manifest.heads, sinks, track=track)}
+    return replay_all(recording, lanes, max_frames=max_frames, on_result=on_result)
+
+
+def replay_all(
+    recording: Recording,
+    lanes: Mapping[Lane, Replayed],
+    *,
+    max_frames: int | None = None,
+    on_result: Callable[[Result], None] | None = None,
+) -> ReplayReport:
+    """Run every recorded frame with its stamps and drop counts, and compare; stamps of the replay itself don't count.
+
+    Results of other lanes are passed over, and the notes say so. max_frames: end after so many results. Raises
+    InputError where the recording is not readable, EngineError where an engine fails.
+    """
+    runs = {lane: _Run(lane, through) for lane, through in lanes.items()}
+    report = _Report(runs)
     start_s = time.monotonic()
     for recorded in recording.results():
-        frame = judge.seen(recorded)
-        if frame is None:
+        run = runs.get((recorded.camera, recorded.bundle))
+        if run is None:
+            report.passed_over[recorded.bundle] += 1
             continue
-        result = pipeline.process(frame, dropped_before=recorded.result.dropped_before)
-        judge.add(recorded.result, result)
-        drawer.draw(frame, result, recorded.result)
+        result = run.process(recorded)
+        if result is None:
+            continue
+        report.compared(recorded, result, run)
         if on_result is not None:
             on_result(result)
-        if judge.compared == max_frames or any(sink.stop for sink in sinks):
+        if report.count == max_frames or any(sink.stop for sink in run.through.sinks):
             break
-    return judge.report(recording, seconds=time.monotonic() - start_s)
+    return report.made(recording, seconds=time.monotonic() - start_s)
 
 
-class _Judge:
-    """Counts, and keeps what differs."""
+class _Run:
+    """One lane: its pipeline, and its counts."""
 
-    def __init__(self, bundle: Bundle, *, track: bool) -> None:
-        self._track = track
-        self.compared = self._equal = self._without_frame = self._captured = self._dropped = 0
-        self._heads = bundle.manifest.heads
+    def __init__(self, lane: Lane, through: Replayed) -> None:
+        self.lane, self.through = lane, through
+        self.drawer = _Drawer(through.heads, through.sinks)
+        self.compared = self.equal = self.without_frame = self.captured = self.dropped = 0
+        self.ages = Histogram()
+        self.states: Counter[str] = Counter()
+
+    def process(self, recorded: Recorded) -> Result | None:
+        """What comes of the frame now; None where there is none."""
+        result = recorded.result
+        self.captured += 1 + result.dropped_before
+        self.dropped += result.dropped_before
+        self.ages.add(result.age_ms)
+        self.states[result.state] += 1
+        if recorded.frame is None:
+            self.without_frame += 1
+            return None
+        found = self.through.pipeline.process(recorded.frame, dropped_before=result.dropped_before)
+        self.drawer.draw(recorded.frame, found, result)
+        return found
+
+    def report(self, recording: Recording) -> LaneReport:
+        return LaneReport(
+            compared=self.compared,
+            equal=self.equal,
+            without_frame=self.without_frame,
+            captured=self.captured,
+            dropped=self.dropped,
+            failed=recording.status.failed_in(*self.lane),
+            age_ms=self.ages.snapshot(),
+            states=dict(self.states),
+        )
+
+
+class _Report:
+    """Compares, and keeps what differs."""
+
+    def __init__(self, runs: Mapping[Lane, _Run]) -> None:
+        self.count = 0
+        self.passed_over: Counter[str] = Counter()
+        self._runs = runs
         self._differing: list[Difference] = []
         self._ledger = Ledger()
-        self._ages = Histogram()
-        self._states: Counter[str] = Counter()
 
-    def seen(self, recorded: Recorded) -> Frame | None:
-        result = recorded.result
-        self._captured += 1 + result.dropped_before
-        self._dropped += result.dropped_before
-        self._ages.add(result.age_ms)
-        self._states[result.state] += 1
-        self._without_frame += recorded.frame is None
-        return recorded.frame
-
-    def add(self, recorded: Result, result: Result) -> None:
-        self.compared += 1
+    def compared(self, recorded: Recorded, result: Result, run: _Run) -> None:
+        self.count += 1
+        run.compared += 1
         self._ledger.add_all(result.stages_ms)
-        difference = compare(recorded, result, self._heads)
+        difference = compare(recorded.result, result, run.through.heads)
         if difference is None:
-            self._equal += 1
+            run.equal += 1
         elif len(self._differing) < MAX_LISTED:
-            self._differing.append(difference)
+            self._differing.append(dataclasses.replace(difference, camera=recorded.camera, bundle=recorded.bundle))
 
-    def report(self, recording: Recording, *, seconds: float) -> ReplayReport:
-        notes = recording.notes
-        if self._without_frame:
-            notes.append(f"{self._without_frame} results have no frame in the recording and were not compared")
-        if self._without_frame and self._track:
-            notes.append("tracks depend on every frame before them: after one that is missing they may differ")
+    def made(self, recording: Recording, *, seconds: float) -> ReplayReport:
+        runs = list(self._runs.values())
+        lanes: dict[str, dict[str, LaneReport]] = {}
+        for (camera, bundle), run in self._runs.items():
+            lanes.setdefault(camera, {})[bundle] = run.report(recording)
+        reports = [report for of_camera in lanes.values() for report in of_camera.values()]
+        states: Counter[str] = Counter()
+        for run in runs:
+            states.update(run.states)
         return ReplayReport(
-            compared=self.compared,
-            equal=self._equal,
+            compared=self.count,
+            equal=sum(r.equal for r in reports),
             differing=self._differing,
-            without_frame=self._without_frame,
-            captured=self._captured,
-            dropped=self._dropped,
-            failed=recording.status.failed,
+            without_frame=sum(r.without_frame for r in reports),
+            captured=sum(r.captured for r in reports),
+            dropped=sum(r.dropped for r in reports),
+            failed=sum(r.failed for r in reports),
             stages=self._ledger.snapshot(),
-            age_ms=self._ages.snapshot(),
-            states=dict(self._states),
+            age_ms=merged_histograms([run.ages for run in runs]),
+            states=dict(states),
             rss_mb=rss_mb(),
             seconds=round(seconds, 3),
             events=recording.events,
+            rounds=recording.rounds,
             whole=recording.whole,
-            notes=notes,
+            lanes=lanes,
+            notes=[*recording.notes, *self._notes()],
         )
+
+    def _notes(self) -> list[str]:
+        runs = self._runs.values()
+        missing = sum(run.without_frame for run in runs)
+        notes = [f"{count} results of {name} were not replayed" for name, count in self.passed_over.items()]
+        if missing:
+            notes.append(f"{missing} results have no frame in the recording and were not compared")
+        if any(run.without_frame and run.through.track for run in runs):
+            notes.append("tracks depend on every frame before them: after one that is missing they may differ")
+        return notes
 
 
 class _Drawer:
     """Gives sinks the new result with the times of the recorded one, so that a video shows the drive's ages."""
 
-    def __init__(self, bundle: Bundle, sinks: Sequence[Sink]) -> None:
+    def __init__(self, heads: Sequence[Head], sinks: Sequence[Sink]) -> None:
         self._sinks = sinks
-        self._annotator = Annotator(bundle.manifest.heads) if any(s.needs_picture for s in sinks) else None
+        self._annotator = Annotator(heads) if any(s.needs_picture for s in sinks) else None
 
     def draw(self, frame: Frame, result: Result, recorded: Result) -> None:
         if not self._sinks:

@@ -81,7 +81,8 @@ def event_schema() -> bytes:
     return _schema(
         "edgetl.Event",
         t_ns=_INTEGER,
-        camera_id=_STRING,
+        camera_id={"type": ["string", "null"], "description": "null: of every camera"},
+        bundle={"type": ["string", "null"], "description": "null: of every bundle"},
         condition=_STRING,
         began={"type": "boolean"},
         state=_STRING,
@@ -89,12 +90,33 @@ def event_schema() -> bytes:
     )
 
 
+def round_schema() -> bytes:
+    """JSON schema of what `rounds.round_message` makes."""
+    frame: _Node = {"type": "object", "properties": {"frame_id": _INTEGER, "t_capture_ns": _INTEGER}}
+    why: _Node = {"type": "object", "additionalProperties": _STRING}
+    return _schema(
+        "edgetl.Round",
+        number=_INTEGER,
+        skew_ms={"type": "number", "description": "between the captures of the oldest frame and the newest"},
+        frames={"type": "object", "additionalProperties": frame},
+        failures={"type": "object", "description": "by camera, then by bundle", "additionalProperties": why},
+        absent={
+            "type": "object",
+            "description": "state and why of cameras without a frame",
+            "additionalProperties": why,
+        },
+    )
+
+
 def status_schema() -> bytes:
     """JSON schema of RecordingStatus."""
-    counts = {f.name: _INTEGER for f in msgspec.structs.fields(RecordingStatus) if f.name not in {"stopped", "stages"}}
+    others = {"stopped", "stages", "lanes"}
+    counts = {f.name: _INTEGER for f in msgspec.structs.fields(RecordingStatus) if f.name not in others}
     figures: _Node = {"type": "object", "additionalProperties": _NUMBER}
     stages: _Node = {"type": "object", "additionalProperties": figures}
-    return _schema("edgetl.Status", **counts, stopped=_STRING, stages=stages)
+    lane: _Node = {"type": "object", "additionalProperties": _INTEGER}
+    lanes: _Node = {"type": "object", "additionalProperties": {"type": "object", "additionalProperties": lane}}
+    return _schema("edgetl.Status", **counts, stopped=_STRING, stages=stages, lanes=lanes)
 
 
 def ledger_schema() -> bytes:

@@ -1,20 +1,13 @@
-"""The recorder: takes results from the loop, which need not wait, and writes them in a thread of its own."""
+"""The recorders: of one camera's results of one bundle, and of a rig's rounds."""
 
 from __future__ import annotations
 
-import errno
-import threading
-import time
-from contextlib import suppress
-from queue import Empty, SimpleQueue
+from functools import partial
 from typing import TYPE_CHECKING
 
-from edgetl_runtime.errors import InputError
-from edgetl_runtime.health import Event
-from edgetl_runtime.recording.format import RecordingStatus
-from edgetl_runtime.recording.part import PartFile
-from edgetl_runtime.recording.writer import RecordingWriter
-from edgetl_runtime.result import Result
+from edgetl_runtime.recording.recorder import Recorder
+from edgetl_runtime.rig.round import RigEvent, Round
+from edgetl_runtime.rig.sinks import LaneName, lane_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,37 +16,19 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edgetl_runtime.health import Event
+    from edgetl_runtime.recording.counts import Lane
     from edgetl_runtime.recording.format import RecordingHeader
     from edgetl_runtime.recording.part import Output
-    from edgetl_runtime.result import Frame
+    from edgetl_runtime.result import Frame, Result
+    from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.snapshot import Snapshot
 
-MAX_QUEUED_BYTES = 48 * 1024 * 1024
-"""Of frames that wait for the disk: 2.3 s of 640x360 at 30/s, 0.6 s of 1280x720."""
-MAX_QUEUED = 1024
-"""Results and events that wait, with or without their frames."""
-FLUSH_S = 0.9
-"""Chunks are closed this often, so that a process that is killed loses less than a second."""
-CLOSE_TIMEOUT_S = 30.0
-_PATIENCE_S = 0.002
-_POLL_S = 0.01
-"""The thread looks for work by itself. Were it woken by each result, it would now and then take the loop's core at the
-very moment of publishing: 1.5 to 3 ms at p99 on two busy cores, against 0.02 to 0.07 ms."""
 
-
-class RecordSink:
-    """Writes results, their frames and events to an MCAP file; see `edgetl_runtime.recording.format`.
-
-    Where the disk is too slow frames are left out, then results; where it is full, or the file reaches budget_bytes
-    (0: none), recording ends and the run goes on. `notes` says so afterwards, and the file does; `say` is told at
-    once, from another thread. output: where bytes go. patient: for a source that loses nothing when nobody reads:
-    `write` waits for the disk, and nothing is left out.
-
-    Raises InputError where `path` can't be written, MissingPackage without zstandard.
-    """
+class RecordSink(Recorder):
+    """A Sink: the Recorder of one camera and one bundle, each of whose results is a round."""
 
     needs_picture = False
-    stop = False
 
     def __init__(
         self,
@@ -66,215 +41,39 @@ class RecordSink:
         say: Callable[[str], None] = lambda text: None,
         output: Output | None = None,
     ) -> None:
-        self._path, self._budget, self._patient = path, budget_bytes, patient
-        self._say = say
-        self._source: Callable[[], Snapshot] | None = None
-        self._output = output or PartFile(path, force=force)
-        try:
-            self._writer = RecordingWriter(self._output, header)
-            self._output.sync()  # the header stays, whatever happens to what follows
-        except OSError as error:
-            self._output.abandon(empty=True)
-            raise InputError(f"can't write {path}: {error.strerror}", remedy="record to another place") from error
-        except BaseException:
-            self._output.abandon(empty=True)
-            raise
-        self.results = self.frames = self.events = 0
-        self.frames_left_out = self.results_left_out = self.events_left_out = 0
-        self.stopped = ""
-        self._captured = self._dropped = 0
-        # Nothing here is locked: each count has one thread that writes it, and the loop never waits for the other one.
-        self._queue: SimpleQueue[tuple[Result, NDArray[np.uint8] | None] | Event | None] = SimpleQueue()
-        self._put_bytes = self._taken_bytes = 0
-        self._closing = self._ended = False
-        self._next_flush_s = time.monotonic() + FLUSH_S
-        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
-        self._thread.start()
-
-    @property
-    def part(self) -> Path:
-        """The name of the file while it grows."""
-        return self._output.part
-
-    @property
-    def notes(self) -> list[str]:
-        """What is not as it was asked for; complete after `close`."""
-        notes = []
-        if self.frames_left_out or self.results_left_out or self.events_left_out:
-            notes.append(
-                f"{self._path.name}: the disk was too slow: {self.frames_left_out} frames, {self.results_left_out} "
-                f"results and {self.events_left_out} events are not in the recording"
-            )
-        if self.stopped:
-            notes.append(self._stop_line())
-        return notes
+        ((self._camera, self._bundle),) = header.lanes
+        self._number = 0
+        super().__init__(path, header, budget_bytes=budget_bytes, force=force, patient=patient, say=say, output=output)
 
     def watch(self, source: Callable[[], Snapshot]) -> None:
         """Take the ledger and the count of failed frames from this loop."""
-        self._source = source
-
-    def as_json(self) -> dict[str, object]:
-        """Plain values for a run's document; complete after `close`."""
-        finished = self._path.exists() and not self.part.exists()
-        return {
-            "path": str(self._path if finished else self.part),
-            "finished": finished,
-            "results": self.results,
-            "frames": self.frames,
-            "events": self.events,
-            "frames_left_out": self.frames_left_out,
-            "results_left_out": self.results_left_out,
-            "events_left_out": self.events_left_out,
-            "stopped": self.stopped,
-        }
+        self.counts.watch((self._camera, self._bundle), source)
 
     def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
         """Queue one result with its frame; without the frame, or not at all, where too much is waiting."""
-        self._captured += 1 + result.dropped_before
-        self._dropped += result.dropped_before
-        nbytes = frame.image.nbytes
-        while self._patient and not self._ended and not (self._takes_entries() and self._has_room(nbytes)):
-            time.sleep(_PATIENCE_S)
-        if self._ended or self._closing:
-            return
-        if not self._takes_entries():
-            self.results_left_out += 1
-            self.frames_left_out += 1
-        elif self._has_room(nbytes):
-            self._put_bytes += nbytes
-            self._queue.put((result, frame.image))
-        else:
-            self.frames_left_out += 1
-            self._queue.put((result, None))
-
-    def _takes_entries(self) -> bool:
-        return self._queue.qsize() < MAX_QUEUED
-
-    def _has_room(self, nbytes: int) -> bool:
-        """Whether one more frame may wait; the first may be of any size."""
-        waiting = self._put_bytes - self._taken_bytes
-        return not waiting or waiting + nbytes <= MAX_QUEUED_BYTES
+        self.put(Round(self._number, {self._camera: frame}, {self._camera: {self._bundle: result}}, {}, {}, 0.0))
+        self._number += 1
 
     def event(self, event: Event) -> None:
         """Queue one event, or leave it out where too much is waiting."""
-        if self._ended or self._closing:
-            return
-        if self._takes_entries():
-            self._queue.put(event)
-        else:
-            self.events_left_out += 1
+        self.put_event(RigEvent(event.camera_id, None, event))
 
-    def close(self) -> None:
-        """Write what is waiting, finish the file and give it its name; a disk that hangs is waited for 30 s."""
-        if not self._closing:
-            self._closing = True
-            self._queue.put(None)
-        self._thread.join(CLOSE_TIMEOUT_S)
-        if self._thread.is_alive() and not self._ended:
-            self._ended = True
-            self.stopped = f"the disk took nothing for {CLOSE_TIMEOUT_S:g} s"
 
-    def _work(self) -> None:
-        try:
-            while self._take():
-                if time.monotonic() >= self._next_flush_s:
-                    self._flush()
-            if not self._ended:
-                self._finish()
-        except OSError as error:
-            full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-            self._give_up("the disk is full" if full else f"the disk refuses: {error.strerror or error}")
-        except Exception as error:  # whatever it is, the run is worth more than its recording
-            self._give_up(f"{type(error).__name__}: {error}")
+class RecordRounds(Recorder):
+    """A RigSink: the Recorder of a rig."""
 
-    def _take(self) -> bool:
-        """Write the oldest entry, or wait a moment where there is none; False at the end."""
-        try:
-            entry = self._queue.get_nowait()
-        except Empty:
-            time.sleep(_POLL_S)
-            return True
-        if entry is None:
-            return False
-        if isinstance(entry, Event):
-            self._writer.add_event(entry)
-            self.events += 1
-            return True
-        result, image = entry
-        nbytes = 0 if image is None else image.nbytes
-        if not self._fits(nbytes):
-            self._finish(f"the budget of {self._budget / 1e6:g} MB is used up")
-            return False
-        self._writer.add_result(result, image, self.results)
-        self._taken_bytes += nbytes
-        self.results += 1
-        self.frames += image is not None
-        return True
+    def begin(self, rig: Rig) -> None:
+        """Take ledgers and counts of failed frames from this rig."""
+        for lane in self.counts.names:
+            self.counts.watch(lane, partial(self._snapshot, rig, lane))
 
-    def _fits(self, nbytes: int) -> bool:
-        """Whether the budget has room for a frame. Closes the chunk where only packing it can tell."""
-        if not self._budget or self._writer.size_if(nbytes) <= self._budget:
-            return True
-        self._writer.close_chunk()
-        return self._writer.size_if(nbytes) <= self._budget
+    def _snapshot(self, rig: Rig, lane: Lane) -> Snapshot:
+        return lane_snapshot(rig, LaneName(*lane), self.counts.newest.get(lane))
 
-    def _flush(self) -> None:
-        self._next_flush_s = time.monotonic() + FLUSH_S
-        self._add_status()
-        self._writer.close_chunk()
-        self._output.sync()
+    def write(self, made: Round) -> None:
+        """Queue one round with its frames; without the frames, or not at all, where too much is waiting."""
+        self.put(made)
 
-    def _finish(self, stopped: str = "") -> None:
-        """Finish the file: at the end of the run, or before where `stopped` says why."""
-        self.stopped = stopped
-        self._end()
-        if not self.results and not self.events:
-            self._output.abandon(empty=True)
-        else:
-            self._add_status()
-            self._writer.finish()
-            self._output.finish()
-        if stopped:
-            self._tell()
-
-    def _give_up(self, reason: str) -> None:
-        """Leave what is on the disk under its temporary name, cut off behind its last whole chunk."""
-        self.stopped = reason
-        self._end()
-        self._output.abandon()
-        self._tell()
-
-    def _end(self) -> None:
-        """Take nothing more, and let go of what waits."""
-        self._ended = True
-        while not self._queue.empty():
-            self._queue.get()
-
-    def _tell(self) -> None:
-        with suppress(OSError, ValueError):  # nobody listens any more
-            self._say(self._stop_line())
-
-    def _stop_line(self) -> str:
-        where = self.as_json()["path"]
-        return f"recording ended after {self.results} results: {self.stopped}; {where} holds what came before"
-
-    def _add_status(self) -> None:
-        loop = self._source() if self._source is not None else None
-        self._writer.add_status(self._status(loop))
-        if loop is not None:
-            self._writer.add_ledger(loop)
-
-    def _status(self, loop: Snapshot | None) -> RecordingStatus:
-        return RecordingStatus(
-            t_ns=time.monotonic_ns(),
-            results=self.results,
-            frames=self.frames,
-            frames_left_out=self.frames_left_out,
-            results_left_out=self.results_left_out,
-            events_left_out=self.events_left_out,
-            captured=self._captured,
-            dropped=self._dropped,
-            failed=loop.failed if loop is not None else 0,
-            stopped=self.stopped,
-            stages={name: times.run for name, times in loop.stages.items()} if loop is not None else {},
-        )
+    def event(self, event: RigEvent) -> None:
+        """Queue one event, or leave it out where too much is waiting."""
+        self.put_event(event)

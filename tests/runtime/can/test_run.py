@@ -6,18 +6,25 @@ import argparse
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import can
 import cantools
+import msgspec
 import pytest
+from geometry_support import calibration
+from runtime_support import HEADS, write_test_bundle
 
 from edgetl.commands import run as run_command
 from edgetl.commands.can import open_bus, parse_bus
 from edgetl_runtime.can import CanReceiver
 from edgetl_runtime.can.dbc import DBC
+from edgetl_runtime.can.receiver import CanView
 from edgetl_runtime.errors import InputError, MissingPackage
+from edgetl_runtime.geometry.calibration import calibration_yaml
 
 
 def call(*arguments: object) -> dict[str, Any]:
@@ -26,13 +33,10 @@ def call(*arguments: object) -> dict[str, Any]:
     return run_command.run(parser.parse_args([str(a) for a in arguments]))
 
 
-def test_run_sends_objects_and_says_what_and_how(
-    shared_bundle: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    channel, dbc = f"edgetl-{time.monotonic_ns()}", tmp_path / "out.dbc"
-    receiver = CanReceiver(base_id=0x500, slots=4, cycle_ms=10, labels=("vehicle", "pedestrian", "light"))
-    states: list[str] = []
-    seen: list[Any] = []
+@contextmanager
+def listening(channel: str, receiver: CanReceiver) -> Iterator[list[CanView]]:
+    """Every view of what is sent on a virtual bus meanwhile."""
+    views: list[CanView] = []
     with can.Bus(interface="virtual", channel=channel) as bus:
         ended = threading.Event()
 
@@ -41,15 +45,26 @@ def test_run_sends_objects_and_says_what_and_how(
                 message = bus.recv(0.02)
                 view = receiver.receive(message.arbitration_id, message.data) if message else None
                 if view is not None:
-                    states.append(view.state)
-                    seen.extend(view.objects)
+                    views.append(view)
 
         listener = threading.Thread(target=listen)
         listener.start()
-        flags = ("--can-cycle-ms", 10, "--can-base-id", "0x500", "--can-objects", 4, "--can-dbc", dbc)
+        try:
+            yield views
+        finally:
+            ended.set()
+            listener.join()
+
+
+def test_run_sends_objects_and_says_what_and_how(
+    shared_bundle: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    channel, dbc = f"edgetl-{time.monotonic_ns()}", tmp_path / "out.dbc"
+    receiver = CanReceiver(base_id=0x500, slots=4, cycle_ms=10, labels=("vehicle", "pedestrian", "light"))
+    flags = ("--can-cycle-ms", 10, "--can-base-id", "0x500", "--can-objects", 4, "--can-dbc", dbc)
+    with listening(channel, receiver) as views:
         document = call(shared_bundle, clip, "--realtime", "--can", f"virtual:{channel}", *flags, "--threshold", 0)
-        ended.set()
-        listener.join()
+    states, seen = [view.state for view in views], [o for view in views for o in view.objects]
     assert document["processed"] and not [n for n in document["notes"] if "CAN" in n]
     assert states[0] == "stale" and states[-1] == "ended" and "ok" in states
     assert {o.index for o in seen} == {0, 1, 2, 3} and {o.label for o in seen} <= {"vehicle", "pedestrian", "light"}
@@ -59,6 +74,45 @@ def test_run_sends_objects_and_says_what_and_how(
     assert "classes: 0 vehicle, 1 pedestrian, 2 light" in told and "no calibrated camera" in told
     kind = cantools.database.load_file(dbc).get_message_by_frame_id(0x502)
     assert str(kind.get_signal_by_name("Class").choices[1]) == "pedestrian"
+
+
+def test_a_rig_sends_what_its_calibrated_cameras_see(
+    shared_bundle: Path, shared_many: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    camera = msgspec.structs.replace(
+        calibration(pitch_deg=12.0), size_hw=(180, 320), matrix=(250.0, 0.0, 160.0, 0.0, 250.0, 90.0, 0.0, 0.0, 1.0)
+    )
+    front, dbc = tmp_path / "front.yaml", tmp_path / "out.dbc"
+    front.write_text(calibration_yaml(camera))
+    masks = write_test_bundle(tmp_path / "masks.bundle", heads=HEADS[1:], name="masks")
+    channel = f"edgetl-{time.monotonic_ns()}"
+    receiver = CanReceiver(cycle_ms=20, timeout_ms=200, labels=("vehicle", "pedestrian", "light"))
+    rig = ("--camera-name", "front", "--also-camera", f"left={clip}", "--also-camera", f"rear={clip}")
+    calibrated = ("--calibration", f"front={front}", "--calibration", f"left={front}")
+    flags = ("--track", "--threshold", 0.3, "--realtime", "--can-cycle-ms", 20, "--can-dbc", dbc)
+    with listening(channel, receiver) as views:
+        document = call(
+            shared_many, clip, *rig, "--also-bundle", f"boxes={shared_bundle}", "--also-bundle", masks, *calibrated,
+            *flags, "--can", f"virtual:{channel}",
+        )  # fmt: skip
+    assert document["processed"] and not [n for n in document["notes"] if "CAN" in n]
+    states = [view.state for view in views]
+    assert states[0] == "stale" and states[-1] == "ended" and "ok" in states
+    seen = [view for view in views if view.objects]
+    assert seen and all(view.placed for view in seen)
+    assert any(o.x_m is not None and o.track_id is not None for view in seen for o in view.objects)
+    told = capsys.readouterr().err
+    assert "CAN: objects that front, left see by tiny, boxes; nothing of rear: not calibrated" in told
+    assert "classes: 0 vehicle, 1 pedestrian, 2 light" in told and "pedestrian" in dbc.read_text()
+
+
+def test_a_rig_without_boxes_or_names_is_refused(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    masks = write_test_bundle(tmp_path / "masks.bundle", heads=HEADS[1:])
+    rig = ("--also-camera", f"left={clip}", "--can", "virtual:x")
+    with pytest.raises(InputError, match="no head of these bundles gives any"):
+        call(masks, clip, *rig, "--calibration", "left=x.yaml")
+    with pytest.raises(InputError, match=r"none of main, left is.*add --calibration main=YAML"):
+        call(shared_bundle, clip, *rig, "--calibration", "rear=x.yaml")
 
 
 def test_where_the_signals_are_is_told(shared_bundle: Path, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +135,8 @@ def test_where_the_signals_are_is_told(shared_bundle: Path, clip: Path, capsys: 
         (("--can", "virtual:x", "--can-objects", 0), "1 to 8 objects, found 0"),
         (("--can", "virtual:x", "--can-cycle-ms", 2), "from 5 to 1000 ms"),
         (("--can", "nothing:x"), "python-can has no interface 'nothing'.*socketcan"),
-        (("--can", "virtual:x", "--also-camera", "rear=1"), "--can can't be used with several cameras"),
+        (("--can", "virtual:x", "--also-camera", "rear=1"), "no camera is calibrated.*add --calibration NAME=YAML"),
+        (("--can", "virtual:x", "--also-bundle", "x=y"), "no camera is calibrated"),
     ],
 )
 def test_run_refuses(shared_bundle: Path, clip: Path, tmp_path: Path, flags: tuple[object, ...], text: str) -> None:

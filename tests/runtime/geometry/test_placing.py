@@ -158,7 +158,7 @@ def test_a_run_gives_places_and_lines_of_json(shared_many: Path, clip: Path, cam
     rows = [box for line in lines.read_text().splitlines() for box in json.loads(line)["detections"]]
     assert any(box["position_m"] is not None and box["position_std_m"] is not None for box in rows)
     recording = read_all(path)[1]
-    recorded = recording.header.calibration
+    recorded = recording.header.cameras["clip.mp4"].calibration
     assert recorded is not None and with_changes(recorded, projection=()) == clip_camera()
     again = call(replay_command, path, shared_many)
     assert (again["compared"], again["equal"]) == (12, 12) and again["stages"]["place"]["count"] == 12
@@ -303,6 +303,7 @@ def test_a_rendered_camera_knows_its_own_calibration(shared_many: Path, clip: Pa
     flags = ("--calibration", "own", "--record", path, "--max-frames", 2)
     call(run_command, shared_many, "roadworld:night:5", "--camera-size", "128x72", *flags)
     with Recording(path) as recording:
-        assert recording.header.calibration == calibration_of_source("roadworld:night:5", (72, 128))
+        (camera,) = recording.header.cameras.values()
+        assert camera.calibration == calibration_of_source("roadworld:night:5", (72, 128))
     with pytest.raises(InputError, match="only a rendered camera knows its own calibration, not "):
         call(run_command, shared_many, clip, "--calibration", "own")

@@ -5,38 +5,61 @@ from __future__ import annotations
 import dataclasses
 import errno
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from runtime_support import HEADS, SEGMENT
 
-from edgetl_runtime.recording.format import RecordingHeader
+from edgetl_runtime.recording.format import ALONE, RIG, RecordedBundle, RecordedCamera, RecordingHeader
 from edgetl_runtime.recording.part import PartFile
 from edgetl_runtime.recording.reader import Recorded, Recording
 from edgetl_runtime.result import Detections, Frame, Mask, Places, Result, Scores
 
+CAMERA = {"camera_id": "cam", "fps": 30.0}
+BUNDLE = {
+    "bundle": "tiny",
+    "manifest_sha256": "ab" * 32,
+    "variant": "fp32",
+    "engine": "onnxruntime",
+    "precision": "fp32",
+    "threads": 0,
+    "threshold": None,
+    "deadline_ms": 0.0,
+    "heads": HEADS,
+}
+COMMON = {
+    "edgetl": "0.1.0",
+    "clock": "CLOCK_MONOTONIC",
+    "offset_ns": 1_700_000_000_000_000_000,
+    "machine": "test",
+}
+
 
 def header(**changes: Any) -> RecordingHeader:
-    values: dict[str, Any] = {
-        "version": 1,
-        "edgetl": "0.1.0",
-        "bundle": "tiny",
-        "manifest_sha256": "ab" * 32,
-        "variant": "fp32",
-        "engine": "onnxruntime",
-        "precision": "fp32",
-        "threads": 0,
-        "threshold": None,
-        "deadline_ms": 0.0,
-        "clock": "CLOCK_MONOTONIC",
-        "offset_ns": 1_700_000_000_000_000_000,
-        "camera_id": "cam",
-        "fps": 30.0,
-        "machine": "test",
-        "heads": HEADS,
-    }
-    return RecordingHeader(**(values | changes))
+    """Of a run with one camera and one bundle; `changes` replace values of any of its parts."""
+    camera = _part(RecordedCamera, CAMERA, changes)
+    bundle = _part(RecordedBundle, BUNDLE, changes)
+    common: dict[str, Any] = COMMON | changes
+    return RecordingHeader(version=ALONE, cameras={camera.camera_id: camera}, bundles={bundle.bundle: bundle}, **common)
+
+
+def rig_header(
+    cameras: Iterable[str] = ("left", "right"), bundles: Iterable[str] = ("a", "b"), **changes: Any
+) -> RecordingHeader:
+    """Of a rig; `changes` replace values of every bundle."""
+    return RecordingHeader(
+        version=RIG,
+        cameras={name: _part(RecordedCamera, CAMERA, {}) for name in cameras},
+        bundles={name: _part(RecordedBundle, BUNDLE, dict(changes)) for name in bundles},
+        **COMMON,  # type: ignore[arg-type]
+    )
+
+
+def _part(kind: Any, values: dict[str, Any], changes: dict[str, Any]) -> Any:
+    own = {name: changes.pop(name) for name in kind.__struct_fields__ if name in changes}
+    return kind(**(values | own))
 
 
 def boxes(n: int, seed: int = 0) -> Detections:

@@ -15,8 +15,8 @@ from recording_support import frame_of, header, noise, read_all, result
 from runtime_support import HEADS
 
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.recording import sink as sink_module
-from edgetl_runtime.recording.format import HEADER, MAX_RECORD_BYTES, RESULT_TOPIC, VERSION
+from edgetl_runtime.recording import recorder as recorder_module
+from edgetl_runtime.recording.format import HEADER, MAX_RECORD_BYTES, RESULT_TOPIC
 from edgetl_runtime.recording.mcap import MAGIC
 from edgetl_runtime.recording.reader import Recording
 from edgetl_runtime.recording.records import RecordReader
@@ -31,7 +31,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A recording of 12 results in several chunks."""
     path = tmp_path_factory.mktemp("recording") / "d.mcap"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sink_module, "FLUSH_S", 0)
+        patch.setattr(recorder_module, "FLUSH_S", 0)
         sink = RecordSink(path, header())
         for i in range(12):
             of = result(i, size_hw=(18, 32))
@@ -145,7 +145,7 @@ def test_mcap_of_others_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"version": "2"}, f"version 2, this edgetl reads version {VERSION}"),
+        ({"version": "3"}, "version 3, this edgetl reads versions 1 and 2"),
         ({"version": "x"}, "not readable"),
         ({"heads": "[]x"}, "not readable"),
         ({"heads": "[{}]"}, "not readable"),

@@ -70,8 +70,9 @@ def test_run_says_where_it_records(
     about = document["recording"]
     assert (about["path"], about["finished"], about["results"], about["frames"]) == (str(path), True, 12, 12)
     recording = read_all(path)[1]
-    assert recording.header.camera_id == "clip.mp4" and recording.header.heads == HEADS
-    assert recording.header.variant == "fp32"
+    assert list(recording.header.lanes) == [("clip.mp4", "tiny")]
+    (of,) = recording.header.bundles.values()
+    assert of.heads == HEADS and of.variant == "fp32"
     assert abs(recording.header.offset_ns + time.monotonic_ns() - time.time_ns()) < 1e9
     assert recording.status.stages["publish"]["count"] > 0, "the run's own ledger"
 
@@ -340,9 +341,9 @@ def test_tracks_are_recorded_and_replayed_bit_for_bit(shared_many: Path, clip: P
     call(run_command, shared_many, clip, "--record", path, "--track", "--threshold", 0.3, "--jsonl", lines)
     rows = [json.loads(line)["detections"] for line in lines.read_text().splitlines()]
     assert any(box["track_id"] is not None for row in rows for box in row)
-    recording = read_all(path)[1]
-    assert recording.header.track
-    assert recording.header.heads == tuple(at_threshold(h, 0.3) for h in HEADS), "what counts, not what is decoded"
+    (recorded,) = read_all(path)[1].header.bundles.values()
+    assert recorded.track
+    assert recorded.heads == tuple(at_threshold(h, 0.3) for h in HEADS), "what counts, not what is decoded"
     document = call(replay_command, path, shared_many)
     assert (document["compared"], document["equal"]) == (12, 12) and document["notes"] == []
     assert document["stages"]["track"]["count"] == 12

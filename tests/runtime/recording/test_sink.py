@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from mcap.reader import NonSeekingReader, make_reader
 from recording_support import FullFile, SlowFile, frame_of, header, noise, read_all, result
-from runtime_support import snapshot_of
+from runtime_support import HEADS, snapshot_of
 
 from edgetl_runtime.errors import InputError, MissingPackage
 from edgetl_runtime.health import Event
 from edgetl_runtime.ledger import Ledger
-from edgetl_runtime.recording import sink as sink_module
+from edgetl_runtime.recording import recorder as recorder_module
 from edgetl_runtime.recording.compare import compare
 from edgetl_runtime.recording.format import RecordingStatus
 from edgetl_runtime.recording.sink import RecordSink
@@ -54,7 +54,7 @@ def test_everything_comes_back(tmp_path: Path, count: int) -> None:
     assert recording.header == header() and recording.whole and recording.notes == []
     assert recording.events == count
     for of, found in zip(written, read, strict=True):
-        assert compare(of, found.result, header().heads) is None
+        assert compare(of, found.result, HEADS) is None
         assert found.frame is not None
         np.testing.assert_array_equal(found.frame.image, noise(of.size_hw, of.frame_id))
         assert (found.frame.frame_id, found.frame.t_capture_ns) == (of.frame_id, of.t_capture_ns)
@@ -134,9 +134,9 @@ def test_pictures_decode_with_the_files_own_schema(tmp_path: Path) -> None:
 
 
 def test_a_slow_disk_costs_frames_and_never_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink_module, "MAX_QUEUED_BYTES", 200_000)  # four pictures
-    monkeypatch.setattr(sink_module, "MAX_QUEUED", 30)
-    monkeypatch.setattr(sink_module, "FLUSH_S", 0)  # every result its own chunk: the disk is asked each time
+    monkeypatch.setattr(recorder_module, "MAX_QUEUED_BYTES", 200_000)  # four pictures
+    monkeypatch.setattr(recorder_module, "MAX_QUEUED", 30)
+    monkeypatch.setattr(recorder_module, "FLUSH_S", 0)  # every result its own chunk: the disk is asked each time
     path = tmp_path / "d.mcap"
     output = SlowFile(path)
     sink = RecordSink(path, header(), output=output)
@@ -167,22 +167,22 @@ def test_a_slow_disk_costs_frames_and_never_the_loop(tmp_path: Path, monkeypatch
 
 
 def test_a_file_as_source_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink_module, "MAX_QUEUED_BYTES", 100_000)
-    monkeypatch.setattr(sink_module, "MAX_QUEUED", 3)
+    monkeypatch.setattr(recorder_module, "MAX_QUEUED_BYTES", 100_000)
+    monkeypatch.setattr(recorder_module, "MAX_QUEUED", 3)
     record(tmp_path / "d.mcap", 50, patient=True)
     read, recording = read_all(tmp_path / "d.mcap")
     assert len(read) == 50 and all(r.frame is not None for r in read) and recording.notes == []
 
 
 def test_one_frame_larger_than_the_queue_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink_module, "MAX_QUEUED_BYTES", 10)
+    monkeypatch.setattr(recorder_module, "MAX_QUEUED_BYTES", 10)
     record(tmp_path / "d.mcap", 1)
     assert read_all(tmp_path / "d.mcap")[0][0].frame is not None
 
 
 @pytest.mark.parametrize("room", [30_000, 300_000, 1_000_000])
 def test_a_full_disk_ends_the_recording_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    monkeypatch.setattr(sink_module, "FLUSH_S", 0.005)
+    monkeypatch.setattr(recorder_module, "FLUSH_S", 0.005)
     path = tmp_path / "d.mcap"
     said: list[str] = []
     output = FullFile(path)
@@ -200,7 +200,7 @@ def test_a_full_disk_ends_the_recording_not_the_run(tmp_path: Path, monkeypatch:
     assert "was not finished" in recording.notes[0]
     assert (len(read) > 0) == (room > 100_000)
     for of, found in zip(written, read, strict=False):
-        assert compare(of, found.result, header().heads) is None and found.frame is not None
+        assert compare(of, found.result, HEADS) is None and found.frame is not None
 
 
 def test_no_room_for_the_header_is_an_error_at_start(tmp_path: Path) -> None:
@@ -232,10 +232,10 @@ def test_the_budget_is_kept_and_the_file_is_whole(tmp_path: Path, budget: int) -
 def test_a_bug_in_the_recorder_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = RecordSink(tmp_path / "d.mcap", header())
 
-    def fail(*args: object) -> None:
+    def fail(*args: object, images: bool) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(sink._writer, "add_result", fail)
+    monkeypatch.setattr(sink._writer, "add_round", fail)
     for i in range(3):
         of = result(i)
         sink.write(of, frame_of(of), None)

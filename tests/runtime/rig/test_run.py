@@ -126,7 +126,6 @@ def test_enough_frames_and_sigterm_end_it(shared_bundle: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--record", "x.mcap"], "--record can't be used"),
         (["--prove"], "--prove can't be used"),
         (["--collect", "x"], "--collect needs the training domain's statistics, and this bundle has none"),
         (["--out", "x.gif"], r"must end in \.mp4 or be a folder that exists, found x\.gif"),
