@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import bench_geometry as bench
 
-from edgetl.roadworld import CLASSES, render_still
+from edgetl.roadworld import render_still
 from edgetl.roadworld.calibrate import calibration_of
 
 
@@ -24,11 +24,11 @@ def pictures() -> list[bench.Seen]:
 
 @pytest.fixture(scope="module")
 def drive() -> list[bench.Seen]:
-    return bench.drive(bench.FIRST_SEED + 2, 16.0, bench.exact)
+    return bench.drive_views(bench.FIRST_SEED + 2, 16.0, "day", None).exact
 
 
 def distances(seen: list[bench.Seen]) -> dict[str, float]:
-    return bench.distances((s, next(bench.placed([s], CLASSES))) for s in seen)["to 30 m"]
+    return bench.distances(bench.alone(seen, bench.Head()))["to 30 m"]
 
 
 def test_places_of_exact_boxes(pictures: list[bench.Seen]) -> None:
@@ -45,14 +45,14 @@ def test_places_of_shaken_boxes_under_a_pitch_that_is_off(pictures: list[bench.S
 
 
 def test_speeds(drive: list[bench.Seen]) -> None:
-    figures = bench.speeds(zip(drive, bench.placed(drive, CLASSES), strict=True))
+    figures = bench.speeds(zip(drive, bench.placed(drive, bench.Head()), strict=True))
     assert figures["speed_given"] > 0.3 and figures["ttc_given"] > 0.5
     assert figures["speed_coverage_90"] > 0.9 and figures["ttc_median"] < 0.12
 
 
 @pytest.mark.parametrize("pitch_deg", [0.0, 2.0, -2.0])
 def test_the_moved_camera(drive: list[bench.Seen], pitch_deg: float) -> None:
-    figures = bench.horizon([drive], CLASSES, pitch_deg)
+    figures = bench.horizon([drive], bench.Head(), pitch_deg)
     assert figures["told"] == bool(pitch_deg)
     assert abs(figures["tilt_p5_p50_p95_deg"][1] - pitch_deg) < 0.3
 

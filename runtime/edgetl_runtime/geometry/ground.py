@@ -64,18 +64,20 @@ class Ground:
         m = calibration.mounting
         self.mounting, self.lens = m, Lens(calibration)
         self.height_m = m.position_m[2]
-        self._foot = np.array([[m.position_m[0]], [m.position_m[1]]])
+        self.foot_m = np.array([[m.position_m[0]], [m.position_m[1]]])
         self._turn_stds = np.deg2rad([m.pitch_std_deg, m.roll_std_deg, m.yaw_std_deg]).tolist()
         yaw = np.deg2rad(m.yaw_deg)
         self._ahead = (float(np.cos(yaw)), float(np.sin(yaw)))
         self._others = any(self._turn_stds[1:]) or m.height_std_m > 0
-        self._edge_var, self._edge_share_var = m.box_edge_std_px**2, m.box_edge_std_share**2
 
-    def sight(self, boxes_xyxy: NDArray[np.float32], size_hw: tuple[int, int]) -> Sight:
-        """Where boxes (N, 4) of a frame of this size stand. Cut off or hidden lower edges are not looked for here."""
+    def sight(self, boxes_xyxy: NDArray[np.float32], size_hw: tuple[int, int], edge_std: F64) -> Sight:
+        """Where boxes (N, 4) of a frame of this size stand, by the middles of their lower edges.
+
+        edge_std: (N,) one deviation of their edges in pixels, see `edges`. Cut off or hidden lower edges are not looked
+        for here.
+        """
         left, top, right, bottom = boxes_xyxy.astype(np.float64).T
-        h, tall = self.height_m, bottom - top
-        edge_std = np.sqrt(self._edge_var + self._edge_share_var * tall * tall)
+        h = self.height_m
         with np.errstate(all="ignore"):
             rays = self._rays((left + right) * 0.5, top, bottom, size_hw)
             t = h / np.where(rays[2, 0] < 0, -rays[2, 0], np.nan)
@@ -97,7 +99,31 @@ class Ground:
         if not sure.all():
             for part in (ground, covariances, distance, distance_var):
                 part[..., ~sure] = np.nan
-        return Sight(ground + self._foot, covariances, distance, distance_var, slope, slope + above, slope_std)
+        return Sight(ground + self.foot_m, covariances, distance, distance_var, slope, slope + above, slope_std)
+
+    def directions(self, x: F64, y: F64, size_hw: tuple[int, int]) -> tuple[F64, F64]:
+        """(N,) each: X and Y of the rays of points of a frame of this size."""
+        rays = self.lens.rays(x, y, size_hw)
+        cos, sin = self._ahead
+        return cos * rays[0] + sin * rays[1], cos * rays[1] - sin * rays[0]
+
+    def turned_to_axis(self, places_m: F64) -> tuple[F64, F64]:
+        """(N,) each: X and Y of places (2, N) of base_link."""
+        (x, y), (cos, sin) = places_m - self.foot_m, self._ahead
+        return cos * x + sin * y, cos * y - sin * x
+
+    def turned_from_axis(self, places_m: F64) -> F64:
+        """The inverse: (2, N) in base_link of X and Y (2, N)."""
+        (x, y), (cos, sin) = places_m, self._ahead
+        turned: F64 = np.stack([cos * x - sin * y, sin * x + cos * y]) + self.foot_m
+        return turned
+
+    def spread_from_axis(self, var_x: F64, var_y: F64) -> F64:
+        """(2, 2, N) in base_link of variances (N,) along X and Y."""
+        cos, sin = self._ahead
+        both = cos * sin * (var_x - var_y)
+        xx, yy = cos * cos * var_x + sin * sin * var_y, sin * sin * var_x + cos * cos * var_y
+        return np.stack([xx, both, both, yy]).reshape(2, 2, -1)
 
     def _rays(self, middle: F64, top: F64, bottom: F64, size_hw: tuple[int, int]) -> F64:
         """(3, 4, N) rays of the lower edge's middle, of a pixel to the right of it, of one above it, and of the top.

@@ -1,0 +1,108 @@
+"""From the middle of a box's lower edge to the middle of the side that faces the camera, as far as it is seen.
+
+The lower edge is that of the nearest corner, but the box also holds what lies behind: of a bus to the left its flank,
+to the right of its front. So the middle of the box lies towards the camera's axis from the middle of the front. Of an
+object that stands along or across the axis, the outer edge of the box is the nearest side's own outer edge; what the
+box is wider than that side is flank, as far as an object of this label can be that long. Half of it is the shift.
+
+Where the picture's left or right edge cuts a box, the nearest corner may lie beyond it, and the lower edge shows a
+place along the flank: the distance is an upper bound. From its far end to that edge so much of the flank is seen; what
+the label's length is more than that is hidden, or nothing is where the object stands across. The place is put halfway,
+with half of the hidden length as its deviation, and is not given where that is too unsure.
+
+Lengths are along X and Y from the camera's foot, X the way the camera looks by its yaw, as in `ground`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgetl_runtime.geometry.ground import EDGE_PX, MOST_RELATIVE_STD
+from edgetl_runtime.geometry.kinds import footprints
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from edgetl_runtime.geometry.ground import Ground, Sight
+
+    F64 = NDArray[np.float64]
+
+SHIFT_STD = 0.3
+"""Deviation of a shift, as a share of it: objects stand slantwise, and lengths differ."""
+WHOLE_SHARE = 1.5
+"""A cut box that shows so much of the label's length shows the nearest corner, whatever the length is."""
+AXLES_SHARE = 0.6
+"""The axles' distance as a share of the length: the lowest thing to be seen is a wheel, the near one or the far."""
+_LEAST_SLOPE = 1e-3
+
+
+class Facing:
+    """The sides of objects by label, as a camera that looks this way sees them."""
+
+    def __init__(self, labels: Sequence[str], yaw_deg: float) -> None:
+        length, width, deviation = footprints(labels).T
+        along, across = abs(float(np.cos(np.deg2rad(yaw_deg)))), abs(float(np.sin(np.deg2rad(yaw_deg))))
+        self._deep, self._wide = length * along + width * across, width * along + length * across
+        self._wide_std = deviation
+
+    def faced(
+        self,
+        ground: Ground,
+        sight: Sight,
+        boxes_xyxy: NDArray[np.float32],
+        classes: NDArray[np.int64],
+        size_hw: tuple[int, int],
+    ) -> tuple[Sight, NDArray[np.bool_]]:
+        """The same boxes with the places of their facing sides, and (N,) which of them the picture's side cuts."""
+        cut_left, cut_right = boxes_xyxy[:, 0] < EDGE_PX, boxes_xyxy[:, 2] > size_hw[1] - EDGE_PX
+        forward, to_left = ground.turned_to_axis(sight.places_m)
+        inner, outer, left = _slopes(ground, boxes_xyxy, size_hw)
+        cut = np.where(left, cut_left, cut_right)
+        deep, wide = self._deep[classes], self._wide[classes]
+        with np.errstate(all="ignore"):
+            flank = np.maximum((outer - inner) * forward - wide, 0)
+            longest = np.maximum(outer * forward - wide, 0) * deep / (forward + deep)
+            shift = np.where(cut, 0, np.minimum(flank, longest) / 2)
+            seen = np.where(inner > _LEAST_SLOPE, forward * (outer / np.maximum(inner, _LEAST_SLOPE) - 1), np.inf)
+            hidden = np.where(cut, np.clip(WHOLE_SHARE * deep - seen, 0, AXLES_SHARE * deep), 0)
+            side = np.where(cut & (inner > _LEAST_SLOPE), inner * (forward + np.minimum(seen, deep)) + wide / 2, np.nan)
+        sign = np.where(left, 1.0, -1.0)
+        to_left = np.where(np.isfinite(side), sign * side, to_left + sign * shift)
+        wide_std = np.where(cut_left | cut_right, wide / 2, np.minimum(self._wide_std[classes], shift))
+        across_var = wide_std**2 + (SHIFT_STD * shift) ** 2
+        moved = ground.turned_from_axis(np.stack([forward - hidden / 2, to_left]))
+        spread = ground.spread_from_axis((hidden / 2) ** 2, across_var)
+        return _moved(ground, sight, moved, spread), cut_left | cut_right
+
+
+def _slopes(
+    ground: Ground, boxes_xyxy: NDArray[np.float32], size_hw: tuple[int, int]
+) -> tuple[F64, F64, NDArray[np.bool_]]:
+    """(N,) each: Y over X of the inner and of the outer lower corner, outwards being positive; whether left is out."""
+    x1, _, x2, y2 = boxes_xyxy.astype(np.float64).T
+    forward, to_left = ground.directions(np.concatenate([x1, x2]), np.concatenate([y2, y2]), size_hw)
+    with np.errstate(all="ignore"):
+        slopes = np.where(forward > 0, to_left / forward, np.nan).reshape(2, -1)
+    left = slopes.sum(axis=0) >= 0
+    return np.where(left, slopes[1], -slopes[0]), np.where(left, slopes[0], -slopes[1]), left
+
+
+def _moved(ground: Ground, sight: Sight, places_m: F64, spread: F64) -> Sight:
+    """The sight with other places, surer by nothing; NaN where that leaves them too unsure."""
+    covariances = sight.covariances_m2 + spread
+    away = places_m - ground.foot_m
+    with np.errstate(all="ignore"):
+        distance = np.hypot(away[0], away[1])
+        added = np.einsum("an,abn,bn->n", away, spread, away) / distance**2
+        distance_var = sight.distance_var + added
+        sure = distance_var < MOST_RELATIVE_STD**2 * distance * distance
+    for part in (places_m, covariances, distance, distance_var):
+        part[..., ~sure] = np.nan
+    return dataclasses.replace(
+        sight, places_m=places_m, covariances_m2=covariances, distance_m=distance, distance_var=distance_var
+    )
