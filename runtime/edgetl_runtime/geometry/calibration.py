@@ -47,7 +47,8 @@ class Mounting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     that looks along x; a positive pitch looks down. pitch_std_deg, roll_std_deg, yaw_std_deg: how far those may be off
     while driving; of a camera that looks to the side, the vehicle's own roll is its pitch. height_std_m: of the camera
     above the ground. box_edge_std_px and box_edge_std_share: of each edge of a box, in pixels of the frame and in
-    shares of the box's height, whatever its label and score; their variances add up. None: as `edges` knows them.
+    shares of the box's height, whatever its label and score; their variances add up, with that of where what is in the
+    box touches the ground. None: as `edges` knows them.
 
     rectified: frames are rectified already, so the projection matrix holds and no distortion. off_ground: labels of
     what stands on no road. heights_m: mean and deviation of how tall objects of a label are, beside those of `kinds`.

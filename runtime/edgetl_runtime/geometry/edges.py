@@ -51,6 +51,16 @@ SHARES: dict[str, float] = {
 """One deviation of an edge in shares of the box's height, of a box whose score is 1."""
 UNKNOWN_SHARE = 0.063
 """Of any other label: the largest."""
+CONTACT_SHARES: dict[str, float] = {
+    "person": 0.02,
+    "pedestrian": 0.02,
+    "cyclist": 0.022,
+    "rider": 0.022,
+    "motorcycle": 0.022,
+}
+"""How far the lowest point of an exact outline is from the nearest point on the ground: feet lift, and a wheel's lower
+edge bends. Part of SHARES, and added to a mounting's own share, which is of boxes. From exact boxes of the same stills:
+95 % of people within 0.045 of their height, cyclists' off by 0.02 to 0.025. None for other labels, below 0.01."""
 
 
 class EdgeErrors:
@@ -61,9 +71,7 @@ class EdgeErrors:
 
     def __init__(self, labels: Sequence[str], mounting: Mounting, network_hw: tuple[int, int] | None) -> None:
         own_share = mounting.box_edge_std_share
-        self._shares = np.array(
-            [SHARES.get(label, UNKNOWN_SHARE) if own_share is None else own_share for label in labels]
-        )
+        self._shares = np.array([_share(label, own_share) for label in labels])
         self._by_score = own_share is None
         self._own_px, self._network_hw = mounting.box_edge_std_px, network_hw
 
@@ -89,3 +97,9 @@ class EdgeErrors:
             shares *= np.maximum(scores, LEAST_SCORE).astype(np.float64) ** -SCORE_POWER
         stds: F64 = np.hypot(self.floor_px(size_hw), shares * tall)
         return stds
+
+
+def _share(label: str, own: float | None) -> float:
+    if own is None:
+        return SHARES.get(label, UNKNOWN_SHARE)
+    return float(np.hypot(own, CONTACT_SHARES.get(label, 0.0)))

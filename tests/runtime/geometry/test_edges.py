@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from geometry_support import mounting
 
-from edgetl_runtime.geometry.edges import FLOOR_NETWORK_PX, SHARES, EdgeErrors
+from edgetl_runtime.geometry.edges import CONTACT_SHARES, FLOOR_NETWORK_PX, SHARES, EdgeErrors
 
 LABELS = ("car", "person", "thing")
 OPEN = mounting(box_edge_std_px=None, box_edge_std_share=None)
@@ -44,6 +44,8 @@ def test_a_mountings_own_values_go_first() -> None:
         np.testing.assert_allclose(
             stds(errors, [0, 200], score=score, label=label, size_hw=(1080, 1920)), [3.0, np.hypot(3, 4)], rtol=1e-6
         )
+    person = float(stds(errors, [200], label=1)[0])
+    assert person == pytest.approx(np.hypot(3, 200 * np.hypot(0.02, CONTACT_SHARES["person"])), rel=1e-6)
     only_floor = EdgeErrors(LABELS, mounting(box_edge_std_px=3.0, box_edge_std_share=None), (192, 320))
     assert stds(only_floor, [0])[0] == 3.0 and stds(only_floor, [60], label=1)[0] > stds(only_floor, [60])[0] > 3
 
