@@ -61,48 +61,50 @@ class Facing:
         """The same boxes with the places of their facing sides, and (N,) which of them the picture's side cuts."""
         cut_left, cut_right = boxes_xyxy[:, 0] < EDGE_PX, boxes_xyxy[:, 2] > size_hw[1] - EDGE_PX
         forward, to_left = ground.turned_to_axis(sight.places_m)
-        inner, outer, left = _slopes(ground, boxes_xyxy, size_hw)
-        cut = np.where(left, cut_left, cut_right)
+        left = sight.corners[0] + sight.corners[1] >= 0
+        sign = np.where(left, 1.0, -1.0)
+        inner, outer = np.where(left, sight.corners[::-1], -sight.corners)  # outwards is positive
         deep, wide = self._deep[classes], self._wide[classes]
         with np.errstate(all="ignore"):
-            flank = np.maximum((outer - inner) * forward - wide, 0)
-            longest = np.maximum(outer * forward - wide, 0) * deep / (forward + deep)
-            shift = np.where(cut, 0, np.minimum(flank, longest) / 2)
-            seen = np.where(inner > _LEAST_SLOPE, forward * (outer / np.maximum(inner, _LEAST_SLOPE) - 1), np.inf)
-            hidden = np.where(cut, np.clip(WHOLE_SHARE * deep - seen, 0, AXLES_SHARE * deep), 0)
-            side = np.where(cut & (inner > _LEAST_SLOPE), inner * (forward + np.minimum(seen, deep)) + wide / 2, np.nan)
-        sign = np.where(left, 1.0, -1.0)
-        to_left = np.where(np.isfinite(side), sign * side, to_left + sign * shift)
-        wide_std = np.where(cut_left | cut_right, wide / 2, np.minimum(self._wide_std[classes], shift))
+            behind = np.maximum(outer * forward - wide, 0)
+            longest = behind * deep / (forward + deep)
+            shift = np.minimum(np.maximum((outer - inner) * forward - wide, 0), longest) / 2
+        cut = cut_left | cut_right
+        hidden, wide_std = np.zeros(len(cut)), np.minimum(self._wide_std[classes], shift)
+        if cut.any():
+            outwards = np.where(left, cut_left, cut_right)
+            shift[outwards] = 0
+            side, hidden = _cut(forward, inner, outer, deep, wide)
+            hidden[~outwards] = 0
+            to_left = np.where(outwards & np.isfinite(side), sign * side, to_left)
+            wide_std = np.where(cut, wide / 2, wide_std)
         across_var = wide_std**2 + (SHIFT_STD * shift) ** 2
-        moved = ground.turned_from_axis(np.stack([forward - hidden / 2, to_left]))
-        spread = ground.spread_from_axis((hidden / 2) ** 2, across_var)
-        return _moved(ground, sight, moved, spread), cut_left | cut_right
+        moved = ground.turned_from_axis(np.stack([forward - hidden / 2, to_left + sign * shift]))
+        return _moved(ground, sight, moved, ground.spread_from_axis(hidden * hidden / 4, across_var)), cut
 
 
-def _slopes(
-    ground: Ground, boxes_xyxy: NDArray[np.float32], size_hw: tuple[int, int]
-) -> tuple[F64, F64, NDArray[np.bool_]]:
-    """(N,) each: Y over X of the inner and of the outer lower corner, outwards being positive; whether left is out."""
-    x1, _, x2, y2 = boxes_xyxy.astype(np.float64).T
-    forward, to_left = ground.directions(np.concatenate([x1, x2]), np.concatenate([y2, y2]), size_hw)
+def _cut(forward: F64, inner: F64, outer: F64, deep: F64, wide: F64) -> tuple[F64, F64]:
+    """(N,) each: how far outwards the facing side of a cut object is, NaN where that isn't seen; how much is hidden."""
     with np.errstate(all="ignore"):
-        slopes = np.where(forward > 0, to_left / forward, np.nan).reshape(2, -1)
-    left = slopes.sum(axis=0) >= 0
-    return np.where(left, slopes[1], -slopes[0]), np.where(left, slopes[0], -slopes[1]), left
+        slope = np.maximum(inner, _LEAST_SLOPE)
+        seen = np.where(inner > _LEAST_SLOPE, forward * (outer / slope - 1), np.inf)
+        side = np.where(inner > _LEAST_SLOPE, inner * (forward + np.minimum(seen, deep)) + wide / 2, np.nan)
+        return side, np.clip(WHOLE_SHARE * deep - seen, 0, AXLES_SHARE * deep)
 
 
 def _moved(ground: Ground, sight: Sight, places_m: F64, spread: F64) -> Sight:
     """The sight with other places, surer by nothing; NaN where that leaves them too unsure."""
     covariances = sight.covariances_m2 + spread
-    away = places_m - ground.foot_m
+    x, y = places_m - ground.foot_m
     with np.errstate(all="ignore"):
-        distance = np.hypot(away[0], away[1])
-        added = np.einsum("an,abn,bn->n", away, spread, away) / distance**2
+        squared = x * x + y * y
+        added = (x * x * spread[0, 0] + 2 * x * y * spread[0, 1] + y * y * spread[1, 1]) / squared
         distance_var = sight.distance_var + added
-        sure = distance_var < MOST_RELATIVE_STD**2 * distance * distance
-    for part in (places_m, covariances, distance, distance_var):
-        part[..., ~sure] = np.nan
+        sure = distance_var < MOST_RELATIVE_STD**2 * squared
+    distance = np.sqrt(squared)
+    if not sure.all():
+        for part in (places_m, covariances, distance, distance_var):
+            part[..., ~sure] = np.nan
     return dataclasses.replace(
         sight, places_m=places_m, covariances_m2=covariances, distance_m=distance, distance_var=distance_var
     )
