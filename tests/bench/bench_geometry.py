@@ -376,7 +376,8 @@ def place_figures(rows: Rows) -> dict[str, float]:
     squared = (yy * off_x**2 - 2 * xy * off_x * off_y + xx * off_y**2) / (xx * yy - xy**2)
     share = float(inside.mean())
     by_cluster = np.bincount(told[:, _CLUSTER].astype(int), inside - share)
-    error = float(np.sqrt((by_cluster**2).sum()) / len(told))
+    several = len(np.unique(told[:, _CLUSTER])) > 1
+    error = float(np.sqrt((by_cluster**2).sum()) / len(told)) if several else float("nan")
     return {
         "boxes": len(rows),
         "placed": len(told),
@@ -386,7 +387,7 @@ def place_figures(rows: Rows) -> dict[str, float]:
         "median_std": round(float(np.median(std_x / true)), 4),
         "coverage_90": round(share, 3),
         "coverage_se": round(error, 3),
-        "independent": round(share * (1 - share) / error**2) if error else len(told),
+        "independent": round(share * (1 - share) / error**2) if error > 0 else len(told) * several,
         "too_near": round(float((off_x < -NORMAL * std_x).mean()), 3),
         "side_median_m": round(float(np.median(np.abs(off_y))), 2),
         "side_median_std_m": round(float(np.median(std_y)), 2),
