@@ -10,8 +10,8 @@ place along the flank: the distance is an upper bound. From its far end to that 
 the label's length is more than that is hidden, or nothing is where the object stands across. The place is put halfway,
 with half of the hidden length as its deviation, and is not given where that is too unsure.
 
-The shares below were chosen on roadworld's stills of the seeds 100 and 101 and its drives 100 to 105, by how many errors
-the stated 90 % hold; what they do on others is in tests/bench/bench_geometry.py and docs/vehicle.md.
+The shares below were chosen on roadworld's stills of the seeds 100 and 101 and its drives 100 to 105, by how many
+errors the stated 90 % hold; what they do on others is in tests/bench/bench_geometry.py and docs/vehicle.md.
 
 Lengths are along X and Y from the camera's foot, X the way the camera looks by its yaw, as in `ground`.
 """
