@@ -16,8 +16,8 @@ def calibration_of(
     picture: Rendered,
     *,
     pitch_std_deg: float = 0.3,
-    box_edge_std_px: float = 2.0,
-    box_edge_std_share: float = 0.03,
+    box_edge_std_px: float | None = None,
+    box_edge_std_share: float | None = None,
 ) -> Calibration:
     """Of the camera that saw this picture, see camera_calibration."""
     size_hw = (picture.image.shape[0], picture.image.shape[1])
@@ -33,8 +33,8 @@ def camera_calibration(
     camera: Camera,
     *,
     pitch_std_deg: float = 0.3,
-    box_edge_std_px: float = 2.0,
-    box_edge_std_share: float = 0.03,
+    box_edge_std_px: float | None = None,
+    box_edge_std_share: float | None = None,
 ) -> Calibration:
     """The camera over the origin of base_link; what is not certain is as of Mounting.
 

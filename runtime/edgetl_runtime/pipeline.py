@@ -64,7 +64,9 @@ class Pipeline:
         self._tracking = Tracking(self._heads) if track else None
         if self._tracking is not None:
             self._heads = self._tracking.decoded
-        self.placing = Placing(calibration, manifest.heads) if calibration is not None else None
+        self.placing = None
+        if calibration is not None:
+            self.placing = Placing(calibration, manifest.heads, network_hw=manifest.preprocess.size_hw)
         self._embedding = manifest.domain.output if manifest.domain else EMBEDDING
         self._letterbox = letterbox or Letterbox(manifest.preprocess)
         self._inputs = {manifest.inputs[0].name: self._letterbox.tensor}

@@ -52,11 +52,12 @@ class Places:
     """Where the boxes of one frame stand on the road, a row for each box.
 
     In base_link by REP-103: metres, x forward, y to the left, from the vehicle's own origin. positions_m: (N, 2)
-    float32, the point of the ground under the middle of the box's lower edge. covariances_m2: (N, 2, 2) float32, its
-    uncertainty, one standard deviation squared. closing_speeds_mps: (N,) float32, how fast the distance from the camera
-    shrinks, below zero where it grows. times_to_collision_s: (N,) float32, until that distance is used up at that
-    speed. closing_speed_stds_mps: (N,) float32, one standard deviation of the speed, None where it is not known for any
-    box.
+    float32, the middle of the side that faces the camera, where it touches the ground; halfway along what may be hidden
+    of an object that the picture's left or right edge cuts. covariances_m2: (N, 2, 2) float32, its uncertainty: 90 % of
+    errors are meant to be within 1.645 standard deviations. closing_speeds_mps: (N,) float32, how fast the distance
+    from the camera shrinks, below zero where it grows. times_to_collision_s: (N,) float32, until that distance is used
+    up at that speed. closing_speed_stds_mps: (N,) float32, one standard deviation of the speed, None where it is not
+    known for any box.
 
     NaN where nothing can be said: a position for a box that touches no ground in the picture, a speed for an object
     that is not tracked (long enough), a time where nothing comes nearer.

@@ -52,6 +52,10 @@ _STAY, _MOVE, _MOVE_BOTH = _motion()
 class ApproachSettings:
     """How speeds are found; chosen on rendered drives, see tests/bench/bench_geometry.py. Times are in seconds.
 
+    sure_mps is from drives of the seeds 100 to 105 with a detector's boxes: with 2.5 m/s 15 % of the speeds were given
+    and 83 % of their errors were within the stated 90 %, with 3 m/s 38 % and 93 %. A lower limit keeps mostly those
+    that are less sure than they seem.
+
     first_mps: deviation of what a new object's rate may be. change: how much a rate changes, deviation in m/s after one
     second. drift: of the log height, likewise. ground_s, extent_s: how long errors of the place and of the extent last.
     surprise: a measurement so many deviations off counts less. use_ground, use_extent: for comparison, one alone.
@@ -70,7 +74,7 @@ class ApproachSettings:
     use_ground: bool = True
     use_extent: bool = True
     sure_hits: int = 4
-    sure_mps: float = 2.5
+    sure_mps: float = 3.0
     sure_share: float = 0.33
     closing: float = 3.0
     least_mps: float = 0.3

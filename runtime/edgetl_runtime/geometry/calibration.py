@@ -6,7 +6,7 @@ The file is what camera_calibration writes (docs.ros.org, sensor_msgs/CameraInfo
       position_m: [1.2, 0.0, 1.45]   # of the camera in base_link: x forward, y to the left, z above the ground
       pitch_deg: 2.0                 # by REP-103: roll about x, pitch about y (looking down is positive), yaw about z
       pitch_std_deg: 0.2             # how far the pitch may be off, driving included
-      box_edge_std_px: 2.0           # how far a box's edge may be off, in pixels of the frame,
+      box_edge_std_px: 2.0           # only where it was measured: how far a box's edge is off, in pixels of the frame,
       box_edge_std_share: 0.03       # and in shares of the box's height
 
 That section may also be a file of its own, front.mounting.yaml beside front.yaml.
@@ -47,7 +47,8 @@ class Mounting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     that looks along x; a positive pitch looks down. pitch_std_deg, roll_std_deg, yaw_std_deg: how far those may be off
     while driving; of a camera that looks to the side, the vehicle's own roll is its pitch. height_std_m: of the camera
     above the ground. box_edge_std_px and box_edge_std_share: of each edge of a box, in pixels of the frame and in
-    shares of the box's height; where both are given their variances add up.
+    shares of the box's height, whatever its label and score; their variances add up, with that of where what is in the
+    box touches the ground. None: as `edges` knows them.
 
     rectified: frames are rectified already, so the projection matrix holds and no distortion. off_ground: labels of
     what stands on no road. heights_m: mean and deviation of how tall objects of a label are, beside those of `kinds`.
@@ -61,18 +62,19 @@ class Mounting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     roll_std_deg: _AngleStd = 0.0
     yaw_std_deg: _AngleStd = 0.0
     height_std_m: Annotated[float, msgspec.Meta(ge=0, le=5)] = 0.0
-    box_edge_std_px: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 2.0
-    box_edge_std_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.03
+    box_edge_std_px: Annotated[float, msgspec.Meta(ge=0, le=1000)] | None = None
+    box_edge_std_share: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     rectified: bool = False
     off_ground: Annotated[tuple[_Label, ...], msgspec.Meta(max_length=256)] = OFF_GROUND
     heights_m: dict[_Label, tuple[float, float]] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         values = [*self.position_m, self.roll_deg, self.pitch_deg, self.yaw_deg, self.pitch_std_deg, self.roll_std_deg]
-        values += [self.yaw_std_deg, self.height_std_m, self.box_edge_std_px, self.box_edge_std_share]
+        values += [self.yaw_std_deg, self.height_std_m]
+        values += [v for v in (self.box_edge_std_px, self.box_edge_std_share) if v is not None]
         if not all(math.isfinite(v) for v in values):
             raise ValueError("the mounting's values must be finite")
-        if not (self.pitch_std_deg or self.box_edge_std_px or self.box_edge_std_share):
+        if not any(v is None or v for v in (self.pitch_std_deg, self.box_edge_std_px, self.box_edge_std_share)):
             raise ValueError("one of pitch_std_deg, box_edge_std_px and box_edge_std_share must be above zero")
         for label, (mean, deviation) in self.heights_m.items():
             if not (0 < mean < 50 and 0 < deviation < 50):
@@ -262,8 +264,8 @@ def calibration_yaml(calibration: Calibration) -> str:
     lines += _matrix_lines("rectification_matrix", c.rectification, 3)
     lines += _matrix_lines("projection_matrix", projection, 4)
     lines.append("edgetl:")
-    for name in m.__struct_fields__:
-        lines.append(f"  {name}: {msgspec.json.encode(getattr(m, name)).decode()}")
+    values = {name: getattr(m, name) for name in m.__struct_fields__}
+    lines += [f"  {name}: {msgspec.json.encode(v).decode()}" for name, v in values.items() if v is not None]
     return "\n".join(lines) + "\n"
 
 

@@ -45,7 +45,8 @@ class Sight:
 
     places_m: (2, N), x and y in base_link. covariances_m2: (2, 2, N). distance_m, distance_var: (N,) from the camera's
     foot. slope: (N,) of the ray to the place below the horizontal, height over distance. extent: (N,) how much of that
-    the box takes up; slope_std: (N,) deviation of one edge, in the same unit.
+    the box takes up; slope_std: (N,) deviation of one edge, in the same unit. corners: (2, N), of the rays to the lower
+    left and right corners Y over X.
     """
 
     places_m: F64
@@ -55,6 +56,7 @@ class Sight:
     slope: F64
     extent: F64
     slope_std: F64
+    corners: F64
 
 
 class Ground:
@@ -64,20 +66,22 @@ class Ground:
         m = calibration.mounting
         self.mounting, self.lens = m, Lens(calibration)
         self.height_m = m.position_m[2]
-        self._foot = np.array([[m.position_m[0]], [m.position_m[1]]])
+        self.foot_m = np.array([[m.position_m[0]], [m.position_m[1]]])
         self._turn_stds = np.deg2rad([m.pitch_std_deg, m.roll_std_deg, m.yaw_std_deg]).tolist()
         yaw = np.deg2rad(m.yaw_deg)
         self._ahead = (float(np.cos(yaw)), float(np.sin(yaw)))
         self._others = any(self._turn_stds[1:]) or m.height_std_m > 0
-        self._edge_var, self._edge_share_var = m.box_edge_std_px**2, m.box_edge_std_share**2
 
-    def sight(self, boxes_xyxy: NDArray[np.float32], size_hw: tuple[int, int]) -> Sight:
-        """Where boxes (N, 4) of a frame of this size stand. Cut off or hidden lower edges are not looked for here."""
+    def sight(self, boxes_xyxy: NDArray[np.float32], size_hw: tuple[int, int], edge_std: F64) -> Sight:
+        """Where boxes (N, 4) of a frame of this size stand, by the middles of their lower edges.
+
+        edge_std: (N,) one deviation of their edges in pixels, see `edges`. Cut off or hidden lower edges are not looked
+        for here.
+        """
         left, top, right, bottom = boxes_xyxy.astype(np.float64).T
-        h, tall = self.height_m, bottom - top
-        edge_std = np.sqrt(self._edge_var + self._edge_share_var * tall * tall)
+        h = self.height_m
         with np.errstate(all="ignore"):
-            rays = self._rays((left + right) * 0.5, top, bottom, size_hw)
+            rays = self._rays(left, top, right, bottom, size_hw)
             t = h / np.where(rays[2, 0] < 0, -rays[2, 0], np.nan)
             ground = rays[:2, 0] * t
             moved = (rays[:, 1:3] - rays[:, :1]) * t
@@ -93,25 +97,51 @@ class Ground:
             slope = h / distance
             above = rays[2, 3] / np.hypot(rays[0, 3], rays[1, 3])
             slope_std = np.abs(along[1]) * slope / distance
+            cos, sin = self._ahead
+            ahead = cos * rays[0, 4:] + sin * rays[1, 4:]
+            corners = np.where(ahead > 0, (cos * rays[1, 4:] - sin * rays[0, 4:]) / ahead, np.nan)
             sure = distance_var < MOST_RELATIVE_STD**2 * distance * distance
         if not sure.all():
             for part in (ground, covariances, distance, distance_var):
                 part[..., ~sure] = np.nan
-        return Sight(ground + self._foot, covariances, distance, distance_var, slope, slope + above, slope_std)
+        return Sight(
+            ground + self.foot_m, covariances, distance, distance_var, slope, slope + above, slope_std, corners
+        )
 
-    def _rays(self, middle: F64, top: F64, bottom: F64, size_hw: tuple[int, int]) -> F64:
-        """(3, 4, N) rays of the lower edge's middle, of a pixel to the right of it, of one above it, and of the top.
+    def turned_to_axis(self, places_m: F64) -> tuple[F64, F64]:
+        """(N,) each: X and Y of places (2, N) of base_link."""
+        (x, y), (cos, sin) = places_m - self.foot_m, self._ahead
+        return cos * x + sin * y, cos * y - sin * x
+
+    def turned_from_axis(self, places_m: F64) -> F64:
+        """The inverse: (2, N) in base_link of X and Y (2, N)."""
+        (x, y), (cos, sin) = places_m, self._ahead
+        turned: F64 = np.stack([cos * x - sin * y, sin * x + cos * y]) + self.foot_m
+        return turned
+
+    def spread_from_axis(self, var_x: F64, var_y: F64) -> F64:
+        """(2, 2, N) in base_link of variances (N,) along X and Y."""
+        cos, sin = self._ahead
+        spread = np.empty((2, 2, len(var_x)))
+        spread[0, 0], spread[1, 1] = cos * cos * var_x + sin * sin * var_y, sin * sin * var_x + cos * cos * var_y
+        spread[0, 1] = spread[1, 0] = cos * sin * (var_x - var_y)
+        return spread
+
+    def _rays(self, left: F64, top: F64, right: F64, bottom: F64, size_hw: tuple[int, int]) -> F64:
+        """(3, 6, N) rays of the lower edge's middle, of a pixel to the right of it, of one above it, of the top, and of
+        the lower corners, left and right.
 
         One above, not below: inside the picture, where the lens is defined.
         """
-        n = len(middle)
-        points = np.empty((2, 4, n))
-        points[0], points[1] = middle, bottom
+        n = len(left)
+        points = np.empty((2, 6, n))
+        points[0], points[1] = (left + right) * 0.5, bottom
         points[0, 1] += 1
         points[1, 2] -= 1
         points[1, 3] = top
-        flat = points.reshape(2, 4 * n)
-        return self.lens.rays(flat[0], flat[1], size_hw).reshape(3, 4, n)
+        points[0, 4], points[0, 5] = left, right
+        flat = points.reshape(2, 6 * n)
+        return self.lens.rays(flat[0], flat[1], size_hw).reshape(3, 6, n)
 
     def _turned(self, ground: F64, errors: F64) -> None:
         """How far places lie off by one deviation of pitch, roll, yaw and height, into errors (2, 2:, N)."""

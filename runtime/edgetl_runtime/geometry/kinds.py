@@ -1,4 +1,4 @@
-"""What is known of objects by their label: what stands on no road, and how tall the others are."""
+"""What is known of objects by their label: what stands on no road, and how tall, long and wide the others are."""
 
 from __future__ import annotations
 
@@ -30,6 +30,29 @@ HEIGHTS_M: dict[str, tuple[float, float]] = {
 
 UNKNOWN_M = (1.7, 1.5)
 """Of any other label: next to nothing is known."""
+
+FOOTPRINTS_M: dict[str, tuple[float, float, float]] = {
+    "car": (4.5, 1.8, 0.15),
+    "van": (5.5, 2.0, 0.15),
+    "truck": (8.0, 2.5, 0.15),
+    "bus": (11.0, 2.5, 0.15),
+    "vehicle": (6.0, 2.1, 0.4),
+    "person": (0.5, 0.6, 0.15),
+    "pedestrian": (0.5, 0.6, 0.15),
+    "cyclist": (1.75, 0.6, 0.15),
+    "rider": (1.75, 0.6, 0.15),
+    "motorcycle": (2.1, 0.8, 0.15),
+}
+"""Length, width and the width's deviation in metres by label: round figures; 2.55 m is the widest that Directive
+96/53/EC lets on Europe's roads."""
+
+UNKNOWN_FOOTPRINT_M = (0.0, 1.0, 0.5)
+"""Of any other label: its box is taken to have no flank."""
+
+
+def footprints(labels: Sequence[str]) -> NDArray[np.float64]:
+    """(L, 3) length, width and the width's deviation in metres by label."""
+    return np.array([FOOTPRINTS_M.get(label, UNKNOWN_FOOTPRINT_M) for label in labels], np.float64).reshape(-1, 3)
 
 
 def heights(labels: Sequence[str], own: Mapping[str, tuple[float, float]]) -> NDArray[np.float64]:

@@ -10,6 +10,8 @@ import numpy as np
 from edgetl_runtime.errors import UnfitBundle
 from edgetl_runtime.geometry.approach import Approach
 from edgetl_runtime.geometry.calibration import check_size, fits
+from edgetl_runtime.geometry.edges import EdgeErrors
+from edgetl_runtime.geometry.facing import Facing
 from edgetl_runtime.geometry.ground import Ground, touches_ground
 from edgetl_runtime.geometry.horizon import Horizon
 from edgetl_runtime.geometry.kinds import heights, on_ground
@@ -33,13 +35,15 @@ class Placing:
 
     Speeds, times and the check of the camera need tracked objects. A frame of another aspect ratio than the
     calibration's raises InputError where it is the first; later ones get places that are all NaN. Raises UnfitBundle
-    where no head gives boxes.
+    where no head gives boxes. network_hw: size of the network's input, see EdgeErrors.
     """
 
-    def __init__(self, calibration: Calibration, heads: Sequence[Head]) -> None:
+    def __init__(
+        self, calibration: Calibration, heads: Sequence[Head], *, network_hw: tuple[int, int] | None = None
+    ) -> None:
         self.calibration = calibration
         ground = Ground(calibration)
-        self._heads = {h.name: HeadPlacing(ground, h.labels) for h in heads if isinstance(h, DetectHead)}
+        self._heads = {h.name: HeadPlacing(ground, h.labels, network_hw) for h in heads if isinstance(h, DetectHead)}
         if not self._heads:
             raise UnfitBundle(f"no head of this bundle gives boxes to place; there are {[h.name for h in heads]}")
         self._first = True
@@ -75,9 +79,10 @@ class Placing:
 class HeadPlacing:
     """What is remembered of one head's objects."""
 
-    def __init__(self, ground: Ground, labels: Sequence[str]) -> None:
+    def __init__(self, ground: Ground, labels: Sequence[str], network_hw: tuple[int, int] | None = None) -> None:
         mounting = ground.mounting
         self.ground = ground
+        self._edges, self._facing = EdgeErrors(labels, mounting, network_hw), Facing(labels, mounting.yaw_deg)
         self._stands = on_ground(labels, mounting.off_ground)
         self._all_stand = bool(self._stands.all())
         tall = heights(labels, mounting.heights_m)
@@ -87,7 +92,9 @@ class HeadPlacing:
         """Places of the boxes of one frame."""
         if not len(found) and found.track_ids is None:
             return nowhere(0)
-        sight = self.ground.sight(found.boxes_xyxy, size_hw)
+        edge_std = self._edges.stds_px(found.boxes_xyxy, found.scores, found.classes, size_hw)
+        sight = self.ground.sight(found.boxes_xyxy, size_hw, edge_std)
+        sight, cut = self._facing.faced(self.ground, sight, found.boxes_xyxy, found.classes, size_hw)
         good = touches_ground(found.boxes_xyxy, size_hw)
         if not self._all_stand:
             good &= self._stands[found.classes]
@@ -95,7 +102,7 @@ class HeadPlacing:
             return _places(sight, good, None)
         closing = self.approach.update(found.track_ids, found.classes, sight, good, t_ns=t_ns)
         tall = found.boxes_xyxy[:, 3] - found.boxes_xyxy[:, 1] >= self.horizon.settings.least_px
-        self.horizon.update(found.track_ids, found.classes, sight, good & tall, t_ns=t_ns)
+        self.horizon.update(found.track_ids, found.classes, sight, good & tall & ~cut, t_ns=t_ns)
         return _places(sight, good, closing)
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl_runtime.geometry.calibration import Calibration, Mounting
+from edgetl_runtime.geometry.edges import EdgeErrors
+from edgetl_runtime.geometry.ground import Ground, Sight
 from edgetl_runtime.geometry.lens import Lens
 from edgetl_runtime.result import Detections
 
@@ -21,8 +23,9 @@ MODELS: dict[str, tuple[str, tuple[float, ...]]] = {
 
 
 def mounting(**changes: Any) -> Mounting:
-    """A camera behind the windscreen."""
+    """A camera behind the windscreen, with edges that are as sure whatever a box's label and score."""
     values: dict[str, Any] = {"position_m": (1.2, 0.1, 1.5), "pitch_deg": 2.0}
+    values |= {"box_edge_std_px": 2.0, "box_edge_std_share": 0.03}
     return Mounting(**(values | changes))
 
 
@@ -66,3 +69,12 @@ def found(boxes: NDArray[np.float32], ids: list[int] | None = None, classes: lis
     return Detections(
         boxes, np.ones(n, np.float32), labels, numbers, np.ones(n, np.float32), np.zeros((n, 2), np.float32)
     )
+
+
+def sighted(ground: Ground, boxes: NDArray[np.float32], size_hw: tuple[int, int] = SIZE_HW) -> Sight:
+    """What a camera sees of boxes of no particular label."""
+    of_any = np.zeros(len(boxes), np.int64)
+    stds = EdgeErrors(("thing",), ground.mounting, None).stds_px(
+        boxes, np.ones(len(boxes), np.float32), of_any, size_hw
+    )
+    return ground.sight(boxes, size_hw, stds)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from geometry_support import SIZE_HW, boxes_of, calibration
+from geometry_support import SIZE_HW, boxes_of, calibration, sighted
 from numpy.typing import NDArray
 
 from edgetl_runtime.geometry.approach import Approach, ApproachSettings, Closing
@@ -33,7 +33,7 @@ class Drive:
         camera = calibration(position_m=(0.0, 0.0, 1.5), pitch_deg=2.0 + nod)
         boxes = boxes_of(camera, places, height_m)
         boxes = (boxes + self._rng.normal(0, self._noise_px, boxes.shape)).astype(np.float32)
-        sight = self.last = self._ground.sight(boxes, SIZE_HW)
+        sight = self.last = sighted(self._ground, boxes, SIZE_HW)
         good, classes = touches_ground(boxes, SIZE_HW), np.zeros(len(ids), np.int64)
         return self.approach.update(np.array(ids, np.int64), classes, sight, good, t_ns=round(time_s * 1e9))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-from geometry_support import MODELS, SIZE_HW, boxes_of, calibration, seen
+from geometry_support import MODELS, SIZE_HW, boxes_of, calibration, seen, sighted
 
 from edgetl_runtime.geometry.calibration import Calibration
 from edgetl_runtime.geometry.ground import MOST_RELATIVE_STD, Ground, touches_ground
@@ -17,14 +17,14 @@ PLACES = np.array([[6.0, 0.5], [12, -3], [20, 4], [30, 0], [40, -6]])
 @pytest.mark.parametrize("model", MODELS)
 def test_exact_boxes_stand_where_they_are(model: str, size_hw: tuple[int, int]) -> None:
     camera = calibration(model, roll_deg=2.0, yaw_deg=-4.0, pitch_std_deg=0.1)
-    sight = Ground(camera).sight(boxes_of(camera, PLACES, 1.6, size_hw), size_hw)
+    sight = sighted(Ground(camera), boxes_of(camera, PLACES, 1.6, size_hw), size_hw)
     np.testing.assert_allclose(sight.places_m.T, PLACES, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_how_much_of_the_slope_a_box_takes_up(count: int) -> None:
     camera = calibration("plumb_bob", pitch_deg=0.0, pitch_std_deg=0.1)
-    sight = Ground(camera).sight(boxes_of(camera, PLACES[:count], 1.6), SIZE_HW)
+    sight = sighted(Ground(camera), boxes_of(camera, PLACES[:count], 1.6), SIZE_HW)
     assert sight.covariances_m2.shape == (2, 2, count)
     away = np.hypot(PLACES[:count, 0] - 1.2, PLACES[:count, 1] - 0.1)
     np.testing.assert_allclose(sight.distance_m, away, rtol=2e-3)
@@ -59,12 +59,12 @@ def test_the_covariance_is_that_of_many_tries(name: str, model: str, yaw_deg: fl
     foot, (cos, sin) = np.array([1.2, 0.1]), (np.cos(np.deg2rad(yaw_deg)), np.sin(np.deg2rad(yaw_deg)))
     place, tries = (foot + np.array([[cos, -sin], [sin, cos]]) @ (np.array([18.0, -5.0]) - foot))[None], 600
     ground = Ground(camera)
-    expected = ground.sight(boxes_of(camera, place, 1.6), SIZE_HW).covariances_m2[:, :, 0]
+    expected = sighted(ground, boxes_of(camera, place, 1.6), SIZE_HW).covariances_m2[:, :, 0]
     boxes = np.concatenate([boxes_of(_other(camera, rng), place, 1.6) for _ in range(tries)])
     tall = boxes[:, 3:] - boxes[:, 1:2]
     edge = np.hypot(stds["box_edge_std_px"], stds["box_edge_std_share"] * tall)
     shaken = (boxes + rng.normal(0, 1, boxes.shape) * edge).astype(np.float32)
-    found = ground.sight(shaken, SIZE_HW).places_m
+    found = sighted(ground, shaken, SIZE_HW).places_m
     actual, scale = np.cov(found), np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
     assert (np.abs(actual - expected) < 0.18 * scale + 1e-6).all(), (actual, expected)
 
@@ -86,7 +86,7 @@ def test_nothing_stands_above_the_horizon_and_little_just_below_it() -> None:
     horizon = seen(camera, np.array([[1e9, 0.0, 0.0]]))[0, 1]
     lower = horizon + np.array([-200.0, -1, 0, 1, 3, 10, 40, 100])
     boxes = np.stack([np.full(8, 600), lower - 80, np.full(8, 680), lower], axis=1).astype(np.float32)
-    sight = Ground(camera).sight(boxes, SIZE_HW)
+    sight = sighted(Ground(camera), boxes, SIZE_HW)
     known = np.isfinite(sight.places_m).all(axis=0)
     assert known.tolist() == [False] * 5 + [False, True, True]
     assert (np.isfinite(sight.covariances_m2).all(axis=(0, 1)) == known).all()
@@ -113,7 +113,7 @@ def test_lower_edges_that_show_no_ground(boxes: list[list[float]], expected: lis
 def test_sureness_falls_with_distance_and_grows_with_height() -> None:
     def share(height_m: float, away_m: float) -> float:
         camera = calibration(position_m=(0.0, 0.0, height_m))
-        sight = Ground(camera).sight(boxes_of(camera, np.array([[away_m, 0.0]]), 1.6), SIZE_HW)
+        sight = sighted(Ground(camera), boxes_of(camera, np.array([[away_m, 0.0]]), 1.6), SIZE_HW)
         return float(np.sqrt(sight.distance_var[0]) / away_m)
 
     assert share(1.5, 10) < share(1.5, 20) < share(1.5, 40)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from geometry_support import SIZE_HW, boxes_of, calibration
+from geometry_support import SIZE_HW, boxes_of, calibration, sighted
 
 from edgetl_runtime.geometry.ground import Ground, touches_ground
 from edgetl_runtime.geometry.horizon import Horizon, HorizonSettings
@@ -34,7 +34,7 @@ class Road:
             rows = [row if row[1] > 7 else self._new(40.0) for row in rows]
             boxes = np.concatenate([boxes_of(camera, np.array([[x, y]]), h) for _, x, y, h in rows])
             boxes = (boxes + self._rng.normal(0, 1, boxes.shape)).astype(np.float32)
-            sight, good = self._ground.sight(boxes, SIZE_HW), touches_ground(boxes, SIZE_HW)
+            sight, good = sighted(self._ground, boxes, SIZE_HW), touches_ground(boxes, SIZE_HW)
             ids = np.array([row[0] for row in rows], np.int64)
             self.horizon.update(ids, np.zeros(len(ids), np.int64), sight, good, t_ns=round(self.at_s * 1e9))
             if self.horizon.moved and told is None:
@@ -96,7 +96,7 @@ def test_memory_is_bounded_and_boxes_without_a_number_are_passed_over() -> None:
     assert len(road.horizon._rows) == 8
     before = road.horizon._rows.copy()
     camera = calibration(position_m=(0.0, 0.0, 1.5))
-    sight = Ground(camera).sight(boxes_of(camera, np.array([[20.0, 0]]), 1.6), SIZE_HW)
+    sight = sighted(Ground(camera), boxes_of(camera, np.array([[20.0, 0]]), 1.6), SIZE_HW)
     none, good = np.array([-1]), np.array([True])
     road.horizon.update(none, np.array([0]), sight, good, t_ns=round(road.at_s * 1e9) + 10**9)
     np.testing.assert_array_equal(road.horizon._rows, before)
