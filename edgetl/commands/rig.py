@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -150,8 +151,10 @@ def _drive(args: argparse.Namespace, rig: Rig, sinks: Sequence[RigSink], tallies
                 for sink in sinks:
                     sink.begin(rig)
                 for made in rig:
+                    t0 = time.perf_counter()
                     for sink in sinks:
                         sink.write(made)
+                    rig.ledger.add("publish", (time.perf_counter() - t0) * 1e3)
                     for results in made.results.values():
                         for name, result in results.items():
                             tallies[name].add(result)

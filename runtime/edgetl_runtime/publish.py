@@ -34,8 +34,8 @@ class Publisher:
         for sink in self.sinks:
             sink.event(event)
 
-    def publish(self, frame: Frame, result: Result, ledger: Ledger) -> None:
-        """Give it to all; the ledger is told how long that took, as publish and annotate."""
+    def publish(self, frame: Frame, result: Result, ledger: Ledger | None = None) -> None:
+        """Give it to all; the ledger, if any, is told how long that took, as publish and annotate."""
         t0 = time.perf_counter()
         pictured = [sink for sink in self.sinks if sink.needs_picture]
         if self._on_result is not None:
@@ -44,10 +44,12 @@ class Publisher:
             if sink not in pictured:
                 sink.write(result, frame, None)
         t1 = time.perf_counter()
-        ledger.add("publish", (t1 - t0) * 1e3)
         if pictured:
             self._annotator = self._annotator or Annotator(self._heads)
             picture = self._annotator(frame, result)
             for sink in pictured:
                 sink.write(result, frame, picture)
-            ledger.add("annotate", (time.perf_counter() - t1) * 1e3)
+        if ledger is not None:
+            ledger.add("publish", (t1 - t0) * 1e3)
+            if pictured:
+                ledger.add("annotate", (time.perf_counter() - t1) * 1e3)

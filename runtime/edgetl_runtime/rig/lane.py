@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.pipeline import Pipeline
     from edgetl_runtime.result import Result
 
-_STAGES = tuple(s for s in STAGES if s not in ("wait", "total"))
+_STAGES = tuple(s for s in STAGES if s not in ("wait", "publish", "annotate", "total"))
 
 
 class Lane:

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from edgetl_runtime.rig.sharing import Letterboxes
 
 _USUAL_FPS = 30.0
-_STAGES = ("wait", "gather", "skew", "total")
+_STAGES = ("wait", "gather", "skew", "publish", "total")
 """Of rounds, in ms. wait: for the first frame; gather: for the others; skew: Round.skew_ms of those with several
-frames; total: from the frames to the end of what the receiver did with their results."""
+frames; publish: handing it to every sink, which whoever does so adds; total: from the frames to the end of what the
+receiver did with their results."""
 
 
 def gather_ms_of(cameras: Mapping[str, Camera]) -> float:

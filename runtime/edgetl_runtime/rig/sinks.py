@@ -82,13 +82,11 @@ class LaneSinks:
 
     def write(self, made: Round) -> None:
         """Each lane's result to its sinks."""
-        assert self._rig is not None, "begin comes first"
         for name, lane in self._lanes.items():
             result = made.results.get(name.camera, {}).get(name.bundle)
             if result is not None:
                 self._newest[name] = result
-                ledger = self._rig.networks[name.bundle].lanes[name.camera].ledger
-                lane.publish(made.frames[name.camera], result, ledger)
+                lane.publish(made.frames[name.camera], result)
 
     def event(self, event: RigEvent) -> None:
         """To the sinks of every lane that it is of."""

@@ -22,7 +22,7 @@ class RigSnapshot:
     """What is of no lane alone; times as of Snapshot.
 
     status: everything that holds anywhere, with where. gather_ms: how long a round waits for other cameras. stages: of
-    rounds: wait, gather, skew and total.
+    rounds: wait, gather, skew, publish and total.
     """
 
     t_ns: int

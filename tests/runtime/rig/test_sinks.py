@@ -64,7 +64,7 @@ def test_each_sink_gets_its_own_lane(shared_bundle: Path, shared_many: Path) -> 
         assert (told.camera_id, told.bundle, told.processed, told.newest) == (*_pair(name), 5, kept.results[-1])
         assert told.captured == told.processed + told.dropped + told.failed
         json.dumps(told.as_json())
-        assert told.stages["publish"].run["count"] == 5 and ("annotate" in told.stages) == (drawn in lanes[name])
+        assert "publish" not in told.stages, "that is of a round"
     assert all(p is not None and p.shape == (90, 160, 3) for p in drawn.pictures) and len(drawn.pictures) == 5
 
 
