@@ -144,7 +144,7 @@ def _judged(network: FloatNetwork, reference: Reference, variant: str, names: Se
     judged = judge(pair, reference)
     if isinstance(judged, str):
         return None
-    candidate = proved(judged, network.layers, (), fp32=names)
+    candidate = proved(judged, reference.shipped, network.layers, (), fp32=names)
     note = f"{candidate.hop.note}, {len(names)} of {len(network.layers)} layers in float32"
     return replace(candidate, hop=structs.replace(candidate.hop, note=note))
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgetl_export.calibrate import CALIBRATORS, Calibrator, Observed, Range, observe, ranges
-from edgetl_export.candidates import Candidate, Pair, Reference, judge, recorded
+from edgetl_export.candidates import Candidate, Pair, Reference, infer_of, judge, recorded
 from edgetl_export.graph import load_model, save_model, without_outputs
 from edgetl_export.islands import FloatNetwork, find_islands, keep_fp32, least_prefix, nodes_of
 from edgetl_export.layers import Layer, layers_of
-from edgetl_export.parity import rms_error
+from edgetl_export.parity import record, rms_error
 from edgetl_export.passes.quantise import QuantisationPlan, Scheme, quantise, quantised_inputs
-from edgetl_export.proof import prove, proved
-from edgetl_runtime.engines import load_engine
+from edgetl_export.proof import prove_loaded, proved
+from edgetl_runtime.engines import Engine, load_engine
 from edgetl_runtime.errors import EngineError
 from edgetl_runtime.progress import Progress
 from edgetl_runtime.spec import EngineName, Precision, Search, SearchTrial, Sensitivity
@@ -139,15 +139,11 @@ def search(
         bf16 = find_islands(network, reference, say=say)
         found.bf16, found.islands = bf16.candidates, bf16.layers
         over -= {"bf16"} if bf16.layers else set()
-    built = {name: quantiser.build(f"by-{name}", calibrator=name, shipped=False)[0] for name in CALIBRATORS}
-    runner = _runner(built["minmax"], found)
+    runner = _runner(quantiser.build("by-minmax", calibrator="minmax", shipped=False)[0], found)
     if runner is None or not quantiser.eligible:
         found.left_out.append("INT8: no engine here runs it" if runner is None else "INT8: no layer can be quantised")
         return found
-    for name, probe_file in built.items():
-        found.calibrators[name] = _error(runner, probe_file, reference)
-    best = sorted(CALIBRATORS, key=lambda name: found.calibrators[name])
-    found.refused = _refused(quantiser, runner, built[best[0]])
+    best = _calibrated(quantiser, reference, runner, found)
     for place, calibrator in enumerate(best[:2]):
         variant = "int8" if place == 0 else f"int8-{calibrator}"
         say(f"  {variant}, calibrated by {calibrator}")
@@ -173,6 +169,26 @@ def search(
     return found
 
 
+def _calibrated(
+    quantiser: Quantiser, reference: Reference, runner: tuple[EngineName, Precision], found: Found
+) -> list[Calibrator]:
+    """The calibrators, the one with the least error first; which layers the engine refuses is asked of its graph."""
+    engines: dict[Calibrator, Engine] = {}
+    try:
+        for name in CALIBRATORS:
+            probe_file, _ = quantiser.build(f"by-{name}", calibrator=name, shipped=False)
+            engines[name] = load_engine(runner[0], probe_file, precision=runner[1])
+            rows = record(infer_of(engines[name]), reference.frames, reference.probes)
+            found.calibrators[name] = rms_error(reference.tensors, rows)
+        best = sorted(CALIBRATORS, key=lambda name: found.calibrators[name])
+        if runner[0] == "openvino":
+            found.refused = _refused(quantiser, engines[best[0]])
+    finally:
+        for engine in engines.values():
+            engine.close()
+    return best
+
+
 def _runner(probe_file: Path, found: Found) -> tuple[EngineName, Precision] | None:
     """The first engine that runs an INT8 graph here."""
     for engine, precision in RUNNERS:
@@ -186,17 +202,15 @@ def _runner(probe_file: Path, found: Found) -> tuple[EngineName, Precision] | No
     return None
 
 
-def _error(
-    runner: tuple[EngineName, Precision], probe_file: Path, reference: Reference, frames: int | None = None
-) -> float:
+def _error(runner: tuple[EngineName, Precision], probe_file: Path, reference: Reference, frames: int) -> float:
     rows = recorded(runner[0], probe_file, runner[1], reference.frames[:frames], reference.probes)
     return rms_error(reference.tensors[:frames], rows)
 
 
-def _refused(quantiser: Quantiser, runner: tuple[EngineName, Precision], probe_file: Path) -> dict[str, Precision]:
-    """Layers that the engine runs in float although they are quantised: quantising them costs accuracy for nothing."""
+def _refused(quantiser: Quantiser, engine: Engine) -> dict[str, Precision]:
+    """Layers that OpenVINO runs in float although they are quantised: quantising them costs accuracy for nothing."""
     names = {layer.name for layer in quantiser.eligible}
-    proof = prove(probe_file, *runner, quantiser.layers, names)
+    proof = prove_loaded(engine, quantiser.layers, names)
     return {name: found for name, found in proof.wrong.items() if name in names}
 
 
@@ -226,7 +240,7 @@ def _judge(
         return None
     int8 = {layer.name for layer in quantiser.eligible} - set(float_layers)
     islands = [name for name in found.islands if name not in int8] if precision == "int8-bf16" else []
-    candidate = proved(judged, quantiser.layers, int8, fp32=islands)
+    candidate = proved(judged, reference.shipped, quantiser.layers, int8, fp32=islands)
     found.candidates.append(candidate)
     return candidate
 
