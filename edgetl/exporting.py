@@ -165,7 +165,7 @@ def metric_of(frames: Frames, kinds: Sequence[Scorable], merge: Sequence[str]) -
 
     def metric(infer: Infer) -> Measured:
         once = kept(infer) if merge else infer
-        found = evaluate(once, frames, kinds)
+        found = evaluate(once, frames, kinds, scoring=Scoring(ap50_only=True))
         classes = {name: dict(metric.per_class) for name, metric in found.heads.items()}
         for kind, scoring in scorings if merge else ():
             merged = evaluate(once, frames, [kind], scoring=scoring)
@@ -176,7 +176,7 @@ def metric_of(frames: Frames, kinds: Sequence[Scorable], merge: Sequence[str]) -
 
 
 def _scoring(kind: Scorable, merge: Sequence[str]) -> Scoring:
-    return Scoring(merge=parse_merge(merge, kind.head.labels))
+    return Scoring(merge=parse_merge(merge, kind.head.labels), ap50_only=True)
 
 
 def trials_key(frames: Frames, heads: Sequence[Head], merge: Sequence[str] = ()) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,10 @@ MOST_AT_ONCE = 8
 """More cores than this are shared out among so many workers."""
 AHEAD = 2
 """Frames in work or waiting, for each worker."""
+PAIRS = 2
+"""Networks that are judged at a time; more would only take more memory."""
 
+T = TypeVar("T")
 Outputs = Mapping[str, NDArray[np.generic]]
 
 
@@ -61,48 +65,75 @@ class Crew:
         def infer(frame: NDArray[np.uint8]) -> Outputs:
             at = place.get(id(frame))
             if at is None:
-                return self._pool.submit(self._run, frame).result()
+                return self._pool.submit(self._run, frame, copied).result()
             for index in range(at, min(at + 1 + AHEAD * self._size, len(frames))):
                 if index not in begun:
-                    begun[index] = self._pool.submit(self._run, frames[index])
+                    begun[index] = self._pool.submit(self._run, frames[index], copied)
             return begun.pop(at).result()
 
         return infer
 
-    def each(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[NDArray[np.uint8], Outputs]]:
-        """Frames with their outputs, in order. Copies are run, so that a frame may be overwritten by the next."""
-        begun: deque[tuple[NDArray[np.uint8], Future[Outputs]]] = deque()
+    def each(
+        self, frames: Iterable[NDArray[np.uint8]], of: Callable[[Outputs], T]
+    ) -> Iterator[tuple[NDArray[np.uint8], T]]:
+        """Frames with what `of` makes of their outputs, in order; it is called in the worker's thread.
+
+        Copies are run, so that a frame may be overwritten by the next. Outputs are valid within `of` alone.
+        """
+        begun: deque[tuple[NDArray[np.uint8], Future[T]]] = deque()
         for frame in frames:
-            begun.append((frame, self._pool.submit(self._run, frame.copy())))
+            begun.append((frame, self._pool.submit(self._run, frame.copy(), of)))
             if len(begun) > AHEAD * self._size:
-                first, outputs = begun.popleft()
-                yield first, outputs.result()
-        for last, outputs in begun:
-            yield last, outputs.result()
+                first, made = begun.popleft()
+                yield first, made.result()
+        for last, made in begun:
+            yield last, made.result()
 
     def close(self) -> None:
         """End the threads; what was begun and not asked for is dropped."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _run(self, frame: NDArray[np.uint8]) -> Outputs:
+    def _run(self, frame: NDArray[np.uint8], of: Callable[[Outputs], T]) -> T:
         infer = self._idle.get()
         try:
-            return {name: np.array(array) for name, array in infer(frame).items()}
+            return of(infer(frame))
         finally:
             self._idle.put(infer)
 
 
-def crew_size() -> tuple[int, int]:
+def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """What these give, in their order, PAIRS of them at a time.
+
+    While one is compiled or scored, which is one thread's work, another has the cores. The first failure in their order
+    is raised, once what was begun has ended.
+    """
+    if len(calls) < 2 or usable_cores() < 2:
+        return [call() for call in calls]
+    with ThreadPoolExecutor(PAIRS, thread_name_prefix="pair") as pool:
+        begun = [pool.submit(call) for call in calls]
+        try:
+            return [each.result() for each in begun]
+        finally:
+            for each in begun:
+                each.cancel()
+
+
+def copied(outputs: Outputs) -> Outputs:
+    """Outputs that stay."""
+    return {name: np.array(array) for name, array in outputs.items()}
+
+
+def crew_size(most: int = MOST_AT_ONCE) -> tuple[int, int]:
     """How many workers suit this machine, and how many threads each."""
     cores = usable_cores()
-    workers = min(cores, MOST_AT_ONCE)
+    workers = min(cores, most)
     return workers, cores // workers
 
 
 @contextmanager
-def crew_of(engine: EngineName, file: Path, precision: Precision) -> Iterator[Crew]:
-    """A graph on an engine as a crew. Raises as `load_engine` does."""
-    workers, threads = crew_size()
+def crew_of(engine: EngineName, file: Path, precision: Precision, *, most: int = MOST_AT_ONCE) -> Iterator[Crew]:
+    """A graph on an engine as a crew of at most so many workers. Raises as `load_engine` does."""
+    workers, threads = crew_size(most)
     engines = load_side_by_side(engine, file, precision=precision, copies=workers, threads=threads)
     try:
         name = engines[0].inputs[0].name

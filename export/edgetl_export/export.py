@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from edgetl_export.candidates import (
     time_candidates,
 )
 from edgetl_export.compile import FloatGraph, compile_float
-from edgetl_export.crew import crew_of
+from edgetl_export.crew import at_once, copied, crew_of
 from edgetl_export.layers import layers_of
 from edgetl_export.parity import SAME, Infer, other_input_other_output, record
 from edgetl_export.passes import PASSES, Pass
@@ -57,6 +58,7 @@ from edgetl_runtime.spec import (
     Hop,
     Latency,
     Manifest,
+    Precision,
     Preprocess,
     Provenance,
     Reliability,
@@ -75,9 +77,10 @@ class ExportRequest:
     """All that an export needs.
 
     calibration, frames: uint8 frames (1, H, W, 3) at network size, for INT8 ranges and for parity. metric: the
-    heads' metrics of any function of a frame. budget: how much of them a variant may lose. validation: the frames
-    that the metric runs over, as it hands them on; the report shows the worst of them. domain: the training domain's
-    statistics. reliability: of the heads' scores, by head. calibrated_on: how the calibration frames were chosen.
+    heads' metrics of any function of a frame; two threads may call it at the same time. budget: how much of them a
+    variant may lose. validation: the frames that the metric runs over, as it hands them on; the report shows the worst
+    of them. domain: the training domain's statistics. reliability: of the heads' scores, by head. calibrated_on: how
+    the calibration frames were chosen.
     dataset_classes: as in the manifest. passes: what the float graph goes through. trials_key: of all that a trial
     depends on besides graph and engine; empty to keep none on disk.
     """
@@ -233,10 +236,10 @@ def _watched(request: ExportRequest, infer: Infer) -> Watched:
 def _reference(request: ExportRequest, watched: Watched, shipped: Shipped) -> Reference:
     """The source itself on the parity frames and the validation set. Raises GateFailed where it ignores its input."""
     source = request.source
+    tensors = record(source.infer, request.frames, source.probes)
+    if not other_input_other_output(tensors):
+        raise GateFailed("the network gives the same output for different frames")
     with source.crew() as crew:
-        tensors = record(crew.over(request.frames), request.frames, source.probes)
-        if not other_input_other_output(tensors):
-            raise GateFailed("the network gives the same output for different frames")
         measured = request.metric(watched.through(crew.over(request.validation)))
     return Reference(
         name=source.name,
@@ -263,17 +266,16 @@ def _float_candidates(
     graph: FloatGraph, reference: Reference, probes: Sequence[str], say: Callable[[str], None]
 ) -> tuple[list[Candidate], list[str]]:
     """The float graph on every engine here, in every precision that it runs it in by itself."""
-    candidates, left_out = [], []
     layers = layers_of(graph.model, probes)
-    for engine, precision in FLOAT_RUNNERS:
+
+    def judged(engine: EngineName, precision: Precision) -> Candidate | str:
         pair = Pair(variant=precision, precision=precision, engine=engine, probe_file=graph.probe_file, file=graph.file)
         say(f"  {pair.key}")
-        judged = judge(pair, reference)
-        if isinstance(judged, str):
-            left_out.append(judged)
-            continue
-        candidates.append(proved(judged, reference.shipped, layers, ()) if engine == "openvino" else judged)
-    return candidates, left_out
+        found = judge(pair, reference)
+        return found if isinstance(found, str) or engine != "openvino" else proved(found, reference.shipped, layers, ())
+
+    found = at_once([partial(judged, *runner) for runner in FLOAT_RUNNERS])
+    return [c for c in found if isinstance(c, Candidate)], [c for c in found if isinstance(c, str)]
 
 
 def _golden(request: ExportRequest, pair: Pair, engine: Engine, new: Path, source: Watched) -> Worst:
@@ -288,7 +290,7 @@ def _golden(request: ExportRequest, pair: Pair, engine: Engine, new: Path, sourc
         _same_answers(request, pair, rows, [one(f) for f in frames])
         watched = _watched(request, one)
         if request.domain is not None:
-            request.domain.write(new / "domain.npz", lambda frames: _kept(watched, crew.each(frames)))
+            request.domain.write(new / "domain.npz", lambda frames: _kept(watched, crew.each(frames, copied)))
         worst = worst_frames(request.heads, source, watched, names=(request.source.name, pair.key))
     outputs = {n: np.concatenate([r[n] for r in rows]) for h in request.heads for n in h.outputs}
     write_golden(new / "golden.npz", Golden(frames=np.concatenate(frames), outputs=outputs))

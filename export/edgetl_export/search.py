@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from onnx import ModelProto
 
 from edgetl_export.calibrate import CALIBRATORS, Calibrator, Observed, Range, observe, ranges
 from edgetl_export.candidates import Candidate, Pair, Reference, infer_of, judge, recorded
+from edgetl_export.crew import at_once
 from edgetl_export.graph import load_model, save_model, without_outputs
 from edgetl_export.islands import FloatNetwork, find_islands, keep_fp32, least_prefix, nodes_of
 from edgetl_export.layers import Layer, layers_of
@@ -152,7 +154,11 @@ def search(
         )
         found.used[variant] = calibrator
         runners = RUNNERS if place == 0 else (runner,)
-        judged = [_judge(quantiser, found, reference, variant, files, r, tuple(found.refused)) for r in runners]
+        calls = [
+            partial(_judged, quantiser, found, reference, variant, files, each, tuple(found.refused))
+            for each in runners
+        ]
+        judged = [_noted(found, each) for each in at_once(calls)]
         if any(c is not None and c.hop.passed and c.pair.engine == runner[0] for c in judged):
             return found
     say("  INT8 everywhere costs more than the budget: which layers does it hurt?")
@@ -174,12 +180,16 @@ def _calibrated(
 ) -> list[Calibrator]:
     """The calibrators, the one with the least error first; which layers the engine refuses is asked of its graph."""
     engines: dict[Calibrator, Engine] = {}
+
+    def error_of(name: Calibrator) -> float:
+        probe_file, _ = quantiser.build(f"by-{name}", calibrator=name, shipped=False)
+        engines[name] = load_engine(runner[0], probe_file, precision=runner[1])
+        rows = record(infer_of(engines[name]), reference.frames, reference.probes)
+        return rms_error(reference.tensors, rows)
+
     try:
-        for name in CALIBRATORS:
-            probe_file, _ = quantiser.build(f"by-{name}", calibrator=name, shipped=False)
-            engines[name] = load_engine(runner[0], probe_file, precision=runner[1])
-            rows = record(infer_of(engines[name]), reference.frames, reference.probes)
-            found.calibrators[name] = rms_error(reference.tensors, rows)
+        errors = at_once([partial(error_of, name) for name in CALIBRATORS])
+        found.calibrators.update(zip(CALIBRATORS, errors, strict=True))
         best = sorted(CALIBRATORS, key=lambda name: found.calibrators[name])
         if runner[0] == "openvino":
             found.refused = _refused(quantiser, engines[best[0]])
@@ -214,7 +224,17 @@ def _refused(quantiser: Quantiser, engine: Engine) -> dict[str, Precision]:
     return {name: found for name, found in proof.wrong.items() if name in names}
 
 
-def _judge(
+def _noted(found: Found, judged: Candidate | str) -> Candidate | None:
+    """Keep a candidate, or why there is none."""
+    if isinstance(judged, str):
+        if judged not in found.left_out:
+            found.left_out.append(judged)
+        return None
+    found.candidates.append(judged)
+    return judged
+
+
+def _judged(
     quantiser: Quantiser,
     found: Found,
     reference: Reference,
@@ -222,7 +242,8 @@ def _judge(
     files: tuple[Path, Path],
     runner: tuple[EngineName, Precision],
     float_layers: Sequence[str],
-) -> Candidate | None:
+) -> Candidate | str:
+    """A graph on an engine with its proof, or why it does not run."""
     engine, precision = runner
     name = variant if precision == "int8" else f"{variant}-bf16"
     pair = Pair(
@@ -235,14 +256,10 @@ def _judge(
     )
     judged = judge(pair, reference)
     if isinstance(judged, str):
-        if judged not in found.left_out:
-            found.left_out.append(judged)
-        return None
+        return judged
     int8 = {layer.name for layer in quantiser.eligible} - set(float_layers)
     islands = [name for name in found.islands if name not in int8] if precision == "int8-bf16" else []
-    candidate = proved(judged, reference.shipped, quantiser.layers, int8, fp32=islands)
-    found.candidates.append(candidate)
-    return candidate
+    return proved(judged, reference.shipped, quantiser.layers, int8, fp32=islands)
 
 
 def sensitivities(
@@ -278,7 +295,8 @@ def _mixed(
         variant = f"mixed{sum(v.startswith('mixed') for v in found.used)}"
         found.used[variant] = calibrator
         files = quantiser.build(variant, float_layers=float_layers, calibrator=calibrator, islands=found.islands)
-        candidate = _judge(quantiser, found, reference, variant, files, runner, float_layers)
+        judged = _judged(quantiser, found, reference, variant, files, runner, float_layers)
+        candidate = _noted(found, judged)
         passed = candidate is not None and candidate.hop.passed
         if candidate is not None:
             verdict = "within the budget" if passed else "over the budget"

@@ -12,7 +12,7 @@ from networks import PROBES, folded, frames
 from numpy.typing import NDArray
 
 from edgetl_export.candidates import infer_of
-from edgetl_export.crew import Crew, crew_of
+from edgetl_export.crew import Crew, copied, crew_of
 from edgetl_export.parity import Infer
 from edgetl_export.search import quantiser_of
 from edgetl_runtime.engines import available_engines, load_engine, load_side_by_side
@@ -121,7 +121,7 @@ def test_a_buffer_that_is_overwritten(count: int) -> None:
 
     found = []
     with Crew([Doubling(), Doubling()]) as crew:
-        for frame, outputs in crew.each(overwritten()):
+        for frame, outputs in crew.each(overwritten(), copied):
             assert frame is buffer and ahead - len(found) <= 6, "it holds more and more frames"
             found.append(int(np.asarray(outputs["y"]).flat[0]))
     assert found == [2 * i for i in range(count)]
