@@ -8,10 +8,12 @@ one thread each, as many as there are cores, take 15 to 40 % less processor time
 from __future__ import annotations
 
 import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,6 +33,8 @@ PAIRS = 2
 """Networks that are judged at a time; more would only take more memory."""
 
 T = TypeVar("T")
+_STOP: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
+"""Set where nobody waits for the results of this thread any more."""
 Outputs = Mapping[str, NDArray[np.generic]]
 
 
@@ -46,6 +50,7 @@ class Crew:
         for infer in infers:
             self._idle.put(infer)
         self._pool = ThreadPoolExecutor(self._size, thread_name_prefix="crew")
+        self._stop = _STOP.get()
 
     def __enter__(self) -> Crew:
         return self
@@ -63,6 +68,8 @@ class Crew:
         begun: dict[int, Future[Outputs]] = {}
 
         def infer(frame: NDArray[np.uint8]) -> Outputs:
+            if self._stop is not None and self._stop.is_set():
+                raise CancelledError
             at = place.get(id(frame))
             if at is None:
                 return self._pool.submit(self._run, frame, copied).result()
@@ -105,17 +112,17 @@ def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
     """What these give, in their order, PAIRS of them at a time.
 
     While one is compiled or scored, which is one thread's work, another has the cores. The first failure in their order
-    is raised, once what was begun has ended.
+    is raised; then, and when this is interrupted, crews of the others stop at their next frame.
     """
     if len(calls) < 2 or usable_cores() < 2:
         return [call() for call in calls]
-    with ThreadPoolExecutor(PAIRS, thread_name_prefix="pair") as pool:
-        begun = [pool.submit(call) for call in calls]
-        try:
-            return [each.result() for each in begun]
-        finally:
-            for each in begun:
-                each.cancel()
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(PAIRS, thread_name_prefix="pair", initializer=_STOP.set, initargs=(stop,))
+    try:
+        return [each.result() for each in [pool.submit(call) for call in calls]]
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
 
 
 def copied(outputs: Outputs) -> Outputs:

@@ -267,14 +267,17 @@ def sensitivities(
 ) -> list[Sensitivity]:
     """The error of each layer alone in INT8, greatest first."""
     names = [layer.name for layer in quantiser.eligible]
-    rows = []
+
+    def row_of(number: int, layer: Layer) -> Sensitivity:
+        others = [name for name in names if name != layer.name]
+        probe_file, _ = quantiser.build(f"alone{number}", float_layers=others, calibrator=calibrator, shipped=False)
+        error = _error((runner[0], "int8"), probe_file, reference, SENSITIVITY_FRAMES)
+        probe_file.unlink()
+        progress.step()
+        return Sensitivity(layer=layer.name, op=layer.op, module=layer.module, macs=layer.macs, error=error)
+
     with Progress("sensitivity", len(names), unit="layers") as progress:
-        for layer in quantiser.eligible:
-            others = [name for name in names if name != layer.name]
-            probe_file, _ = quantiser.build("alone", float_layers=others, calibrator=calibrator, shipped=False)
-            error = _error((runner[0], "int8"), probe_file, reference, SENSITIVITY_FRAMES)
-            rows.append(Sensitivity(layer=layer.name, op=layer.op, module=layer.module, macs=layer.macs, error=error))
-            progress.step()
+        rows = at_once([partial(row_of, i, layer) for i, layer in enumerate(quantiser.eligible)])
     return sorted(rows, key=lambda row: row.error, reverse=True)
 
 

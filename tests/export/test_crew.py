@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from networks import PROBES, folded, frames
 from numpy.typing import NDArray
 
 from edgetl_export.candidates import infer_of
-from edgetl_export.crew import Crew, copied, crew_of
+from edgetl_export.crew import Crew, at_once, copied, crew_of
 from edgetl_export.parity import Infer
 from edgetl_export.search import quantiser_of
 from edgetl_runtime.engines import available_engines, load_engine, load_side_by_side
@@ -170,3 +172,56 @@ def test_engines_side_by_side_outlive_one_another(graphs: dict[str, Path], engin
     assert all(np.array_equal(before[name], after[name]) for name in before)
     with pytest.raises(EngineError, match="closed"):
         infer_of(first)(frame)
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_calls_give_their_results_in_order(monkeypatch: pytest.MonkeyPatch, cores: int, count: int) -> None:
+    monkeypatch.setattr("edgetl_export.crew.usable_cores", lambda: cores)
+    assert at_once([partial(str, i) for i in range(count)]) == [str(i) for i in range(count)]
+
+
+def test_two_calls_are_in_work_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetl_export.crew.usable_cores", lambda: 2)
+    meeting = threading.Barrier(2)
+    assert sorted(at_once([lambda: meeting.wait(WAIT_S)] * 2)) == [0, 1]
+
+
+def test_the_first_failure_in_order_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetl_export.crew.usable_cores", lambda: 2)
+    second_failed = threading.Event()
+
+    def first() -> None:
+        assert second_failed.wait(WAIT_S)
+        raise EngineError("the first")
+
+    def second() -> None:
+        second_failed.set()
+        raise EngineError("the second")
+
+    with pytest.raises(EngineError, match="the first"):
+        at_once([first, second])
+
+
+def test_a_failure_stops_the_crew_of_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetl_export.crew.usable_cores", lambda: 2)
+    begun = threading.Event()
+    asked: list[int] = []
+
+    def failing() -> None:
+        assert begun.wait(WAIT_S)
+        raise EngineError("the first")
+
+    def long() -> None:
+        known = pictures(200)
+        with Crew([Doubling()]) as crew:
+            infer = crew.over(known)
+            for frame in known:
+                infer(frame)
+                asked.append(1)
+                begun.set()
+                time.sleep(0.02)
+
+    with pytest.raises(EngineError, match="the first"):
+        at_once([failing, long])
+    assert 0 < len(asked) < 200, "it went on to its end"
