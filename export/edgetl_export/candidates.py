@@ -248,8 +248,13 @@ def contenders(times_ms: Mapping[str, Sequence[float]], within: Collection[str])
 
 
 def choose(candidates: Sequence[Candidate], latencies: Sequence[Latency]) -> Chosen:
-    """The fastest pair within the budget by p50. Raises GateFailed when none is within it."""
+    """The fastest pair within the budget by p50, of those with all runs: others were slower while they took part.
+
+    Raises GateFailed when none is within it.
+    """
+    runs = max((r.runs for r in latencies), default=0)
     times = {f"{r.engine}/{r.variant}": r for r in latencies}
+    candidates = [c for c in candidates if times[c.key].runs == runs]
     within = [c for c in candidates if c.hop.passed]
     if not within:
         raise GateFailed("no variant meets the accuracy budget; raise --max-drop or give more calibration frames")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from msgspec import structs
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -74,6 +75,13 @@ def test_a_faster_pair_over_the_budget_is_named() -> None:
     chosen = choose([FP32, BF16, INT8], [latency(FP32, 9.0), latency(BF16, 4.0), latency(INT8, 3.0)])
     assert (chosen.engine, chosen.variant) == ("openvino", "bf16")
     assert "faster but over the budget: openvino/int8 (3.00 ms, -2.00 points" in chosen.reason
+
+
+def test_who_left_the_race_is_not_chosen_for_its_early_times() -> None:
+    """The machine became slower for those that went on."""
+    early = structs.replace(latency(FP32, 9.0), runs=5)
+    chosen = choose([FP32, BF16], [early, latency(BF16, 12.0)])
+    assert chosen.variant == "bf16" and "fp32" not in chosen.reason
 
 
 def test_a_slower_pair_over_the_budget_is_not() -> None:
