@@ -84,6 +84,7 @@ def export_foreign(
         metric_name=_metric_name(heads, ruled),
         budget=options.budget,
         validation=frames.images,
+        further=[image for each in judged[1:] for image in each.images],
         targets=options.targets,
         provenance=provenance(
             architecture=f"{brought.kind} with " + ", ".join(decoder_name(d) for d in spec.heads),

@@ -24,7 +24,7 @@ from edgetl.shift.statistics import fit_statistics, save_statistics
 from edgetl.training.checkpoint import ModelCard, load_network
 from edgetl.versions import package_versions
 from edgetl_export.budget import Budget, Measured, Metric, over_domains
-from edgetl_export.export import Domain, Exported, ExportRequest, export
+from edgetl_export.export import Domain, Exported, ExportRequest, RunAll, export
 from edgetl_export.passes import PASSES, SIMPLIFY, Pass
 from edgetl_export.publish import refuse_existing
 from edgetl_export.report.page import Section
@@ -131,6 +131,7 @@ def export_checkpoint(
         metric_name=card.metric or "mean",
         budget=options.budget,
         validation=frames.images,
+        further=[image for each in judged[1:] for image in each.images],
         targets=options.targets,
         provenance=_provenance(card),
         latency_runs=options.latency_runs,
@@ -186,7 +187,7 @@ def metric_of(frames: Frames, kinds: Sequence[Scorable], merge: Sequence[str]) -
 
     def metric(infer: Infer) -> Measured:
         once = kept(infer) if merge else infer
-        found = evaluate(once, frames, kinds)
+        found = evaluate(once, frames, kinds, scoring=Scoring(ap50_only=True))
         classes = {name: dict(metric.per_class) for name, metric in found.heads.items()}
         for kind, scoring in scorings if merge else ():
             merged = evaluate(once, frames, [kind], scoring=scoring)
@@ -197,7 +198,7 @@ def metric_of(frames: Frames, kinds: Sequence[Scorable], merge: Sequence[str]) -
 
 
 def _scoring(kind: Scorable, merge: Sequence[str]) -> Scoring:
-    return Scoring(merge=parse_merge(merge, kind.head.labels))
+    return Scoring(merge=parse_merge(merge, kind.head.labels), ap50_only=True)
 
 
 def trials_key(judged: Sequence[Frames], heads: Sequence[Head], merge: Sequence[str] = ()) -> str:
@@ -228,16 +229,16 @@ def _domain(card: ModelCard, train: Dataset, frames: Frames) -> Domain | None:
     if min(len(images), len(frames)) < FEWEST_DOMAIN_IMAGES:
         return None
 
-    def write(path: Path, infer: Infer) -> None:
-        known = _embeddings(infer, letterboxed(images, card.preprocess, title="training domain"))
-        save_statistics(path, fit_statistics(known, held_out=_embeddings(infer, frames.images)))
+    def write(path: Path, run: RunAll) -> None:
+        known = _embeddings(run(letterboxed(images, card.preprocess, title="training domain")))
+        save_statistics(path, fit_statistics(known, held_out=_embeddings(run(frames.images))))
 
     return Domain(EMBEDDING, len(images), write)
 
 
-def _embeddings(infer: Infer, frames: Iterable[NDArray[np.uint8]]) -> NDArray[np.float64]:
-    """(N, D) of N frames."""
-    return np.concatenate([np.array(infer(frame)[EMBEDDING], np.float64) for frame in frames])
+def _embeddings(outputs: Iterable[Mapping[str, NDArray[np.generic]]]) -> NDArray[np.float64]:
+    """(N, D) of the outputs of N frames."""
+    return np.concatenate([np.array(each[EMBEDDING], np.float64) for each in outputs])
 
 
 def _provenance(card: ModelCard) -> Provenance:

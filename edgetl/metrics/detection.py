@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from edgetl_runtime.errors import InputError, MissingPackage
 from edgetl_runtime.result import Detections
+
+_STDOUT = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class DetectionMetric:
-    """ap50 and ap (0.50:0.95) over classes that occur, in 0..1; NaN where no object counts."""
+    """ap50 and ap (0.50:0.95) over classes that occur, in 0..1; NaN where no object counts, or AP50 alone is wanted."""
 
     ap50: float
     ap: float
@@ -36,10 +39,14 @@ class DetectionMetric:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """merge: new class -> old classes scored as one (others are left out when given). min_height in source px."""
+    """merge: new class -> old classes scored as one (others are left out when given). min_height in source px.
+
+    ap50_only: leave out AP at higher overlaps, which is NaN then: most of the work.
+    """
 
     merge: tuple[tuple[str, tuple[str, ...]], ...] = ()
     min_height_px: float = 0.0
+    ap50_only: bool = False
 
 
 def parse_merge(texts: Sequence[str], classes: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -74,7 +81,8 @@ def average_precision(
     evaluator = _evaluator(_coco(truths, names, table), detections, table, len(names), scoring)
     precision = evaluator.eval["precision"][:, :, :, 0, -1]
     per_class = {name: _mean(precision[0, :, i]) for i, name in enumerate(names)}
-    return DetectionMetric(_mean(precision[0]), _mean(precision), per_class, len(truths))
+    ap = float("nan") if scoring.ap50_only else _mean(precision)
+    return DetectionMetric(_mean(precision[0]), ap, per_class, len(truths))
 
 
 def _mean(values: NDArray[np.float64]) -> float:
@@ -118,9 +126,16 @@ def _coco(truths: Sequence[Truth], names: Sequence[str], table: Mapping[int, int
         "annotations": annotations,
         "categories": [{"id": i, "name": n} for i, n in enumerate(names, start=1)],
     }
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _silent():
         coco.createIndex()
     return coco
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """pycocotools prints. One thread at a time: standard output is the whole process's."""
+    with _STDOUT, contextlib.redirect_stdout(io.StringIO()):
+        yield
 
 
 def _evaluator(
@@ -148,12 +163,14 @@ def _evaluator(
     found_coco = COCO()
     found_coco.dataset = {"images": truth.dataset["images"], "annotations": rows}
     found_coco.dataset["categories"] = [{"id": i} for i in range(1, classes + 1)]
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _silent():
         found_coco.createIndex()
         evaluation = COCOeval(truth, found_coco, "bbox")
         evaluation.params.areaRng = [[scoring.min_height_px, 1e10]]
         evaluation.params.areaRngLbl = ["all"]
         evaluation.params.maxDets = [100]
+        if scoring.ap50_only:
+            evaluation.params.iouThrs = evaluation.params.iouThrs[:1]
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation

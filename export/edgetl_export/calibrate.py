@@ -10,8 +10,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetl_export.crew import crew_of
 from edgetl_export.graph import load_model, save_model, with_outputs
-from edgetl_runtime.engines import load_engine
 from edgetl_runtime.errors import InputError
 
 Calibrator = Literal["minmax", "percentile", "entropy", "mse"]
@@ -26,11 +26,13 @@ PERCENTILE = 99.99
 SMALLEST_SHARE = 0.01
 STEPS = 64
 COST_SAMPLES = 32768
+MOST_OBSERVERS = 2
+"""Each holds every tensor of a frame in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One tensor over all calibration frames.
+    """One tensor over some frames.
 
     low, high: of every value. samples: float32, an even choice of up to SAMPLES_PER_FRAME values of each frame.
     means: the mean of each channel, (C,) float64 along axis 1; of one value where there is no such axis.
@@ -54,27 +56,34 @@ def observe(
         raise InputError("no calibration frames", remedy="give --data with training images")
     probe = scratch / "observed.onnx"
     save_model(with_outputs(load_model(path), tensors), probe)
-    engine = load_engine("onnxruntime", probe, precision="fp32")
-    lows, highs = dict.fromkeys(tensors, np.inf), dict.fromkeys(tensors, -np.inf)
-    kept: dict[str, list[NDArray[np.float32]]] = {name: [] for name in tensors}
-    sums: dict[str, NDArray[np.float64]] = {}
-    try:
-        for index, frame in enumerate(frames):
-            outputs = engine.infer({engine.inputs[0].name: frame})
-            for name in tensors:
-                value = np.asarray(outputs[name], np.float32)
-                low, high = float(value.min()), float(value.max())
-                if not (np.isfinite(low) and np.isfinite(high)):
+    rows: dict[str, list[Observed]] = {name: [] for name in tensors}
+    with crew_of("onnxruntime", probe, "fp32", most=MOST_OBSERVERS) as crew:
+        seen = crew.each(frames, lambda outputs: {name: _seen(outputs[name]) for name in tensors})
+        for index, (_, row) in enumerate(seen):
+            for name, one in row.items():
+                if not (np.isfinite(one.low) and np.isfinite(one.high)):
                     raise InputError(f"the tensor {name!r} is not finite on calibration frame {index}")
-                lows[name], highs[name] = min(lows[name], low), max(highs[name], high)
-                kept[name].append(_even(value))
-                sums[name] = sums.get(name, 0.0) + _channel_means(value)
-    finally:
-        engine.close()
-    return {
-        name: Observed(lows[name], highs[name], np.concatenate(kept[name]), sums[name] / len(frames))
-        for name in tensors
-    }
+                rows[name].append(one)
+    return {name: _together(of_frames) for name, of_frames in rows.items()}
+
+
+def _seen(tensor: NDArray[np.generic]) -> Observed:
+    """A tensor on one frame."""
+    value = np.asarray(tensor, np.float32)
+    return Observed(float(value.min()), float(value.max()), _even(value), _channel_means(value))
+
+
+def _together(frames: Sequence[Observed]) -> Observed:
+    """One tensor on all frames."""
+    sums = frames[0].means.copy()
+    for each in frames[1:]:
+        sums += each.means
+    return Observed(
+        min(each.low for each in frames),
+        max(each.high for each in frames),
+        np.concatenate([each.samples for each in frames]),
+        sums / len(frames),
+    )
 
 
 def _even(value: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,7 +11,8 @@ from msgspec import structs
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgetl_export.candidates import Reference, hop_of, infer_of
+from edgetl_export.candidates import Reference, hop_of
+from edgetl_export.crew import crew_of
 from edgetl_export.graph import load_model, save_model, without_outputs
 from edgetl_export.locate import locate, swapped_channels
 from edgetl_export.parity import Infer, Parity, compare, record
@@ -19,7 +20,6 @@ from edgetl_export.passes import PASSES, Pass
 from edgetl_export.source import Source
 from edgetl_export.to_onnx import tensor_spec
 from edgetl_export.trials import Trial, trial_of
-from edgetl_runtime.engines import load_engine
 from edgetl_runtime.errors import GateFailed
 from edgetl_runtime.spec import Hop, TensorSpec
 
@@ -94,20 +94,19 @@ class _Step:
 def _gate(path: Path, before: _Step | None, reference: Reference) -> _Step:
     """Compare a float graph with the source on ONNX Runtime, and measure its metric.
 
-    A graph that gives the same bits as the one before on every parity frame has the same metric: it isn't run again.
+    A graph that is the one before is not run, and one that gives the same bits on every parity frame has the same
+    metric.
     """
-    engine = load_engine("onnxruntime", path, precision="fp32")
-    try:
-        infer = infer_of(engine)
-        rows = record(infer, reference.frames, reference.probes)
+    if before is not None and path.read_bytes() == before.path.read_bytes():
+        return _Step(path, before.rows, before.trial)
+    with crew_of("onnxruntime", path, "fp32") as crew:
+        rows = reference.record(crew)
         parity = compare(reference.tensors, rows)
-        _check(path.stem, path, before.path if before else None, reference, parity, infer)
+        _check(path.stem, path, before.path if before else None, reference, parity, crew.over(()))
         if before is not None and _same_bits(before.rows, rows):
             return _Step(path, rows, before.trial)
-        trial = reference.trials.recall(path, "onnxruntime", "fp32", lambda: trial_of(parity, reference.metric(infer)))
+        trial = reference.trials.recall(path, "onnxruntime", "fp32", lambda: trial_of(parity, reference.measure(crew)))
         return _Step(path, rows, trial)
-    finally:
-        engine.close()
 
 
 def _same_bits(a: Sequence[Mapping[str, NDArray[np.float32]]], b: Sequence[Mapping[str, NDArray[np.float32]]]) -> bool:

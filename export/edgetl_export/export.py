@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from edgetl_export.candidates import (
     Candidate,
     Pair,
     Reference,
+    Shipped,
     choose,
     hop_of,
     infer_of,
@@ -25,6 +27,7 @@ from edgetl_export.candidates import (
     time_candidates,
 )
 from edgetl_export.compile import FloatGraph, compile_float
+from edgetl_export.crew import at_once, copied, crew_of
 from edgetl_export.layers import layers_of
 from edgetl_export.parity import SAME, Infer, other_input_other_output, record
 from edgetl_export.passes import PASSES, Pass
@@ -41,9 +44,9 @@ from edgetl_export.trials import Trials, trial_of
 from edgetl_export.typed import typed_variants
 from edgetl_export.worst import Watched, Worst, worst_frames
 from edgetl_runtime.bundle import file_entry, open_bundle, write_manifest
-from edgetl_runtime.engines import load_engine
+from edgetl_runtime.engines import Engine
 from edgetl_runtime.errors import GateFailed
-from edgetl_runtime.golden import Golden, write_golden
+from edgetl_runtime.golden import TOLERANCE, TOLERANCE_REDUCED, Golden, head_error, write_golden
 from edgetl_runtime.spec import (
     SCHEMA_VERSION,
     AccuracyBudget,
@@ -55,6 +58,7 @@ from edgetl_runtime.spec import (
     Hop,
     Latency,
     Manifest,
+    Precision,
     Preprocess,
     Provenance,
     Reliability,
@@ -73,9 +77,10 @@ class ExportRequest:
     """All that an export needs.
 
     calibration, frames: uint8 frames (1, H, W, 3) at network size, for INT8 ranges and for parity. metric: the
-    heads' metrics of any function of a frame. budget: how much of them a variant may lose. validation: the frames
-    that the metric runs over, as it hands them on; the report shows the worst of them. domain: the training domain's
-    statistics. reliability: of the heads' scores, by head. calibrated_on: how the calibration frames were chosen.
+    heads' metrics of any function of a frame; two threads may call it at the same time. budget: how much of them a
+    variant may lose. validation: the frames that the metric runs over, as it hands them on; the report shows the worst
+    of them; further: the frames of the metric's further domains. domain: the training domain's statistics. reliability: of the heads' scores, by head. calibrated_on: how
+    the calibration frames were chosen.
     dataset_classes: as in the manifest. passes: what the float graph goes through. trials_key: of all that a trial
     depends on besides graph and engine; empty to keep none on disk.
     """
@@ -92,6 +97,7 @@ class ExportRequest:
     targets: Sequence[str]
     provenance: Provenance
     validation: Sequence[NDArray[np.uint8]] = ()
+    further: Sequence[NDArray[np.uint8]] = ()
     latency_runs: int = 60
     sections: Sequence[Section] = ()
     domain: Domain | None = None
@@ -102,16 +108,20 @@ class ExportRequest:
     dataset_classes: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
+RunAll = Callable[[Iterable[NDArray[np.uint8]]], Iterator[Mapping[str, NDArray[np.generic]]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Domain:
     """Statistics of the training domain: about which output, of how many images, and a function that writes them.
 
-    write is given the chosen engine as a function of a frame, so that its rounding is in the statistics.
+    write is given the chosen engine as a function of frames, which need not stay, to their outputs in order: so its
+    rounding is in the statistics.
     """
 
     output: str
     images: int
-    write: Callable[[Path, Infer], None]
+    write: Callable[[Path, RunAll], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +172,14 @@ def export(
         get_target(target)
     request.budget.check(request.heads)
     clock = _Clock(say)
-    with scratch_directory("edgetl-export") as work, publish_directory(out, force=force, say=say) as new:
+    with (
+        scratch_directory("edgetl-export") as work,
+        publish_directory(out, force=force, say=say) as new,
+        Shipped() as shipped,
+    ):
         clock.begin(f"{request.source.name}, on the validation set")
         source = _watched(request, request.source.infer)
-        reference = _reference(request, source)
+        reference = _reference(request, source, shipped)
         clock.begin(f"{request.source.name} to ONNX, passes")
         graph, hops = compile_float(request.source, reference, work, new, passes=request.passes, say=say)
         clock.begin("float engines")
@@ -176,8 +190,10 @@ def export(
         candidates += [*found.bf16, *found.candidates]
         left_out += found.left_out
         clock.begin("latency, all engines in turn")
-        latencies = time_candidates(candidates, request.frames[0], runs=request.latency_runs)
+        latencies = time_candidates(candidates, request.frames[0], runs=request.latency_runs, shipped=shipped)
         chosen = choose(candidates, latencies)
+        best = next(c.pair for c in candidates if c.key == f"{chosen.engine}/{chosen.variant}")
+        shipped.leave(best)
         typed: list[Candidate] = []
         targets = [get_target(name) for name in request.targets]
         if any(target.compiler != "none" for target in targets):
@@ -187,7 +203,7 @@ def export(
             clock.begin("TensorRT check on the host")
         results = target_results(graph.file, typed, request.targets, chosen, new)
         clock.begin("golden samples")
-        worst = _golden(request, candidates, chosen, new, source)
+        worst = _golden(request, best, shipped.engine(best), new, source)
         clock.begin("writing the bundle")
         times = {f"{row.engine}/{row.variant}": row.p50_ms for row in latencies}
         hops.insert(0, _base(reference))
@@ -218,22 +234,26 @@ def _watched(request: ExportRequest, infer: Infer) -> Watched:
     return Watched(infer, request.validation, [name for head in request.heads for name in head.outputs])
 
 
-def _reference(request: ExportRequest, infer: Infer) -> Reference:
+def _reference(request: ExportRequest, watched: Watched, shipped: Shipped) -> Reference:
     """The source itself on the parity frames and the validation set. Raises GateFailed where it ignores its input."""
     source = request.source
     tensors = record(source.infer, request.frames, source.probes)
     if not other_input_other_output(tensors):
         raise GateFailed("the network gives the same output for different frames")
+    with source.crew() as crew:
+        measured = request.metric(watched.through(crew.over([*request.validation, *request.further])))
     return Reference(
         name=source.name,
         frames=request.frames,
         probes=source.probes,
         tensors=tensors,
-        measured=request.metric(infer),
+        measured=measured,
         metric=request.metric,
         metric_name=request.metric_name,
         budget=request.budget,
         trials=Trials(request.trials_key),
+        validation=[*request.validation, *request.further],
+        shipped=shipped,
     )
 
 
@@ -247,37 +267,65 @@ def _float_candidates(
     graph: FloatGraph, reference: Reference, probes: Sequence[str], say: Callable[[str], None]
 ) -> tuple[list[Candidate], list[str]]:
     """The float graph on every engine here, in every precision that it runs it in by itself."""
-    candidates, left_out = [], []
     layers = layers_of(graph.model, probes)
-    for engine, precision in FLOAT_RUNNERS:
+
+    def judged(engine: EngineName, precision: Precision) -> Candidate | str:
         pair = Pair(variant=precision, precision=precision, engine=engine, probe_file=graph.probe_file, file=graph.file)
         say(f"  {pair.key}")
-        judged = judge(pair, reference)
-        if isinstance(judged, str):
-            left_out.append(judged)
-            continue
-        candidates.append(proved(judged, layers, ()) if engine == "openvino" else judged)
-    return candidates, left_out
+        found = judge(pair, reference)
+        return found if isinstance(found, str) or engine != "openvino" else proved(found, reference.shipped, layers, ())
+
+    found = at_once([partial(judged, *runner) for runner in FLOAT_RUNNERS])
+    return [c for c in found if isinstance(c, Candidate)], [c for c in found if isinstance(c, str)]
 
 
-def _golden(
-    request: ExportRequest, candidates: Sequence[Candidate], chosen: Chosen, new: Path, source: Watched
-) -> Worst:
-    """Frames with what the chosen pair gives for them, the training domain as it sees it, and where it differs most."""
-    pair = next(c.pair for c in candidates if c.key == f"{chosen.engine}/{chosen.variant}")
-    engine = load_engine(pair.engine, pair.file, precision=pair.precision)
+def _golden(request: ExportRequest, pair: Pair, engine: Engine, new: Path, source: Watched) -> Worst:
+    """Frames with what the chosen pair gives for them, the training domain as it sees it, and where it differs most.
+
+    Raises GateFailed where the engine with all threads answers otherwise than those that accuracy was measured with.
+    """
     frames = [np.ascontiguousarray(f) for f in request.frames[:GOLDEN_FRAMES]]
-    try:
-        infer = _watched(request, infer_of(engine))
-        rows = [{k: np.array(v) for k, v in infer(f).items()} for f in frames]
+    rows = [{k: np.array(v) for k, v in infer_of(engine)(f).items()} for f in frames]
+    with crew_of(pair.engine, pair.file, pair.precision) as crew:
+        one = crew.over(request.validation)
+        _same_answers(request, pair, rows, [one(f) for f in frames])
+        watched = _watched(request, one)
         if request.domain is not None:
-            request.domain.write(new / "domain.npz", infer)
-        worst = worst_frames(request.heads, source, infer, names=(request.source.name, pair.key))
-    finally:
-        engine.close()
+            request.domain.write(new / "domain.npz", lambda frames: _kept(watched, crew.each(frames, copied)))
+        worst = worst_frames(request.heads, source, watched, names=(request.source.name, pair.key))
     outputs = {n: np.concatenate([r[n] for r in rows]) for h in request.heads for n in h.outputs}
     write_golden(new / "golden.npz", Golden(frames=np.concatenate(frames), outputs=outputs))
     return worst
+
+
+def _kept(
+    watched: Watched, run: Iterable[tuple[NDArray[np.uint8], Mapping[str, NDArray[np.generic]]]]
+) -> Iterator[Mapping[str, NDArray[np.generic]]]:
+    """The outputs, which are kept of frames that are watched."""
+    for frame, outputs in run:
+        watched.keep(frame, outputs)
+        yield outputs
+
+
+def _same_answers(
+    request: ExportRequest,
+    pair: Pair,
+    rows: Sequence[Mapping[str, NDArray[np.generic]]],
+    others: Sequence[Mapping[str, NDArray[np.generic]]],
+) -> None:
+    """Raise GateFailed where two ways to run a pair answer otherwise."""
+    side = max(request.preprocess.size_hw)
+    errors = [
+        head_error(head, row, other, side=side)
+        for row, other in zip(rows, others, strict=True)
+        for head in request.heads
+    ]
+    limit = TOLERANCE if pair.precision == "fp32" else TOLERANCE_REDUCED
+    if max(errors) > limit:
+        raise GateFailed(
+            f"{pair.key} with one thread a frame differs by {max(errors):.2g} from itself with all threads, more than "
+            f"{limit:.0e}; nothing is shipped"
+        )
 
 
 def _variants(made: _Made, new: Path) -> tuple[Variant, ...]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
 from onnx import ModelProto
 
 from edgetl_export.candidates import Candidate, Pair, Reference, judge, recorded
+from edgetl_export.crew import at_once
 from edgetl_export.graph import copy_of, float_tensors, save_model, set_metadata, without_outputs
 from edgetl_export.layers import Layer
 from edgetl_export.parity import rms_error
@@ -114,17 +116,21 @@ def find_islands(network: FloatNetwork, reference: Reference, *, say: Callable[[
 
 def _most_sensitive(network: FloatNetwork, reference: Reference) -> list[str]:
     """The layers by the error of each alone in bf16, greatest first."""
-    errors: dict[str, float] = {}
-    path = network.work / "bf16-alone.onnx"
     frames = reference.frames[:SENSITIVITY_FRAMES]
     tensors = reference.tensors[:SENSITIVITY_FRAMES]
-    with Progress("bf16", len(network.layers), unit="layers") as progress:
-        for layer in network.layers:
-            others = [other.name for other in network.layers if other.name != layer.name]
-            save_model(network.keeping(others), path)
-            rows = recorded("openvino", path, "bf16", frames, reference.probes)
-            errors[layer.name] = rms_error(tensors, rows)
-            progress.step()
+    names = [layer.name for layer in network.layers]
+
+    def error_of(number: int, name: str) -> float:
+        path = network.work / f"bf16-alone{number}.onnx"
+        save_model(network.keeping([other for other in names if other != name]), path)
+        rows = recorded("openvino", path, "bf16", frames, reference.probes)
+        path.unlink()
+        progress.step()
+        return rms_error(tensors, rows)
+
+    with Progress("bf16", len(names), unit="layers") as progress:
+        found = at_once([partial(error_of, i, name) for i, name in enumerate(names)])
+    errors = dict(zip(names, found, strict=True))
     return sorted(errors, key=lambda name: errors[name], reverse=True)
 
 
@@ -144,7 +150,7 @@ def _judged(network: FloatNetwork, reference: Reference, variant: str, names: Se
     judged = judge(pair, reference)
     if isinstance(judged, str):
         return None
-    candidate = proved(judged, network.layers, (), fp32=names)
+    candidate = proved(judged, reference.shipped, network.layers, (), fp32=names)
     note = f"{candidate.hop.note}, {len(names)} of {len(network.layers)} layers in float32"
     return replace(candidate, hop=structs.replace(candidate.hop, note=note))
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import onnx
 from msgspec import structs
 
-from edgetl_export.candidates import Candidate
+from edgetl_export.candidates import Candidate, Shipped
 from edgetl_export.layers import Layer
-from edgetl_runtime.engines import load_engine
+from edgetl_runtime.engines import Engine, load_engine
 from edgetl_runtime.engines.onnxruntime import PROVIDER, session_options
 from edgetl_runtime.engines.openvino import OpenVinoEngine
 from edgetl_runtime.imports import onnxruntime as need_onnxruntime
@@ -67,14 +67,18 @@ def prove(
     that stay in float32 where others run in bf16.
     """
     if engine == "onnxruntime":
-        return Proof(len(int8), min(_quantised_nodes(path), len(int8)), {})
+        return _proof_of_count(path, int8)
     loaded = load_engine(engine, path, precision=precision)
     try:
-        assert isinstance(loaded, OpenVinoEngine)
-        found = loaded.layer_precisions()
+        return prove_loaded(loaded, layers, int8, fp32)
     finally:
         loaded.close()
-    rest = REST[precision]
+
+
+def prove_loaded(engine: Engine, layers: Collection[Layer], int8: Collection[str], fp32: Collection[str] = ()) -> Proof:
+    """The same of a graph that OpenVINO has loaded."""
+    assert isinstance(engine, OpenVinoEngine)
+    found, rest = engine.layer_precisions(), REST[engine.precision]
     wrong, right, finer = {}, 0, 0
     for layer in layers:
         asked: Precision = "int8" if layer.name in int8 else "fp32" if layer.name in fp32 else rest
@@ -88,13 +92,26 @@ def prove(
 
 
 def proved(
-    candidate: Candidate, layers: Collection[Layer], int8: Collection[str], *, fp32: Collection[str] = ()
+    candidate: Candidate,
+    shipped: Shipped,
+    layers: Collection[Layer],
+    int8: Collection[str],
+    *,
+    fp32: Collection[str] = (),
 ) -> Candidate:
     """The candidate with its proof in the note; it does not pass where the proof does not hold."""
     pair, hop = candidate.pair, candidate.hop
-    proof = prove(pair.file, pair.engine, pair.precision, layers, int8, fp32)
+    if pair.engine == "onnxruntime":
+        proof = _proof_of_count(pair.file, int8)
+    else:
+        proof = prove_loaded(shipped.engine(pair), layers, int8, fp32)
     hop = structs.replace(hop, passed=hop.passed and proof.ok, note=f"{hop.note}; {proof}")
     return replace(candidate, hop=hop)
+
+
+def _proof_of_count(path: Path, int8: Collection[str]) -> Proof:
+    """What ONNX Runtime can tell."""
+    return Proof(len(int8), min(_quantised_nodes(path), len(int8)), {})
 
 
 def _quantised_nodes(path: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,15 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgetl_export.calibrate import CALIBRATORS, Calibrator, Observed, Range, observe, ranges
-from edgetl_export.candidates import Candidate, Pair, Reference, judge, recorded
+from edgetl_export.candidates import Candidate, Pair, Reference, infer_of, judge, recorded
+from edgetl_export.crew import at_once
 from edgetl_export.graph import load_model, save_model, without_outputs
 from edgetl_export.islands import FloatNetwork, find_islands, keep_fp32, least_prefix, nodes_of
 from edgetl_export.layers import Layer, layers_of
-from edgetl_export.parity import rms_error
+from edgetl_export.parity import record, rms_error
 from edgetl_export.passes.quantise import QuantisationPlan, Scheme, quantise, quantised_inputs
-from edgetl_export.proof import prove, proved
-from edgetl_runtime.engines import load_engine
+from edgetl_export.proof import prove_loaded, proved
+from edgetl_runtime.engines import Engine, load_engine
 from edgetl_runtime.errors import EngineError
 from edgetl_runtime.progress import Progress
 from edgetl_runtime.spec import EngineName, Precision, Search, SearchTrial, Sensitivity
@@ -139,15 +141,11 @@ def search(
         bf16 = find_islands(network, reference, say=say)
         found.bf16, found.islands = bf16.candidates, bf16.layers
         over -= {"bf16"} if bf16.layers else set()
-    built = {name: quantiser.build(f"by-{name}", calibrator=name, shipped=False)[0] for name in CALIBRATORS}
-    runner = _runner(built["minmax"], found)
+    runner = _runner(quantiser.build("by-minmax", calibrator="minmax", shipped=False)[0], found)
     if runner is None or not quantiser.eligible:
         found.left_out.append("INT8: no engine here runs it" if runner is None else "INT8: no layer can be quantised")
         return found
-    for name, probe_file in built.items():
-        found.calibrators[name] = _error(runner, probe_file, reference)
-    best = sorted(CALIBRATORS, key=lambda name: found.calibrators[name])
-    found.refused = _refused(quantiser, runner, built[best[0]])
+    best = _calibrated(quantiser, reference, runner, found)
     for place, calibrator in enumerate(best[:2]):
         variant = "int8" if place == 0 else f"int8-{calibrator}"
         say(f"  {variant}, calibrated by {calibrator}")
@@ -156,7 +154,11 @@ def search(
         )
         found.used[variant] = calibrator
         runners = RUNNERS if place == 0 else (runner,)
-        judged = [_judge(quantiser, found, reference, variant, files, r, tuple(found.refused)) for r in runners]
+        calls = [
+            partial(_judged, quantiser, found, reference, variant, files, each, tuple(found.refused))
+            for each in runners
+        ]
+        judged = [_noted(found, each) for each in at_once(calls)]
         if any(c is not None and c.hop.passed and c.pair.engine == runner[0] for c in judged):
             return found
     say("  INT8 everywhere costs more than the budget: which layers does it hurt?")
@@ -173,6 +175,30 @@ def search(
     return found
 
 
+def _calibrated(
+    quantiser: Quantiser, reference: Reference, runner: tuple[EngineName, Precision], found: Found
+) -> list[Calibrator]:
+    """The calibrators, the one with the least error first; which layers the engine refuses is asked of its graph."""
+    engines: dict[Calibrator, Engine] = {}
+
+    def error_of(name: Calibrator) -> float:
+        probe_file, _ = quantiser.build(f"by-{name}", calibrator=name, shipped=False)
+        engines[name] = load_engine(runner[0], probe_file, precision=runner[1])
+        rows = record(infer_of(engines[name]), reference.frames, reference.probes)
+        return rms_error(reference.tensors, rows)
+
+    try:
+        errors = at_once([partial(error_of, name) for name in CALIBRATORS])
+        found.calibrators.update(zip(CALIBRATORS, errors, strict=True))
+        best = sorted(CALIBRATORS, key=lambda name: found.calibrators[name])
+        if runner[0] == "openvino":
+            found.refused = _refused(quantiser, engines[best[0]])
+    finally:
+        for engine in engines.values():
+            engine.close()
+    return best
+
+
 def _runner(probe_file: Path, found: Found) -> tuple[EngineName, Precision] | None:
     """The first engine that runs an INT8 graph here."""
     for engine, precision in RUNNERS:
@@ -186,21 +212,29 @@ def _runner(probe_file: Path, found: Found) -> tuple[EngineName, Precision] | No
     return None
 
 
-def _error(
-    runner: tuple[EngineName, Precision], probe_file: Path, reference: Reference, frames: int | None = None
-) -> float:
+def _error(runner: tuple[EngineName, Precision], probe_file: Path, reference: Reference, frames: int) -> float:
     rows = recorded(runner[0], probe_file, runner[1], reference.frames[:frames], reference.probes)
     return rms_error(reference.tensors[:frames], rows)
 
 
-def _refused(quantiser: Quantiser, runner: tuple[EngineName, Precision], probe_file: Path) -> dict[str, Precision]:
-    """Layers that the engine runs in float although they are quantised: quantising them costs accuracy for nothing."""
+def _refused(quantiser: Quantiser, engine: Engine) -> dict[str, Precision]:
+    """Layers that OpenVINO runs in float although they are quantised: quantising them costs accuracy for nothing."""
     names = {layer.name for layer in quantiser.eligible}
-    proof = prove(probe_file, *runner, quantiser.layers, names)
+    proof = prove_loaded(engine, quantiser.layers, names)
     return {name: found for name, found in proof.wrong.items() if name in names}
 
 
-def _judge(
+def _noted(found: Found, judged: Candidate | str) -> Candidate | None:
+    """Keep a candidate, or why there is none."""
+    if isinstance(judged, str):
+        if judged not in found.left_out:
+            found.left_out.append(judged)
+        return None
+    found.candidates.append(judged)
+    return judged
+
+
+def _judged(
     quantiser: Quantiser,
     found: Found,
     reference: Reference,
@@ -208,7 +242,8 @@ def _judge(
     files: tuple[Path, Path],
     runner: tuple[EngineName, Precision],
     float_layers: Sequence[str],
-) -> Candidate | None:
+) -> Candidate | str:
+    """A graph on an engine with its proof, or why it does not run."""
     engine, precision = runner
     name = variant if precision == "int8" else f"{variant}-bf16"
     pair = Pair(
@@ -221,14 +256,10 @@ def _judge(
     )
     judged = judge(pair, reference)
     if isinstance(judged, str):
-        if judged not in found.left_out:
-            found.left_out.append(judged)
-        return None
+        return judged
     int8 = {layer.name for layer in quantiser.eligible} - set(float_layers)
     islands = [name for name in found.islands if name not in int8] if precision == "int8-bf16" else []
-    candidate = proved(judged, quantiser.layers, int8, fp32=islands)
-    found.candidates.append(candidate)
-    return candidate
+    return proved(judged, reference.shipped, quantiser.layers, int8, fp32=islands)
 
 
 def sensitivities(
@@ -236,14 +267,17 @@ def sensitivities(
 ) -> list[Sensitivity]:
     """The error of each layer alone in INT8, greatest first."""
     names = [layer.name for layer in quantiser.eligible]
-    rows = []
+
+    def row_of(number: int, layer: Layer) -> Sensitivity:
+        others = [name for name in names if name != layer.name]
+        probe_file, _ = quantiser.build(f"alone{number}", float_layers=others, calibrator=calibrator, shipped=False)
+        error = _error((runner[0], "int8"), probe_file, reference, SENSITIVITY_FRAMES)
+        probe_file.unlink()
+        progress.step()
+        return Sensitivity(layer=layer.name, op=layer.op, module=layer.module, macs=layer.macs, error=error)
+
     with Progress("sensitivity", len(names), unit="layers") as progress:
-        for layer in quantiser.eligible:
-            others = [name for name in names if name != layer.name]
-            probe_file, _ = quantiser.build("alone", float_layers=others, calibrator=calibrator, shipped=False)
-            error = _error((runner[0], "int8"), probe_file, reference, SENSITIVITY_FRAMES)
-            rows.append(Sensitivity(layer=layer.name, op=layer.op, module=layer.module, macs=layer.macs, error=error))
-            progress.step()
+        rows = at_once([partial(row_of, i, layer) for i, layer in enumerate(quantiser.eligible)])
     return sorted(rows, key=lambda row: row.error, reverse=True)
 
 
@@ -264,7 +298,8 @@ def _mixed(
         variant = f"mixed{sum(v.startswith('mixed') for v in found.used)}"
         found.used[variant] = calibrator
         files = quantiser.build(variant, float_layers=float_layers, calibrator=calibrator, islands=found.islands)
-        candidate = _judge(quantiser, found, reference, variant, files, runner, float_layers)
+        judged = _judged(quantiser, found, reference, variant, files, runner, float_layers)
+        candidate = _noted(found, judged)
         passed = candidate is not None and candidate.hop.passed
         if candidate is not None:
             verdict = "within the budget" if passed else "over the budget"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from edgetl_export.candidates import Candidate
 from edgetl_export.targets import get_target
-from edgetl_export.tensorrt.check import HostCheck, check_onnx, check_targets
+from edgetl_export.tensorrt.check import HostCheck, check_graphs
 from edgetl_runtime.spec import Check, Chosen, GraphState, TargetResult
 from edgetl_runtime.tensorrt.protocol import Kind
 
@@ -23,7 +24,19 @@ def target_results(
     device times all of them when it builds. new: the bundle's folder, for engines that the host compiles.
     """
     graphs = {FLOAT: float_graph, **{c.pair.variant: c.pair.file for c in typed if c.hop.passed}}
-    checks = {variant: check_targets(path, names) for variant, path in graphs.items()}
+    with TemporaryDirectory(dir=new, prefix=".engines-") as engines:
+        checks = check_graphs(graphs, names, engines=Path(engines))
+        return _results(checks, typed, names, chosen, new)
+
+
+def _results(
+    checks: Mapping[str, Mapping[str, HostCheck]],
+    typed: Sequence[Candidate],
+    names: Sequence[str],
+    chosen: Chosen,
+    new: Path,
+) -> dict[str, TargetResult]:
+    """By target; the engine of the graph that it gets is moved into the bundle's folder."""
     over: dict[str, GraphState] = {c.pair.variant: "over budget" for c in typed if not c.hop.passed}
     results: dict[str, TargetResult] = {}
     for name in names:
@@ -36,9 +49,10 @@ def target_results(
         here = {variant: found[name] for variant, found in checks.items()}
         good = [variant for variant, check in here.items() if check.ok] or [FLOAT]
         variant = good[-1]
-        file = f"engine.{name}.plan" if here[variant].ok and target.built_on_host else ""
-        if file and not check_onnx(graphs[variant], target=name, engine_path=new / file).deployable:
-            file = ""
+        built, file = here[variant].engine, ""
+        if built is not None:
+            file = f"engine.{name}.plan"
+            built.rename(new / file)
         results[name] = TargetResult(
             variant=variant,
             engine=target.compiler,
@@ -58,6 +72,6 @@ def state_of(kind: Kind) -> GraphState:
     return "refused" if kind in ("invalid-model", "parse", "build") else "cannot tell"
 
 
-def _findings(checks: dict[str, HostCheck]) -> tuple[Check, ...]:
+def _findings(checks: Mapping[str, HostCheck]) -> tuple[Check, ...]:
     """What was found in any of the graphs, once."""
     return tuple(dict.fromkeys(finding for check in checks.values() for finding in check.diagnostics))

@@ -8,6 +8,7 @@ only where both agree.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
@@ -15,6 +16,7 @@ from msgspec import structs
 from edgetl_export.calibrate import Calibrator, observe
 from edgetl_export.candidates import FP32_REL_ERROR, Candidate, Pair, Reference, judge, recorded
 from edgetl_export.compile import FloatGraph
+from edgetl_export.crew import at_once
 from edgetl_export.graph import float_tensors, save_model, without_outputs
 from edgetl_export.parity import rms_error
 from edgetl_export.passes.half import describe_islands, to_half
@@ -34,8 +36,8 @@ def typed_variants(
     if quantiser is not None and found.used:
         pairs.append(_int8(quantiser, found, reference, say))
     candidates, left_out = [], []
-    for pair, note in pairs:
-        judged = judge(pair, reference)
+    found_of = at_once([partial(judge, pair, reference) for pair, _ in pairs])
+    for (pair, note), judged in zip(pairs, found_of, strict=True):
         if isinstance(judged, str):
             left_out.append(judged)
             continue

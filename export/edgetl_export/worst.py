@@ -38,10 +38,22 @@ class Watched:
         self._kept: dict[int, dict[str, NDArray[np.generic]]] = {}
 
     def __call__(self, frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.generic]]:
-        outputs = self._infer(frame)
+        return self.through(self._infer)(frame)
+
+    def through(self, infer: Infer) -> Infer:
+        """Another way to run the same network, watched too."""
+
+        def watched(frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.generic]]:
+            outputs = infer(frame)
+            self.keep(frame, outputs)
+            return outputs
+
+        return watched
+
+    def keep(self, frame: NDArray[np.uint8], outputs: Mapping[str, NDArray[np.generic]]) -> None:
+        """Copy what the network gave for a frame, if it is one of those that are watched."""
         if id(frame) in self._watched:
             self._kept[id(frame)] = {name: np.array(outputs[name]) for name in self._names}
-        return outputs
 
     def outputs(self, index: int) -> Mapping[str, NDArray[np.generic]]:
         """What the network gives for the frame at this place."""

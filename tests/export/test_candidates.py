@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from msgspec import structs
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgetl_export.budget import Budget, Measured
 from edgetl_export.candidates import (
+    FIRST_RUNS,
     FLOAT_RUNNERS,
     Candidate,
     Pair,
     Reference,
+    Shipped,
     choose,
+    contenders,
     infer_of,
     judge,
     time_candidates,
 )
 from edgetl_export.parity import Infer
 from edgetl_runtime.engines import ONNX_ENGINES, available_engines, load_engine
-from edgetl_runtime.errors import GateFailed
-from edgetl_runtime.spec import EngineName, Hop, Latency, Precision
+from edgetl_runtime.errors import EngineError, GateFailed
+from edgetl_runtime.spec import EngineName, Hop, Latency, Precision, TensorSpec
 
 SIZE_HW = (64, 96)
 
@@ -70,6 +75,13 @@ def test_a_faster_pair_over_the_budget_is_named() -> None:
     chosen = choose([FP32, BF16, INT8], [latency(FP32, 9.0), latency(BF16, 4.0), latency(INT8, 3.0)])
     assert (chosen.engine, chosen.variant) == ("openvino", "bf16")
     assert "faster but over the budget: openvino/int8 (3.00 ms, -2.00 points" in chosen.reason
+
+
+def test_who_left_the_race_is_not_chosen_for_its_early_times() -> None:
+    """The machine became slower for those that went on."""
+    early = structs.replace(latency(FP32, 9.0), runs=5)
+    chosen = choose([FP32, BF16], [early, latency(BF16, 12.0)])
+    assert chosen.variant == "bf16" and "fp32" not in chosen.reason
 
 
 def test_a_slower_pair_over_the_budget_is_not() -> None:
@@ -180,6 +192,61 @@ def test_every_candidate_is_timed_as_often(net: Path) -> None:
     times = time_candidates(candidates, frames()[0], runs=6)
     assert [f"{t.engine}/{t.variant}" for t in times] == [c.key for c in candidates]
     assert all(t.runs == 6 and 0 < t.p50_ms <= t.p95_ms <= t.p99_ms for t in times)
+
+
+def spread(median_ms: float) -> list[float]:
+    """FIRST_RUNS times around a median, some of them far off."""
+    half = [median_ms + 0.1 * i for i in range(FIRST_RUNS // 2)]
+    return [*half[::-1], *(2 * median_ms - value for value in half[:-2]), 0.1 * median_ms, 9 * median_ms]
+
+
+@pytest.mark.parametrize(
+    ("within", "left"),
+    [
+        ({"a", "b", "c"}, ["a", "b"]),
+        ({"c"}, ["a", "b", "c"]),
+        ({"b", "c"}, ["a", "b"]),
+        (set(), ["a", "b", "c"]),
+    ],
+    ids=["the slow one", "none above the only one within", "faster ones over the budget stay", "none within"],
+)
+def test_who_may_still_be_the_fastest(within: set[str], left: list[str]) -> None:
+    times = {"a": spread(10.0), "b": spread(10.5), "c": spread(14.0)}
+    assert contenders(times, within) == left
+
+
+class Slow:
+    """An engine that takes this long."""
+
+    def __init__(self, seconds: float) -> None:
+        self.inputs = (TensorSpec(name="frame", dtype="uint8", shape=(1, 1, 1, 3)),)
+        self._seconds = seconds
+
+    def infer(self, inputs: object) -> dict[str, NDArray[np.generic]]:
+        time.sleep(self._seconds)
+        return {}
+
+
+def test_who_can_not_win_is_timed_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = {"fp32": Slow(0.02), "bf16": Slow(0.0), "int8": Slow(0.0)}
+    shipped = Shipped()
+    monkeypatch.setattr(shipped, "engine", lambda pair: engines[pair.variant])
+    found = time_candidates([FP32, BF16, INT8], frames()[0], runs=30, shipped=shipped)
+    runs = {row.variant: row.runs for row in found}
+    assert runs["fp32"] == FIRST_RUNS and runs["bf16"] == 30, "what is slower for sure takes as many runs"
+
+
+def test_what_ships_is_loaded_once_and_left_open_where_it_is_needed(net: Path) -> None:
+    one, two = (pair_of("onnxruntime", precision, net) for precision in ("fp32", "int8"))
+    with Shipped() as shipped:
+        first, second = shipped.engine(one), shipped.engine(two)
+        assert shipped.engine(one) is first and second is not first
+        shipped.leave(one)
+        assert shipped.engine(one) is first and infer_of(first)(frames()[0])
+        with pytest.raises(EngineError, match="closed"):
+            infer_of(second)(frames()[0])
+    with pytest.raises(EngineError, match="closed"):
+        infer_of(first)(frames()[0])
 
 
 CTRL_C = """

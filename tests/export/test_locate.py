@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,17 @@ from edgetl_export.budget import Budget, Measured
 from edgetl_export.calibrate import observe
 from edgetl_export.candidates import Reference, infer_of
 from edgetl_export.compile import compile_float
+from edgetl_export.crew import Crew, crew_of
 from edgetl_export.graph import copy_of, float_tensors, initializers, load_model, save_model, set_initializer
 from edgetl_export.locate import locate, statistics_of
 from edgetl_export.parity import Infer, record
 from edgetl_export.passes import PASSES, Pass
+from edgetl_export.passes.fold_input import fold_input
 from edgetl_export.passes.half import describe_islands, to_half
 from edgetl_export.source import Source
 from edgetl_runtime.engines import load_engine
 from edgetl_runtime.errors import GateFailed
+from edgetl_runtime.spec import EngineName, Precision
 
 
 def source_of(path: Path, written: Path | None = None) -> Source:
@@ -71,6 +75,22 @@ def test_nothing_planted_nothing_found(net: Path, tmp_path: Path) -> None:
         "onnx", "flush-tiny", "fold-constants", "select-early", "fold-batch-norm", "fold-input",
     ]  # fmt: skip
     assert locate(net, tmp_path / "work" / "fold-input.onnx", frames()[0], limit=1e-3) is None
+
+
+def test_a_step_that_changes_nothing_is_not_run_again(
+    net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def watched(engine: EngineName, file: Path, precision: Precision) -> AbstractContextManager[Crew]:
+        loaded.append(file.stem)
+        return crew_of(engine, file, precision)
+
+    monkeypatch.setattr("edgetl_export.compile.crew_of", watched)
+    passes = (Pass("same", lambda model: (model, "not applied")), Pass("fold-input", fold_input))
+    notes = compiled(source_of(net), tmp_path, passes)
+    assert [text.partition(":")[0] for text in notes] == ["onnx", "same", "fold-input"]
+    assert loaded == ["onnx", "fold-input"]
 
 
 def bad_pass(model: ModelProto) -> tuple[ModelProto, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,10 +15,11 @@ from edgetl_export.targets import Target, get_target
 from edgetl_export.tensorrt.graph import Graph, OpUse, op_uses
 from edgetl_export.tensorrt.lint import HARDWARE, WARNINGS, lint
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.machine import usable_cores
 from edgetl_runtime.spec import Check
 from edgetl_runtime.tensorrt.diagnostics import SAID
 from edgetl_runtime.tensorrt.process import OnProgress, Outcome, run_worker
-from edgetl_runtime.tensorrt.protocol import Finding, Job, Kind
+from edgetl_runtime.tensorrt.protocol import Finding, Job, Kind, Progress
 from edgetl_runtime.tensorrt.worker import WORKER
 
 Verdict = Literal["ok", "rewrite", "cannot-tell"]
@@ -26,6 +29,8 @@ UNDECIDED: dict[Kind, str] = {"crash": "native-crash", "timeout": "timeout", "mi
 VAGUE = ("string-tensor", "uint4-weights", "int16-activations", "element-type")
 """Codes that TensorRT's words don't tell apart: it names no node and no type."""
 MODULES = ("tensorrt_rtx", "tensorrt_rtx_bindings")
+MOST_WORKERS = 4
+"""A build is one thread's work and takes some hundred MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,21 +99,78 @@ def check_targets(
 
     graph: of the file, where it was read before.
     """
+    return check_graphs(
+        {"": onnx_path},
+        targets,
+        read={"": graph} if graph else {},
+        timeout_s=timeout_s,
+        on_progress=on_progress,
+        worker=worker,
+    )[""]
+
+
+def check_graphs(
+    graphs: Mapping[str, Path],
+    targets: Sequence[str],
+    *,
+    read: Mapping[str, Graph] | None = None,
+    engines: Path | None = None,
+    timeout_s: float = 180,
+    on_progress: OnProgress | None = None,
+    worker: Sequence[str] = WORKER,
+) -> dict[str, dict[str, HostCheck]]:
+    """`check_targets` for several graphs by name, as many workers at a time as there are cores, up to MOST_WORKERS.
+
+    read: the graphs of files that were read before. engines: a folder for the engines of targets that run what the host
+    compiles; HostCheck.engine says where each is.
+    """
     rows = [get_target(name) for name in targets]
-    read = graph or _read(onnx_path)
-    outcomes: dict[Job, Outcome] = {}
-    found: dict[str, HostCheck] = {}
-    for row in rows:
-        if row.compiler == "none":
-            found[row.name] = _nothing_to_check(row)
-        elif isinstance(read, str):
-            found[row.name] = _no_model(row, read)
-        else:
-            job = _job(row, onnx_path, None)
-            if job not in outcomes:
-                outcomes[job] = run_worker(job, timeout_s=timeout_s, on_progress=on_progress, command=worker)
-            found[row.name] = _judge(row, read, outcomes[job], None)
+    known = {name: (read or {}).get(name) or _read(path) for name, path in graphs.items()}
+    jobs = {
+        (name, row.name): _job(row, path, _engine_path(row, name, engines))
+        for name, path in graphs.items()
+        for row in rows
+        if row.compiler != "none" and not isinstance(known[name], str)
+    }
+    outcomes = _run_all(list(dict.fromkeys(jobs.values())), timeout_s, on_progress, worker)
+    found: dict[str, dict[str, HostCheck]] = {name: {} for name in graphs}
+    for name, graph in known.items():
+        for row in rows:
+            if row.compiler == "none":
+                found[name][row.name] = _nothing_to_check(row)
+            elif isinstance(graph, str):
+                found[name][row.name] = _no_model(row, graph)
+            else:
+                outcome = outcomes[jobs[name, row.name]]
+                found[name][row.name] = _judge(row, graph, outcome, _engine_path(row, name, engines))
     return found
+
+
+def _engine_path(row: Target, graph: str, folder: Path | None) -> Path | None:
+    return folder / f"{graph}.{row.name}.plan" if folder is not None and row.built_on_host else None
+
+
+def _run_all(
+    jobs: Sequence[Job], timeout_s: float, on_progress: OnProgress | None, worker: Sequence[str]
+) -> dict[Job, Outcome]:
+    """What the workers made of all jobs. When this is interrupted they are cancelled."""
+    stopped = threading.Event()
+
+    def progress(event: Progress) -> None:
+        if stopped.is_set():
+            raise InterruptedError
+        if on_progress is not None:
+            on_progress(event)
+
+    def run(job: Job) -> Outcome:
+        return run_worker(job, timeout_s=timeout_s, on_progress=progress, command=worker)
+
+    pool = ThreadPoolExecutor(min(usable_cores(), MOST_WORKERS), thread_name_prefix="check")
+    try:
+        return dict(zip(jobs, pool.map(run, jobs), strict=True))
+    finally:
+        stopped.set()
+        pool.shutdown(cancel_futures=True)
 
 
 def _read(onnx_path: Path) -> Graph | str:

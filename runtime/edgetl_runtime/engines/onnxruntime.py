@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +76,12 @@ class OnnxRuntimeEngine:
             raise EngineError(f"onnxruntime failed to run {self._model}: {error}") from error
         return dict(zip(self._names, values, strict=True))
 
+    def another(self) -> OnnxRuntimeEngine:
+        """The same session for another thread: its `run` may be called by several at the same time."""
+        return copy.copy(self)
+
     def close(self) -> None:
-        """Free the session."""
+        """Free the session, or leave it to the others that have it."""
         self._session = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from contextlib import suppress
 from functools import cache
@@ -55,11 +56,18 @@ class OpenVinoEngine:
     """A compiled model with the LATENCY hint and one infer request that is reused.
 
     Device and precision are read back from the compiled model and compared with what was asked for. keep: what was
-    compiled is kept in the user's cache, so that the next start need not compile it again.
+    compiled is kept in the user's cache, so that the next start need not compile it again. streams: how many infer
+    requests may run at the same time, see `another`; they share the threads.
     """
 
     def __init__(
-        self, model_path: str | os.PathLike[str], *, precision: Precision, threads: int = 0, keep: bool = False
+        self,
+        model_path: str | os.PathLike[str],
+        *,
+        precision: Precision,
+        threads: int = 0,
+        keep: bool = False,
+        streams: int = 1,
     ) -> None:
         self.name: EngineName = "openvino"
         self.precision: Precision = precision
@@ -72,6 +80,8 @@ class OpenVinoEngine:
         config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINT[precision]}
         if threads:
             config["INFERENCE_NUM_THREADS"] = str(threads)
+        if streams > 1:
+            config["NUM_STREAMS"] = str(streams)
         folder = private_directory(cache_directory() / "openvino") if keep else None
         if folder is not None:
             config["CACHE_DIR"] = str(folder)
@@ -124,8 +134,14 @@ class OpenVinoEngine:
                 found.update((name.removesuffix("/WithoutBiases"), _PRECISIONS[precision]) for name in names.split(","))
         return found
 
+    def another(self) -> OpenVinoEngine:
+        """The same compiled model with an infer request of its own, for another thread."""
+        twin = copy.copy(self)
+        twin._request, twin._bound = self._request.get_compiled_model().create_infer_request(), {}
+        return twin
+
     def close(self) -> None:
-        """Free the infer request and with it the compiled model."""
+        """Free the infer request, and with the last one the compiled model."""
         self._request = None
         self._bound = {}
 

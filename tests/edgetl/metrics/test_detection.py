@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -51,6 +53,25 @@ def test_finding_one_object_twice_is_one_false_alarm() -> None:
     truth = [_truth([BOX, FAR], [0, 0])]
     twice = average_precision(truth, [_found([BOX, BOX, FAR], [0.9, 0.8, 0.7], [0, 0, 0])], CLASSES)
     assert twice.ap50 == pytest.approx((51 + 50 * 2 / 3) / 101, abs=1e-6)
+
+
+def test_ap50_alone_is_the_same_ap50() -> None:
+    truth = [_truth([BOX, FAR], [0, 1]), _truth([BOX], [2])]
+    near = [BOX[0] + 6.0, *BOX[1:]]
+    found = [_found([near, FAR, BOX], [0.9, 0.8, 0.7], [0, 1, 1]), _found([FAR], [0.9], [2])]
+    both = average_precision(truth, found, CLASSES)
+    alone = average_precision(truth, found, CLASSES, Scoring(ap50_only=True))
+    assert (alone.ap50, alone.per_class, alone.images) == (both.ap50, both.per_class, both.images)
+    assert math.isnan(alone.ap) and 0 < both.ap < both.ap50
+
+
+def test_scoring_in_several_threads_leaves_standard_output_alone() -> None:
+    before = sys.stdout
+    truth = [_truth([BOX, FAR], [0, 0])] * 20
+    found = [_found([BOX, FAR], [0.9, 0.8], [0, 0])] * 20
+    with ThreadPoolExecutor(4) as pool:
+        values = list(pool.map(lambda _: average_precision(truth, found, CLASSES).ap50, range(12)))
+    assert sys.stdout is before and values == [pytest.approx(1.0)] * 12
 
 
 def test_low_boxes_are_neither_right_nor_wrong() -> None:

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from scripted_worker import fake, say
 
-from edgetl_export.tensorrt.check import CANNOT_TELL, check_onnx, check_targets
+from edgetl_export.tensorrt.check import CANNOT_TELL, check_graphs, check_onnx, check_targets
 
 RESULT = '{"type":"result","kind":"ok","engine_bytes":7}'
 
@@ -41,3 +41,71 @@ def test_targets_that_ask_the_same_are_compiled_once(graphs: ModuleType, tmp_pat
     assert found["thor"].diagnostics == ()
     assert "Jetson Orin Nano" in found["orin-nano"].note and "Jetson Orin NX" in found["orin-nx"].note
     assert not any(check.deployable for check in found.values())
+
+
+KEEPS = """
+import json, pathlib
+job = json.loads(sys.stdin.readline())
+if job["engine"]:
+    pathlib.Path(job["engine"]).write_text(pathlib.Path(job["onnx"]).stem)
+"""
+
+
+def test_engines_of_several_graphs_are_kept_apart(graphs: ModuleType, tmp_path: Path) -> None:
+    """Only where the target runs what the host compiles."""
+    files = {name: graphs.camera_net(tmp_path / f"{name}.onnx") for name in ("fp32", "int8")}
+    worker = fake(tmp_path, KEEPS + say(RESULT))
+    found = check_graphs(files, ["cpu", "rtx", "thor"], engines=tmp_path, worker=worker)
+    assert list(found) == ["fp32", "int8"] and all(list(checks) == ["cpu", "rtx", "thor"] for checks in found.values())
+    for name, checks in found.items():
+        assert checks["rtx"].engine is not None and checks["rtx"].engine.read_text() == name
+        assert checks["cpu"].engine is None and checks["thor"].engine is None
+    assert len(list(tmp_path.glob("*.plan"))) == 2
+
+
+MEETS = """
+import pathlib
+place = pathlib.Path({place!r})
+(place / str(os.getpid())).touch()
+end = time.monotonic() + 30
+while len(list(place.iterdir())) < 2 and time.monotonic() < end:
+    time.sleep(0.01)
+if len(list(place.iterdir())) < 2:
+    sys.exit("alone")
+"""
+
+
+def test_builds_run_side_by_side(graphs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for the other."""
+    monkeypatch.setattr("edgetl_export.tensorrt.check.usable_cores", lambda: 2)
+    (tmp_path / "place").mkdir()
+    worker = fake(tmp_path, MEETS.format(place=str(tmp_path / "place")) + say(RESULT))
+    model = graphs.camera_net(tmp_path / "model.onnx")
+    found = check_targets(model, ["orin-nano", "thor"], worker=worker)
+    assert [check.kind for check in found.values()] == ["ok", "ok"]
+
+
+def test_an_interrupted_check_leaves_no_worker(graphs: ModuleType, tmp_path: Path) -> None:
+    """The second build is asked to stop when the first one brings the interruption."""
+    ended = tmp_path / "ended"
+    progress = '{"type":"progress","phase":"build","done":0,"total":1,"depth":0}'
+    body = f"""
+import threading
+def closed():
+    sys.stdin.read()
+    open({str(ended)!r}, "a").write("x")
+    os._exit(0)
+sys.stdin.readline()
+threading.Thread(target=closed).start()
+for _ in range(3000):
+    print({progress!r}, flush=True)
+    time.sleep(0.01)
+"""
+    model = graphs.camera_net(tmp_path / "model.onnx")
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_targets(model, ["orin-nano", "thor"], worker=fake(tmp_path, body), on_progress=interrupt)
+    assert "x" in ended.read_text(), "no worker was asked to stop"
