@@ -76,13 +76,13 @@ SHIPPED_ANYWAY = frozenset({"fp32", "bf16", "int8", "int8-bf16"})
 class ExportRequest:
     """All that an export needs.
 
-    calibration, frames: uint8 frames (1, H, W, 3) at network size, for INT8 ranges and for parity. metric: the
-    heads' metrics of any function of a frame; two threads may call it at the same time. budget: how much of them a
-    variant may lose. validation: the frames that the metric runs over, as it hands them on; the report shows the worst
-    of them; further: the frames of the metric's further domains. domain: the training domain's statistics. reliability: of the heads' scores, by head. calibrated_on: how
-    the calibration frames were chosen.
-    dataset_classes: as in the manifest. passes: what the float graph goes through. trials_key: of all that a trial
-    depends on besides graph and engine; empty to keep none on disk.
+    calibration, frames: uint8 frames (1, H, W, 3) at network size, for INT8 ranges and for parity. metric: the heads'
+    metrics of any function of a frame; two threads may call it at the same time. budget: how much of them a variant may
+    lose. validation: the frames that the metric runs over, as it hands them on; the report shows the worst of them;
+    further: the frames of the metric's further domains. domain: the training domain's statistics. reliability: of the
+    heads' scores, by head. calibrated_on: how the calibration frames were chosen. dataset_classes: as in the manifest.
+    passes: what the float graph goes through. trials_key: of all that a trial depends on besides graph and engine;
+    empty to keep none on disk.
     """
 
     name: str
