@@ -95,7 +95,7 @@ def test_the_camera_waits_for_nobody(made: Prepared) -> None:
             time.sleep(2.0)
     numbers = [number for number, _ in sent["due_ns"]]
     times = np.array([when for _, when in sent["due_ns"]])
-    assert numbers[:3] == [0, 1, 2]
+    assert numbers[0] == 0
     assert (np.diff(times) > 0).all()
     steps = (times - times[0]) * 400e-9
     assert steps == pytest.approx(np.round(steps), abs=1e-3)
