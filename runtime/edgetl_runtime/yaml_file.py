@@ -18,7 +18,7 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_VALUE = 65536
 """Characters of one value: a number to base 60, which YAML has, takes time with the square of its length."""
-_MALFORMED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 def read_yaml(path: Path, *, what: str, max_bytes: int = MAX_BYTES, extra: str = "vehicle") -> Any:
