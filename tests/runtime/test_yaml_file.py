@@ -54,7 +54,8 @@ def test_aliases_are_refused_before_they_are_multiplied(tmp_path: Path, text: st
 @pytest.mark.parametrize(
     "text",
     [
-        "a: 2001-99-99", "a: 0x_", "a: " + "9" * 5000, "a: !!int x", "a: !!float x", "a: !!int ''", "a: !!float ''", "a: !!timestamp x", "a: !!bool x",
+        "a: 2001-99-99", "a: 0x_", "a: " + "9" * 5000, "a: !!int x", "a: !!float x", "a: !!timestamp x", "a: !!bool x",
+        "a: !!int ''", "a: !!float ''",
         "a: 2001-01-01 00:00:00+99:99", "!!python/object/apply:os.system [x]", "a: [", "a: \x07", b"\xff\xfe\x00",
         "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), "[" * 9000, "{[]: 1}", "a: 1\n---\nb: 2",
     ],
