@@ -60,6 +60,11 @@ def export_foreign(
     judged = []
     for split in (options.val_split, *options.further_splits):
         raw_val, val = read(split)
+        if raw_val.name in [each.dataset.name for each in judged]:
+            raise InputError(
+                f"--also-val {split}: {options.data} has no splits, so these are the images of {raw_val.name} again",
+                remedy="leave it out, or give a dataset with splits",
+            )
         unknown = left_out(raw_val, _judged(heads, ruled), names)
         if unknown:
             say(f"  left out of the metric, no label stands for them: {', '.join(unknown)}")

@@ -112,8 +112,8 @@ def export_checkpoint(
     judged = [frames]
     further: dict[str, Metric] = {}
     for split in options.further_splits:
-        own, dataset = _labelled(card, heads, read_dataset(root, split))
-        judged.append(Frames(dataset.take(options.val_images), card.preprocess, title=f"{split} images"))
+        own, dataset = _labelled(card, heads, read_dataset(root, split).take(options.val_images))
+        judged.append(Frames(dataset, card.preprocess, title=f"{split} images"))
         further[split] = metric_of(judged[-1], scored_kinds(own, judged[-1].dataset), options.merge)
     images, calibrated_on = options.calibrate(train, card.preprocess)
     domain = _domain(card, train, frames)

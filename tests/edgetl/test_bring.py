@@ -184,6 +184,9 @@ def test_plain_images_and_agreement(
         {"ground": 1.0, "classify": 1.0, "detect": 1.0}
     )
     assert next(h for h in document["hops"] if h["hop"] == "onnxruntime/fp32")["value"] == pytest.approx(1.0, abs=1e-3)
+    arguments = (network, "--spec", spec(*heads), "--data", pictures, "--out", tmp_path / "c")
+    status, _, text = export(capsys, *arguments, "--also-val", "night")
+    assert status == 2 and "--also-val night" in text and "no splits" in text, "the same images are no further split"
 
 
 def test_labels_for_one_head_and_agreement_for_another(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from edgetl.data import read_dataset
-from edgetl.exporting import ExportOptions, created, metric_of, trials_key
+import edgetl.exporting
+from edgetl.data import Dataset, read_dataset
+from edgetl.exporting import ExportOptions, created, export_checkpoint, metric_of, trials_key
 from edgetl.heads import heads_for, kinds_of
 from edgetl.metrics.predict import Frames
 from edgetl_runtime.errors import InputError
@@ -99,6 +102,31 @@ def test_masks_have_no_classes_to_merge(frames: Frames) -> None:
     kinds = kinds_of(heads_for(frames.dataset, ("segment",)), frames.dataset)
     with pytest.raises(InputError, match="no head of this network gives boxes"):
         metric_of(frames, kinds, ["thing=road,lane"])
+
+
+def test_a_further_split_has_labels_for_every_head_in_the_images_that_are_taken(
+    frames: Frames, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = heads_for(frames.dataset, ("detect", "segment"))
+    card = SimpleNamespace(
+        heads=heads,
+        backbone="",
+        data_root=str(scenes),
+        preprocess=Preprocess(size_hw=(64, 96), mean=(0.0,) * 3, std=(1.0,) * 3),
+    )
+    monkeypatch.setattr(edgetl.exporting, "load_network", lambda _: (None, card))
+
+    def read(root: Path, split: str) -> Dataset:
+        found = read_dataset(root, "train" if split == "night" else split)
+        none = {"boxes": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64), "ignore": np.zeros(0, bool)}
+        first, *rest, last = found.samples
+        bare = (replace(first, **none), *rest, replace(last, **none))
+        return replace(found, name="scenes/night", samples=bare) if split == "night" else found
+
+    monkeypatch.setattr(edgetl.exporting, "read_dataset", read)
+    options = ExportOptions(data=scenes, targets=("cpu",), also_val=("night",), val_images=2)
+    with pytest.raises(InputError, match="night has no labels for the head detect"):
+        export_checkpoint(tmp_path, tmp_path / "b", options, name="b")
 
 
 def test_other_merged_classes_are_other_trials(frames: Frames) -> None:

@@ -64,9 +64,11 @@ class Facing:
         """The same boxes with the places of their facing sides, and (N,) which of them the picture's side cuts."""
         cut_left, cut_right = boxes_xyxy[:, 0] < EDGE_PX, boxes_xyxy[:, 2] > size_hw[1] - EDGE_PX
         forward, to_left = ground.turned_to_axis(sight.places_m)
-        left = sight.corners[0] + sight.corners[1] >= 0
+        ahead = np.isfinite(sight.corners).all(axis=0)  # of what lies beneath a camera that looks down no side is told
+        corners = np.where(ahead, sight.corners, 0.0)
+        left = corners[0] + corners[1] >= 0
         sign = np.where(left, 1.0, -1.0)
-        inner, outer = np.where(left, sight.corners[::-1], -sight.corners)  # outwards is positive
+        inner, outer = np.where(left, corners[::-1], -corners)  # outwards is positive
         deep, wide = self._deep[classes], self._wide[classes]
         with np.errstate(all="ignore"):
             behind = np.maximum(outer * forward - wide, 0)

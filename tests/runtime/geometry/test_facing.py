@@ -96,6 +96,13 @@ def test_a_person_at_the_pictures_edge_keeps_the_place() -> None:
     np.testing.assert_allclose(sight.places_m[0, 0], middle.places_m[0, 0], atol=0.3)
 
 
+@pytest.mark.parametrize("label", ["car", "thing"])
+def test_what_stands_behind_the_foot_of_a_camera_that_looks_down_keeps_its_place(label: str) -> None:
+    middle, sight, cut = look(calibration(pitch_deg=85.0), label, [np.array([600, 400, 660, 500], np.float32)])
+    assert np.isfinite(middle.places_m).all() and not cut[0]
+    np.testing.assert_allclose(sight.places_m, middle.places_m)
+
+
 @pytest.mark.parametrize("yaw_deg", [90.0, -90.0, 180.0])
 def test_a_camera_that_looks_elsewhere_sees_other_sides(yaw_deg: float) -> None:
     """To the side it sees a flank, and the width behind it; from behind the same as from the front."""
