@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from edgetl.commands.by_camera import by_camera
 from edgetl_runtime.errors import InputError, UnfitBundle
 
 if TYPE_CHECKING:
@@ -131,15 +132,11 @@ def open_can_rounds(
     from edgetl_runtime.can.rounds import CanRounds, RigLanes
     from edgetl_runtime.can.sink import CanSender
 
-    placed = [name for name in cameras if name in {text.partition("=")[0] for text in args.calibration}]
+    calibrated = by_camera(args, "--calibration", args.calibration, like="front.yaml")
+    placed = [name for name in cameras if name in calibrated]
     heads = {name: head for name, bundle in bundles.items() if (head := _first_head(bundle)) is not None}
     if not heads:
         raise InputError("--can sends boxes, and no head of these bundles gives any")
-    if not placed:
-        raise InputError(
-            f"--can sends objects of calibrated cameras, and none of {', '.join(cameras)} is",
-            remedy=f"add --calibration {next(iter(cameras))}=YAML",
-        )
     lanes = RigLanes(placed, heads, ladder)
     sha256 = _sha256([bundles[name] for name in heads])
     sink = CanRounds(
@@ -192,7 +189,10 @@ def _announce(args: argparse.Namespace, labels: Sequence[str]) -> None:
     base_id, cycle_ms = settings["base_id"], settings["cycle_ms"]
     described = str(DBC) if base_id == FIRST_ID else f"{DBC}, moved (--can-dbc FILE writes it so)"
     if args.can_dbc is not None:
-        args.can_dbc.write_text(dbc_text(base_id, labels))
+        try:
+            args.can_dbc.write_text(dbc_text(base_id, labels))
+        except OSError as error:
+            raise InputError(f"can't write {args.can_dbc}: {error.strerror}") from error
         described = str(args.can_dbc)
     count = 1 + 2 * settings["slots"]
     load = count * _FRAME_BITS[is_extended(base_id)] / cycle_ms

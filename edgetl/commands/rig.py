@@ -69,6 +69,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     own_health = Health()
     ladder = open_ladder(args.ladder, engines, own_health, cameras=sources)
     with ExitStack() as stack:
+        stack.enter_context(sigterm_as_interrupt())  # while it starts and ends, too
         sinks = _open_notify(stack, sources, bundles, ladder)
         sinks += open_rig_web(args, sources, bundles, stack)
         sinks += open_can_rounds(args, sources, bundles, ladder, stack)

@@ -69,7 +69,10 @@ class JsonLinesSink:
     def __init__(self, path: Path, heads: Sequence[Head], *, force: bool = False) -> None:
         refuse_file(path, force=force)
         self._heads = tuple(heads)
-        self._stream: IO[str] = path.open("w", encoding="utf-8", buffering=1)
+        try:
+            self._stream: IO[str] = path.open("w", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise InputError(f"can't write {path}: {error.strerror}") from error
 
     def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
         """Write one line. Raises InputError where the disk takes no more."""

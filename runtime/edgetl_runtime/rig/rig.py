@@ -56,8 +56,8 @@ class Rig:
 
     What goes wrong with one camera or one bundle is said and does not end the others: a camera that is gone for good,
     or a bundle whose engine stays broken beyond `patience`, is left out from then on. CameraError is raised where no
-    camera is left or all are silent for too long, EngineError where no bundle is left. On files every error is raised
-    at once.
+    camera is left or all are silent for too long, those that the ladder leaves out not counted, EngineError where no
+    bundle is left. On files every error is raised at once.
     """
 
     def __init__(
@@ -230,24 +230,28 @@ class Rig:
             self._ladder.observe(max(ages))
 
     def _over(self) -> bool:
-        """Whether every camera ended. Raises CameraError where all were lost."""
-        seats = list(self.seats.values())
+        """Whether every camera that is used ended. Raises CameraError where all of them were lost."""
+        seats = self._used()
         if not all(s.ended for s in seats):
             return False
         lost = [s.lost for s in seats if s.lost is not None]
-        if len(lost) == len(seats):
+        if lost and len(lost) == len(seats):
             raise lost[-1]
         return True
 
+    def _used(self) -> list[Seat]:
+        """Not those that the ladder leaves out: without the others there is no result that could bring them back."""
+        return [seat for seat in self.seats.values() if self.keeps(seat.name)]
+
     def _check_silence(self) -> None:
-        """Silent cameras are stalled. Raises CameraError where all that are left are, and for too long."""
-        over: list[CameraError] = []
-        left = [s for s in self.seats.values() if not s.ended]
-        for seat in left:
-            if not seat.ready() and (lost := seat.feed.silent()) is not None:
-                over.append(lost)
-        if over and len(over) == len(left):
-            raise over[-1]
+        """Silent cameras are stalled. Raises CameraError where all that are left and used are, and for too long."""
+        over: dict[str, CameraError] = {}
+        for seat in self.seats.values():
+            if not seat.ended and not seat.ready() and (lost := seat.feed.silent()) is not None:
+                over[seat.name] = lost
+        left = [seat.name for seat in self._used() if not seat.ended]
+        if left and all(name in over for name in left):
+            raise over[left[-1]]
 
     def _check_networks(self) -> None:
         lost = [n.lost for n in self.networks.values() if n.lost is not None]

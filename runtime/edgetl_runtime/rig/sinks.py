@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -95,10 +96,11 @@ class LaneSinks:
                 lane.event(event.event)
 
     def close(self) -> None:
-        """Close all of them."""
-        for lane in self._lanes.values():
-            for sink in lane.sinks:
-                sink.close()
+        """Close all of them, also where closing one raises."""
+        with ExitStack() as stack:
+            for lane in self._lanes.values():
+                for sink in lane.sinks:
+                    stack.callback(sink.close)
 
     def snapshot(self, name: LaneName) -> Snapshot:
         """All that the rig can say of this lane now; any thread may ask."""

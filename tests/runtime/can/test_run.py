@@ -111,8 +111,20 @@ def test_a_rig_without_boxes_or_names_is_refused(shared_bundle: Path, clip: Path
     rig = ("--also-camera", f"left={clip}", "--can", "virtual:x")
     with pytest.raises(InputError, match="no head of these bundles gives any"):
         call(masks, clip, *rig, "--calibration", "left=x.yaml")
-    with pytest.raises(InputError, match=r"none of main, left is.*add --calibration main=YAML"):
+    with pytest.raises(InputError, match=r"found rear=x\.yaml; cameras are called main, left"):
         call(shared_bundle, clip, *rig, "--calibration", "rear=x.yaml")
+
+
+def test_one_camera_with_several_bundles_needs_no_name(
+    shared_bundle: Path, shared_many: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    matrix = (250.0, 0.0, 160.0, 0.0, 250.0, 90.0, 0.0, 0.0, 1.0)
+    camera = msgspec.structs.replace(calibration(pitch_deg=12.0), size_hw=(180, 320), matrix=matrix)
+    front = tmp_path / "front.yaml"
+    front.write_text(calibration_yaml(camera))
+    flags = ("--also-bundle", f"many={shared_many}", "--calibration", front, "--can", "virtual:one")
+    call(shared_bundle, clip, *flags)
+    assert "CAN: objects that main see by tiny, many\n" in capsys.readouterr().err
 
 
 def test_where_the_signals_are_is_told(shared_bundle: Path, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,6 +146,7 @@ def test_where_the_signals_are_is_told(shared_bundle: Path, clip: Path, capsys: 
         (("--can", "virtual:x", "--can-base-id", 0x7FF), "must leave room"),
         (("--can", "virtual:x", "--can-objects", 0), "1 to 8 objects, found 0"),
         (("--can", "virtual:x", "--can-cycle-ms", 2), "from 5 to 1000 ms"),
+        (("--can", "virtual:x", "--can-dbc", "/proc/x.dbc"), r"can't write /proc/x\.dbc: No such file"),
         (("--can", "nothing:x"), "python-can has no interface 'nothing'.*socketcan"),
         (("--can", "virtual:x", "--also-camera", "rear=1"), "no camera is calibrated.*add --calibration NAME=YAML"),
         (("--can", "virtual:x", "--also-bundle", "x=y"), "no camera is calibrated"),

@@ -378,6 +378,34 @@ def test_the_ladder_leaves_cameras_out_and_takes_them_back(shared_bundle: Path) 
     assert document["health"]["counts"]["ladder"] >= 1
 
 
+@pytest.mark.parametrize(
+    ("front", "message"),
+    [
+        (lambda: RateCamera(50, stuck_at=25), r"front gave no frame for 0\.3 s"),
+        (lambda: FakeCamera([scene(90, 160)] * 40, fail_at=25, delay_s=0.02), "the cable is out"),
+    ],
+    ids=["silent", "lost"],
+)
+def test_cameras_that_the_ladder_left_out_dont_keep_a_rig_alive(
+    shared_bundle: Path, front: Callable[[], Any], message: str
+) -> None:
+    """No result comes any more that could take them back."""
+    own = Health()
+    policy = Policy(deadline_ms=0.001, down_after_s=0.05, up_after_s=60, steps=(Step(cameras=("front",)),))
+    left = RateCamera(50, 1000)
+    options: dict[str, Any] = {
+        "ladder": Ladder(policy, own, lambda name, step: Slow(shared_bundle, 0)),
+        "own_health": own,
+    }
+    short = Patience(stall_s=0.05, give_up_s=0.3)
+    with (
+        pytest.raises(CameraError, match=message),
+        rig_of({"b": shared_bundle}, {"left": left, "front": front()}, patience=short, **options) as rig,
+    ):
+        rounds_for(rig, 10)
+    assert left.closed and adds_up(rig.summary().as_json())
+
+
 def test_a_steps_engine_is_used_where_the_one_before_broke_meanwhile(shared_bundle: Path) -> None:
     """No result comes any more that could be late, and the engine before can't be loaded again."""
     broke = threading.Event()

@@ -16,6 +16,7 @@ import pytest
 from rig_support import adds_up
 from runtime_support import HEADS, write_test_bundle
 
+from edgetl.commands import rig as rig_command
 from edgetl.commands import run as run_command
 from edgetl_runtime.errors import EdgetlError, InputError
 
@@ -123,6 +124,23 @@ def test_enough_frames_and_sigterm_end_it(shared_bundle: Path, tmp_path: Path) -
     assert document["interrupted"] and document["processed"] > 4 and adds_up(document)
 
 
+def test_sigterm_while_it_starts_closes_what_is_open(
+    shared_bundle: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told_to_stop(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(rig_command, "start_rig_recording", told_to_stop)
+    film = tmp_path / "o.mp4"
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            call(shared_bundle, clip, "--also-camera", f"b={clip}", "--out", film, "--jsonl", tmp_path / "o.jsonl")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [p.name for p in tmp_path.iterdir()] == ["o.jsonl"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -132,6 +150,7 @@ def test_enough_frames_and_sigterm_end_it(shared_bundle: Path, tmp_path: Path) -
         (["--out", "none/x.mp4"], "the folder none does not exist"),
         (["--bind", "0.0.0.0"], "--bind and --token are of --web"),
         (["--web", "70000"], "a port is from 0 to 65535"),
+        (["--jsonl", "/proc/o.jsonl"], r"can't write /proc/o\.jsonl: No such file"),
         (["--ladder", "none.yaml"], "can't read the ladder"),
         (["--also-camera", "right"], "--also-camera must be like left="),
         (["--also-camera", "=x"], "a name of --also-camera has letters"),

@@ -80,6 +80,18 @@ def test_a_sink_may_end_the_rig(shared_bundle: Path) -> None:
     assert sinks.stop
 
 
+def test_all_are_closed_where_closing_one_raises() -> None:
+    class Raises(Kept):
+        def close(self) -> None:
+            raise OSError("the disk is gone")
+
+    good = Kept(), Kept()
+    lanes = {LaneName("a", "b"): [good[0]], LaneName("c", "b"): [Raises()], LaneName("d", "b"): [good[1]]}
+    with pytest.raises(OSError, match="the disk is gone"):
+        LaneSinks({"b": ()}, lanes).close()
+    assert [sink.closed for sink in good] == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("camera", "bundle", "lanes"),
     [
