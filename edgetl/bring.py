@@ -57,7 +57,7 @@ def export_foreign(
         return raw, align(raw, _judged(heads, ruled), names)
 
     raw_train, train = read(options.train_split)
-    judged = []
+    judged: list[Frames] = []
     for split in (options.val_split, *options.further_splits):
         raw_val, val = read(split)
         if raw_val.name in [each.dataset.name for each in judged]:

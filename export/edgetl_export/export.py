@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,7 +46,7 @@ from edgetl_export.typed import typed_variants
 from edgetl_export.worst import Watched, Worst, worst_frames
 from edgetl_runtime.bundle import file_entry, open_bundle, write_manifest
 from edgetl_runtime.engines import Engine
-from edgetl_runtime.errors import GateFailed
+from edgetl_runtime.errors import GateFailed, InputError
 from edgetl_runtime.golden import TOLERANCE, TOLERANCE_REDUCED, Golden, head_error, write_golden
 from edgetl_runtime.spec import (
     SCHEMA_VERSION,
@@ -242,6 +243,9 @@ def _reference(request: ExportRequest, watched: Watched, shipped: Shipped) -> Re
         raise GateFailed("the network gives the same output for different frames")
     with source.crew() as crew:
         measured = request.metric(watched.through(crew.over([*request.validation, *request.further])))
+    for name, found in {"the validation set": measured, **measured.domains}.items():
+        if not math.isfinite(found.value):
+            raise InputError(f"nothing in {name} is labelled to judge a head by", remedy="give other or more images")
     return Reference(
         name=source.name,
         frames=request.frames,

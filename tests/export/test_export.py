@@ -364,3 +364,13 @@ def test_graphs_for_tensorrt_and_an_engine_that_the_host_compiles(tmp_path: Path
     hops = {h.hop: h for h in manifest.hops}
     assert 0 < hops["trt-fp16"].max_rel_error < 5e-3 and "limit of FP16" in hops["trt-fp16"].note
     assert "symmetric" in hops["trt-int8"].note
+
+
+@pytest.mark.parametrize("where", ["the validation set", "night"])
+def test_a_domain_without_labels_is_refused(where: str, tmp_path: Path) -> None:
+    value, other = (math.nan, 0.5) if where != "night" else (0.5, math.nan)
+    measured = Measured({"detect": value}, domains={"night": Measured({"detect": other})})
+    request = dataclasses.replace(request_of(TinyDetector()), metric=lambda infer: measured)
+    with pytest.raises(InputError, match=f"nothing in {where} is labelled"):
+        export(request, tmp_path / "none.bundle", say=lambda text: None)
+    assert not (tmp_path / "none.bundle").exists()
