@@ -58,7 +58,19 @@ def is_rig(args: argparse.Namespace) -> bool:
             f"{', '.join(refused)} can't be used with several cameras or bundles",
             remedy="use --jsonl, or run one camera and one bundle",
         )
+    _refuse_stores(args)
     return True
+
+
+def _refuse_stores(args: argparse.Namespace) -> None:
+    from edgetl_runtime.update.store import is_store
+
+    for path in (args.bundle, *(named_bundle(text)[1] for text in args.also_bundle)):
+        if is_store(path):
+            raise InputError(
+                f"{path} is a store of `edgetl update`, which runs one bundle on one camera",
+                remedy="name the bundle's own folder beside --also-camera and --also-bundle",
+            )
 
 
 def sources_of(args: argparse.Namespace) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from edgetl.commands.geometry import calibration_files
-from edgetl.commands.rig_arguments import named_bundle
+from edgetl.commands.rig_arguments import is_rig, named_bundle
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def plan(args: argparse.Namespace, words: Sequence[str], *, version: int | None)
 
 
 def _refuse(run: argparse.Namespace) -> None:
+    is_rig(run)
     for name, why in _REFUSED.items():
         if getattr(run, name) not in (None, False):
             raise InputError(f"--{name.replace('_', '-')} can't be used in a service: {why}")

@@ -19,6 +19,7 @@ from runtime_support import HEADS, write_test_bundle
 from edgetl.commands import rig as rig_command
 from edgetl.commands import run as run_command
 from edgetl_runtime.errors import EdgetlError, InputError
+from edgetl_runtime.update.pointer import POINTER_NAME
 
 
 def call(*arguments: object) -> dict[str, Any]:
@@ -210,3 +211,10 @@ def test_names_are_asked_for_where_they_are_needed(shared_bundle: Path, clip: Pa
     with pytest.raises(InputError, match="is a source itself"):
         call(shared_bundle, clip, "--also-camera", f"b={source}", "--jsonl", source, "--force")
     assert source.read_bytes() == clip.read_bytes()
+
+
+def test_a_store_is_of_one_camera(shared_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / POINTER_NAME).write_text("{}")
+    for words in ([tmp_path, "0", "--also-camera", "left=1"], [shared_bundle, "0", "--also-bundle", f"b={tmp_path}"]):
+        with pytest.raises(InputError, match=r"is a store of `edgetl update`, which runs one bundle on one camera"):
+            call(*words)

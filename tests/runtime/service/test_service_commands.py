@@ -261,6 +261,12 @@ REFUSED = {
     "an output elsewhere": (["--jsonl", "/usr/x.jsonl", "--force"], "/dev/video0", "can't write into /usr"),
     "no such flag": (["--vew"], "/dev/video0", "see edgetl run --help"),
     "a private ladder": (["--ladder", "/tmp"], "/dev/video0", "of its own"),
+    "a revoked slot of several": (
+        ["--run-revoked", "--also-camera", "left=2"],
+        "0",
+        "--run-revoked can't be used with",
+    ),
+    "a name of one camera": (["--camera-name", "front"], "0", "--camera-name is of several cameras"),
     "a ladder that is not there": (["--ladder", "/srv/none.yaml"], "/dev/video0", "is not there"),
 }
 
