@@ -67,7 +67,8 @@ def lane_status(snapshot: Snapshot, node: str, hardware_id: str) -> DiagnosticSt
 
 
 def rig_status(rig: Rig, node: str, lanes: Sequence[DiagnosticStatus]) -> DiagnosticStatus:
-    """The state of the whole rig: as bad as its worst lane, with its rounds and their skew. lanes: their states."""
+    """The state of the whole rig: as bad as its worst lane, with its rounds and their skew. lanes: the states of those
+    that the ladder does not leave out."""
     own = rig.health.status()
     silent_s = (time.monotonic_ns() - rig.turned_ns) / 1e9
     bad = [status.name.removeprefix(f"{node}: ") for status in lanes if status.level != OK]

@@ -145,4 +145,5 @@ class Ros2Rounds:
             camera = rig.seats[lane.camera].feed.camera
             lanes[lane] = lane_status(self._sinks.snapshot(lane), node, camera.camera_id)
             self._pause.wait(_PAUSE_S)
-        return DiagnosticArray(head, [rig_status(rig, node, list(lanes.values())), *lanes.values()])
+        wanted = [status for lane, status in lanes.items() if rig.keeps(lane.camera)]
+        return DiagnosticArray(head, [rig_status(rig, node, wanted), *lanes.values()])

@@ -117,6 +117,17 @@ def test_diagnostics_have_the_rig_and_each_lane_whether_results_come_or_not(shar
     assert float(of_lane["infer p50 [ms], last 10 s"]) > 0, "the lane's own ledger"
 
 
+def test_a_camera_that_the_ladder_leaves_out_makes_no_rig_stale(
+    shared_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cameras = {"a": RateCamera(20.0), "b": RateCamera(20.0, stuck_at=0)}
+    with heard({"road": shared_bundle}, cameras) as (rig, _, listener, drive):
+        drive(lambda line: told(line)[0]["message"] == "not ok: b/road")
+        monkeypatch.setattr(rig, "keeps", lambda camera: camera == "a")
+        rounds = drive(lambda line: told(line)[0]["message"] == "ok")
+        assert rounds and listener.messages("diagnostics")
+
+
 def told(line: dict[str, Any]) -> list[dict[str, Any]]:
     """The statuses in a line of diagnostics; a good one where it is another."""
     if "/diagnostics/" not in line.get("key", ""):
