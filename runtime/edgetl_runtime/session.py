@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,13 +127,13 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._feed.capture.stop()
+        with ExitStack() as stack:  # everything is closed, also where closing one thing raises
+            stack.push(self._rest.__exit__)
+            stack.callback(self._pipeline.engine.close)
             if self._ladder is not None:
-                self._ladder.close()
-            self._pipeline.engine.close()
-        finally:
-            self._rest.__exit__(kind, value, trace)
+                stack.callback(self._ladder.close)
+            stack.callback(self._feed.capture.stop)
+            stack.callback(self._tell)  # first: what came with the last frame, or ended the loop
 
     def __iter__(self) -> Iterator[Result]:
         for _, result in self.frames():
@@ -196,10 +197,13 @@ class Session:
         self.ledger.add_all(result.stages_ms)
         self.ledger.add("age", result.age_ms)
 
-    def _tick(self) -> None:
+    def _tell(self) -> None:
         for event in self.health.tick():
             if self._on_event is not None:
                 self._on_event(event)
+
+    def _tick(self) -> None:
+        self._tell()
         now = time.monotonic()
         if now - self._tick_s >= self._every_s:
             self._tick_s = now

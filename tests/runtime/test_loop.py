@@ -228,6 +228,14 @@ def test_sinks_get_what_they_need_and_can_stop(shared_bundle: Path) -> None:
     assert summary.stages["annotate"]["count"] == 4
 
 
+def test_events_of_the_last_frame_are_told(shared_bundle: Path) -> None:
+    """Late is judged with each result; the loop ends before its next turn."""
+    sink = Sink(needs_picture=False)
+    camera = FakeCamera([scene(90, 160)] * 5, live=False)
+    run(open_bundle(shared_bundle), camera, deadline_ms=1e-6, max_frames=1, sinks=[sink])
+    assert [(e.condition, e.began) for e in sink.events] == [("late", True)]
+
+
 def test_ctrl_c_ends_with_a_summary(shared_bundle: Path) -> None:
     def interrupt(result: Result) -> None:
         if result.frame_id == 2:

@@ -120,6 +120,7 @@ class Rig:
                 stack.callback(self._ladder.close)
             for seat in self.seats.values():
                 stack.callback(seat.feed.capture.stop)
+            stack.callback(self._tell)  # first: what came with the last round, or ended the loop
 
     def __iter__(self) -> Iterator[Round]:
         """Rounds until every source ends. Raises CameraError or EngineError."""
@@ -258,11 +259,14 @@ class Rig:
         if lost and len(lost) == len(self.networks):
             raise lost[-1]
 
-    def _tick(self) -> None:
+    def _tell(self) -> None:
         for camera, bundle, health in self._healths:
             for event in health.tick():
                 if self._on_event is not None:
                     self._on_event(RigEvent(camera, bundle, event))
+
+    def _tick(self) -> None:
+        self._tell()
         now_s = time.monotonic()
         if now_s - self._tick_s >= self._every_s:
             self._tick_s = now_s

@@ -72,6 +72,15 @@ def _pair(name: LaneName) -> tuple[str, str]:
     return name.camera, name.bundle
 
 
+def test_events_of_the_last_round_are_told(shared_bundle: Path) -> None:
+    events: list[RigEvent] = []
+    film = FakeCamera([scene(90, 160, i) for i in range(5)], live=False)
+    with rig_of({"b": shared_bundle}, {"a": film}, deadline_ms=1e-6, on_event=events.append) as rig:
+        next(iter(rig))
+        assert not events
+    assert [(e.camera, e.bundle, e.event.condition) for e in events] == [("a", "b", "late")]
+
+
 def test_a_sink_may_end_the_rig(shared_bundle: Path) -> None:
     kept = Kept()
     sinks = LaneSinks({"b": open_bundle(shared_bundle).manifest.heads}, {LaneName("a", "b"): [kept]})
