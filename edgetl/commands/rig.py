@@ -51,6 +51,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.rig.sharing import Letterboxes
     from edgetl_runtime.schedule import raise_priority
+    from edgetl_runtime.sinks import notes_of
     from edgetl_runtime.tally import Tally
 
     sources = sources_of(args)
@@ -105,7 +106,8 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
         if args.priority is not None:
             raise_priority(args.priority)
         summary = _drive(args, rig, sinks, tallies)
-    summary = _with_notes(summary, sinks)
+    notes = [*summary.total.notes, *notes_of(sinks)]
+    summary = dataclasses.replace(summary, total=dataclasses.replace(summary.total, notes=notes))
     sys.stderr.write(_closing(summary, args) + "\n")
     tell_written(videos.values())
     recording = next((recorder.as_json() for recorder in recorders), None)
@@ -146,7 +148,7 @@ def _drive(args: argparse.Namespace, rig: Rig, sinks: Sequence[RigSink], tallies
     frames = sum(n for n in counts if n) if all(counts) else None
     totals = [n for n in (args.max_frames, frames) if n]
     interrupted = False
-    with sigterm_as_interrupt(), Progress("run", min(totals, default=None), unit="frames") as progress:
+    with Progress("run", min(totals, default=None), unit="frames") as progress:
         try:
             with rig:
                 for sink in sinks:
@@ -169,14 +171,6 @@ def _drive(args: argparse.Namespace, rig: Rig, sinks: Sequence[RigSink], tallies
     return rig.summary(interrupted=interrupted)
 
 
-def _with_notes(summary: RigSummary, sinks: Sequence[RigSink]) -> RigSummary:
-    """With what the sinks have to say, too."""
-    from edgetl_runtime.sinks import Noted
-
-    told = [note for sink in sinks if isinstance(sink, Noted) for note in sink.notes]
-    return dataclasses.replace(summary, total=dataclasses.replace(summary.total, notes=[*summary.total.notes, *told]))
-
-
 def _document(
     args: argparse.Namespace,
     summary: RigSummary,
@@ -196,7 +190,6 @@ def _document(
         "variant": ", ".join(dict.fromkeys(e.picked.name for e in engines.values())),
         "heads": {f"{name}/{head}": row for name, by_head in heads.items() for head, row in by_head.items()},
         "signature": signatures_json(list(signatures.values())),
-        "recording": None,
         "proof": None,
     }
 

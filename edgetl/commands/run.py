@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl_runtime.health import Health
     from edgetl_runtime.prove import ProveSink
     from edgetl_runtime.schedule import one_opencv_thread, parse_cpus, pin, raise_priority
-    from edgetl_runtime.sinks import Noted
+    from edgetl_runtime.sinks import notes_of
     from edgetl_runtime.tally import Tally
 
     _check(args)
@@ -150,8 +150,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         if args.priority is not None:
             raise_priority(args.priority)
         summary = _loop(args, bundle, camera, engines, engines.with_faults(engine), sinks, tally, golden, health)
-    told = [note for sink in sinks if isinstance(sink, Noted) for note in sink.notes]
-    summary = dataclasses.replace(summary, notes=[*summary.notes, *told])
+    summary = dataclasses.replace(summary, notes=[*summary.notes, *notes_of(sinks)])
     sys.stderr.write(_closing(summary, args) + "\n")
     signature = signature_json(bundle, opened.required)
     proof = next((sink.proof.as_json() for sink in sinks if isinstance(sink, ProveSink)), None)
@@ -189,7 +188,7 @@ def _loop(
         sys.stderr.write(f"\n{event.state:<9} {event.condition}: {what}\n")
 
     totals = [n for n in (args.max_frames, camera.frame_count) if n]
-    with sigterm_as_interrupt(), Progress("run", min(totals, default=None), unit="frames") as progress:
+    with Progress("run", min(totals, default=None), unit="frames") as progress:
 
         def step(result: Result) -> None:
             tally.add(result)

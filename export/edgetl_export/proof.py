@@ -12,11 +12,11 @@ from msgspec import structs
 
 from edgetl_export.candidates import Candidate, Shipped
 from edgetl_export.layers import Layer
-from edgetl_runtime.engines import Engine, load_engine
+from edgetl_runtime.engines import Engine
 from edgetl_runtime.engines.onnxruntime import PROVIDER, session_options
 from edgetl_runtime.engines.openvino import OpenVinoEngine
 from edgetl_runtime.imports import onnxruntime as need_onnxruntime
-from edgetl_runtime.spec import EngineName, Precision
+from edgetl_runtime.spec import Precision
 
 QUANTISED_OPS = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"})
 REST: dict[Precision, Precision] = {"int8-bf16": "bf16", "int8": "fp32", "bf16": "bf16", "fp32": "fp32"}
@@ -55,28 +55,10 @@ class Proof:
         return text
 
 
-def prove(
-    path: Path,
-    engine: EngineName,
-    precision: Precision,
-    layers: Collection[Layer],
-    int8: Collection[str],
-    fp32: Collection[str] = (),
-) -> Proof:
-    """Load the graph and ask for the precision of every layer; int8: names of those that were quantised, fp32: of those
-    that stay in float32 where others run in bf16.
+def prove(engine: Engine, layers: Collection[Layer], int8: Collection[str], fp32: Collection[str] = ()) -> Proof:
+    """Ask OpenVINO for the precision of every layer of the graph that it has loaded; int8: names of those that were
+    quantised, fp32: of those that stay in float32 where others run in bf16.
     """
-    if engine == "onnxruntime":
-        return _proof_of_count(path, int8)
-    loaded = load_engine(engine, path, precision=precision)
-    try:
-        return prove_loaded(loaded, layers, int8, fp32)
-    finally:
-        loaded.close()
-
-
-def prove_loaded(engine: Engine, layers: Collection[Layer], int8: Collection[str], fp32: Collection[str] = ()) -> Proof:
-    """The same of a graph that OpenVINO has loaded."""
     assert isinstance(engine, OpenVinoEngine)
     found, rest = engine.layer_precisions(), REST[engine.precision]
     wrong, right, finer = {}, 0, 0
@@ -102,15 +84,15 @@ def proved(
     """The candidate with its proof in the note; it does not pass where the proof does not hold."""
     pair, hop = candidate.pair, candidate.hop
     if pair.engine == "onnxruntime":
-        proof = _proof_of_count(pair.file, int8)
+        proof = prove_by_count(pair.file, int8)
     else:
-        proof = prove_loaded(shipped.engine(pair), layers, int8, fp32)
+        proof = prove(shipped.engine(pair), layers, int8, fp32)
     hop = structs.replace(hop, passed=hop.passed and proof.ok, note=f"{hop.note}; {proof}")
     return replace(candidate, hop=hop)
 
 
-def _proof_of_count(path: Path, int8: Collection[str]) -> Proof:
-    """What ONNX Runtime can tell."""
+def prove_by_count(path: Path, int8: Collection[str]) -> Proof:
+    """What ONNX Runtime can tell of a graph: how many layers it fused."""
     return Proof(len(int8), min(_quantised_nodes(path), len(int8)), {})
 
 

@@ -19,7 +19,7 @@ from edgetl_export.islands import FloatNetwork, find_islands, keep_fp32, least_p
 from edgetl_export.layers import Layer, layers_of
 from edgetl_export.parity import record, rms_error
 from edgetl_export.passes.quantise import QuantisationPlan, Scheme, quantise, quantised_inputs
-from edgetl_export.proof import prove_loaded, proved
+from edgetl_export.proof import prove, proved
 from edgetl_runtime.engines import Engine, load_engine
 from edgetl_runtime.errors import EngineError
 from edgetl_runtime.progress import Progress
@@ -220,7 +220,7 @@ def _error(runner: tuple[EngineName, Precision], probe_file: Path, reference: Re
 def _refused(quantiser: Quantiser, engine: Engine) -> dict[str, Precision]:
     """Layers that OpenVINO runs in float although they are quantised: quantising them costs accuracy for nothing."""
     names = {layer.name for layer in quantiser.eligible}
-    proof = prove_loaded(engine, quantiser.layers, names)
+    proof = prove(engine, quantiser.layers, names)
     return {name: found for name, found in proof.wrong.items() if name in names}
 
 

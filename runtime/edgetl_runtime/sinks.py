@@ -13,7 +13,7 @@ from edgetl_runtime.files import refuse_file, sibling
 from edgetl_runtime.imports import cv2 as _cv2
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -55,6 +55,11 @@ class Noted(Protocol):
     @property
     def notes(self) -> list[str]:
         """A line each."""
+
+
+def notes_of(sinks: Iterable[object]) -> list[str]:
+    """What those of them that have notes say, in their order."""
+    return [note for sink in sinks if isinstance(sink, Noted) for note in sink.notes]
 
 
 class JsonLinesSink:

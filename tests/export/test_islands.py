@@ -47,11 +47,11 @@ def test_exactly_the_named_layers_run_in_float32(net: Path, tmp_path: Path, name
     engine = load_engine("openvino", path, precision="bf16")
     found = engine.layer_precisions()  # type: ignore[attr-defined]
     engine.infer({engine.inputs[0].name: np.zeros((1, *SIZE_HW, 3), np.uint8)})
-    engine.close()
     assert {n for n in LAYERS if found[n] == "fp32"} == set(names)
     layers = layers_of(load_model(net), PROBES)
-    assert prove(path, "openvino", "bf16", layers, (), fp32=names).ok
-    wrong = prove(path, "openvino", "bf16", layers, (), fp32=[n for n in LAYERS if n not in names])
+    assert prove(engine, layers, (), fp32=names).ok
+    wrong = prove(engine, layers, (), fp32=[n for n in LAYERS if n not in names])
+    engine.close()
     assert set(wrong.wrong) == set(LAYERS) - set(names), "a layer in bf16 that should be in float32 is told"
 
 

@@ -11,7 +11,7 @@ from edgetl_export.budget import Budget, Measured
 from edgetl_export.candidates import Candidate, Pair, Reference, infer_of
 from edgetl_export.graph import load_model
 from edgetl_export.parity import Infer, record, rms_error
-from edgetl_export.proof import Proof, prove
+from edgetl_export.proof import Proof, prove, prove_by_count
 from edgetl_export.search import Quantiser, quantiser_of, search, search_record
 from edgetl_runtime.engines import available_engines, load_engine
 from edgetl_runtime.errors import InputError
@@ -122,9 +122,11 @@ def test_the_precision_of_every_layer_is_read_back(tmp_path: Path, precision: st
         except Exception:
             pytest.skip("this CPU has no bf16")
     asked = INT8 - {"deep", "mix"}
-    proof = prove(file, "openvino", precision, lab.quantiser.layers, asked)  # type: ignore[arg-type]
+    engine = load_engine("openvino", file, precision=precision)  # type: ignore[arg-type]
+    proof = prove(engine, lab.quantiser.layers, asked)
     assert proof == Proof(len(asked), len(asked), {}) and proof.ok
-    wrong = prove(file, "openvino", precision, lab.quantiser.layers, INT8)  # type: ignore[arg-type]
+    wrong = prove(engine, lab.quantiser.layers, INT8)
+    engine.close()
     assert set(wrong.wrong) == {"deep", "mix"} and not wrong.ok
     assert "5 of 7" in str(wrong) and "deep" in str(wrong)
     assert probe_file != file and {o.name for o in load_model(file).graph.output} == {"scores"}
@@ -139,8 +141,8 @@ def test_a_finer_precision_than_asked_is_said_and_not_refused() -> None:
 def test_onnxruntime_tells_how_many_layers_it_fused(tmp_path: Path) -> None:
     lab = Lab(tmp_path, max_drop=1.0)
     _, file = lab.quantiser.build("trial")
-    assert prove(file, "onnxruntime", "int8", lab.quantiser.layers, INT8).int8 >= 5
-    float_only = prove(tmp_path / "net.onnx", "onnxruntime", "int8", lab.quantiser.layers, INT8)
+    assert prove_by_count(file, INT8).int8 >= 5
+    float_only = prove_by_count(tmp_path / "net.onnx", INT8)
     assert float_only.int8 == 0 and not float_only.ok
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgetl_runtime.can.lane import CanLane
 from edgetl_runtime.health import worst
+from edgetl_runtime.rig.sinks import LaneName, lane_healths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,10 +36,10 @@ class RigLanes:
     heads: Mapping[str, DetectHead]
     ladder: Ladder | None = None
     rig: Rig | None = None
-    names: list[tuple[str, str]] = field(init=False)
+    names: list[LaneName] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.names = [(camera, bundle) for camera in self.cameras for bundle in self.heads]
+        self.names = [LaneName(camera, bundle) for camera in self.cameras for bundle in self.heads]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -47,28 +48,23 @@ class RigLanes:
 
     def lanes(self) -> list[CanLane]:
         """What a CanSender wants."""
-        return [self._lane(camera, bundle) for camera, bundle in self.names]
+        return [self._lane(name) for name in self.names]
 
-    def _lane(self, camera: str, bundle: str) -> CanLane:
-        head, labels = self.heads[bundle], self.labels
+    def _lane(self, name: LaneName) -> CanLane:
+        head, labels = self.heads[name.bundle], self.labels
         return CanLane(
             head.name,
-            partial(self._state, camera, bundle),
-            partial(self._kept, camera),
-            camera,
+            partial(self._state, name),
+            partial(self._kept, name.camera),
+            name.camera,
             np.array([labels.index(label) for label in head.labels], np.int64),
         )
 
     def _kept(self, camera: str) -> bool:
         return self.ladder is None or self.ladder.keeps(camera)
 
-    def _state(self, camera: str, bundle: str) -> State:
-        rig = self.rig
-        if rig is None:
-            return "stale"
-        network = rig.networks[bundle]
-        healths = (rig.health, rig.seats[camera].feed.health, network.health, network.lanes[camera].health)
-        return worst(health.state for health in healths)
+    def _state(self, name: LaneName) -> State:
+        return "stale" if self.rig is None else worst(health.state for health in lane_healths(self.rig, name))
 
 
 class CanRounds:
@@ -92,8 +88,8 @@ class CanRounds:
 
     def write(self, made: Round) -> None:
         """Send this round's objects from the next cycle on, beside the newest of cameras that are not in it."""
-        for i, (camera, bundle) in enumerate(self._lanes.names):
-            self._newest[i] = made.results.get(camera, {}).get(bundle) or self._newest[i]
+        for i, name in enumerate(self._lanes.names):
+            self._newest[i] = made.results.get(name.camera, {}).get(name.bundle) or self._newest[i]
         self.sender.show(self._newest)
 
     def event(self, event: RigEvent) -> None:

@@ -10,7 +10,6 @@ from edgetl_runtime.recording.format import LaneCounts
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from edgetl_runtime.result import Result
     from edgetl_runtime.rig.round import Round
     from edgetl_runtime.snapshot import Snapshot
 
@@ -19,11 +18,10 @@ Lane = tuple[str, str]
 
 
 class Counts:
-    """Counts in the loop's thread and is asked in the recorder's, without a lock. newest: the last result of each."""
+    """Counts in the loop's thread and is asked in the recorder's, without a lock."""
 
     def __init__(self, lanes: Iterable[Lane]) -> None:
         self.names = tuple(lanes)
-        self.newest: dict[Lane, Result] = {}
         self._captured: Counter[Lane] = Counter(dict.fromkeys(self.names, 0))
         self._dropped: Counter[Lane] = Counter(dict.fromkeys(self.names, 0))
         self._sources: dict[Lane, Callable[[], Snapshot]] = {}
@@ -36,7 +34,6 @@ class Counts:
         """Frames are known to be dropped when the next result comes."""
         for camera, results in made.results.items():
             for bundle, result in results.items():
-                self.newest[camera, bundle] = result
                 self._captured[camera, bundle] += 1 + result.dropped_before
                 self._dropped[camera, bundle] += result.dropped_before
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgetl_runtime.health import Event
-    from edgetl_runtime.recording.counts import Lane
     from edgetl_runtime.recording.format import RecordingHeader
     from edgetl_runtime.recording.part import Output
     from edgetl_runtime.result import Frame, Result
@@ -65,10 +64,7 @@ class RecordRounds(Recorder):
     def begin(self, rig: Rig) -> None:
         """Take ledgers and counts of failed frames from this rig."""
         for lane in self.counts.names:
-            self.counts.watch(lane, partial(self._snapshot, rig, lane))
-
-    def _snapshot(self, rig: Rig, lane: Lane) -> Snapshot:
-        return lane_snapshot(rig, LaneName(*lane), self.counts.newest.get(lane))
+            self.counts.watch(lane, partial(lane_snapshot, rig, LaneName(*lane)))
 
     def write(self, made: Round) -> None:
         """Queue one round with its frames; without the frames, or not at all, where too much is waiting."""

@@ -25,7 +25,7 @@ class Lane:
     """Runs frames and counts them: processed + dropped + failed = those that were offered to it.
 
     dropped: offered and not run, or run and never handed out, because the loop ended. failing_since: the number of the
-    run that the failures in a row began with, None while it works.
+    run that the failures in a row began with, None while it works. newest: the last result that was handed out.
     """
 
     def __init__(self, camera: str, pipeline: Pipeline, domain: DomainMonitor | None) -> None:
@@ -35,6 +35,7 @@ class Lane:
         self.states: Counter[str] = Counter()
         self.processed = self.dropped = self.failed = 0
         self.failing_since: int | None = None
+        self.newest: Result | None = None
         self._judge = Judge(self.health, domain, deadline_ms=pipeline.deadline_ms, placing=pipeline.placing)
         self._dropped_before = 0
 
@@ -71,6 +72,7 @@ class Lane:
         self.states[result.state] += 1
         self.ledger.add_all(result.stages_ms)
         self.ledger.add("age", result.age_ms)
+        self.newest = result
         return result
 
     def passed_over(self) -> None:

@@ -17,7 +17,7 @@ from edgetl_runtime.snapshot import Snapshot, Watcher, stage_times
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from edgetl_runtime.result import Result
+    from edgetl_runtime.health import Health
     from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.rig.round import RigEvent, Round
     from edgetl_runtime.service.notify import NotifySink
@@ -65,7 +65,6 @@ class LaneSinks:
 
     def __init__(self, heads: Mapping[str, Sequence[Head]], sinks: Mapping[LaneName, Sequence[Sink]]) -> None:
         self._lanes = {name: Publisher(heads[name.bundle], own) for name, own in sinks.items()}
-        self._newest: dict[LaneName, Result] = {}
         self._rig: Rig | None = None
 
     @property
@@ -86,7 +85,6 @@ class LaneSinks:
         for name, lane in self._lanes.items():
             result = made.results.get(name.camera, {}).get(name.bundle)
             if result is not None:
-                self._newest[name] = result
                 lane.publish(made.frames[name.camera], result)
 
     def event(self, event: RigEvent) -> None:
@@ -105,7 +103,7 @@ class LaneSinks:
     def snapshot(self, name: LaneName) -> Snapshot:
         """All that the rig can say of this lane now; any thread may ask."""
         assert self._rig is not None, "begin comes first"
-        return lane_snapshot(self._rig, name, self._newest.get(name))
+        return lane_snapshot(self._rig, name)
 
 
 class NotifyRounds:
@@ -135,14 +133,20 @@ class NotifyRounds:
         self._sink.close()
 
 
-def lane_snapshot(rig: Rig, name: LaneName, newest: Result | None, *, brief: bool = False) -> Snapshot:
-    """What a rig can say of one lane now. Its health is the rig's, the camera's, the bundle's and its own together.
+def lane_healths(rig: Rig, name: LaneName) -> tuple[Health, ...]:
+    """All that one lane's results depend on: the rig's health, the camera's, the bundle's and its own."""
+    network = rig.networks[name.bundle]
+    return rig.health, rig.seats[name.camera].feed.health, network.health, network.lanes[name.camera].health
+
+
+def lane_snapshot(rig: Rig, name: LaneName, *, brief: bool = False) -> Snapshot:
+    """What a rig can say of one lane now; its health is that of `lane_healths` together.
 
     brief: without events and stages, which take longer to read than all the rest.
     """
     seat, network = rig.seats[name.camera], rig.networks[name.bundle]
     lane = network.lanes[name.camera]
-    healths = (rig.health, seat.feed.health, network.health, lane.health)
+    healths = lane_healths(rig, name)
     events = [] if brief else sorted((e for health in healths for e in health.recent()), key=lambda e: e.t_ns)
     return Snapshot(
         t_ns=time.monotonic_ns(),
@@ -159,7 +163,7 @@ def lane_snapshot(rig: Rig, name: LaneName, newest: Result | None, *, brief: boo
         failed=seat.feed.camera.failed + lane.failed,
         lost=seat.feed.capture.lost,
         states=dict(lane.states),
-        newest=newest,
+        newest=lane.newest,
         status=together(("", health) for health in healths),
         events=events,
         stages={} if brief else stage_times(lane.ledger),

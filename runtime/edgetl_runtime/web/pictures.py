@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgetl_runtime.annotate import Annotator
 from edgetl_runtime.imports import cv2 as _cv2
+from edgetl_runtime.pictures import jpeg
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -33,7 +34,6 @@ FRESH_S = 1.0
 IN_ALL = 2
 """All lanes together get so many times the pictures of one: the more are watched, the slower each."""
 
-_QUALITY = 80
 _END_S = 0.9
 
 
@@ -147,9 +147,9 @@ class Pictures:
 
     def _tell(self, drawn: dict[LaneName, bytes]) -> None:
         with self._changed:
-            for name, jpeg in drawn.items():
+            for name, packed in drawn.items():
                 self._number += 1
-                self._newest[name] = Picture(self._number, jpeg, time.monotonic())
+                self._newest[name] = Picture(self._number, packed, time.monotonic())
             self._changed.notify_all()
 
     def _encode(self, name: LaneName, frame: Frame, result: Result) -> bytes:
@@ -159,5 +159,4 @@ class Pictures:
         if width > widest:
             size_wh = (widest, max(round(height * widest / width), 1))
             picture = self._cv2.resize(picture, size_wh, interpolation=self._cv2.INTER_AREA)
-        _, data = self._cv2.imencode(".jpg", picture, [self._cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-        return bytes(data)
+        return jpeg(picture)

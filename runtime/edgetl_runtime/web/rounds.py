@@ -8,7 +8,6 @@ from edgetl_runtime.rig.sinks import LaneName
 from edgetl_runtime.web.shown import RunningRig
 
 if TYPE_CHECKING:
-    from edgetl_runtime.result import Result
     from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.rig.round import RigEvent, Round
     from edgetl_runtime.web.live import LivePage
@@ -21,19 +20,16 @@ class WebRounds:
 
     def __init__(self, page: LivePage) -> None:
         self._page = page
-        self._newest: dict[LaneName, Result] = {}
 
     def begin(self, rig: Rig) -> None:
         """Show this rig."""
-        self._page.show(RunningRig(rig, self._newest))
+        self._page.show(RunningRig(rig))
 
     def write(self, made: Round) -> None:
         """Offer every frame to those who watch."""
         for camera, results in made.results.items():
             for bundle, result in results.items():
-                name = LaneName(camera, bundle)
-                self._newest[name] = result
-                self._page.offer(name, made.frames[camera], result)
+                self._page.offer(LaneName(camera, bundle), made.frames[camera], result)
 
     def event(self, event: RigEvent) -> None:
         """Events are read from snapshots."""

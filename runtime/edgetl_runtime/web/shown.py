@@ -8,9 +8,8 @@ from edgetl_runtime.rig.sinks import LaneName, lane_snapshot
 from edgetl_runtime.rig.snapshot import RigSnapshot, rig_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection
 
-    from edgetl_runtime.result import Result
     from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.snapshot import Snapshot
 
@@ -51,10 +50,10 @@ class OneLoop:
 
 
 class RunningRig:
-    """A rig; newest: its last results, which the loop's thread keeps up to date."""
+    """A rig."""
 
-    def __init__(self, rig: Rig, newest: Mapping[LaneName, Result]) -> None:
-        self._rig, self._newest = rig, newest
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
 
     def wanted(self) -> Collection[LaneName]:
         """Those of all cameras but the ones that the ladder leaves out."""
@@ -63,7 +62,7 @@ class RunningRig:
 
     def snapshot(self, name: LaneName, *, brief: bool = False) -> Snapshot:
         """The lane's."""
-        return lane_snapshot(self._rig, name, self._newest.get(name), brief=brief)
+        return lane_snapshot(self._rig, name, brief=brief)
 
     def whole(self) -> RigSnapshot | None:
         """The rig's."""
