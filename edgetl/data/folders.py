@@ -15,6 +15,9 @@ NOT_SPLITS = frozenset(
 )
 """Folders that other formats use, and whose folders are not classes."""
 
+KITTI_SPLITS = frozenset({"training", "testing"})
+"""Splits in which a folder image_2 is KITTI's, and not a class."""
+
 
 def folder_splits(root: Path) -> dict[str, Path]:
     """Split name -> its folder: those that hold folders with images."""
@@ -26,7 +29,7 @@ def folder_splits(root: Path) -> dict[str, Path]:
 
 
 def _has_classes(split: Path) -> bool:
-    if (split / "image_2").is_dir():  # KITTI's training
+    if split.name in KITTI_SPLITS and (split / "image_2").is_dir():
         return False
     return any(
         file.suffix.lower() in IMAGE_SUFFIXES

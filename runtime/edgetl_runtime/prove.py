@@ -176,20 +176,19 @@ def held_frames(camera: Camera, *, pause_s: float = PAUSE_S) -> int:
     Raises CameraError where the camera ends, or no frame shows the code.
     """
     usual = [_next(camera) for _ in range(3)]
+    delays = [f.t_capture_ns - shown for f in usual if (shown := read_code(f.image)) is not None]
     time.sleep(pause_s)
     resumed_ns = time.monotonic_ns()
-    images = []
-    for _ in range(MAX_HELD):
-        before_s = time.monotonic()
-        images.append(_next(camera).image.copy())
-        if len(images) > 2 and time.monotonic() - before_s > 0.5 / camera.fps:
-            break  # it made us wait: this one is new
-    delays = [f.t_capture_ns - shown for f in usual if (shown := read_code(f.image)) is not None]
-    shown_ns = [t for image in images if (t := read_code(image)) is not None]
-    if not delays or not shown_ns:
+    oldest_new_ns = resumed_ns - min(delays, default=0) - int(1e9 / camera.fps)
+    held = 0
+    for _ in range(MAX_HELD if delays else 0):
+        shown_ns = read_code(_next(camera).image)
+        if shown_ns is not None and shown_ns >= oldest_new_ns:
+            return held
+        held += shown_ns is not None
+    if not held:
         raise CameraError("no frame shows the time code", remedy="let the camera look at it, large and sharp")
-    newest_ns = resumed_ns - min(delays) - int(1e9 / camera.fps)
-    return sum(t < newest_ns for t in shown_ns)
+    return held
 
 
 def _next(camera: Camera) -> Frame:

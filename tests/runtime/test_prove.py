@@ -112,9 +112,36 @@ class Buffered:
 def test_buffers_are_counted(depth: int) -> None:
     camera = Buffered(depth)
     try:
-        assert held_frames(camera, pause_s=0.5) == depth
+        assert held_frames(camera, pause_s=1.0) == depth
     finally:
         camera.close()
+
+
+class Remembering:
+    """Old pictures and then new ones, on a clock that only its owner moves; the third old one takes 60 ms."""
+
+    live, failed, size_hw, frame_count, fps = True, 0, (240, 320), None, 20.0
+    camera_id, notes = "remembering", list[str]()
+
+    def __init__(self, ages_ms: list[int]) -> None:
+        self.now_ns = 10**12
+        self._ages, self._number = [0, 0, 0, *ages_ms], 0
+
+    def read(self) -> Frame:
+        age_ms = self._ages.pop(0) if self._ages else 0
+        self._number += 1
+        if self._number == 6:
+            threading.Event().wait(0.06)
+        return Frame(street_with(self.now_ns - age_ms * 1_000_000), self._number, "remembering", self.now_ns)
+
+    def close(self) -> None: ...
+
+
+def test_a_read_that_is_slow_for_once_ends_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = Remembering([900, 850, 800, 750])
+    monkeypatch.setattr("edgetl_runtime.prove.time.monotonic_ns", lambda: camera.now_ns)
+    monkeypatch.setattr("edgetl_runtime.prove.time.sleep", lambda s: setattr(camera, "now_ns", camera.now_ns + 10**9))
+    assert held_frames(camera) == 4
 
 
 def test_a_camera_that_does_not_see_the_code() -> None:

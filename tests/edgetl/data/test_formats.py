@@ -201,6 +201,12 @@ def test_kitti_ignores_what_nobody_labelled_for_every_class(tmp_path: Path) -> N
     assert len(second.labels) == 0
 
 
+def test_a_class_may_be_called_as_kittis_folder(tmp_path: Path) -> None:
+    picture(tmp_path / "train/image_2/a.png")
+    picture(tmp_path / "train/other/b.png")
+    assert read_dataset(tmp_path, "train").categories == ("image_2", "other")
+
+
 def test_kitti_lists_and_its_unlabelled_test_folder(tmp_path: Path) -> None:
     root = kitti(tmp_path)
     text(root / "ImageSets/val.txt", "000001\n")
