@@ -6,14 +6,13 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
     from contextlib import ExitStack
 
     from edgetl_runtime.service.notify import NotifySink
 
 
-def open_notify(stack: ExitStack, *, lanes: Callable[[], Collection[str]] | None = None) -> list[NotifySink]:
-    """The sink that tells it; none without NOTIFY_SOCKET. lanes: as of NotifySink. Raises InputError."""
+def open_notify(stack: ExitStack) -> list[NotifySink]:
+    """The sink that tells it; none without NOTIFY_SOCKET. Raises InputError."""
     if not os.environ.get("NOTIFY_SOCKET"):
         return []
     from edgetl_runtime.service.notify import NotifySink, notifier_of
@@ -21,6 +20,6 @@ def open_notify(stack: ExitStack, *, lanes: Callable[[], Collection[str]] | None
     notifier = notifier_of(os.environ)
     if notifier is None:
         return []
-    sink = NotifySink(notifier, lanes=lanes)
+    sink = NotifySink(notifier)
     stack.callback(sink.close)
     return [sink]

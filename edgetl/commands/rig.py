@@ -20,18 +20,17 @@ from edgetl.commands.recording import check_rig_recording, start_rig_recording
 from edgetl.commands.rig_arguments import bundles_of, sources_of
 from edgetl.commands.ros2 import check_ros2_topics, open_ros2_rounds
 from edgetl.commands.sigterm import sigterm_as_interrupt
-from edgetl.commands.source import injector_of, open_source, patience_of
+from edgetl.commands.source import described, injector_of, open_source, patience_of
 from edgetl.commands.web import open_rig_web
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.geometry.calibration import Calibration
     from edgetl_runtime.health import Health
     from edgetl_runtime.inject import Injector
-    from edgetl_runtime.ladder import Ladder
     from edgetl_runtime.rig.network import Network
     from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.rig.round import RigEvent
@@ -71,7 +70,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     ladder = open_ladder(args.ladder, engines, own_health, cameras=sources)
     with ExitStack() as stack:
         stack.enter_context(sigterm_as_interrupt())  # while it starts and ends, too
-        sinks = _open_notify(stack, sources, bundles, ladder)
+        sinks = _open_notify(stack)
         sinks += open_rig_web(args, sources, bundles, stack)
         sinks += open_can_rounds(args, sources, bundles, ladder, stack)
         sinks += open_foxglove_rounds(args, sources, bundles, stack)
@@ -114,20 +113,10 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     return {**_document(args, summary, bundles, engines, tallies), "recording": recording}
 
 
-def _lanes(cameras: Collection[str], bundles: Collection[str], ladder: Ladder | None) -> list[str]:
-    """The results that a service's watchdog waits for: not those of cameras that the ladder leaves out."""
-    from edgetl_runtime.service.notify import lane_of
-
-    kept = [camera for camera in cameras if ladder is None or ladder.keeps(camera)]
-    return [lane_of(camera, bundle) for camera in kept for bundle in bundles]
-
-
-def _open_notify(
-    stack: ExitStack, cameras: Collection[str], bundles: Collection[str], ladder: Ladder | None
-) -> list[RigSink]:
+def _open_notify(stack: ExitStack) -> list[RigSink]:
     from edgetl_runtime.rig.sinks import NotifyRounds
 
-    return [NotifyRounds(sink) for sink in open_notify(stack, lanes=lambda: _lanes(cameras, bundles, ladder))]
+    return [NotifyRounds(sink) for sink in open_notify(stack)]
 
 
 def _open_sinks(args: argparse.Namespace, bundles: dict[str, Bundle], stack: ExitStack) -> list[RigSink]:
@@ -201,15 +190,15 @@ def _open_cameras(
     injector: Injector | None,
     stack: ExitStack,
 ) -> dict[str, Camera]:
+    from edgetl_runtime.rig.opening import FOR_EVER
+
     cameras: dict[str, Camera] = {}
     for name, source in sources.items():
-        own = argparse.Namespace(**(vars(args) | {"source": source}))
+        own = argparse.Namespace(**(vars(args) | {"source": source, "give_up_s": FOR_EVER}))
         camera = open_source(own, health[name], None if cameras else injector)
         stack.callback(camera.close)
         cameras[name] = camera
-        height, width = camera.size_hw
-        size = f" {width}x{height}" if height else ""
-        sys.stderr.write(f"{name} <- {camera.camera_id}{size} at {camera.fps:g}/s\n")
+        sys.stderr.write(f"{name} <- {described(camera, health[name])}\n")
     return cameras
 
 

@@ -201,7 +201,13 @@ def open_ros2_camera(args: argparse.Namespace, health: Health, wrap: Callable[[C
         graph.frames.setdefault(name, camera.frame_id)
         return camera
 
-    return keep_open(opened, give_up_s=args.give_up_s, health=health, wrap=wrap)
+    return keep_open(
+        opened,
+        give_up_s=args.give_up_s,
+        absent=args.source if args.begin_without else None,
+        health=health,
+        wrap=wrap,
+    )
 
 
 def _frame_ids(args: argparse.Namespace) -> dict[str, str]:

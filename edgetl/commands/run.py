@@ -21,7 +21,7 @@ from edgetl.commands.rig import run_rig
 from edgetl.commands.rig_arguments import add_rig_arguments, is_rig
 from edgetl.commands.ros2 import add_ros2_arguments, check_ros2, open_ros2
 from edgetl.commands.sigterm import sigterm_as_interrupt
-from edgetl.commands.source import SOURCES, add_source_arguments, injector_of, open_source, patience_of
+from edgetl.commands.source import SOURCES, add_source_arguments, described, injector_of, open_source, patience_of
 from edgetl.commands.store import add_store_arguments, open_stored
 from edgetl.commands.web import add_web_arguments, check_web, open_web
 from edgetl_runtime.errors import InputError
@@ -140,11 +140,9 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         if recorder is not None:
             sinks.append(recorder)
             stack.callback(recorder.close)
-        height, width = camera.size_hw
-        size = f" {width}x{height}" if height else ""
         sys.stderr.write(
             f"{bundle.manifest.name}: {engines.picked.name} on {engine.name} ({engine.precision}) <- "
-            f"{camera.camera_id}{size} at {camera.fps:g}/s\n{proof_line(golden)}\n"
+            f"{described(camera, health)}\n{proof_line(golden)}\n"
         )
         tally = Tally(bundle.manifest.heads)
         if args.priority is not None:

@@ -52,6 +52,11 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         help="open a live camera that fails again, and load an engine that fails again, for so long; 0: for ever",
     )
     group.add_argument(
+        "--begin-without",
+        action="store_true",
+        help="begin although a live camera can't be opened: it is disconnected until it is there",
+    )
+    group.add_argument(
         "--inject",
         metavar="FAULTS",
         help="for tests: bring about faults, like stall=2@100,nan=3@50/400 (kind=amount@frame/every)",
@@ -94,6 +99,7 @@ def open_source(args: argparse.Namespace, health: Health, injector: Injector | N
         fps=args.camera_fps,
         pixel_format=args.camera_format,
         give_up_s=args.give_up_s,
+        may_be_absent=args.begin_without,
         health=health,
         wrap=wrap,
     )
@@ -106,6 +112,15 @@ def open_source(args: argparse.Namespace, health: Health, injector: Injector | N
         return camera
     paced = PacedCamera(camera)
     return wrap(paced) if wrap else paced
+
+
+def described(camera: Camera, health: Health) -> str:
+    """A camera that was just opened, for people; why it is not there where it isn't."""
+    if why := health.status().conditions.get("disconnected"):
+        return f"{camera.camera_id}, which is not there yet: {why}"
+    height, width = camera.size_hw
+    size = f" {width}x{height}" if height else ""
+    return f"{camera.camera_id}{size} at {camera.fps:g}/s"
 
 
 def _size_hw(text: str | None) -> tuple[int, int] | None:

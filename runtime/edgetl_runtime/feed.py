@@ -59,19 +59,23 @@ class Feed:
         self._heard_s = time.monotonic()
         self.health.clear("stalled")
 
-    def silent(self) -> CameraError | None:
-        """No frame is there: that is a stall, after a while. What to raise where it has lasted too long."""
+    def silent(self, *, gone_too: bool = False) -> CameraError | None:
+        """No frame is there: that is a stall, after a while. What to raise where it has lasted too long.
+
+        A camera that is being opened again has a patience of its own, unless `gone_too`: then it has this one.
+        """
         silent_s, patience = time.monotonic() - self._heard_s, self._patience
         if not self.live or silent_s < patience.stall_s:
             return None
         self.health.set("stalled", f"no frame for {silent_s:.1f} s")
-        if self.health.holds("disconnected"):  # it is being opened again, and has the same patience
+        gone = self.health.status().conditions.get("disconnected")
+        if not patience.give_up_s or silent_s < patience.give_up_s or (gone and not gone_too):
             return None
-        if patience.give_up_s and silent_s >= patience.give_up_s:
-            return CameraError(
-                f"{self.name} gave no frame for {patience.give_up_s:g} s", remedy="check its cable and its power"
-            )
-        return None
+        why = f": {gone}" if gone else ""
+        return CameraError(
+            f"{self.name} gave no frame for {patience.give_up_s:g} s{why}",
+            remedy="" if ";" in why else "check its cable and its power",
+        )
 
     def _seen(self, frame: Frame, arrived_ns: int) -> Frame | None:
         if frame.camera_id != self.name:

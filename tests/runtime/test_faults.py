@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from collections.abc import Callable
@@ -75,12 +76,13 @@ class Drive:
     ],
 )
 def test_every_fault_is_said_and_the_loop_goes_on(shared_bundle: Path, plan: str, condition: str, state: str) -> None:
-    drive = Drive(shared_bundle, plan)
+    patience = QUICK if condition == "stalled" else dataclasses.replace(QUICK, stall_s=5.0)
+    drive = Drive(shared_bundle, plan, patience=patience)
     others = {"frozen"} if condition == "dark" else set()  # black frames stay the same too
     assert set(drive.began()) - {condition} == others
     first = next(e for e in drive.events if e.condition == condition)
     assert first.began and first.state == ("stale" if others else state)
-    assert drive.adds_up() and drive.summary.processed > 40
+    assert drive.adds_up() and drive.results[-1].frame_id == 79
     assert drive.summary.health["counts"][condition] >= 1  # type: ignore[index]
     assert [r.frame_id for r in drive.results] == sorted({r.frame_id for r in drive.results})
     assert all(r.age_ms >= 0 for r in drive.results)

@@ -55,6 +55,15 @@ def test_silence_is_a_stall_and_then_an_error() -> None:
     assert feed.silent() is None and health.state == "ok"
 
 
+def test_a_camera_that_is_opened_again_has_a_patience_of_its_own_or_this_one() -> None:
+    feed = Feed(FakeCamera(NOISE), Health(), Patience(stall_s=0.01, give_up_s=0.02))
+    feed.health.set("disconnected", "no route; check the cable")
+    time.sleep(0.03)
+    assert feed.silent() is None
+    error = feed.silent(gone_too=True)
+    assert error is not None and str(error) == "fake gave no frame for 0.02 s: no route; check the cable"
+
+
 def test_a_file_is_never_silent() -> None:
     feed = Feed(FakeCamera(NOISE, live=False), Health(), Patience(stall_s=0.01, give_up_s=0.01))
     time.sleep(0.03)

@@ -20,7 +20,12 @@ class Rig:
     """Opens fake cameras from a script, and a clock that only pauses move."""
 
     def __init__(
-        self, script: list[FakeCamera | str], *, health: Health | None = None, give_up_s: float = 60.0
+        self,
+        script: list[FakeCamera | str],
+        *,
+        health: Health | None = None,
+        give_up_s: float = 60.0,
+        absent: str | None = None,
     ) -> None:
         self.script: Iterator[FakeCamera | str] = iter(script)
         self.opened: list[FakeCamera] = []
@@ -30,6 +35,7 @@ class Rig:
             self.open,
             health=health,
             give_up_s=give_up_s,
+            absent=absent,
             rng=random.Random(4),
             clock=lambda: self.now_s,
             wait=self.wait,
@@ -64,6 +70,21 @@ def test_ids_rise_and_leave_a_gap_across_failures_and_ends() -> None:
     assert rig.camera.reconnects == 2
     rig.camera.close()
     assert rig.opened[-1].closed and rig.camera.read() is None
+
+
+def test_a_camera_may_come_later_than_the_run() -> None:
+    with pytest.raises(CameraError, match="no route"):
+        Rig(["no route"])
+    health = Health("front")
+    rig = Rig(["no route", "no answer", fake(2, fps=25.0)], health=health, absent="front")
+    camera = rig.camera
+    assert (camera.camera_id, camera.size_hw, camera.fps) == ("front", (0, 0), 0.0)
+    assert health.status().conditions == {"disconnected": "no route"} and rig.pauses == []
+    assert rig.ids(2) == [1, 2] and len(rig.pauses) == 2
+    assert (camera.camera_id, camera.size_hw, camera.fps) == ("front", (8, 8), 25.0)
+    assert health.status().conditions == {}
+    with pytest.raises(CameraError, match="has been gone for 6"):
+        Rig(["no route"], give_up_s=60.0, absent="front").camera.read()
 
 
 def test_frames_are_passed_on_untouched() -> None:

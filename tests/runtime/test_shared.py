@@ -113,7 +113,7 @@ def test_no_frame_is_torn_at_full_speed_nor_by_a_kill_in_the_middle(name: str) -
     size_hw, whole, torn, last_stamp = (240, 320), 0, 0, 0
     for _ in range(4):
         process = start_writer(name, size_hw, 0.0)
-        camera = SharedCamera(name)
+        camera = SharedCamera(name, stall_s=30.0)
         killer = threading.Timer(0.35, kill, [process])
         killer.start()
         last = -1

@@ -80,14 +80,15 @@ def open_camera(
     fps: float | None = None,
     pixel_format: str | None = None,
     give_up_s: float | None = None,
+    may_be_absent: bool = False,
     health: Health | None = None,
     wrap: Callable[[Camera], Camera] | None = None,
 ) -> Camera:
     """Open what `source` names; see KINDS. size_hw, fps and pixel_format are asked of a V4L2 camera and read back.
 
     give_up_s: a live camera that fails later is opened again for so long, 0 for ever; None: its failure is an error
-    at once. health is told about it. Files are never opened again. wrap: put around a live
-    camera each time that it is opened.
+    at once. may_be_absent: the first opening may fail too, where give_up_s is given. health is told about both. Files
+    are never opened again. wrap: put around a live camera each time that it is opened.
 
     Raises CameraError where there is no such thing, it can't be opened, or size_hw, fps or pixel_format is asked of
     what is no V4L2 camera; MissingPackage without OpenCV. No error holds a password of an address.
@@ -96,17 +97,22 @@ def open_camera(
     opener = _live(text, size_hw, fps, pixel_format)
     if opener is None:
         return _open_file(text)
-    return keep_open(opener, give_up_s=give_up_s, health=health, wrap=wrap)
+    absent = _shown(text) if may_be_absent else None
+    return keep_open(opener, give_up_s=give_up_s, absent=absent, health=health, wrap=wrap)
 
 
 def keep_open(
     opener: Opener,
     *,
     give_up_s: float | None = None,
+    absent: str | None = None,
     health: Health | None = None,
     wrap: Callable[[Camera], Camera] | None = None,
 ) -> Camera:
-    """What a live camera's opener opens, opened again where that is wanted; arguments as of open_camera."""
+    """What a live camera's opener opens, opened again where that is wanted; arguments as of open_camera.
+
+    absent: what the camera is called where the first opening may fail.
+    """
 
     def opened(stop: threading.Event) -> Camera:
         camera = opener(stop)
@@ -116,7 +122,7 @@ def keep_open(
         return opened(threading.Event())
     from edgetl_runtime.cameras.reconnecting import ReconnectingCamera
 
-    return ReconnectingCamera(opened, give_up_s=give_up_s, health=health)
+    return ReconnectingCamera(opened, give_up_s=give_up_s, absent=absent, health=health)
 
 
 def _live(source: str, size_hw: tuple[int, int] | None, fps: float | None, pixel_format: str | None) -> Opener | None:
@@ -131,9 +137,8 @@ def _live(source: str, size_hw: tuple[int, int] | None, fps: float | None, pixel
         device = source.removeprefix("opencv:")
         return lambda stop: OpenCVCamera(device, size_hw=size_hw, fps=fps, pixel_format=pixel_format)
     scheme = scheme_of(source)
-    shown = public_url(source) if scheme else source.split(" ", 1)[0]
     if size_hw or fps or pixel_format:
-        raise CameraError(f"a size, rate or format can be asked of a V4L2 camera only, not of {shown}")
+        raise CameraError(f"a size, rate or format can be asked of a V4L2 camera only, not of {_shown(source)}")
     if scheme in SCHEMES:
         from edgetl_runtime.cameras.stream import StreamCamera
 
@@ -142,8 +147,13 @@ def _live(source: str, size_hw: tuple[int, int] | None, fps: float | None, pixel
     if colon and prefix in _BY_PREFIX:
         return lambda stop: _BY_PREFIX[prefix](rest, stop)
     if scheme:
-        raise CameraError(f"{scheme}:// is not supported, found {shown}", remedy=f"give {KINDS}")
+        raise CameraError(f"{scheme}:// is not supported, found {_shown(source)}", remedy=f"give {KINDS}")
     return None
+
+
+def _shown(source: str) -> str:
+    """The source as it may be told: without a password, and of a pipeline the beginning."""
+    return public_url(source) if scheme_of(source) else source.split(" ", 1)[0]
 
 
 def _shared(name: str, stop: threading.Event) -> Camera:

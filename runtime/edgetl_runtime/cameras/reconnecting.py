@@ -26,8 +26,9 @@ class ReconnectingCamera:
     """Gives the frames of whatever `open_camera` opens, and opens it again when it fails or ends.
 
     open_camera is given an event that is set when this camera is closed, so that it may end early; it raises
-    CameraError where it fails. The first opening happens here and its error is the caller's: a wrong address is no
-    lost connection. Later `read` waits, with pauses drawn from 0 to a limit that doubles from first_s to most_s
+    CameraError where it fails. The first opening happens here and its error is the caller's, a wrong address is no
+    lost connection; with `absent`, which is the camera_id then, it is one: size_hw is (0, 0) and fps 0 until the camera
+    is there. Later `read` waits, with pauses drawn from 0 to a limit that doubles from first_s to most_s
     ("full jitter": cameras that were lost together don't come back together), and raises CameraError after give_up_s
     without a frame; 0 never gives up. It never makes up a frame.
 
@@ -45,6 +46,7 @@ class ReconnectingCamera:
         *,
         health: Health | None = None,
         give_up_s: float = GIVE_UP_S,
+        absent: str | None = None,
         first_s: float = FIRST_S,
         most_s: float = MOST_S,
         rng: random.Random | None = None,
@@ -61,15 +63,23 @@ class ReconnectingCamera:
         self._closed = threading.Event()
         self._wait = wait or self._closed.wait
         self._lock = threading.Lock()
-        self._camera: Camera | None = self._open(self._closed)
-        self.camera_id, self.fps, self._size_hw = self._camera.camera_id, self._camera.fps, self._camera.size_hw
-        self.notes = self._camera.notes  # which may grow while it is read
         self.reconnects = 0
         self._gone_s = 0.0
         self._lost_at: float | None = None
         self._tries = 0
         self._failed_before = 0
         self._offset, self._last_id = 0, -1
+        self._camera: Camera | None = None
+        try:
+            self._camera = self._open(self._closed)
+        except CameraError as error:
+            if absent is None:
+                raise
+            self.camera_id, self.fps, self._size_hw, self.notes = absent, 0.0, (0, 0), list[str]()
+            self._lost(str(error))
+        else:
+            self.camera_id, self.fps, self._size_hw = self._camera.camera_id, self._camera.fps, self._camera.size_hw
+            self.notes = self._camera.notes  # which may grow while it is read
 
     @property
     def failed(self) -> int:
@@ -116,6 +126,7 @@ class ReconnectingCamera:
             self._camera = camera
         self._offset = self._last_id + 2
         self._size_hw = camera.size_hw
+        self.fps = self.fps or camera.fps
         for note in camera.notes:
             if note not in self.notes:
                 self.notes.append(note)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from edgetl_runtime.golden import Replay
     from edgetl_runtime.rig.round import RigEvent
 
+FOR_EVER = 0.0
+"""As give_up_s of one camera among others: it is opened again while they work; Rig ends where none does."""
+
 
 @contextmanager
 def open_rig(
@@ -71,7 +74,7 @@ def open_rig(
                 undo.callback(source.close)
         for name, source in cameras.items():
             if isinstance(source, str | int):
-                opened[name] = open_camera(source, give_up_s=patience.give_up_s, health=health[name])
+                opened[name] = open_camera(source, give_up_s=FOR_EVER, health=health[name])
                 undo.callback(opened[name].close)
             else:
                 opened[name] = source

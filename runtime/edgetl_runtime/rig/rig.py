@@ -54,10 +54,10 @@ class Rig:
     a round is late; it tells that to own_health, which is the whole rig's. on_event is told what begins and ends,
     on_ledger is called every `every_s` between rounds. Owns cameras and networks: leaving the context closes them.
 
-    What goes wrong with one camera or one bundle is said and does not end the others: a camera that is gone for good,
+    What goes wrong with one camera or one bundle is said and does not end the others: a camera that raises CameraError,
     or a bundle whose engine stays broken beyond `patience`, is left out from then on. CameraError is raised where no
-    camera is left or all are silent for too long, those that the ladder leaves out not counted, EngineError where no
-    bundle is left. On files every error is raised at once.
+    camera is left, or where all are silent or being opened again beyond `patience`, those that the ladder leaves out
+    not counted; EngineError where no bundle is left. On files every error is raised at once.
     """
 
     def __init__(
@@ -248,7 +248,7 @@ class Rig:
         """Silent cameras are stalled. Raises CameraError where all that are left and used are, and for too long."""
         over: dict[str, CameraError] = {}
         for seat in self.seats.values():
-            if not seat.ended and not seat.ready() and (lost := seat.feed.silent()) is not None:
+            if not seat.ended and not seat.ready() and (lost := seat.feed.silent(gone_too=True)) is not None:
                 over[seat.name] = lost
         left = [seat.name for seat in self._used() if not seat.ended]
         if left and all(name in over for name in left):

@@ -107,7 +107,7 @@ class LaneSinks:
 
 
 class NotifyRounds:
-    """A RigSink that feeds a NotifySink, whose lanes are named by `lane_of`."""
+    """A RigSink that feeds a NotifySink by all lanes of the cameras that are there."""
 
     stop = False
 
@@ -116,6 +116,7 @@ class NotifyRounds:
 
     def begin(self, rig: Rig) -> None:
         """The loop begins."""
+        self._sink.lanes = partial(awaited_lanes, rig)
         self._sink.begin()
 
     def write(self, made: Round) -> None:
@@ -131,6 +132,17 @@ class NotifyRounds:
     def close(self) -> None:
         """Say that the run ends."""
         self._sink.close()
+
+
+def awaited_lanes(rig: Rig) -> list[str]:
+    """Names, as of `lane_of`, of the lanes whose results a service's watchdog waits for.
+
+    Not those of cameras that the ladder leaves out; nor, while others are there, of one that is disconnected: it is
+    opened again without a restart, which would take the others' results away.
+    """
+    kept = [seat for name, seat in rig.seats.items() if rig.keeps(name)]
+    there = [seat for seat in kept if not seat.feed.health.holds("disconnected")]
+    return [lane_of(seat.name, bundle) for seat in there or kept for bundle in rig.networks]
 
 
 def lane_healths(rig: Rig, name: LaneName) -> tuple[Health, ...]:

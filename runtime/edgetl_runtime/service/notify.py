@@ -96,7 +96,7 @@ class NotifySink:
     is ok or degraded, and its frame was captured less than the watchdog's time ago.
 
     lanes: names of the streams of results that have to be fresh for one feed, asked each time, for several cameras and
-    bundles; None: there is one. clock_ns: CLOCK.
+    bundles; None: there is one. It may be set until the loop begins. clock_ns: CLOCK.
     """
 
     needs_picture = False
@@ -110,7 +110,8 @@ class NotifySink:
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.ready = False
-        self._notifier, self._lanes, self._clock_ns = notifier, lanes, clock_ns
+        self.lanes = lanes
+        self._notifier, self._clock_ns = notifier, clock_ns
         self._fresh: set[str] = set()
         self._fed_ns = self._told_ns = clock_ns()
         self._closed = False
@@ -146,7 +147,7 @@ class NotifySink:
         now_ns = self._clock_ns()
         if self._due(now_ns) and self._is_fresh(result, now_ns):
             self._fresh.add(lane)
-            if self._lanes is None or self._fresh.issuperset(self._lanes()):
+            if self.lanes is None or self._fresh.issuperset(self.lanes()):
                 self._feed(now_ns)
         if self.ready and now_ns - self._told_ns >= STATUS_S * 1e9:
             self._tell(result, now_ns)

@@ -9,16 +9,20 @@ import os
 import signal
 import threading
 import time
+import uuid
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rig_support import adds_up
 from runtime_support import HEADS, write_test_bundle
 
 from edgetl.commands import rig as rig_command
 from edgetl.commands import run as run_command
-from edgetl_runtime.errors import EdgetlError, InputError
+from edgetl_runtime.cameras.shared_frames import SharedFrames
+from edgetl_runtime.errors import CameraError, EdgetlError, InputError
 from edgetl_runtime.update.pointer import POINTER_NAME
 
 
@@ -123,6 +127,39 @@ def test_enough_frames_and_sigterm_end_it(shared_bundle: Path, tmp_path: Path) -
     threading.Thread(target=end).start()
     document = call(shared_bundle, "roadworld:day:1", *options, "--jsonl", lines)
     assert document["interrupted"] and document["processed"] > 4 and adds_up(document)
+
+
+def test_a_camera_that_comes_later_is_taken_in(shared_bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    lines, names = tmp_path / "o.jsonl", [f"edgetl-{uuid.uuid4().hex}" for _ in range(2)]
+    sources = [f"shm:{name}" for name in names]
+    options = ("--also-camera", f"late={sources[1]}", "--stall-s", 20, "--jsonl", lines)
+
+    def results_of(camera: str) -> int:
+        text = lines.read_text() if lines.exists() else ""
+        return sum("frame_id" in line and f'"{camera}"' in line for line in text.splitlines())
+
+    def write(main: SharedFrames, stack: ExitStack) -> None:
+        noise, number, both, until_s = np.random.default_rng(0), 0, [main], time.monotonic() + 60
+        while time.monotonic() < until_s and results_of("late") < 3:
+            if len(both) == 1 and results_of("main") > 2:
+                both.append(stack.enter_context(SharedFrames(names[1], (72, 128))))
+            for frames in both:
+                frames.write(noise.integers(0, 255, (72, 128, 3), np.uint8), frame_id=number)
+            number += 1
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with ExitStack() as stack:
+        main = stack.enter_context(SharedFrames(names[0], (72, 128)))
+        with pytest.raises(CameraError, match=names[1]):
+            call(shared_bundle, sources[0], *options)
+        thread = threading.Thread(target=write, args=(main, stack))
+        thread.start()
+        document = call(shared_bundle, sources[0], *options, "--begin-without", "--force")
+        thread.join()
+    assert document["interrupted"] and adds_up(document)
+    assert document["cameras"]["late"]["processed"] >= 3 <= document["cameras"]["main"]["processed"]
+    assert f"late <- {sources[1]}, which is not there yet: " in capsys.readouterr().err
 
 
 def test_sigterm_while_it_starts_closes_what_is_open(

@@ -14,7 +14,7 @@ from runtime_support import FakeCamera, scene
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.health import Event
 from edgetl_runtime.rig.round import RigEvent
-from edgetl_runtime.rig.sinks import LaneName, LaneSinks
+from edgetl_runtime.rig.sinks import LaneName, LaneSinks, awaited_lanes
 
 
 @dataclass
@@ -79,6 +79,19 @@ def test_events_of_the_last_round_are_told(shared_bundle: Path) -> None:
         next(iter(rig))
         assert not events
     assert [(e.camera, e.bundle, e.event.condition) for e in events] == [("a", "b", "late")]
+
+
+def test_a_service_does_not_wait_for_a_camera_that_is_gone_while_another_is_there(shared_bundle: Path) -> None:
+    cameras = {"left": RateCamera(50), "right": RateCamera(50)}
+    with rig_of({"b": shared_bundle}, cameras) as rig:
+        left, right = (rig.seats[name].feed.health for name in ("left", "right"))
+        assert awaited_lanes(rig) == ["left b", "right b"]
+        right.set("stalled", "a restart may help")
+        assert awaited_lanes(rig) == ["left b", "right b"]
+        right.set("disconnected", "the cable is out")
+        assert awaited_lanes(rig) == ["left b"]
+        left.set("disconnected", "the cable is out")
+        assert awaited_lanes(rig) == ["left b", "right b"]
 
 
 def test_a_sink_may_end_the_rig(shared_bundle: Path) -> None:

@@ -10,6 +10,7 @@ hexadecimal, rows of octets too. It ends with its standard input.
 from __future__ import annotations
 
 import json
+import os
 import struct
 import sys
 import threading
@@ -102,6 +103,8 @@ def main(address: str, domain: str) -> None:
         )
         say({"ready": str(session.zid())})
         sys.stdin.read()
+    with lock:  # no line ends in its middle, which threads that are still told of messages would bring about
+        os._exit(0)
 
 
 if __name__ == "__main__":
