@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from onnx import ModelProto
 
+from edgetl_export.passes.drop_dead import drop_dead
 from edgetl_export.passes.flush_tiny import flush_tiny
 from edgetl_export.passes.fold_batch_norm import fold_batch_norm
 from edgetl_export.passes.fold_constants import fold_constants
@@ -34,6 +35,7 @@ PASSES = (
     Pass("select-early", select_early),
     Pass("fold-batch-norm", fold_batch_norm),
     Pass("fold-input", fold_input),
+    Pass("drop-dead", drop_dead),
 )
 """What every network goes through, in this order; first what makes the checks of the others faster."""
 
