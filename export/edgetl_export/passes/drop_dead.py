@@ -128,18 +128,16 @@ def _rule_of(
     data = tuple(name for name in node.input if name and name not in constants)
     if not data or any(len(shapes.get(t, ())) != 4 or 0 in shapes[t] for t in (*data, node.output[0])):
         return None
-    if node.op_type in MIXING:
-        return _mixing(node, data, constants)
-    if node.op_type == "Concat" and attribute(node, "axis") in (1, -3) and len(data) == len(node.input):
-        return _concat(node, data, shapes)
-    if node.op_type == "Slice":
-        return _slice(node, data, constants, shapes)
-    if any(shapes[t][1] != shapes[node.output[0]][1] for t in data):
-        return None
-    return _each(node, data, constants, shapes)
+    special = {"Conv": _mixing, "ConvTranspose": _mixing, "Concat": _concat, "Slice": _slice}
+    return special.get(node.op_type, _each)(node, data, constants, shapes)
 
 
-def _mixing(node: NodeProto, data: tuple[str, ...], constants: Mapping[str, NDArray[np.generic]]) -> _Rule | None:
+def _mixing(
+    node: NodeProto,
+    data: tuple[str, ...],
+    constants: Mapping[str, NDArray[np.generic]],
+    _: Mapping[str, tuple[int, ...]],
+) -> _Rule | None:
     if data != (node.input[0],) or attribute(node, "group") not in (None, 1):
         return None
     weight = np.asarray(constants[node.input[1]])
@@ -163,6 +161,8 @@ def _each(
 ) -> _Rule | None:
     """Where each channel is treated alone."""
     count = shapes[node.output[0]][1]
+    if any(shapes[t][1] != count for t in data):
+        return None
     zero = _zero_each(node, data, constants, shapes)
     together = (tuple(dict.fromkeys((t, 0, count) for t in (*data, node.output[0]))),)
     return None if zero is None else _Rule(data, zero, lambda _, need: need, together)
@@ -176,9 +176,7 @@ def _zero_each(
 ) -> Callable[[Mapping[str, Mask]], Mask] | None:
     """Which results of it are zero."""
     first, count = data[0], shapes[node.output[0]][1]
-    if node.op_type in ("Add", "Mul"):
-        if len(data) != 2 or shapes[first] != shapes[data[1]]:
-            return None
+    if node.op_type in ("Add", "Mul") and len(data) == 2 and shapes[first] == shapes[data[1]]:
         either = np.logical_and if node.op_type == "Add" else np.logical_or
         return lambda zero: np.asarray(either(zero[first], zero[data[1]]))
     if len(data) != 1 or node.input[0] != first:
@@ -186,15 +184,19 @@ def _zero_each(
     if node.op_type == "BatchNormalization":
         scale, shift, mean = (np.asarray(constants[name]) for name in node.input[1:4])
         return lambda zero: np.asarray(((scale == 0) | (zero[first] & (mean == 0))) & (shift == 0))
-    if node.op_type == "PRelu" and np.shape(constants[node.input[1]])[-3:] not in ((count, 1, 1), (1, 1, 1)):
-        return None
-    if node.op_type in KEEPS_ZERO:
-        return lambda zero: zero[first].copy()
-    return (lambda _: np.zeros(count, bool)) if node.op_type in MAKES_VALUES else None
+    if node.op_type in MAKES_VALUES:
+        return lambda _: np.zeros(count, bool)
+    per_channel = node.op_type != "PRelu" or np.shape(constants[node.input[1]])[-3:] in ((count, 1, 1), (1, 1, 1))
+    return (lambda zero: zero[first].copy()) if node.op_type in KEEPS_ZERO and per_channel else None
 
 
-def _concat(node: NodeProto, data: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> _Rule | None:
-    if len(set(data)) != len(data):
+def _concat(
+    node: NodeProto,
+    data: tuple[str, ...],
+    _: Mapping[str, NDArray[np.generic]],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> _Rule | None:
+    if attribute(node, "axis") not in (1, -3) or len(data) != len(node.input) or len(set(data)) != len(data):
         return None
     counts = [shapes[t][1] for t in data]
     starts = dict(zip(data, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))

@@ -75,7 +75,8 @@ def _found(model: ModelProto, name: str) -> _Found | None:
         if act is not None and (
             len(readers[conv.output[0]]) > 1
             or conv.output[0] in outputs
-            or np.shape(constants.get(act.input[1])) not in ((channels, 1, 1), (1, channels, 1, 1))
+            or shapes.get(act.input[1] if act.input[1] in constants else "")
+            not in ((channels, 1, 1), (1, channels, 1, 1))
         ):
             continue
         if {first, second} & outputs:
@@ -98,7 +99,7 @@ def _same_windows(
     shape, kernel = shapes.get(pool.input[0], ()), list(constants[conv.input[1]].shape[2:])
     usual = {"strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "auto_pad": b"NOTSET"}
     windows = [{key: attribute(n, key) or value for key, value in usual.items()} for n in (conv, pool)]
-    counts_padding = bool(attribute(pool, "count_include_pad")) or not any(attribute(pool, "pads") or [])  # type: ignore[call-overload]
+    counts_padding = bool(attribute(pool, "count_include_pad")) or windows[1]["pads"] == usual["pads"]
     return (
         len(shape) == 4
         and 0 < shape[1] <= FEW

@@ -111,10 +111,8 @@ class _Low:
         self.spread(node.input)
         weight = self.constants[node.input[1]]
         size = weight.shape[2]
-        names = [
-            f"{node.name}/low_weight",
-            *([f"{node.name}/low_bias"] if len(node.input) > 2 and node.input[2] else []),
-        ]
+        given = [name for name in node.input[1:] if name]
+        names = [f"{node.name}/low_{part}" for part in ("weight", "bias")][: len(given)]
         self.made[names[0]] = weight.transpose(1, 2, 3, 0).reshape(-1, len(weight), 1, 1)
         if len(names) > 1:
             self.made[names[1]] = np.repeat(self.constants[node.input[2]], size**2)
