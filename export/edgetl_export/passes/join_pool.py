@@ -94,7 +94,8 @@ def _same_windows(
     """Whether a Conv with constants and an AveragePool of few channels see the same windows of the same tensor."""
     if conv.op_type != "Conv" or pool.op_type != "AveragePool" or conv.input[0] != pool.input[0]:
         return False
-    if any(name not in constants for name in conv.input[1:] if name) or attribute(conv, "group") not in (None, 1):
+    given = [constants.get(name) for name in conv.input[1:] if name]
+    if any(v is None or v.dtype != np.float32 for v in given) or attribute(conv, "group") not in (None, 1):
         return False
     shape, kernel = shapes.get(pool.input[0], ()), list(constants[conv.input[1]].shape[2:])
     usual = {"strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "auto_pad": b"NOTSET"}
