@@ -5,6 +5,7 @@ OpenVINO takes bf16 for a whole network; the layers that the graph itself names,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,7 +16,7 @@ from onnx import ModelProto
 
 from edgetl_export.candidates import Candidate, Pair, Reference, judge, recorded
 from edgetl_export.crew import at_once
-from edgetl_export.graph import copy_of, float_tensors, save_model, set_metadata, without_outputs
+from edgetl_export.graph import copy_of, float_tensors, producers, save_model, set_metadata, without_outputs
 from edgetl_export.layers import Layer
 from edgetl_export.parity import rms_error
 from edgetl_export.proof import proved
@@ -89,6 +90,16 @@ def keep_fp32(model: ModelProto, names: Iterable[str]) -> ModelProto:
     return marked
 
 
+def without_probes(model: ModelProto, probes: Iterable[str]) -> ModelProto:
+    """The model without its probes; nodes that only they needed are no longer among those that stay in float32."""
+    result = without_outputs(model, probes)
+    kept = [json.loads(p.value) for p in result.metadata_props if p.key == KEEP_FP32]
+    if kept:
+        made = producers(result)
+        set_metadata(result, KEEP_FP32, list_of_names(name for name in kept[0] if name in made))
+    return result
+
+
 def find_islands(network: FloatNetwork, reference: Reference, *, say: Callable[[str], None]) -> Islands:
     """Judge graphs with the most sensitive layers in float32, as few as the budget needs, found by halving.
 
@@ -146,7 +157,7 @@ def _judged(network: FloatNetwork, reference: Reference, variant: str, names: Se
         float_layers=tuple(names),
     )
     save_model(model, pair.probe_file)
-    save_model(without_outputs(model, network.probes), pair.file)
+    save_model(without_probes(model, network.probes), pair.file)
     judged = judge(pair, reference)
     if isinstance(judged, str):
         return None

@@ -14,8 +14,8 @@ from onnx import ModelProto
 from edgetl_export.calibrate import CALIBRATORS, Calibrator, Observed, Range, observe, ranges
 from edgetl_export.candidates import Candidate, Pair, Reference, infer_of, judge, recorded
 from edgetl_export.crew import at_once
-from edgetl_export.graph import load_model, save_model, without_outputs
-from edgetl_export.islands import FloatNetwork, find_islands, keep_fp32, least_prefix, nodes_of
+from edgetl_export.graph import load_model, save_model
+from edgetl_export.islands import FloatNetwork, find_islands, keep_fp32, least_prefix, nodes_of, without_probes
 from edgetl_export.layers import Layer, layers_of
 from edgetl_export.parity import record, rms_error
 from edgetl_export.passes.quantise import QuantisationPlan, Scheme, quantise, quantised_inputs
@@ -87,7 +87,7 @@ class Quantiser:
         probe_file, file = self.work / f"{name}.onnx", self.ship / f"model.{name}.onnx"
         save_model(model, probe_file)
         if shipped:
-            save_model(without_outputs(model, self.probes), file)
+            save_model(without_probes(model, self.probes), file)
         return probe_file, file
 
 

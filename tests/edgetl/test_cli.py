@@ -630,14 +630,17 @@ def test_export_document(made: Made) -> None:
     assert document["seconds"] > 0
     cpu = document["targets"]["cpu"]
     assert {"variant", "engine", "deployable", "checks"} <= set(cpu) and cpu["deployable"]
-    assert [h["hop"] for h in document["hops"]][:7] == [
+    assert [h["hop"] for h in document["hops"]][:10] == [
         "torch",
         "onnx",
         "flush-tiny",
         "fold-constants",
         "select-early",
         "fold-batch-norm",
+        "join-pool",
         "fold-input",
+        "drop-dead",
+        "shuffle-late",
     ]
     assert all({"hop", "metric", "value", "max_rel_error"} <= set(h) for h in document["hops"])
     assert open_bundle(made.bundle).manifest.provenance.dataset_sha256 != "0" * 64

@@ -35,14 +35,17 @@ def test_a_small_demo_leaves_everything(tmp_path: Path) -> None:
     assert isinstance(ledger, dict)
     assert isinstance(hops, list)
     assert set(transfer) == {"pretrained", "random"}
-    assert [h["hop"] for h in hops][:7] == [
+    assert [h["hop"] for h in hops][:10] == [
         "torch",
         "onnx",
         "flush-tiny",
         "fold-constants",
         "select-early",
         "fold-batch-norm",
+        "join-pool",
         "fold-input",
+        "drop-dead",
+        "shuffle-late",
     ]
     assert ledger["processed"] == ledger["captured"] == 15
     assert open_bundle(out / "bundle").manifest.heads[0].labels[0] == "car"

@@ -227,13 +227,16 @@ def test_a_full_disk_at_any_step_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 
 def test_every_hop_is_recorded(exported: Exported) -> None:
     hops = {h.hop: h for h in exported.manifest.hops}
-    steps = ["torch", "onnx", "flush-tiny", "fold-constants", "select-early", "fold-batch-norm", "fold-input"]
-    assert list(hops)[:7] == steps
+    steps = [
+        "torch", "onnx", "flush-tiny", "fold-constants", "select-early", "fold-batch-norm", "join-pool", "fold-input",
+        "drop-dead", "shuffle-late",
+    ]  # fmt: skip
+    assert list(hops)[:10] == steps
     assert "onnxruntime/fp32" in hops and "onnxruntime/int8" in hops
-    assert all(h.passed and h.max_rel_error < 1e-4 for h in list(hops.values())[:7])
+    assert all(h.passed and h.max_rel_error < 1e-4 for h in list(hops.values())[:10])
     assert "folded" in hops["fold-input"].note
     assert 0 < hops["onnxruntime/int8"].max_rel_error < 0.2, "INT8 is float, or broken"
-    assert {f"{r.engine}/{r.variant}" for r in exported.manifest.latencies} == set(list(hops)[7:])
+    assert {f"{r.engine}/{r.variant}" for r in exported.manifest.latencies} == set(list(hops)[10:])
     assert exported.seconds and all(s >= 0 for s in exported.seconds.values())
 
 

@@ -13,7 +13,7 @@ from networks import PROBES, SIZE_HW, folded, frames
 from edgetl_export.budget import Budget, Measured
 from edgetl_export.candidates import Reference, infer_of, recorded
 from edgetl_export.graph import load_model, save_model, set_metadata
-from edgetl_export.islands import FloatNetwork, find_islands, keep_fp32, least_prefix
+from edgetl_export.islands import FloatNetwork, find_islands, keep_fp32, least_prefix, without_probes
 from edgetl_export.layers import layers_of
 from edgetl_export.parity import Infer, record, rms_error
 from edgetl_export.proof import prove
@@ -53,6 +53,25 @@ def test_exactly_the_named_layers_run_in_float32(net: Path, tmp_path: Path, name
     wrong = prove(engine, layers, (), fp32=[n for n in LAYERS if n not in names])
     engine.close()
     assert set(wrong.wrong) == set(LAYERS) - set(names), "a layer in bf16 that should be in float32 is told"
+
+
+def test_a_node_that_only_a_probe_needed_is_not_named_where_the_graph_ships(net: Path, tmp_path: Path) -> None:
+    model = load_model(net)
+    model.graph.node.append(onnx.helper.make_node("Neg", ["heat"], ["probe"], name="beside"))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("probe", onnx.TensorProto.FLOAT, None))
+    model = keep_fp32(onnx.shape_inference.infer_shapes(model), ["head", "beside"])
+    save_model(model, tmp_path / "probed.onnx")
+    save_model(without_probes(model, ["probe"]), tmp_path / "ships.onnx")
+    named = [
+        json.loads(p.value)
+        for path in ("probed.onnx", "ships.onnx")
+        for p in load_model(tmp_path / path).metadata_props
+        if p.key == KEEP_FP32
+    ]
+    assert set(named[0]) - set(named[1]) == {"probe"} and named[1]
+    engine = load_engine("openvino", tmp_path / "ships.onnx", precision="bf16")
+    assert engine.layer_precisions()["head"] == "fp32"  # type: ignore[attr-defined]
+    engine.close()
 
 
 def test_what_stays_in_float32_is_nearer_to_it(net: Path, tmp_path: Path) -> None:

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 
 from onnx import ModelProto
 
+from edgetl_export.passes.drop_dead import drop_dead
 from edgetl_export.passes.flush_tiny import flush_tiny
 from edgetl_export.passes.fold_batch_norm import fold_batch_norm
 from edgetl_export.passes.fold_constants import fold_constants
 from edgetl_export.passes.fold_input import fold_input
+from edgetl_export.passes.join_pool import join_pool
 from edgetl_export.passes.select_early import select_early
+from edgetl_export.passes.shuffle_late import shuffle_late
 from edgetl_export.passes.simplify import simplify
 
 
@@ -33,7 +36,10 @@ PASSES = (
     Pass("fold-constants", fold_constants),
     Pass("select-early", select_early),
     Pass("fold-batch-norm", fold_batch_norm),
+    Pass("join-pool", join_pool),
     Pass("fold-input", fold_input),
+    Pass("drop-dead", drop_dead),
+    Pass("shuffle-late", shuffle_late),
 )
 """What every network goes through, in this order; first what makes the checks of the others faster."""
 
