@@ -183,7 +183,10 @@ def _key(args: argparse.Namespace) -> str:
 
 
 def _data_folders(args: argparse.Namespace) -> list[Path]:
-    """Every folder that the bundle depends on: data, and the folder of a module that may read weights beside it."""
+    """Every folder that the bundle depends on: data, and the folder of a module that may read weights beside it.
+
+    Of DIRECTORY:SPLIT it is the directory, of a data.yaml the one that it lies in.
+    """
     from edgetl.shift.source import parted
     from edgetl.training.checkpoint import load_checkpoint
     from edgetl_export.foreign.module_file import module_of
@@ -191,4 +194,6 @@ def _data_folders(args: argparse.Namespace) -> list[Path]:
     data = args.data or Path(load_checkpoint(Path(args.model)).card.data_root)
     module = module_of(args.model)
     beside = [] if module is None else [module[0].resolve().parent]
-    return [data, *beside, *(parted(text)[0] for text in args.calibration_data)]
+    places = [parted(text)[0] for text in (str(data), *args.calibration_data)]
+    folders = [place.parent if place.is_file() else place for place in places]
+    return [folders[0], *beside, *folders[1:]]

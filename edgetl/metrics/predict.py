@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +16,12 @@ from edgetl.data import Dataset, read_image
 from edgetl.heads import HeadMetric, Scorable, Scoring
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.letterbox import Geometry, Letterbox
+from edgetl_runtime.machine import usable_cores
 from edgetl_runtime.progress import Progress
 from edgetl_runtime.spec import Preprocess
 
+MOST_READERS = 4
+"""Images that are decoded at a time."""
 Infer = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.generic]]]
 """(1, H, W, 3) uint8 BGR at network size to the network's outputs by name."""
 
@@ -82,9 +88,25 @@ def letterboxed(dataset: Dataset, preprocess: Preprocess, *, title: str) -> Iter
 def _placed(dataset: Dataset, preprocess: Preprocess, title: str) -> Iterator[tuple[NDArray[np.uint8], Geometry]]:
     letterbox = Letterbox(preprocess)
     with Progress(title, len(dataset), unit="images", enabled=len(dataset) > 200) as progress:
-        for sample in dataset.samples:
-            yield letterbox(read_image(sample.image))
+        for image in _read_ahead([sample.image for sample in dataset.samples]):
+            yield letterbox(image)
             progress.step()
+
+
+def _read_ahead(paths: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
+    """The images in order; while one is in use some of the next are decoded. Raises where its turn comes."""
+    workers = min(usable_cores(), MOST_READERS)
+    begun: deque[Future[NDArray[np.uint8]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
+    try:
+        for path in paths:
+            begun.append(pool.submit(read_image, path))
+            if len(begun) > 2 * workers:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def scored_kinds(kinds: Sequence[Scorable], dataset: Dataset) -> tuple[Scorable, ...]:

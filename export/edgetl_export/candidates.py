@@ -14,7 +14,7 @@ from edgetl_export.budget import Budget, Measured, Metric
 from edgetl_export.crew import Crew, crew_of
 from edgetl_export.parity import Infer, compare, record
 from edgetl_export.trials import Trial, Trials, trial_of
-from edgetl_runtime.bench import measure
+from edgetl_runtime.bench import BASELINE, measure
 from edgetl_runtime.engines import Engine, available_engines, load_engine
 from edgetl_runtime.errors import EngineError, GateFailed
 from edgetl_runtime.spec import Chosen, EngineName, Hop, Latency, Precision, Scores
@@ -30,10 +30,13 @@ FP32_REL_ERROR = 1e-2
 """What two correct fp32 engines may differ by, in the worst cell of a map."""
 
 
-FIRST_RUNS = 20
-"""So many runs of every pair are timed, and all runs of those that may be the fastest."""
-SURE = 4
-"""Of the sorted times of FIRST_RUNS the place from either end that bounds the median."""
+WARMUP = 5
+"""Runs of each pair before any is timed."""
+SURE = {10: 1, 20: 4}
+"""After so many runs pairs leave the race that can't win it; of the sorted times the place from either end that bounds
+the median."""
+KEPT_BYTES = 256 << 20
+"""Of outputs that are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,38 @@ class Candidate:
     def key(self) -> str:
         """`engine/variant`."""
         return self.pair.key
+
+
+class Answers:
+    """What pairs answered while their accuracy was measured: whoever asks again need not run them.
+
+    names: of the outputs to keep. Frames are told apart by identity and must stay alive. What is more than KEPT_BYTES
+    in all is not kept.
+    """
+
+    def __init__(self, names: Collection[str] = ()) -> None:
+        self._names = tuple(names)
+        self._kept: dict[str, dict[int, Mapping[str, NDArray[np.generic]]]] = {}
+        self._bytes = 0
+
+    def through(self, pair: Pair, infer: Infer) -> Infer:
+        """The pair as a function of a frame, whose outputs stay, keeping them."""
+        kept = self._kept.setdefault(pair.key, {})
+
+        def keeping(frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.generic]]:
+            outputs = infer(frame)
+            row = {name: outputs[name] for name in self._names}
+            size = sum(array.nbytes for array in row.values())
+            if self._names and self._bytes + size <= KEPT_BYTES:
+                self._bytes += size
+                kept[id(frame)] = row
+            return outputs
+
+        return keeping
+
+    def of(self, pair: Pair, frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.generic]] | None:
+        """What it answered to this frame, None where that was not kept."""
+        return self._kept.get(pair.key, {}).get(id(frame))
 
 
 class Shipped:
@@ -107,7 +142,7 @@ class Reference:
     """What every pair is held against: tensors on the parity frames, and the metric, of the network itself.
 
     validation: the frames that the metric asks for, as it hands them on; none where that is not known. shipped: pairs
-    that are loaded.
+    that are loaded. answers: of pairs to the frames of the metric.
     """
 
     name: str
@@ -121,10 +156,12 @@ class Reference:
     trials: Trials = field(default_factory=lambda: Trials(""))
     validation: Sequence[NDArray[np.uint8]] = ()
     shipped: Shipped = field(default_factory=Shipped)
+    answers: Answers = field(default_factory=Answers)
 
-    def measure(self, crew: Crew) -> Measured:
-        """The metric of what a crew runs."""
-        return self.metric(crew.over(self.validation))
+    def measure(self, crew: Crew, pair: Pair | None = None) -> Measured:
+        """The metric of what a crew runs; the answers of a pair are kept."""
+        infer = crew.over(self.validation)
+        return self.metric(infer if pair is None else self.answers.through(pair, infer))
 
     def record(self, crew: Crew) -> list[dict[str, NDArray[np.float32]]]:
         """The probed tensors of what a crew runs, on the parity frames."""
@@ -159,7 +196,7 @@ def run_trial(pair: Pair, reference: Reference) -> Trial:
     """Run a pair over the parity frames and the validation set."""
     with crew_of(pair.engine, pair.probe_file, pair.precision) as crew:
         parity = compare(reference.tensors, reference.record(crew))
-        return trial_of(parity, reference.measure(crew))
+        return trial_of(parity, reference.measure(crew, pair))
 
 
 def hop_of(name: str, metric: str, trial: Trial, *, passed: bool, note: str) -> Hop:
@@ -216,17 +253,25 @@ def time_candidates(
 ) -> list[Latency]:
     """Latency of every pair, all loaded at once and run in turn, so that noise meets all alike.
 
-    After FIRST_RUNS those end whose median is beyond doubt above that of a pair within the budget: see `contenders`.
+    After some runs those end whose median is beyond doubt above that of a pair within the budget: see `contenders`. The
+    BASELINE stays to the end: what is compared with it was timed as often, in the same rounds.
     """
-    first = min(runs, FIRST_RUNS)
+    stages = [*(n for n in SURE if n < runs), runs]
     with Shipped() as own:
         engines = {c.key: (shipped or own).engine(c.pair) for c in candidates}
         calls = {key: (lambda e=engine: e.infer({e.inputs[0].name: frame})) for key, engine in engines.items()}
-        times = measure(calls, runs=first, warmup=5, on_round=on_round)
-        if runs > first:
-            left = contenders(times, {c.key for c in candidates if c.hop.passed})
-            more = measure({key: calls[key] for key in left}, runs=runs - first, warmup=0, on_round=on_round)
-            times = {key: [*values, *more.get(key, ())] for key, values in times.items()}
+        times: dict[str, list[float]] = {c.key: [] for c in candidates}
+        done, left = 0, list(calls)
+        for stage in stages:
+            warmup = 0 if done else WARMUP
+            more = measure({key: calls[key] for key in left}, runs=stage - done, warmup=warmup, on_round=on_round)
+            for key, values in more.items():
+                times[key] += values
+            done = stage
+            if stage < runs:
+                within = {c.key for c in candidates if c.hop.passed and c.key in left}
+                still = contenders({key: times[key] for key in left}, within)
+                left = [key for key in left if key in still or key == BASELINE]
     rows = []
     for c in candidates:
         p50, p95, p99 = (float(v) for v in np.percentile(times[c.key], [50, 95, 99]))
@@ -244,13 +289,14 @@ def time_candidates(
 
 
 def contenders(times_ms: Mapping[str, Sequence[float]], within: Collection[str]) -> list[str]:
-    """Which of those that were timed may still be the fastest, given those within the budget.
+    """Which of those that were timed may still be the fastest, given those within the budget; all have as many times.
 
-    A median lies between the order statistics SURE and n + 1 - SURE but for 1 in 380 with 20 runs, however times are
-    distributed; a pair is out where that lies above the same of a pair within the budget.
+    A median lies between the order statistics k and n + 1 - k of n times but for 1 in 512 with 10 runs and 1 in 388
+    with 20, however times are distributed; a pair is out where that lies above the same of a pair within the budget.
     """
-    lower = {key: sorted(values)[SURE - 1] for key, values in times_ms.items()}
-    upper = [sorted(times_ms[key])[-SURE] for key in within]
+    sure = SURE[len(next(iter(times_ms.values())))]
+    lower = {key: sorted(values)[sure - 1] for key, values in times_ms.items()}
+    upper = [sorted(times_ms[key])[-sure] for key in within]
     return [key for key in times_ms if not upper or lower[key] <= min(upper)]
 
 

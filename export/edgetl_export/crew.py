@@ -13,13 +13,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetl_export.memory import Memory
 from edgetl_export.parity import Infer
 from edgetl_runtime.engines import load_side_by_side
 from edgetl_runtime.machine import usable_cores
@@ -33,9 +34,32 @@ PAIRS = 2
 """Networks that are judged at a time; more would only take more memory."""
 
 T = TypeVar("T")
-_STOP: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
-"""Set where nobody waits for the results of this thread any more."""
+U = TypeVar("U")
 Outputs = Mapping[str, NDArray[np.generic]]
+
+
+class _Stop:
+    """Set where nobody waits for the results of a thread any more, or of the one that began it."""
+
+    def __init__(self, before: _Stop | None = None) -> None:
+        self._before, self._event = before, threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def check(self) -> None:
+        """Raise CancelledError where it is set."""
+        if self._event.is_set():
+            raise CancelledError
+        if self._before is not None:
+            self._before.check()
+
+
+_NEVER = _Stop()
+_STOP: ContextVar[_Stop] = ContextVar("stop")
+_SAY: ContextVar[Callable[[str], None]] = ContextVar("say", default=lambda text: None)
+_MEMORY = Memory()
+"""The process's own."""
 
 
 class Crew:
@@ -50,7 +74,7 @@ class Crew:
         for infer in infers:
             self._idle.put(infer)
         self._pool = ThreadPoolExecutor(self._size, thread_name_prefix="crew")
-        self._stop = _STOP.get()
+        self._stop = _STOP.get(_NEVER)
 
     def __enter__(self) -> Crew:
         return self
@@ -68,8 +92,7 @@ class Crew:
         begun: dict[int, Future[Outputs]] = {}
 
         def infer(frame: NDArray[np.uint8]) -> Outputs:
-            if self._stop is not None and self._stop.is_set():
-                raise CancelledError
+            self._stop.check()
             at = place.get(id(frame))
             if at is None:
                 return self._pool.submit(self._run, frame, copied).result()
@@ -81,15 +104,23 @@ class Crew:
         return infer
 
     def each(
-        self, frames: Iterable[NDArray[np.uint8]], of: Callable[[Outputs], T]
+        self,
+        frames: Iterable[NDArray[np.uint8]],
+        of: Callable[[Outputs], T],
+        *,
+        known: Callable[[NDArray[np.uint8]], Outputs | None] = lambda frame: None,
     ) -> Iterator[tuple[NDArray[np.uint8], T]]:
         """Frames with what `of` makes of their outputs, in order; it is called in the worker's thread.
 
-        Copies are run, so that a frame may be overwritten by the next. Outputs are valid within `of` alone.
+        Copies are run, so that a frame may be overwritten by the next. Outputs are valid within `of` alone. known: the
+        outputs of frames that need not be run.
         """
         begun: deque[tuple[NDArray[np.uint8], Future[T]]] = deque()
         for frame in frames:
-            begun.append((frame, self._pool.submit(self._run, frame.copy(), of)))
+            self._stop.check()
+            outputs = known(frame)
+            run = (self._run, frame.copy(), of) if outputs is None else (of, outputs)
+            begun.append((frame, self._pool.submit(*run)))
             if len(begun) > AHEAD * self._size:
                 first, made = begun.popleft()
                 yield first, made.result()
@@ -116,13 +147,36 @@ def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
     """
     if len(calls) < 2 or usable_cores() < 2:
         return [call() for call in calls]
-    stop = threading.Event()
-    pool = ThreadPoolExecutor(PAIRS, thread_name_prefix="pair", initializer=_STOP.set, initargs=(stop,))
+    stop = _Stop(_STOP.get(_NEVER))
+    pool = ThreadPoolExecutor(PAIRS, thread_name_prefix="pair")
+
+    def begin(call: Callable[[], T]) -> Future[T]:
+        context = copy_context()
+        context.run(_STOP.set, stop)
+        return pool.submit(context.run, call)
+
     try:
-        return [each.result() for each in [pool.submit(call) for call in calls]]
+        return [each.result() for each in [begin(call) for call in calls]]
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
+
+
+def both_at_once(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
+    """What these two give, like `at_once`."""
+    done: dict[str, T | U] = {}
+    at_once([lambda: done.update(first=first()), lambda: done.update(second=second())])
+    return cast("T", done["first"]), cast("U", done["second"])
+
+
+@contextmanager
+def telling(say: Callable[[str], None]) -> Iterator[None]:
+    """Where crews of this thread, and of those that it begins, say what memory kept them from."""
+    before = _SAY.set(say)
+    try:
+        yield
+    finally:
+        _SAY.reset(before)
 
 
 def copied(outputs: Outputs) -> Outputs:
@@ -139,17 +193,23 @@ def crew_size(most: int = MOST_AT_ONCE) -> tuple[int, int]:
 
 @contextmanager
 def crew_of(engine: EngineName, file: Path, precision: Precision, *, most: int = MOST_AT_ONCE) -> Iterator[Crew]:
-    """A graph on an engine as a crew of at most so many workers. Raises as `load_engine` does."""
-    workers, threads = crew_size(most)
-    engines = load_side_by_side(engine, file, precision=precision, copies=workers, threads=threads)
-    try:
-        name = engines[0].inputs[0].name
-        infers = [_infer(each.infer, name) for each in engines]
-        with Crew(infers) as crew:
-            yield crew
-    finally:
-        for each in engines:
-            each.close()
+    """A graph on an engine as a crew of at most so many workers, fewer where memory is short: see `Memory`.
+
+    Not within another in one thread: it may wait for that one's end. Raises as `load_engine` does.
+    """
+    wanted, threads = crew_size(most)
+    with _MEMORY.room_for(file, wanted, going_on=_STOP.get(_NEVER).check) as room:
+        if room.note:
+            _SAY.get()(f"  {room.note}")
+        engines = load_side_by_side(engine, file, precision=precision, copies=room.workers, threads=threads)
+        try:
+            name = engines[0].inputs[0].name
+            infers = [_infer(each.infer, name) for each in engines]
+            with Crew(infers) as crew:
+                yield crew
+        finally:
+            for each in engines:
+                each.close()
 
 
 def _infer(call: Callable[[Mapping[str, NDArray[np.generic]]], Outputs], name: str) -> Infer:

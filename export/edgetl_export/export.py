@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgetl_export.budget import Budget, Metric
 from edgetl_export.candidates import (
     FLOAT_RUNNERS,
+    Answers,
     Candidate,
     Pair,
     Reference,
@@ -28,7 +29,7 @@ from edgetl_export.candidates import (
     time_candidates,
 )
 from edgetl_export.compile import FloatGraph, compile_float
-from edgetl_export.crew import at_once, copied, crew_of
+from edgetl_export.crew import at_once, both_at_once, copied, crew_of, telling
 from edgetl_export.layers import layers_of
 from edgetl_export.parity import SAME, Infer, other_input_other_output, record
 from edgetl_export.passes import PASSES, Pass
@@ -177,16 +178,19 @@ def export(
         scratch_directory("edgetl-export") as work,
         publish_directory(out, force=force, say=say) as new,
         Shipped() as shipped,
+        telling(say),
     ):
         clock.begin(f"{request.source.name}, on the validation set")
         source = _watched(request, request.source.infer)
         reference = _reference(request, source, shipped)
         clock.begin(f"{request.source.name} to ONNX, passes")
         graph, hops = compile_float(request.source, reference, work, new, passes=request.passes, say=say)
-        clock.begin("float engines")
-        candidates, left_out = _float_candidates(graph, reference, request.source.probes, say)
-        clock.begin(f"INT8, calibrated on {len(request.calibration)} frames")
-        quantiser = quantiser_of(graph.probe_file, request.source.probes, request.calibration, work=work, ship=new)
+        clock.begin(f"float engines; watching {len(request.calibration)} frames for INT8")
+        (candidates, left_out), quantiser = both_at_once(
+            lambda: _float_candidates(graph, reference, request.source.probes, say),
+            lambda: quantiser_of(graph.probe_file, request.source.probes, request.calibration, work=work, ship=new),
+        )
+        clock.begin("INT8")
         found = search(quantiser, reference, floats=candidates, say=say)
         candidates += [*found.bf16, *found.candidates]
         left_out += found.left_out
@@ -195,16 +199,17 @@ def export(
         chosen = choose(candidates, latencies)
         best = next(c.pair for c in candidates if c.key == f"{chosen.engine}/{chosen.variant}")
         shipped.leave(best)
-        typed: list[Candidate] = []
-        targets = [get_target(name) for name in request.targets]
-        if any(target.compiler != "none" for target in targets):
-            clock.begin("graphs for TensorRT")
-            typed, others = typed_variants(graph, quantiser, found, reference, say=say)
-            left_out += others
-            clock.begin("TensorRT check on the host")
-        results = target_results(graph.file, typed, request.targets, chosen, new)
-        clock.begin("golden samples")
-        worst = _golden(request, best, shipped.engine(best), new, source)
+        compiled = any(get_target(name).compiler != "none" for name in request.targets)
+        clock.begin("golden samples" + ("; graphs for TensorRT, checked on the host" if compiled else ""))
+
+        def for_targets() -> tuple[list[Candidate], list[str], dict[str, TargetResult]]:
+            typed, others = typed_variants(graph, quantiser, found, reference, say=say) if compiled else ([], [])
+            return typed, others, target_results(graph.file, typed, request.targets, chosen, new)
+
+        (typed, others, results), worst = both_at_once(
+            for_targets, lambda: _golden(request, best, shipped.engine(best), new, source, reference)
+        )
+        left_out += others
         clock.begin("writing the bundle")
         times = {f"{row.engine}/{row.variant}": row.p50_ms for row in latencies}
         hops.insert(0, _base(reference))
@@ -258,7 +263,14 @@ def _reference(request: ExportRequest, watched: Watched, shipped: Shipped) -> Re
         trials=Trials(request.trials_key),
         validation=[*request.validation, *request.further],
         shipped=shipped,
+        answers=Answers(_kept_outputs(request)),
     )
+
+
+def _kept_outputs(request: ExportRequest) -> list[str]:
+    """What is asked of the chosen pair once more: its heads' outputs, and what the domain is known by."""
+    names = [name for head in request.heads for name in head.outputs]
+    return names if request.domain is None else [*names, request.domain.output]
 
 
 def _base(reference: Reference) -> Hop:
@@ -283,10 +295,14 @@ def _float_candidates(
     return [c for c in found if isinstance(c, Candidate)], [c for c in found if isinstance(c, str)]
 
 
-def _golden(request: ExportRequest, pair: Pair, engine: Engine, new: Path, source: Watched) -> Worst:
+def _golden(
+    request: ExportRequest, pair: Pair, engine: Engine, new: Path, source: Watched, reference: Reference
+) -> Worst:
     """Frames with what the chosen pair gives for them, the training domain as it sees it, and where it differs most.
 
-    Raises GateFailed where the engine with all threads answers otherwise than those that accuracy was measured with.
+    Validation frames are not run again where the pair as it ships gives the same bits on every parity frame as it did
+    with probes. Raises GateFailed where the engine with all threads answers otherwise than those that accuracy was
+    measured with.
     """
     frames = [np.ascontiguousarray(f) for f in request.frames[:GOLDEN_FRAMES]]
     rows = [{k: np.array(v) for k, v in infer_of(engine)(f).items()} for f in frames]
@@ -294,12 +310,30 @@ def _golden(request: ExportRequest, pair: Pair, engine: Engine, new: Path, sourc
         one = crew.over(request.validation)
         _same_answers(request, pair, rows, [one(f) for f in frames])
         watched = _watched(request, one)
+        known = _known(request, pair, crew.over(request.frames), reference)
+        for frame in request.validation:
+            if outputs := known(frame):
+                watched.keep(frame, outputs)
         if request.domain is not None:
-            request.domain.write(new / "domain.npz", lambda frames: _kept(watched, crew.each(frames, copied)))
+            request.domain.write(
+                new / "domain.npz", lambda frames: _kept(watched, crew.each(frames, copied, known=known))
+            )
         worst = worst_frames(request.heads, source, watched, names=(request.source.name, pair.key))
     outputs = {n: np.concatenate([r[n] for r in rows]) for h in request.heads for n in h.outputs}
     write_golden(new / "golden.npz", Golden(frames=np.concatenate(frames), outputs=outputs))
     return worst
+
+
+def _known(
+    request: ExportRequest, pair: Pair, infer: Infer, reference: Reference
+) -> Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.generic]] | None]:
+    """What the pair answered while it was judged; nothing where `infer` gives other bits, or it was not judged now."""
+    for frame in request.frames:
+        before = reference.answers.of(pair, frame)
+        now = infer(frame) if before is not None else {}
+        if before is None or any(not np.array_equal(now[name], array) for name, array in before.items()):
+            return lambda frame: None
+    return lambda frame: reference.answers.of(pair, frame)
 
 
 def _kept(

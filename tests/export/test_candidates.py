@@ -16,8 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgetl_export.budget import Budget, Measured
 from edgetl_export.candidates import (
-    FIRST_RUNS,
     FLOAT_RUNNERS,
+    SURE,
+    Answers,
     Candidate,
     Pair,
     Reference,
@@ -29,6 +30,7 @@ from edgetl_export.candidates import (
     time_candidates,
 )
 from edgetl_export.parity import Infer
+from edgetl_runtime.bench import BASELINE
 from edgetl_runtime.engines import ONNX_ENGINES, available_engines, load_engine
 from edgetl_runtime.errors import EngineError, GateFailed
 from edgetl_runtime.spec import EngineName, Hop, Latency, Precision, TensorSpec
@@ -194,12 +196,14 @@ def test_every_candidate_is_timed_as_often(net: Path) -> None:
     assert all(t.runs == 6 and 0 < t.p50_ms <= t.p95_ms <= t.p99_ms for t in times)
 
 
-def spread(median_ms: float) -> list[float]:
-    """FIRST_RUNS times around a median, some of them far off."""
-    half = [median_ms + 0.1 * i for i in range(FIRST_RUNS // 2)]
-    return [*half[::-1], *(2 * median_ms - value for value in half[:-2]), 0.1 * median_ms, 9 * median_ms]
+def spread(median_ms: float, runs: int) -> list[float]:
+    """So many times around a median, some of them far off where so few may leave."""
+    half = [median_ms + 0.1 * i for i in range(runs // 2)]
+    far = [0.1 * median_ms, 9 * median_ms] if SURE[runs] > 2 else [median_ms] * 2
+    return [*half[::-1], *(2 * median_ms - value for value in half[:-2]), *far]
 
 
+@pytest.mark.parametrize("runs", SURE)
 @pytest.mark.parametrize(
     ("within", "left"),
     [
@@ -210,8 +214,8 @@ def spread(median_ms: float) -> list[float]:
     ],
     ids=["the slow one", "none above the only one within", "faster ones over the budget stay", "none within"],
 )
-def test_who_may_still_be_the_fastest(within: set[str], left: list[str]) -> None:
-    times = {"a": spread(10.0), "b": spread(10.5), "c": spread(14.0)}
+def test_who_may_still_be_the_fastest(within: set[str], left: list[str], runs: int) -> None:
+    times = {"a": spread(10.0, runs), "b": spread(10.5, runs), "c": spread(14.0, runs)}
     assert contenders(times, within) == left
 
 
@@ -227,13 +231,54 @@ class Slow:
         return {}
 
 
-def test_who_can_not_win_is_timed_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    engines = {"fp32": Slow(0.02), "bf16": Slow(0.0), "int8": Slow(0.0)}
+def timed(monkeypatch: pytest.MonkeyPatch, seconds: list[tuple[Candidate, float]], runs: int) -> dict[str, int]:
+    """How many runs of each candidate were timed, where each takes this long."""
+    engines = {c.key: Slow(each) for c, each in seconds}
     shipped = Shipped()
-    monkeypatch.setattr(shipped, "engine", lambda pair: engines[pair.variant])
-    found = time_candidates([FP32, BF16, INT8], frames()[0], runs=30, shipped=shipped)
-    runs = {row.variant: row.runs for row in found}
-    assert runs["fp32"] == FIRST_RUNS and runs["bf16"] == 30, "what is slower for sure takes as many runs"
+    monkeypatch.setattr(shipped, "engine", lambda pair: engines[pair.key])
+    found = time_candidates([c for c, _ in seconds], frames()[0], runs=runs, shipped=shipped)
+    return {f"{row.engine}/{row.variant}": row.runs for row in found}
+
+
+def test_who_can_not_win_is_timed_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = candidate("openvino", "fp32")
+    runs = timed(monkeypatch, [(slow, 0.02), (BF16, 0.0), (INT8, 0.0)], 30)
+    assert runs[slow.key] == min(SURE) and runs[BF16.key] == 30, "what is slower for sure takes as many runs"
+
+
+def test_the_baseline_is_timed_as_often_as_the_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A speed-up is a ratio of these two."""
+    assert FP32.key == BASELINE
+    runs = timed(monkeypatch, [(FP32, 0.02), (BF16, 0.0)], 30)
+    assert runs == {FP32.key: 30, BF16.key: 30}
+
+
+@pytest.mark.parametrize("runs", [1, min(SURE), max(SURE), max(SURE) + 1])
+def test_no_more_runs_than_asked_for(monkeypatch: pytest.MonkeyPatch, runs: int) -> None:
+    assert max(timed(monkeypatch, [(FP32, 0.0), (BF16, 0.0)], runs).values()) == runs
+
+
+def answering(frame: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    return {"y": np.full(4, frame[0, 0, 0, 0], np.float32), "other": np.zeros(9, np.float32)}
+
+
+def test_answers_are_kept_by_pair_and_frame() -> None:
+    asked, unasked = frames()
+    answers = Answers(["y"])
+    infer = answers.through(BF16.pair, answering)
+    assert set(infer(asked)) == {"y", "other"}
+    kept = answers.of(BF16.pair, asked)
+    assert kept is not None and set(kept) == {"y"} and kept["y"][0] == asked[0, 0, 0, 0]
+    assert answers.of(BF16.pair, unasked) is None and answers.of(INT8.pair, asked) is None
+
+
+def test_no_more_answers_are_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetl_export.candidates.KEPT_BYTES", 40)
+    first, second = frames()
+    answers = Answers(["y", "other"])
+    infer = answers.through(BF16.pair, lambda frame: {"y": np.zeros(4, np.float32), "other": np.zeros(4, np.float32)})
+    assert set(infer(first)) == set(infer(second)) == {"y", "other"}
+    assert answers.of(BF16.pair, first) is not None and answers.of(BF16.pair, second) is None
 
 
 def test_what_ships_is_loaded_once_and_left_open_where_it_is_needed(net: Path) -> None:

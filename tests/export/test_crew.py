@@ -14,7 +14,8 @@ from networks import PROBES, folded, frames
 from numpy.typing import NDArray
 
 from edgetl_export.candidates import infer_of
-from edgetl_export.crew import Crew, at_once, copied, crew_of
+from edgetl_export.crew import Crew, at_once, both_at_once, copied, crew_of, telling
+from edgetl_export.memory import Memory
 from edgetl_export.parity import Infer
 from edgetl_export.search import quantiser_of
 from edgetl_runtime.engines import available_engines, load_engine, load_side_by_side
@@ -129,6 +130,17 @@ def test_a_buffer_that_is_overwritten(count: int) -> None:
     assert found == [2 * i for i in range(count)]
 
 
+def test_what_is_known_is_not_run() -> None:
+    known = pictures(5)
+    runner = Doubling()
+    with Crew([runner]) as crew:
+        told = {id(known[1]): {"y": np.full((1, 2, 2, 3), 70)}, id(known[4]): {"y": np.full((1, 2, 2, 3), 80)}}
+        rows = list(crew.each(known, copied, known=lambda frame: told.get(id(frame))))
+    assert [int(np.asarray(outputs["y"]).flat[0]) for _, outputs in rows] == [0, 70, 4, 6, 80]
+    assert [id(frame) for frame, _ in rows] == [id(frame) for frame in known]
+    assert sorted(runner.calls) == [0, 2, 3]
+
+
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small network in float and in INT8."""
@@ -225,3 +237,44 @@ def test_a_failure_stops_the_crew_of_the_other(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(EngineError, match="the first"):
         at_once([failing, long])
     assert 0 < len(asked) < 200, "it went on to its end"
+
+
+def test_a_failure_stops_what_the_other_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that are made at once may make others at once."""
+    monkeypatch.setattr("edgetl_export.crew.usable_cores", lambda: 2)
+    begun = threading.Event()
+    asked: list[int] = []
+
+    def failing() -> None:
+        assert begun.wait(WAIT_S)
+        raise EngineError("the first")
+
+    def long() -> None:
+        with Crew([Doubling()]) as crew:
+            for _ in crew.each(pictures(200), copied):
+                asked.append(1)
+                begun.set()
+                time.sleep(0.02)
+
+    with pytest.raises(EngineError, match="the first"):
+        at_once([failing, lambda: at_once([long, lambda: None])])
+    assert 0 < len(asked) < 200, "it went on to its end"
+
+
+def test_both_at_once_gives_each_its_own() -> None:
+    assert both_at_once(lambda: "a", lambda: 1) == ("a", 1)
+
+
+def test_a_crew_is_as_large_as_memory_allows(graphs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetl_export.crew.crew_size", lambda most: (2, 1))
+    monkeypatch.setattr("edgetl_export.crew._MEMORY", Memory(free=lambda: 1 << 20))
+    said: list[str] = []
+    with telling(said.append):
+        found = at_once([lambda: asked_of(graphs["float"]), lambda: asked_of(graphs["float"])])
+    assert np.array_equal(*found)
+    assert len(said) == 2 and all("1 instead of 2 frames at a time" in text for text in said)
+
+
+def asked_of(path: Path) -> NDArray[np.generic]:
+    with crew_of("onnxruntime", path, "fp32") as crew:
+        return next(iter(crew.over(())(frames(1)[0]).values()))

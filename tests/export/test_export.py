@@ -8,7 +8,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgetl_export.budget import Budget, Measured
-from edgetl_export.candidates import Candidate, choose
-from edgetl_export.export import Exported, ExportRequest, export
+from edgetl_export.candidates import Answers, Candidate, choose
+from edgetl_export.crew import Crew
+from edgetl_export.export import Domain, Exported, ExportRequest, RunAll, export
 from edgetl_export.parity import Infer
 from edgetl_export.sbom import read_sbom
 from edgetl_export.source import torch_source
 from edgetl_export.targets import TARGETS
+from edgetl_runtime.bench import BASELINE
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import BundleError, GateFailed, InputError
@@ -377,3 +379,59 @@ def test_a_domain_without_labels_is_refused(where: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"nothing in {where} is labelled"):
         export(request, tmp_path / "none.bundle", say=lambda text: None)
     assert not (tmp_path / "none.bundle").exists()
+
+
+def with_domain(seen: list[dict[str, NDArray[np.generic]]], before: Callable[[], None]) -> ExportRequest:
+    """A request whose parity frames are of the validation set, like a checkpoint's, and whose domain is written off it.
+
+    seen: what the chosen pair gave for them; before: called before they are asked for.
+    """
+    validation = frames(3, seed=7)
+
+    def metric(infer: Infer) -> Measured:
+        return Measured({"detect": float(np.mean([np.asarray(infer(f)["scores"]).max() > 0.5 for f in validation]))})
+
+    def write(path: Path, run: RunAll) -> None:
+        before()
+        seen.extend({name: np.array(array) for name, array in row.items()} for row in run(validation))
+        path.write_bytes(b"statistics")
+
+    return dataclasses.replace(
+        request_of(TinyDetector()),
+        metric=metric,
+        validation=validation,
+        frames=validation[:2],
+        domain=Domain("scores", 3, write),
+    )
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["known", "other bits"])
+def test_what_the_chosen_pair_answered_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    """Unless the pair as it ships answers otherwise than with probes: then all are run."""
+    runs: list[int] = []
+    run = Crew._run
+    monkeypatch.setattr(Crew, "_run", lambda self, frame, of: (runs.append(1), run(self, frame, of))[1])
+    if not kept:
+        of = Answers.of
+        monkeypatch.setattr(Answers, "of", lambda self, pair, frame: other_bits(of(self, pair, frame)))
+    seen: list[dict[str, NDArray[np.generic]]] = []
+    found = export(with_domain(seen, runs.clear), tmp_path / "tiny.bundle", say=lambda text: None)
+    assert len(runs) == (0 if kept else 3)
+    engine = load_bundle_engine(open_bundle(found.bundle))
+    for frame, row in zip(frames(3, seed=7), seen, strict=True):
+        expected = engine.infer({"frame": frame})
+        assert {*OUTPUTS} <= set(row)
+        for name in OUTPUTS:
+            np.testing.assert_allclose(row[name], expected[name], rtol=1e-3)
+
+
+def other_bits(answers: Mapping[str, NDArray[np.generic]] | None) -> Mapping[str, NDArray[np.generic]] | None:
+    return None if answers is None else {name: np.zeros_like(array) for name, array in answers.items()}
+
+
+def test_all_that_is_timed_to_the_end_is_timed_as_often_as_the_baseline(exported: Exported) -> None:
+    runs = {f"{row.engine}/{row.variant}": row.runs for row in exported.manifest.latencies}
+    chosen = exported.manifest.chosen
+    assert runs[BASELINE] == runs[f"{chosen.engine}/{chosen.variant}"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgetl.commands import export
+from edgetl.export_cache import state_of
 
 
 def parsed(*arguments: object) -> argparse.Namespace:
@@ -35,3 +36,14 @@ def test_calibration_data_is_handed_on(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_kept_bundle_depends_on_all_calibration_data(tmp_path: Path) -> None:
     args = parsed("--data", tmp_path / "a", "--calibration-data", f"{tmp_path}/b:val", "--calibration-data", tmp_path)
     assert export._data_folders(args) == [tmp_path / "a", tmp_path / "b", tmp_path]
+
+
+@pytest.mark.parametrize("form", ["{}", "{}:night", "{}/data.yaml"])
+def test_a_kept_bundle_depends_on_the_data_however_they_are_named(tmp_path: Path, form: str) -> None:
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    (data / "data.yaml").write_text("names: []")
+    (folder,) = export._data_folders(parsed("--data", form.format(data)))
+    before = state_of(folder)
+    (data / "images" / "new.jpg").write_bytes(b"picture")
+    assert state_of(folder) != before, f"a new image in {data} is not seen from {folder}"

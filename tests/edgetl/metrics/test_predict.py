@@ -13,9 +13,9 @@ import pytest
 from edgetl.data import Dataset, read_dataset, read_image
 from edgetl.heads import HeadMetric, heads_for, kinds_of
 from edgetl.metrics.detection import Scoring
-from edgetl.metrics.predict import Evaluation, Frames, evaluate, remembering, scored_kinds
+from edgetl.metrics.predict import Evaluation, Frames, evaluate, letterboxed, remembering, scored_kinds
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.letterbox import reference_letterbox
+from edgetl_runtime.letterbox import Letterbox, reference_letterbox
 from edgetl_runtime.spec import Preprocess
 
 PREPROCESS = Preprocess(size_hw=(64, 96), mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -128,3 +128,20 @@ def test_each_frame_is_run_once_however_often_it_is_scored(data: Dataset) -> Non
     found = [evaluate(f, frames, kinds).values for f in (infer, infer, oracle)]
     assert found[0] == found[1] == found[2]
     assert oracle.calls == 2 * len(frames), "once for the two that remember, once without"
+
+
+def test_images_that_are_decoded_ahead_come_in_order(data: Dataset) -> None:
+    samples = data.samples * 5  # more than are decoded ahead
+    many = dataclasses.replace(data, samples=samples)
+    for sample, frame in zip(samples, letterboxed(many, PREPROCESS, title="reading"), strict=True):
+        expected = Letterbox(PREPROCESS)(read_image(sample.image))[0]
+        np.testing.assert_array_equal(frame, expected)
+
+
+def test_an_image_that_can_not_be_read_is_told_in_its_turn(data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    broken = dataclasses.replace(data.samples[0], image=tmp_path / "broken.jpg")
+    frames = letterboxed(dataclasses.replace(data, samples=(data.samples[0], broken)), PREPROCESS, title="reading")
+    assert next(frames).any()
+    with pytest.raises(InputError, match=r"broken\.jpg"):
+        next(frames)

@@ -1,0 +1,113 @@
+"""How much memory networks may take that run side by side: by their size, and by what the machine has left."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+OF_NETWORK, OF_WORKER = 8, 2
+"""Times the size of a network's file: once, and for each worker. ONNX Runtime and OpenVINO hold the file, its graph and
+packed weights at the same time while they load it."""
+ACTIVATIONS = 128 << 20
+"""Bytes for each worker besides: EfficientNet-Lite at 640x352 takes 20 to 90 MB."""
+SHARE = 0.7
+"""Of the memory that is free, what networks may take."""
+WAIT_S = 0.2
+_MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """workers: how many may run. taken: bytes that they are reckoned with. note: what was bounded, else empty."""
+
+    workers: int
+    taken: int
+    note: str = ""
+
+
+def free_bytes() -> int | None:
+    """What this process may still take without swapping, by the system and by its control group; None if not said."""
+    found = [value for value in (_available(), _left_in_group()) if value is not None]
+    return min(found, default=None)
+
+
+def _available() -> int | None:
+    try:
+        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _left_in_group() -> int | None:
+    try:
+        limit, used = (
+            (_CGROUP / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current")
+        )
+        return None if limit == "max" else max(int(limit) - int(used), 0)
+    except (OSError, ValueError):
+        return None
+
+
+class Memory:
+    """Shares memory out among networks that run at the same time; those that find too little left wait.
+
+    free: bytes that are free now. Those that networks inside are reckoned with are taken off it, since they may not
+    have taken them yet.
+    """
+
+    def __init__(self, free: Callable[[], int | None] = free_bytes) -> None:
+        self._free = free
+        self._changed = threading.Condition()
+        self._inside: list[int] = []
+
+    @contextmanager
+    def room_for(self, file: Path, workers: int, *, going_on: Callable[[], None] = lambda: None) -> Iterator[Granted]:
+        """Wait for room for a network, and hold it: for one worker at least, for so many at most.
+
+        A network that is alone is let in with one worker whatever its size: nothing smaller can be done. going_on:
+        called while it waits; what it raises ends that.
+        """
+        granted = self._enter(file, workers, going_on)
+        try:
+            yield granted
+        finally:
+            with self._changed:
+                self._inside.remove(granted.taken)
+                self._changed.notify_all()
+
+    def _enter(self, file: Path, workers: int, going_on: Callable[[], None]) -> Granted:
+        size, waited = file.stat().st_size if file.is_file() else 0, False
+        with self._changed:
+            while True:
+                going_on()
+                free = self._free()
+                fitting = workers if free is None else _fitting(size, int(SHARE * free) - sum(self._inside))
+                if fitting >= 1 or not self._inside:
+                    count = max(min(workers, fitting), 1)
+                    break
+                waited = True
+                self._changed.wait(WAIT_S)
+            granted = Granted(count, _need(size, count), _note(file, size, workers, count, free, waited))
+            self._inside.append(granted.taken)
+        return granted
+
+
+def _need(size: int, workers: int) -> int:
+    return OF_NETWORK * size + workers * (OF_WORKER * size + ACTIVATIONS)
+
+
+def _fitting(size: int, limit: int) -> int:
+    """How many workers of a network of this size fit."""
+    return max((limit - OF_NETWORK * size) // (OF_WORKER * size + ACTIVATIONS), 0)
+
+
+def _note(file: Path, size: int, wanted: int, count: int, free: int | None, waited: bool) -> str:
+    parts = ["it waited for another network"] if waited else []
+    parts += [f"{count} instead of {wanted} frames at a time"] if count < wanted else []
+    if not parts or free is None:
+        return ""
+    return f"memory: {file.name} has {size / 1e6:.0f} MB, {free / 1e6:.0f} MB are free: {', '.join(parts)}"
