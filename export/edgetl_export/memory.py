@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-OF_NETWORK, OF_WORKER = 8, 2
-"""Times the size of a network's file: once, and for each worker. ONNX Runtime and OpenVINO hold the file, its graph and
-packed weights at the same time while they load it."""
+OF_NETWORK = 4
+"""Times the size of a network's file that an engine holds, whose workers share it. Measured with ONNX Runtime and
+OpenVINO: 2.2 to 2.8 times for ResNet-50 (102 MB) once it has run."""
 ACTIVATIONS = 128 << 20
-"""Bytes for each worker besides: EfficientNet-Lite at 640x352 takes 20 to 90 MB."""
+"""Bytes for each worker besides. Measured with EfficientNet-Lite at 640x352: 80 to 110 MB for all that an engine with
+one worker takes beyond its file."""
 SHARE = 0.7
 """Of the memory that is free, what networks may take."""
 WAIT_S = 0.2
@@ -97,12 +98,12 @@ class Memory:
 
 
 def _need(size: int, workers: int) -> int:
-    return OF_NETWORK * size + workers * (OF_WORKER * size + ACTIVATIONS)
+    return OF_NETWORK * size + workers * ACTIVATIONS
 
 
 def _fitting(size: int, limit: int) -> int:
     """How many workers of a network of this size fit."""
-    return max((limit - OF_NETWORK * size) // (OF_WORKER * size + ACTIVATIONS), 0)
+    return max((limit - OF_NETWORK * size) // ACTIVATIONS, 0)
 
 
 def _note(file: Path, size: int, wanted: int, count: int, free: int | None, waited: bool) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgetl_export import memory
-from edgetl_export.memory import ACTIVATIONS, OF_NETWORK, OF_WORKER, SHARE, Memory, free_bytes
+from edgetl_export.memory import ACTIVATIONS, OF_NETWORK, SHARE, Memory, free_bytes
 
 WAIT_S = 30
 SIZE = 1000
@@ -24,7 +24,7 @@ def net(tmp_path: Path) -> Path:
 
 def free_for(workers: int) -> int:
     """Free memory that is enough for one network of SIZE with so many workers, and not for one more."""
-    return round((OF_NETWORK * SIZE + workers * (OF_WORKER * SIZE + ACTIVATIONS)) / SHARE) + 2
+    return round((OF_NETWORK * SIZE + workers * ACTIVATIONS) / SHARE) + 2
 
 
 @pytest.mark.parametrize(("fitting", "wanted", "workers"), [(0, 2, 1), (1, 2, 1), (2, 2, 2), (9, 2, 2), (3, 8, 3)])
