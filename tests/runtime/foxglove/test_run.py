@@ -13,7 +13,7 @@ import pytest
 from foxglove_support import Client
 
 from edgetl.commands import run as run_command
-from edgetl_runtime.errors import InputError, MissingPackage
+from edgetl_runtime.errors import EngineError, InputError, MissingPackage
 from edgetl_runtime.foxglove import LAYOUT, FoxgloveRounds, FoxgloveSink
 
 
@@ -91,6 +91,18 @@ def test_a_rig_is_shown_by_camera_and_bundle(
     told = capsys.readouterr().err
     assert f"ws://127.0.0.1:{ports[0]}" in told and f"import the layout {layout}" in told
     assert "/rear/other/edgetl/result.age_ms" in layout.read_text()
+
+
+@pytest.mark.parametrize("rig", [False, True])
+def test_a_run_that_is_refused_leaves_the_layout(shared_bundle: Path, clip: Path, tmp_path: Path, rig: bool) -> None:
+    layout = tmp_path / "panels.json"
+    layout.write_text("kept")
+    also = ("--also-camera", f"b={clip}") if rig else ()
+    with pytest.raises(EngineError, match="nope"):
+        call(
+            shared_bundle, clip, *also, "--foxglove", 0, "--foxglove-layout", layout, "--force", "--variant", "nope"
+        )  # fmt: skip
+    assert layout.read_text() == "kept"
 
 
 def test_a_layout_is_not_replaced_unasked(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
