@@ -13,7 +13,7 @@ import pytest
 from foxglove_support import Client
 
 from edgetl.commands import run as run_command
-from edgetl_runtime.errors import EngineError, InputError, MissingPackage
+from edgetl_runtime.errors import InputError, MissingPackage
 from edgetl_runtime.foxglove import LAYOUT, FoxgloveRounds, FoxgloveSink
 
 
@@ -97,12 +97,10 @@ def test_a_rig_is_shown_by_camera_and_bundle(
 def test_a_run_that_is_refused_leaves_the_layout(shared_bundle: Path, clip: Path, tmp_path: Path, rig: bool) -> None:
     layout = tmp_path / "panels.json"
     layout.write_text("kept")
-    also = ("--also-camera", f"b={clip}") if rig else ()
-    with pytest.raises(EngineError, match="nope"):
-        call(
-            shared_bundle, clip, *also, "--foxglove", 0, "--foxglove-layout", layout, "--force", "--variant", "nope"
-        )  # fmt: skip
-    assert layout.read_text() == "kept"
+    late = ("--also-camera", f"b={clip}", "--calibration", "b=gone.yaml") if rig else ("--calibration", "gone.yaml")
+    with pytest.raises(InputError, match=r"gone\.yaml"):
+        call(shared_bundle, clip, "--foxglove", 0, "--foxglove-layout", layout, "--force", *late)
+    assert layout.read_text() == "kept" and list(tmp_path.iterdir()) == [layout]
 
 
 def test_a_layout_is_not_replaced_unasked(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
