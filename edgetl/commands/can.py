@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from edgetl.commands.by_camera import by_camera
+from edgetl.commands.descriptions import describe
 from edgetl_runtime.errors import InputError, UnfitBundle
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def open_can(args: argparse.Namespace, bundle: Bundle, health: Health, stack: Ex
         **_settings(args),
     )
     stack.callback(sink.close)
-    _announce(args, head.labels)
+    _announce(args, head.labels, stack)
     return [sink]
 
 
@@ -146,7 +147,7 @@ def open_can_rounds(
         ),
     )
     stack.callback(sink.close)
-    _announce(args, lanes.labels)
+    _announce(args, lanes.labels, stack)
     others = [name for name in cameras if name not in placed]
     left_out = f"; nothing of {', '.join(others)}: not calibrated" if others else ""
     _tell(f"CAN: objects that {', '.join(placed)} see by {', '.join(heads)}{left_out}")
@@ -181,18 +182,15 @@ def _settings(args: argparse.Namespace) -> _Settings:
     }
 
 
-def _announce(args: argparse.Namespace, labels: Sequence[str]) -> None:
-    """Write the file of signals where one is asked for, and tell what is sent and where it is described."""
+def _announce(args: argparse.Namespace, labels: Sequence[str], stack: ExitStack) -> None:
+    """Tell what is sent and where it is described; the file of signals, where one is asked for, is put there later."""
     from edgetl_runtime.can.dbc import DBC, FIRST_ID, dbc_text, is_extended
 
     settings = _settings(args)
     base_id, cycle_ms = settings["base_id"], settings["cycle_ms"]
     described = str(DBC) if base_id == FIRST_ID else f"{DBC}, moved (--can-dbc FILE writes it so)"
     if args.can_dbc is not None:
-        try:
-            args.can_dbc.write_text(dbc_text(base_id, labels))
-        except OSError as error:
-            raise InputError(f"can't write {args.can_dbc}: {error.strerror}") from error
+        describe(args, args.can_dbc, dbc_text(base_id, labels).encode(), stack)
         described = str(args.can_dbc)
     count = 1 + 2 * settings["slots"]
     load = count * _FRAME_BITS[is_extended(base_id)] / cycle_ms

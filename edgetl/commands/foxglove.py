@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgetl.commands.descriptions import describe
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def open_foxglove(args: argparse.Namespace, bundle: Bundle, stack: ExitStack) ->
     sink = FoxgloveSink(bundle.manifest.heads, port=args.foxglove, name=f"edgetl: {bundle.manifest.name}")
     stack.callback(sink.close)
     sink.announce()
-    _write_layout(args, LAYOUT.read_bytes())
+    _offer_layout(args, LAYOUT.read_bytes(), stack)
     return [sink]
 
 
@@ -89,15 +90,12 @@ def open_foxglove_rounds(
     sink.announce()
     if args.foxglove_layout is None:
         sys.stderr.write("Foxglove: --foxglove-layout FILE writes panels for these cameras and bundles\n")
-    _write_layout(args, layout)
+    _offer_layout(args, layout, stack)
     return [sink]
 
 
-def _write_layout(args: argparse.Namespace, layout: bytes) -> None:
+def _offer_layout(args: argparse.Namespace, layout: bytes, stack: ExitStack) -> None:
     if args.foxglove_layout is None:
         return
-    try:
-        args.foxglove_layout.write_bytes(layout)
-    except OSError as error:
-        raise InputError(f"can't write {args.foxglove_layout}: {error.strerror}") from error
+    describe(args, args.foxglove_layout, layout, stack)
     sys.stderr.write(f"Foxglove: import the layout {args.foxglove_layout}\n")

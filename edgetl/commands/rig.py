@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import signature_json, signatures_json
 from edgetl.commands.can import open_can_rounds
+from edgetl.commands.descriptions import put_descriptions
 from edgetl.commands.engines import Engines, open_ladder, proof_line
 from edgetl.commands.foxglove import open_foxglove_rounds
 from edgetl.commands.geometry import calibrations_of
@@ -97,6 +98,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
             health=health,
             ladder=ladder,
             own_health=own_health,
+            max_frames=args.max_frames,
             every_s=every_s,
             on_event=tell,
             on_ledger=_report,
@@ -137,6 +139,7 @@ def _drive(args: argparse.Namespace, rig: Rig, sinks: Sequence[RigSink], tallies
     frames = sum(n for n in counts if n) if all(counts) else None
     totals = [n for n in (args.max_frames, frames) if n]
     interrupted = False
+    put_descriptions(args)
     with Progress("run", min(totals, default=None), unit="frames") as progress:
         try:
             with rig:
@@ -151,9 +154,8 @@ def _drive(args: argparse.Namespace, rig: Rig, sinks: Sequence[RigSink], tallies
                         for name, result in results.items():
                             tallies[name].add(result)
                     progress.step(len(made.frames), note=f"skew {made.skew_ms:.0f} ms")
-                    done = sum(seat.processed for seat in rig.seats.values())
                     del made
-                    if (args.max_frames is not None and done >= args.max_frames) or any(s.stop for s in sinks):
+                    if any(s.stop for s in sinks):
                         break
         except KeyboardInterrupt:
             interrupted = True

@@ -79,6 +79,11 @@ def add_ros2_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]FRAME",
         help="of the messages (default: the topic's own, or CAMERA_optical_frame); with several cameras likewise",
     )
+    add_graph_arguments(group)
+
+
+def add_graph_arguments(group: argparse._ActionsContainer) -> None:
+    """How to be part of the graph: what ros2: sources alone need, too."""
     group.add_argument(
         "--ros2-connect",
         action="append",
@@ -174,6 +179,19 @@ def check_ros2(args: argparse.Namespace) -> None:
     args.ros2_graph = Graph(Ros2Context(), deque(readers))
 
 
+def check_ros2_source(args: argparse.Namespace) -> None:
+    """`check_ros2` for a command that reads one camera and publishes nothing."""
+    if args.source is None or not args.source.startswith(SCHEME):
+        given = [name for name in _OF_GRAPH if getattr(args, name) not in (None, [], False)]
+        if given:
+            raise InputError(f"--{given[0].replace('_', '-')} is of a ROS 2 camera", remedy="give --source ros2:/TOPIC")
+        return
+    from edgetl_runtime.ros import Ros2Context
+
+    options_of(args)
+    args.ros2_graph = Graph(Ros2Context(), deque([""]))
+
+
 def check_ros2_topics(args: argparse.Namespace, bundles: Mapping[str, Bundle]) -> None:
     """Raise InputError where the names of several cameras and bundles make no topics."""
     if args.ros2 is None:
@@ -193,7 +211,7 @@ def open_ros2_camera(args: argparse.Namespace, health: Health, wrap: Callable[[C
         raise InputError("a size, rate or format can be asked of a V4L2 camera only, not of a ROS topic")
     graph: Graph = args.ros2_graph
     name = graph.readers.popleft()
-    options = options_of(args, reader=name if args.also_camera else "")
+    options = options_of(args, reader=name if getattr(args, "also_camera", ()) else "")
     topic = args.source.removeprefix(SCHEME)
 
     def opened(stop: threading.Event) -> Camera:

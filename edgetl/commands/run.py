@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json, threads
 from edgetl.commands.can import add_can_arguments, check_can, open_can
+from edgetl.commands.descriptions import put_descriptions
 from edgetl.commands.engines import Engines, open_ladder, proof_line
 from edgetl.commands.foxglove import add_foxglove_arguments, check_foxglove, open_foxglove
 from edgetl.commands.geometry import add_calibration_argument, calibration_of
@@ -140,6 +141,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         if recorder is not None:
             sinks.append(recorder)
             stack.callback(recorder.close)
+        put_descriptions(args)
         sys.stderr.write(
             f"{bundle.manifest.name}: {engines.picked.name} on {engine.name} ({engine.precision}) <- "
             f"{described(camera, health)}\n{proof_line(golden)}\n"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from edgetl.commands.geometry import calibration_files
+from edgetl.commands.pictures import check_pictures
 from edgetl.commands.rig_arguments import is_rig, named_bundle
 from edgetl_runtime.errors import InputError
 
@@ -127,6 +128,7 @@ def _refuse(run: argparse.Namespace) -> None:
                 f"{_flag(name)} would be in the way at the next start, and the service could not start again",
                 remedy="add --force, which replaces the file of the run before, or leave it out",
             )
+    check_pictures(run)
     if not run.ros2_connect and any(address.endswith(":0") for address in run.ros2_listen):
         raise InputError(
             "--ros2-listen takes another port at each start, where nobody finds it",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import count, say
+from edgetl.commands.ros2 import add_graph_arguments, check_ros2_source
 from edgetl.commands.source import add_source_arguments
 from edgetl_runtime.errors import InputError
 
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-downgrade", action="store_true", help="an older bundle; only for a person at a terminal, who is asked"
     )
     add_source_arguments(parser)
+    add_graph_arguments(parser.add_argument_group("a ROS 2 camera"))
 
 
 def _add_shadow_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +98,7 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')} must be above 0 and at most 86400 seconds")
     if not 0.01 <= args.shadow_share <= 1:
         raise InputError(f"--shadow-share must be from 0.01 to 1, found {args.shadow_share:g}")
+    check_ros2_source(args)
 
 
 def _take_keyring(store: Store, path: Path) -> None:

@@ -39,9 +39,9 @@ class Capture:
     """Reads a camera in a thread of its own and hands frames to one consumer.
 
     newest: one slot; a frame that is not taken in time is replaced and counted in `dropped`, so the consumer
-    never lags. every: a queue of two; the reader waits and nothing is dropped. An error of the camera
-    reaches the consumer after the frames before it. lost: gaps in the frames' ids, which the camera itself lost.
-    Use as a context manager; leaving closes the camera.
+    never lags. every: a queue of two; the reader waits and nothing is dropped. It goes on when the consumer says
+    `read_on`, or asks for the next frame. An error of the camera reaches the consumer after the frames before it.
+    lost: gaps in the frames' ids, which the camera itself lost. Use as a context manager; leaving closes the camera.
 
     inspect: sees every frame in the reader's thread, with the time on CLOCK when it was there, and gives it back as it
     is to be used, or None where it must not be: then it counts as dropped, and never replaces another.
@@ -66,6 +66,7 @@ class Capture:
         self._last_id: int | None = None
         self._frames: deque[Frame] = deque()
         self._changed = changed or threading.Condition()
+        self._may_read_on = False
         self._stopping = False
         self._ended = False
         self._error: BaseException | None = None
@@ -91,6 +92,7 @@ class Capture:
 
     def get(self, timeout_s: float | None = None) -> Taken | None:
         """Wait for a frame; None at the end. Raises what the camera raised, and Nothing after timeout_s."""
+        self.read_on()
         with self._changed:
             if not self._changed.wait_for(lambda: self.ready, timeout_s):
                 raise Nothing
@@ -99,11 +101,22 @@ class Capture:
             if self._frames:
                 taken = Taken(self._frames.popleft(), self._dropped_before)
                 self._dropped_before = 0
-                self._changed.notify_all()
+                self._may_read_on = self.policy == "every"
                 return taken
             if self._error is not None:
                 raise self._error
             return None
+
+    def read_on(self) -> None:
+        """Let the reader of a file go on, if it waits for the room of the frame that was taken.
+
+        Woken by `get`, it would decode the next frame on the core of the consumer, which has yet to read this one. The
+        reader of a live source waits for nobody.
+        """
+        if self._may_read_on:
+            with self._changed:
+                self._may_read_on = False
+                self._changed.notify_all()
 
     def stop(self) -> None:
         """End the thread, then close the camera. Frames that nobody took are no longer counted as captured."""

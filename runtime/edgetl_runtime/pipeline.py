@@ -17,7 +17,7 @@ from edgetl_runtime.spec import EMBEDDING, DetectHead, SegmentHead, at_threshold
 from edgetl_runtime.track import Tracking
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -78,15 +78,18 @@ class Pipeline:
         engine.infer(self._inputs)  # the first run of an engine is slow, and none of a frame's business
         self.engine = engine
 
-    def process(self, frame: Frame, *, dropped_before: int = 0) -> Result:
+    def process(self, frame: Frame, *, dropped_before: int = 0, when_read: Callable[[], None] | None = None) -> Result:
         """What the heads say of one frame, stamped.
 
+        when_read: called once the frame is in the network's input, before the engine runs.
         Raises EngineError where the engine fails or its outputs do not fit, NotFinite where they are no numbers,
         InputError where the first frame does not fit the calibration.
         """
         t0 = time.perf_counter()
         _, place = self._letterbox(frame.image)
         t1 = time.perf_counter()
+        if when_read is not None:
+            when_read()
         outputs = self.engine.infer(self._inputs)
         t2 = time.perf_counter()
         self._check(outputs)

@@ -175,7 +175,9 @@ class Session:
                 self._dropped_before += 1
                 return None
         try:
-            result = self._pipeline.process(taken.frame, dropped_before=self._dropped_before)
+            result = self._pipeline.process(
+                taken.frame, dropped_before=self._dropped_before, when_read=self._feed.capture.read_on
+            )
         except EngineError as error:
             if not self._feed.live:
                 raise

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from runtime_support import FakeCamera, scene
@@ -40,6 +42,54 @@ def test_a_file_is_not_read_ahead() -> None:
         time.sleep(0.05)
         assert camera.reads <= 1 + EVERY_DEPTH + 1
     assert capture.captured == 1
+
+
+class Told(threading.Condition):
+    """Counts how often each thread told the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by: Counter[str] = Counter()
+
+    def notify_all(self) -> None:
+        self.by[threading.current_thread().name] += 1
+        super().notify_all()
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for it, ten seconds at the most."""
+    end_s = time.monotonic() + 10.0
+    while not true():
+        assert time.monotonic() < end_s
+        time.sleep(0.001)
+
+
+def test_the_reader_of_a_file_goes_on_when_the_consumer_has_read_the_frame() -> None:
+    camera, changed = FakeCamera(PICTURES, live=False), Told()
+    me = threading.current_thread().name
+    with Capture(camera, changed=changed) as capture:
+        until(lambda: camera.reads == EVERY_DEPTH + 1)  # one waits for room
+        assert capture.get() is not None
+        assert changed.by[me] == 0
+        capture.read_on()
+        assert changed.by[me] == 1
+        until(lambda: camera.reads == EVERY_DEPTH + 2)
+        capture.read_on()
+        assert capture.get() is not None
+        assert changed.by[me] == 1
+        assert capture.get() is not None  # says it for whoever never does
+        assert changed.by[me] == 2
+        until(lambda: camera.reads == EVERY_DEPTH + 4)
+
+
+def test_a_live_reader_waits_for_nobody() -> None:
+    camera, changed = FakeCamera(PICTURES), Told()
+    with Capture(camera, changed=changed) as capture:
+        until(lambda: camera.reads == len(PICTURES))
+        taken = capture.get()
+        capture.read_on()
+        assert taken is not None and taken.frame.frame_id == len(PICTURES) - 1
+        assert changed.by[threading.current_thread().name] == 0
 
 
 def test_newest_wins_and_every_drop_is_counted() -> None:

@@ -29,6 +29,7 @@ from runtime_support import (
 import edgetl_runtime
 from edgetl_runtime.bundle import open_bundle, write_manifest
 from edgetl_runtime.cameras import open_camera
+from edgetl_runtime.capture import EVERY_DEPTH
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgetl_runtime.errors import CameraError, EdgetlError, EngineError, InputError
@@ -79,6 +80,44 @@ def test_every_frame_of_a_file_gives_a_result(shared_bundle: Path, clip: Path) -
     assert all(row["count"] == 12 for row in summary.stages.values())
     assert summary.age_ms == summary.stages["age"]
     json.dumps(summary.as_json())
+
+
+def test_a_frame_is_read_before_the_engine_runs_and_the_camera_after_it(shared_bundle: Path) -> None:
+    happened: list[str] = []
+
+    class Telling(SlowEngine):
+        def infer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            (self.tensor,) = inputs.values()
+            happened.append("infer")
+            return super().infer(inputs)
+
+    engine = Telling(load_bundle_engine(open_bundle(shared_bundle)))
+    pipeline = Pipeline(open_bundle(shared_bundle), engine)
+    happened.clear()
+    frame = Frame(np.full((64, 96, 3), 201, np.uint8), 0, "cam", time.monotonic_ns())
+    pipeline.process(frame, when_read=lambda: happened.append(f"read {engine.tensor.max()}"))
+    assert happened == ["read 201", "infer"]
+
+
+def test_a_file_is_read_ahead_while_the_engine_runs(shared_bundle: Path) -> None:
+    camera = FakeCamera([scene(90, 160, i) for i in range(EVERY_DEPTH + 3)], live=False)
+    at_ready = EVERY_DEPTH + 1
+
+    class Waiting(SlowEngine):
+        """Its first run on a frame ends once the camera was read again."""
+
+        def infer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            end_s = time.monotonic() + 10.0
+            while camera.reads and camera.reads <= at_ready and time.monotonic() < end_s:
+                time.sleep(0.001)
+            read.append(camera.reads)
+            return super().infer(inputs)
+
+    read: list[int] = []
+    bundle = open_bundle(shared_bundle)
+    summary = run(bundle, camera, engine=Waiting(load_bundle_engine(bundle)), golden="skip")
+    assert summary.processed == EVERY_DEPTH + 3
+    assert read[0] == 0 and read[1] > at_ready
 
 
 def test_the_bright_square_is_found_where_it_is(shared_bundle: Path) -> None:

@@ -51,7 +51,8 @@ class Rig:
 
     cameras and letterboxes: by name, which is what frames and results carry as camera_id; networks: the bundles.
     health: by camera, where the cameras tell what happens to them. ladder: what is given up while the oldest result of
-    a round is late; it tells that to own_health, which is the whole rig's. on_event is told what begins and ends,
+    a round is late; it tells that to own_health, which is the whole rig's. max_frames: the last round takes no more
+    frames than that leaves. on_event is told what begins and ends,
     on_ledger is called every `every_s` between rounds. Owns cameras and networks: leaving the context closes them.
 
     What goes wrong with one camera or one bundle is said and does not end the others: a camera that raises CameraError,
@@ -71,6 +72,7 @@ class Rig:
         health: Mapping[str, Health] | None = None,
         ladder: Ladder | None = None,
         own_health: Health | None = None,
+        max_frames: int | None = None,
         every_s: float = 5.0,
         on_event: Callable[[RigEvent], None] | None = None,
         on_ledger: Callable[[Rig], None] | None = None,
@@ -87,6 +89,7 @@ class Rig:
             for name, camera in cameras.items()
         }
         self.health, self._ladder = own_health or Health(), ladder
+        self._max_frames = max_frames
         self._every_s, self._on_event, self._on_ledger = every_s, on_event, on_ledger
         self._start_s = self._tick_s = time.monotonic()
         self._rest = CollectorRest()
@@ -123,8 +126,8 @@ class Rig:
             stack.callback(self._tell)  # first: what came with the last round, or ended the loop
 
     def __iter__(self) -> Iterator[Round]:
-        """Rounds until every source ends. Raises CameraError or EngineError."""
-        while True:
+        """Rounds until every source ends or max_frames have results. Raises CameraError or EngineError."""
+        while self._wanted():
             self.turned_ns = time.monotonic_ns()
             t0 = time.perf_counter()
             first_s = self._gather()
@@ -163,15 +166,24 @@ class Rig:
         return first_s
 
     def _take(self) -> list[tuple[Seat, Taken]]:
-        """The newest frame of every camera that has one, the oldest first."""
-        taken = []
+        """The newest frame of every camera that has one, the oldest first; no more than are wanted."""
+        taken: list[tuple[Seat, Taken]] = []
+        wanted = self._wanted()
         for seat in self.seats.values():
+            if len(taken) == wanted:
+                break
             if not seat.ready() or (one := seat.take()) is None:
                 continue
             for network in self.networks.values():
                 network.lanes[seat.name].offered(one)
             taken.append((seat, one))
         return sorted(self._kept(taken), key=lambda pair: pair[1].frame.t_capture_ns)
+
+    def _wanted(self) -> int:
+        """How many frames may still be run, at most one of each camera."""
+        if self._max_frames is None:
+            return len(self.seats)
+        return min(len(self.seats), self._max_frames - sum(seat.processed for seat in self.seats.values()))
 
     def keeps(self, camera: str) -> bool:
         """Whether this camera is used now: the ladder may leave it out."""

@@ -23,7 +23,7 @@ from edgetl.commands.can import open_bus, parse_bus
 from edgetl_runtime.can import CanReceiver
 from edgetl_runtime.can.dbc import DBC
 from edgetl_runtime.can.receiver import CanView
-from edgetl_runtime.errors import InputError, MissingPackage
+from edgetl_runtime.errors import EngineError, InputError, MissingPackage
 from edgetl_runtime.geometry.calibration import calibration_yaml
 
 
@@ -177,6 +177,9 @@ def test_a_bundle_without_boxes_is_refused() -> None:
 def test_a_file_of_signals_is_not_replaced_unasked(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
     dbc = tmp_path / "kept.dbc"
     dbc.write_text("kept")
+    with pytest.raises(EngineError, match="nope"):
+        call(shared_bundle, clip, "--can", "virtual:x", "--can-dbc", dbc, "--force", "--variant", "nope")
+    assert dbc.read_text() == "kept" and list(tmp_path.iterdir()) == [dbc]
     with pytest.raises(InputError, match=r"kept\.dbc"):
         call(shared_bundle, clip, "--can", "virtual:x", "--can-dbc", dbc)
     assert dbc.read_text() == "kept"

@@ -93,6 +93,16 @@ def test_a_rig_is_shown_by_camera_and_bundle(
     assert "/rear/other/edgetl/result.age_ms" in layout.read_text()
 
 
+@pytest.mark.parametrize("rig", [False, True])
+def test_a_run_that_is_refused_leaves_the_layout(shared_bundle: Path, clip: Path, tmp_path: Path, rig: bool) -> None:
+    layout = tmp_path / "panels.json"
+    layout.write_text("kept")
+    late = ("--also-camera", f"b={clip}", "--calibration", "b=gone.yaml") if rig else ("--calibration", "gone.yaml")
+    with pytest.raises(InputError, match=r"gone\.yaml"):
+        call(shared_bundle, clip, "--foxglove", 0, "--foxglove-layout", layout, "--force", *late)
+    assert layout.read_text() == "kept" and list(tmp_path.iterdir()) == [layout]
+
+
 def test_a_layout_is_not_replaced_unasked(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
     layout = tmp_path / "panels.json"
     call(shared_bundle, clip, "--foxglove", 0, "--foxglove-layout", layout, "--max-frames", 1)

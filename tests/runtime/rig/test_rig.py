@@ -76,6 +76,14 @@ def test_files_give_every_frame_and_end_together(shared_bundle: Path) -> None:
     assert adds_up(document) and (document["processed"], document["dropped"]) == (19, 0)
 
 
+def test_no_more_frames_than_are_wanted(shared_bundle: Path) -> None:
+    films = {name: RateCamera(30, frames=9, live=False) for name in "ab"}
+    with rig_of({"b": shared_bundle}, films, max_frames=5) as rig:
+        found = list(rig)
+    assert sum(len(made.results) for made in found) == rig.summary().total.processed == 5
+    assert adds_up(rig.summary().as_json())
+
+
 def test_ages_end_when_a_round_is_handed_out(shared_bundle: Path) -> None:
     """The first camera's result waits for the second's, and its age says so."""
     slow = {"b": lambda: Slow(shared_bundle, 0.02)}

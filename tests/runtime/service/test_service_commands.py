@@ -257,6 +257,11 @@ REFUSED = {
     ),
     "in the way": (["--jsonl", "/var/lib/edgetl-front/x.jsonl"], "/dev/video0", "--force"),
     "a file": ([], "/srv/clip.mp4", "which ends"),
+    "a rig's video of another kind": (
+        ["--out", "/var/lib/x.avi", "--force", "--also-camera", "b=/dev/video1"],
+        "/dev/video0",
+        "end in .mp4",
+    ),
     "a relative output": (["--jsonl", "x.jsonl", "--force"], "/dev/video0", "absolute"),
     "an output elsewhere": (["--jsonl", "/usr/x.jsonl", "--force"], "/dev/video0", "can't write into /usr"),
     "no such flag": (["--vew"], "/dev/video0", "see edgetl run --help"),

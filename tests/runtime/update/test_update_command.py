@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ros_support import router
 from service_support import ROOTS, Manager
+from test_camera import Talker
 from update_support import Fleet
 
 from edgetl import cli
@@ -67,6 +69,20 @@ def test_from_a_new_store_to_a_committed_update(fleet: Fleet, call: Call) -> Non
     status, document, told = call("--status")
     assert status == 0 and document["pointer"]["state"] == "committed" and len(document["slots"]) == 2
     assert all(row["whole"] for row in document["slots"].values()) and "release 2, whole" in told
+
+
+def test_a_shadow_run_looks_at_a_ros_topic(fleet: Fleet, call: Call) -> None:
+    call(fleet.release(1), "--keys", fleet.folder / "mine.pub")
+    with router() as address:
+        talker = Talker(address, "/camera/image_raw")
+        try:
+            status, document, told = call(
+                fleet.release(2), "--source", "ros2:/camera/image_raw", "--ros2-connect", address, "--ros2-domain", "0",
+                "--shadow-s", "1.5", "--min-frames", "1", "--max-slower", "100", "--shadow-share", "0.5",
+            )  # fmt: skip
+        finally:
+            talker.close()
+    assert status == 0 and document["shadow"]["compared"] >= 1, told
 
 
 def test_a_bundle_that_faults_after_the_switch_is_taken_back(fleet: Fleet, call: Call, tmp_path: Path) -> None:
@@ -157,6 +173,8 @@ def test_a_keyring_of_its_own_and_a_revoked_key(fleet: Fleet, call: Call) -> Non
         (["x", "--shadow-share", "2"], "from 0.01 to 1"),
         (["x", "--probation-s", "0"], "above 0"),
         (["x", "--skip-shadow"], "is no store"),
+        (["x", "--ros2-connect", "tcp/127.0.0.1:7447"], "--ros2-connect is of a ROS 2 camera"),
+        (["x", "--source", "ros2:/image", "--ros2-domain", "-1"], "domain"),
     ],
 )
 def test_wrong_usage_is_one_line(call: Call, words: list[str], said: str) -> None:
