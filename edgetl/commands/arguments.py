@@ -16,6 +16,12 @@ from edgetl_runtime.pairs import MOST_THREADS
 if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
 
+FRAME_HW = (352, 640)
+"""Network input for whole frames of a driving camera where --size isn't given, (height, width)."""
+CATEGORY_HW = (128, 128)
+"""Network input where only categories are asked for. On 32-pixel traffic signs an input of 96 learnt in 4 epochs more
+than one of 64 in 8, and at 128 what an engine gains by INT8 and bf16 is more than what each call costs anyway."""
+
 
 def size_wxh(text: str) -> tuple[int, int]:
     """`640x352` (width x height) to (height, width)."""

@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetl.commands.arguments import add_dataset_arguments, count, names, say, share_cores, size_wxh
+from edgetl.commands.arguments import (
+    CATEGORY_HW,
+    FRAME_HW,
+    add_dataset_arguments,
+    count,
+    names,
+    say,
+    share_cores,
+    size_wxh,
+)
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +27,7 @@ if TYPE_CHECKING:
     from edgetl.ranking.latency import Time
     from edgetl.ranking.rank import Ranked, Skipped
 
-SIZES: dict[str, tuple[int, int]] = {"detect": (352, 640), "segment": (352, 480), "classify": (128, 128)}
+SIZES: dict[str, tuple[int, int]] = {"detect": FRAME_HW, "segment": (352, 480), "classify": CATEGORY_HW}
 """Network input by task where --size isn't given, (height, width)."""
 MEASURED_TARGET = "cpu"
 

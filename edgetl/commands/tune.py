@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from edgetl.commands.arguments import (
+    CATEGORY_HW,
+    FRAME_HW,
     add_dataset_arguments,
     count,
     first_process,
@@ -54,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--surgical-strides", type=_strides, default=(), metavar="4,8,...", help="blocks that --recipe surgical trains"
     )
-    parser.add_argument("--size", type=size_wxh, default="640x352", metavar="WxH", help="network input")
+    parser.add_argument(
+        "--size", type=size_wxh, metavar="WxH", help="network input (default: 640x352; 128x128 for categories alone)"
+    )
     parser.add_argument("--crop", type=size_wxh, metavar="WxH", help="training crop (default: --size)")
     parser.add_argument("--zoom", type=_range, default=(0.75, 1.6), metavar="LOW,HIGH", help="random scale of crops")
     parser.add_argument("--epochs", type=int, default=12)
@@ -99,7 +103,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl.training.tune import tune
 
     settings = {name: getattr(args, name) for name in SETTINGS}
-    settings |= {"size_hw": args.size, "crop_hw": args.crop or args.size, "zoom": args.zoom}
+    size_hw = args.size or (CATEGORY_HW if set(args.tasks) == {"classify"} else FRAME_HW)
+    settings |= {"size_hw": size_hw, "crop_hw": args.crop or size_hw, "zoom": args.zoom}
     try:
         config = msgspec.convert(settings, TuneConfig)
     except msgspec.ValidationError as error:

@@ -22,8 +22,8 @@ camvid() {
 gtsrb() {
     "$edgetl" data split "$data/gtsrb" "$out/gtsrb-data" --from train --shares train=0.9,val=0.1 \
         --group-pattern '^[0-9]+' --json >"$out/gtsrb-split.json"
-    "$edgetl" tune "$out/gtsrb-data" --task classify --size 96x96 --batch 32 --epochs 18 --probe-epochs 2 --balance 0.03 \
-        --freeze-stride 0 --head-lr 2e-3 --backbone-lr 1e-3 --val-every 5 --val-images 400 \
+    "$edgetl" tune "$out/gtsrb-data" --task classify --size 128x128 --batch 32 --epochs 24 --probe-epochs 2 --balance 0.03 \
+        --freeze-stride 0 --head-lr 2e-3 --backbone-lr 1.5e-3 --no-average --val-every 3 --val-images 400 \
         --group-pattern '^[0-9]+' --out "$out/gtsrb" --json >"$out/gtsrb-tune.json"
     "$edgetl" evaluate "$out/gtsrb" "$data/gtsrb" --split test --json >"$out/gtsrb-test.json"
 }

@@ -66,6 +66,32 @@ def test_categories(signs: Path, tmp_path: Path) -> None:
     assert card.reliability["classify"].answers == 4
 
 
+@pytest.mark.parametrize(
+    ("given", "size_hw"),
+    [
+        (("--task", "classify"), (128, 128)),
+        (("--task", "classify", "--size", "64x96"), (96, 64)),
+        (("--task", "detect"), (352, 640)),
+        (("--task", "detect,classify"), (352, 640)),
+    ],
+)
+def test_categories_alone_need_no_wide_input(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], size_hw: tuple[int, int]
+) -> None:
+    asked: list[TuneConfig] = []
+
+    def stop(train: Dataset, val: Dataset, out: Path, config: TuneConfig, **more: object) -> None:
+        asked.append(config)
+        raise TuneStopped("seen", remedy="none")
+
+    monkeypatch.setattr(tune_module, "tune", stop)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    with pytest.raises(TuneStopped):
+        command.run(parser.parse_args([str(scenes), *given, "--out", str(tmp_path / "run")]))
+    assert (asked[0].size_hw, asked[0].crop_hw) == (size_hw, size_hw)
+
+
 def test_boxes_and_masks_together(scenes: Path, tmp_path: Path) -> None:
     document = call(scenes, "--task", "detect,segment", "--out", tmp_path / "run")
     assert document["metric"] == "mean" and set(document["heads"]) == {"detect", "ground"}

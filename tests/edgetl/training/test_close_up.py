@@ -48,13 +48,13 @@ def test_light_goes_both_ways_and_no_further_than_cameras_see(level: int) -> Non
     assert DARKEST - 1 <= min(means) < 0.8 * level and 1.15 * level < max(means) <= BRIGHTEST + 1
 
 
-def test_about_half_the_views_have_fewer_pixels() -> None:
+def test_most_views_are_sharp_and_some_have_fewer_pixels() -> None:
     def detail(image: np.ndarray) -> float:
         return float(np.abs(np.diff(image.astype(float), axis=1)).mean() / max(image.mean(), 1))
 
     image = noise(60)
     left = np.array([detail(v) / detail(image) for v in views(image)])
-    assert 0.3 < (left > 0.9).mean() < 0.6 and (left < 0.5).mean() > 0.3
+    assert 0.5 < (left > 0.9).mean() < 0.75 and 0.25 < (left < 0.5).mean() < 0.45
 
 
 @pytest.mark.parametrize(("size", "close"), [((32, 32), True), ((LARGEST_PX, 40), True), ((40, LARGEST_PX + 1), False)])
@@ -75,4 +75,4 @@ def test_whole_frames_keep_their_distance_and_light(tmp_path: Path, side: int, a
         rng = np.random.default_rng(seed)
         view = whole_view(sample, network_hw=(side, side), config=PLAIN, rng=rng)
         same += int(np.abs(view.image.astype(int) - image).max() <= 1)
-    assert same == (8 if alike else 0)
+    assert (same == 8) is alike
