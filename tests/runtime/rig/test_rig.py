@@ -59,7 +59,7 @@ def test_every_camera_meets_every_bundle(shared_bundle: Path, shared_many: Path)
     assert len(together) > 5, "cameras of one rate share their rounds"
     document: Any = rig.summary().as_json()
     json.dumps(document)
-    assert adds_up(document) and document["captured"] == 60 and document["processed"] > 50
+    assert adds_up(document) and document["captured"] == 24 and document["processed"] > 12
     assert document["skew_ms"]["count"] == len(together) and document["skew_ms"]["p50_ms"] < 1000 / 60
     assert document["states"] == {"fresh": 2 * document["processed"]}
     assert all(camera.closed for camera in cameras.values())
