@@ -60,7 +60,7 @@ def test_every_camera_meets_every_bundle(shared_bundle: Path, shared_many: Path)
     document: Any = rig.summary().as_json()
     json.dumps(document)
     assert adds_up(document) and document["captured"] == 24 and document["processed"] > 12
-    assert document["skew_ms"]["count"] == len(together) and document["skew_ms"]["p50_ms"] < 1000 / 60
+    assert document["skew_ms"]["count"] == len(together) and document["skew_ms"]["p50_ms"] <= 50
     assert document["states"] == {"fresh": 2 * document["processed"]}
     assert all(camera.closed for camera in cameras.values())
 
