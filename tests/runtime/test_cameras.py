@@ -25,6 +25,22 @@ def read_all(camera: Any) -> list[Frame]:
     return frames
 
 
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("987", "/dev/video987"),
+        ("/dev/video987", "/dev/video987"),
+        ("opencv:987", "/dev/video987"),
+        ("opencv:/dev/video987", "/dev/video987"),
+        ("shm:edgetl-not-there", "shm:edgetl-not-there"),
+    ],
+)
+def test_a_camera_that_is_not_there_has_the_name_that_it_will_have(source: str, name: str) -> None:
+    camera = open_camera(source, give_up_s=0.0, may_be_absent=True)
+    assert camera.camera_id == name
+    camera.close()
+
+
 def test_a_video_gives_every_frame(clip: Path) -> None:
     camera = open_camera(str(clip))
     assert (camera.live, camera.fps, camera.size_hw, camera.frame_count) == (False, 30.0, (180, 320), 12)
