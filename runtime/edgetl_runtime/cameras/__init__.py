@@ -111,7 +111,7 @@ def keep_open(
 ) -> Camera:
     """What a live camera's opener opens, opened again where that is wanted; arguments as of open_camera.
 
-    absent: what the camera is called where the first opening may fail.
+    absent: what the camera is called where the first opening may fail, but for a NoSuchKind.
     """
 
     def opened(stop: threading.Event) -> Camera:
