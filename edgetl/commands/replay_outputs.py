@@ -37,7 +37,7 @@ def open_sinks(
                 remedy="use --jsonl, or Foxglove on the recording",
             )
         (camera, _), own = lanes[0], sinks[lanes[0]]
-        own.append(VideoSink(args.out, fps=_fps(header.cameras[camera].fps), force=args.force))
+        own.append(VideoSink(args.out, fps=header.cameras[camera].fps, force=args.force))
     if args.jsonl:
         lines = JsonLinesSink(args.jsonl, (), force=args.force)
         stack.callback(lines.close)
@@ -69,7 +69,3 @@ class _Lines:
 
     def close(self) -> None:
         """The file is whoever's opened it."""
-
-
-def _fps(recorded: float) -> float:
-    return recorded if 1 <= recorded <= 1000 else 30.0

@@ -76,6 +76,14 @@ def initializers(model: ModelProto) -> dict[str, NDArray[np.generic]]:
     return {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
 
 
+def inner_reads(node: NodeProto) -> set[str]:
+    """Names that the graphs inside a node, as of If and Loop, read; those of the graph around them among these."""
+    graphs = [graph for a in node.attribute for graph in (*a.graphs, *([a.g] if a.HasField("g") else []))]
+    nodes = [inner for graph in graphs for inner in graph.node]
+    results = {output.name for graph in graphs for output in graph.output}
+    return results.union(*(n.input for n in nodes), *(inner_reads(n) for n in nodes))
+
+
 def set_initializer(model: ModelProto, name: str, value: NDArray[np.generic]) -> None:
     """Add or replace a constant tensor."""
     tensor = numpy_helper.from_array(np.asarray(value, order="C"), name)
@@ -181,7 +189,7 @@ def prune(model: ModelProto) -> None:
         node = made.get(name)
         if node is not None:
             keep.add(id(node))
-            stack.extend(i for i in node.input if i)
+            stack.extend(i for i in (*node.input, *inner_reads(node)) if i)
     set_nodes(model, [n for n in model.graph.node if id(n) in keep])
     constants = [
         onnx.TensorProto.FromString(i.SerializeToString()) for i in model.graph.initializer if i.name in needed

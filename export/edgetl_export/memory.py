@@ -48,9 +48,18 @@ def _left_in_group() -> int | None:
         limit, used = (
             (_CGROUP / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current")
         )
-        return None if limit == "max" else max(int(limit) - int(used), 0)
+        return None if limit == "max" else max(int(limit) - int(used) + _cached_in_group(), 0)
     except (OSError, ValueError):
         return None
+
+
+def _cached_in_group() -> int:
+    """Bytes of files that the group is charged with, which the kernel gives back before it refuses memory."""
+    try:
+        rows = (line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
+        return sum(int(row[1]) for row in rows if row[0] in ("active_file", "inactive_file"))
+    except OSError:
+        return 0
 
 
 class Memory:

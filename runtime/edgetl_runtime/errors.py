@@ -80,6 +80,10 @@ class CameraError(EdgetlError):
     code = "camera"
 
 
+class NoSuchKind(CameraError):
+    """A camera that can't be named so, or can't be asked for this: waiting for it would be of no use."""
+
+
 class EngineError(EdgetlError):
     """An engine that is unknown, missing, or can't load or run the model."""
 

@@ -99,10 +99,15 @@ class JsonLinesSink:
         self._stream.close()
 
 
+ASSUMED_FPS = 30.0
+"""Of a video where the source states no usable rate, such as a camera that is not there yet."""
+
+
 class VideoSink:
     """An mp4 of the annotated pictures, under its final name only when it is complete.
 
-    The size is the first picture's; later ones of another size are scaled to it.
+    The size is the first picture's; later ones of another size are scaled to it. fps: as the source states it, 0 where
+    that is unknown.
     """
 
     needs_picture = True
@@ -113,7 +118,8 @@ class VideoSink:
             raise InputError(f"the annotated video must end in .mp4, found {path.name}")
         refuse_file(path, force=force)
         self._cv2 = _cv2()
-        self._path, self._fps = path, fps
+        self._path = path
+        self._fps = fps if 1 <= fps <= 1000 else ASSUMED_FPS
         self._temporary = sibling(path)
         self._writer: Any = None
         self._size_wh = (0, 0)

@@ -43,6 +43,23 @@ def conv(name: str, source: str, result: str, *, pad: int = 1, stride: int = 1, 
     )
 
 
+def either(source: str, result: str) -> NodeProto:
+    """If "sure", the source, else its negative: what reads it stands in the graphs inside the node."""
+    branches = {
+        key: helper.make_graph(
+            [helper.make_node(op, [source], [f"{result}_{key}"], name=f"{result}_{key}")],
+            key,
+            [],
+            [helper.make_tensor_value_info(f"{result}_{key}", TensorProto.FLOAT, None)],
+        )
+        for key, op in (("then_branch", "Identity"), ("else_branch", "Neg"))
+    }
+    return helper.make_node("If", ["sure"], [result], name=result, **branches)
+
+
+SURE: Constants = {"sure": np.array(True)}
+
+
 def weights(name: str, *shape: int, seed: int = 0, scale: float = 0.3) -> Constants:
     """Random weights and bias of a convolution."""
     rng = np.random.default_rng([seed, *name.encode()])

@@ -100,3 +100,5 @@ def test_a_control_group_bounds_what_is_free(tmp_path: Path, monkeypatch: pytest
     assert free_bytes() == 4_096_000
     (tmp_path / "memory.max").write_text("3000\n")
     assert free_bytes() == 2000
+    (tmp_path / "memory.stat").write_text("anon 100\nfile 800\nshmem 100\ninactive_file 500\nactive_file 200\n")
+    assert free_bytes() == 2700, "what was read from files counts as taken"

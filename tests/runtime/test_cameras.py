@@ -25,6 +25,39 @@ def read_all(camera: Any) -> list[Frame]:
     return frames
 
 
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("987", "/dev/video987"),
+        ("/dev/video987", "/dev/video987"),
+        ("opencv:987", "/dev/video987"),
+        ("opencv:/dev/video987", "/dev/video987"),
+        ("shm:edgetl-not-there", "shm:edgetl-not-there"),
+    ],
+)
+def test_a_camera_that_is_not_there_has_the_name_that_it_will_have(source: str, name: str) -> None:
+    camera = open_camera(source, give_up_s=0.0, may_be_absent=True)
+    assert camera.camera_id == name
+    camera.close()
+
+
+@pytest.mark.parametrize(
+    ("source", "asked", "message"),
+    [
+        ("987", {"fps": -3.0}, "a rate must be"),
+        ("987", {"pixel_format": "ABCD"}, "can't be decoded here"),
+        ("/dev/videoX", {}, "is no camera"),
+        ("opencv:x", {}, "is no camera"),
+        ("opencv:987", {"pixel_format": "ABC"}, "four characters"),
+        ("gst:videotestsrc", {}, "must end in one appsink"),
+        ("shm:a/b", {}, "is no name"),
+    ],
+)
+def test_what_no_camera_can_ever_be_is_not_waited_for(source: str, asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(CameraError, match=message):
+        open_camera(source, give_up_s=0.0, may_be_absent=True, **asked).close()
+
+
 def test_a_video_gives_every_frame(clip: Path) -> None:
     camera = open_camera(str(clip))
     assert (camera.live, camera.fps, camera.size_hw, camera.frame_count) == (False, 30.0, (180, 320), 12)

@@ -70,6 +70,14 @@ def test_video_gets_its_name_when_it_is_complete(tmp_path: Path) -> None:
     assert int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)) == 160
 
 
+@pytest.mark.parametrize(("fps", "found"), [(12.5, 12.5), (0.0, 30.0)])
+def test_a_rate_that_is_unknown_is_assumed(tmp_path: Path, fps: float, found: float) -> None:
+    sink = VideoSink(tmp_path / "o.mp4", fps=fps)
+    sink.write(result(0), frame(0), scene(90, 160, 0))
+    sink.close()
+    assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FPS) == found
+
+
 def test_no_picture_no_file(tmp_path: Path) -> None:
     VideoSink(tmp_path / "o.mp4", fps=30).close()
     assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
-from edgetl_export.graph import attribute, copy_of, initializers, prune, set_initializer, set_nodes, shapes_of
+from edgetl_export.graph import (
+    attribute,
+    copy_of,
+    initializers,
+    inner_reads,
+    prune,
+    set_initializer,
+    set_nodes,
+    shapes_of,
+)
 
 Mask = NDArray[np.bool_]
 BLOCK = 8
@@ -82,6 +91,7 @@ class _Channels:
         rules: dict[str, _Rule] = {}
         whole = {v.name for v in (*model.graph.input, *model.graph.output)}
         for node in nodes:
+            whole |= inner_reads(node)
             rule = _rule_of(node, constants, shapes)
             if rule is None:
                 whole |= {name for name in (*node.input, *node.output) if name}

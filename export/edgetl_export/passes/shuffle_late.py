@@ -24,6 +24,7 @@ from edgetl_export.graph import (
     consumers,
     copy_of,
     initializers,
+    inner_reads,
     prune,
     set_initializer,
     set_nodes,
@@ -57,7 +58,7 @@ def shuffle_late(model: ModelProto) -> tuple[ModelProto, str]:
         if node.name in starts:
             low.start(node)
         elif not low.follow(node):
-            low.spread(node.input)
+            low.spread([*node.input, *sorted(inner_reads(node))])
             low.nodes.append(node)
     low.spread([o.name for o in result.graph.output])
     set_nodes(result, low.nodes)

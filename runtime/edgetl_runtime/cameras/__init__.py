@@ -97,7 +97,7 @@ def open_camera(
     opener = _live(text, size_hw, fps, pixel_format)
     if opener is None:
         return _open_file(text)
-    absent = _shown(text) if may_be_absent else None
+    absent = _name_of(text) if may_be_absent else None
     return keep_open(opener, give_up_s=give_up_s, absent=absent, health=health, wrap=wrap)
 
 
@@ -111,7 +111,7 @@ def keep_open(
 ) -> Camera:
     """What a live camera's opener opens, opened again where that is wanted; arguments as of open_camera.
 
-    absent: what the camera is called where the first opening may fail.
+    absent: what the camera is called where the first opening may fail, but for a NoSuchKind.
     """
 
     def opened(stop: threading.Event) -> Camera:
@@ -154,6 +154,12 @@ def _live(source: str, size_hw: tuple[int, int] | None, fps: float | None, pixel
 def _shown(source: str) -> str:
     """The source as it may be told: without a password, and of a pipeline the beginning."""
     return public_url(source) if scheme_of(source) else source.split(" ", 1)[0]
+
+
+def _name_of(source: str) -> str:
+    """The camera_id of a live source before it is there, which is the same as afterwards."""
+    number = source.removeprefix("opencv:").removeprefix("/dev/video")
+    return f"/dev/video{number}" if number.isdecimal() else _shown(source)
 
 
 def _shared(name: str, stop: threading.Event) -> Camera:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from edgetl_runtime.errors import CameraError
+from edgetl_runtime.errors import NoSuchKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,7 +66,7 @@ class SlotHeader(NamedTuple):
 def path_of(name: str) -> Path:
     """The file of this name. Raises CameraError for a name that could leave /dev/shm or hide there."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-        raise CameraError(
+        raise NoSuchKind(
             f"{name!r} is no name for shared frames",
             remedy="use 1 to 64 of A-Z, a-z, 0-9, . _ -, a letter or digit first",
         )

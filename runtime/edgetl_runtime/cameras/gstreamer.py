@@ -8,7 +8,7 @@ from typing import Any
 
 from edgetl_runtime.cameras._opencv import quiet_cv2
 from edgetl_runtime.cameras._reader import Reader, ReaderCamera
-from edgetl_runtime.errors import CameraError
+from edgetl_runtime.errors import CameraError, NoSuchKind
 
 OPEN_S = 10.0
 READ_S = 5.0
@@ -27,7 +27,7 @@ def newest_wins(pipeline: str) -> tuple[str, list[str]]:
     head, bang, sink = text.rpartition("!")
     words = sink.split()
     if not bang or not words or words[0] != "appsink" or re.search(r"\bappsink\b", head):
-        raise CameraError(
+        raise NoSuchKind(
             "a GStreamer pipeline must end in one appsink",
             remedy="write it like: gst:v4l2src device=/dev/video0 ! videoconvert ! video/x-raw,format=BGR ! appsink",
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgetl_runtime.cameras._opencv import quiet_cv2, retrieve
 from edgetl_runtime.cameras._v4l2_errors import missing
-from edgetl_runtime.errors import CameraError
+from edgetl_runtime.errors import CameraError, NoSuchKind
 from edgetl_runtime.pool import FramePool
 from edgetl_runtime.result import Frame
 
@@ -39,10 +39,10 @@ class OpenCVCamera:
     ) -> None:
         number = source.removeprefix("/dev/video")
         if not number.isdecimal():
-            raise CameraError(f"{source} is no camera", remedy="give a number, or /dev/video and a number")
+            raise NoSuchKind(f"{source} is no camera", remedy="give a number, or /dev/video and a number")
         self.camera_id = f"/dev/video{number}"
         if pixel_format is not None and not (len(pixel_format) == 4 and pixel_format.isascii()):
-            raise CameraError(f"a pixel format has four characters, like MJPG or YUYV, found {pixel_format!r}")
+            raise NoSuchKind(f"a pixel format has four characters, like MJPG or YUYV, found {pixel_format!r}")
         _check_device(self.camera_id)
         index = int(number)
         cv2 = quiet_cv2()

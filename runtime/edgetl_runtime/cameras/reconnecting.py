@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from edgetl_runtime.errors import CameraError
+from edgetl_runtime.errors import CameraError, NoSuchKind
 
 if TYPE_CHECKING:
     from edgetl_runtime.cameras import Camera
@@ -27,7 +27,8 @@ class ReconnectingCamera:
 
     open_camera is given an event that is set when this camera is closed, so that it may end early; it raises
     CameraError where it fails. The first opening happens here and its error is the caller's, a wrong address is no
-    lost connection; with `absent`, which is the camera_id then, it is one: size_hw is (0, 0) and fps 0 until the camera
+    lost connection; with `absent`, which is the camera_id then, it is one,
+    unless the camera can't be named so or be asked for this (NoSuchKind): size_hw is (0, 0) and fps 0 until the camera
     is there. Later `read` waits, with pauses drawn from 0 to a limit that doubles from first_s to most_s
     ("full jitter": cameras that were lost together don't come back together), and raises CameraError after give_up_s
     without a frame; 0 never gives up. It never makes up a frame.
@@ -73,7 +74,7 @@ class ReconnectingCamera:
         try:
             self._camera = self._open(self._closed)
         except CameraError as error:
-            if absent is None:
+            if absent is None or isinstance(error, NoSuchKind):
                 raise
             self.camera_id, self.fps, self._size_hw, self.notes = absent, 0.0, (0, 0), list[str]()
             self._lost(str(error))

@@ -15,7 +15,7 @@ from edgetl_runtime.cameras import _v4l2_kernel as v4l2
 from edgetl_runtime.cameras._opencv import quiet_cv2
 from edgetl_runtime.cameras._v4l2_device import Device
 from edgetl_runtime.cameras._v4l2_formats import PIXEL_FORMATS, decode
-from edgetl_runtime.errors import CameraError
+from edgetl_runtime.errors import CameraError, NoSuchKind
 from edgetl_runtime.pool import FramePool
 from edgetl_runtime.result import Frame
 
@@ -232,7 +232,7 @@ def device_of(source: str) -> str:
     """The device's path. Raises CameraError for what can't be one."""
     path = f"/dev/video{source}" if source.isdecimal() else source
     if not re.fullmatch(r"/dev/video[0-9]+|/dev/v4l/.+", path):
-        raise CameraError(
+        raise NoSuchKind(
             f"{source} is no camera", remedy="give a number, /dev/video and a number, or a link under /dev/v4l"
         )
     return path
@@ -240,9 +240,9 @@ def device_of(source: str) -> str:
 
 def _check_wishes(fps: float | None, pixel_format: str | None) -> None:
     if fps is not None and not (math.isfinite(fps) and 0.01 <= fps <= 10_000):
-        raise CameraError(f"a rate must be from 0.01 to 10000 frames/s, found {fps:g}")
+        raise NoSuchKind(f"a rate must be from 0.01 to 10000 frames/s, found {fps:g}")
     if pixel_format is not None and pixel_format not in PIXEL_FORMATS:
-        raise CameraError(
+        raise NoSuchKind(
             f"the pixel format {pixel_format!r} can't be decoded here",
             remedy=f"choose one of {', '.join(PIXEL_FORMATS)}",
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from networks import NORMAL, Constants, conv, frame_nodes, frames, graph_of, weights
+from networks import NORMAL, SURE, Constants, conv, either, frame_nodes, frames, graph_of, weights
 from onnx import ModelProto, NodeProto, helper
 from onnxruntime import InferenceSession
 
@@ -78,6 +78,13 @@ def test_what_has_fewer_channels_has_another_name() -> None:
     made = {o for n in less.graph.node for o in n.output}
     assert {"x", "z"}.isdisjoint(made)
     assert {"normal", "x/live", "z/live", "y"} <= made
+
+
+def test_what_the_graphs_inside_a_node_read_stays_whole() -> None:
+    nodes = [*frame_nodes(), conv("a", "normal", "x"), either("x", "z"), conv("b", "x", "y")]
+    held = {**NORMAL, **SURE, **silent("a", 9, 3, 3, 3, channels=[1, 6]), **weights("b", 4, 9, 3, 3)}
+    model = graph_of(nodes, ["y", "z"], held)
+    assert drop_dead(model) == (model, "not applied: no channel is dead")
 
 
 def test_a_network_without_dead_channels_is_left_alone() -> None:

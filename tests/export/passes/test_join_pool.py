@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from networks import NORMAL, Constants, conv, frame_nodes, frames, graph_of, weights
+from networks import NORMAL, SURE, Constants, conv, either, frame_nodes, frames, graph_of, weights
 from onnx import ModelProto, NodeProto, helper
 from onnxruntime import InferenceSession
 
@@ -35,6 +35,15 @@ def pool(source: str = "normal", *, padded: int = 1, kernel: int = 3) -> NodePro
 def held(slope: tuple[int, ...] = (8, 1, 1)) -> Constants:
     slopes = {"s": np.random.default_rng(0).uniform(-0.3, 0.3, slope).astype(np.float32)}
     return {**NORMAL, **slopes, **weights("a", 8, 3, 3, 3), **weights("b", 4, 11, 3, 3), **weights("c", 2, 3, 3, 3)}
+
+
+@pytest.mark.parametrize("inner", ["x", "z", "small"])
+def test_what_the_graphs_inside_a_node_read_stays(inner: str) -> None:
+    act = helper.make_node("PRelu", ["x", "s"], ["z"], name="act")
+    both = helper.make_node("Concat", ["z", "small"], ["y"], name="both", axis=1)
+    nodes = [*frame_nodes(), pool(), conv("a", "normal", "x", stride=2), act, both, either(inner, "inner")]
+    model = graph_of(nodes, ["y", "inner"], {**held(), **SURE})
+    assert join_pool(model) == (model, LEFT_ALONE)
 
 
 def stem(pooling: NodeProto, *, act: bool = True, end: str = "y", pad: int = 1) -> ModelProto:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from networks import NORMAL, Constants, conv, frame_nodes, frames, graph_of, weights
+from networks import NORMAL, SURE, Constants, conv, either, frame_nodes, frames, graph_of, weights
 from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnxruntime import InferenceSession
 
@@ -44,6 +44,15 @@ def decode(scores: str) -> list[NodeProto]:
 
 def activated() -> list[NodeProto]:
     return [helper.make_node("PRelu", ["z", "s"], ["act"], name="act"), *decode("act")]
+
+
+def test_what_the_graphs_inside_a_node_read_is_spread() -> None:
+    nodes = [*frame_nodes(), conv("a", "normal", "x"), up(), helper.make_node("PRelu", ["z", "s"], ["y"], name="act")]
+    model = graph_of([*nodes, either("z", "inner")], ["y", "inner"], {**held(), **SURE})
+    late, _ = shuffle_late(model)
+    assert sum(n.op_type == "DepthToSpace" for n in late.graph.node) == 2
+    for found, expected in zip(run(late), run(model), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def mask_network(bias: bool = True) -> ModelProto:
