@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,14 @@ CLASSIFY = ClassifyHead(name="light", labels=("night", "dusk", "day"), threshold
 HEADS = (DETECT, SEGMENT, CLASSIFY)
 LEVELS = (0.0, 0.5, 1.0)
 """The brightness that each class of ground and light stands for."""
+
+
+def until(met: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait for it, so long at the most."""
+    end_s = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < end_s
+        time.sleep(0.002)
 
 
 def tiny_model(path: Path, *, bias: float = 0.0) -> Path:

@@ -6,10 +6,9 @@ import dataclasses
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
-from runtime_support import FakeCamera, scene
+from runtime_support import FakeCamera, scene, until
 
 from edgetl_runtime.capture import EVERY_DEPTH, Capture, Nothing
 from edgetl_runtime.errors import CameraError
@@ -54,14 +53,6 @@ class Told(threading.Condition):
     def notify_all(self) -> None:
         self.by[threading.current_thread().name] += 1
         super().notify_all()
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for it, ten seconds at the most."""
-    end_s = time.monotonic() + 10.0
-    while not true():
-        assert time.monotonic() < end_s
-        time.sleep(0.001)
 
 
 def test_the_reader_of_a_file_goes_on_when_the_consumer_has_read_the_frame() -> None:

@@ -116,8 +116,7 @@ class NotifyRounds:
 
     def begin(self, rig: Rig) -> None:
         """The loop begins."""
-        self._sink.lanes = partial(awaited_lanes, rig)
-        self._sink.begin()
+        self._sink.begin(partial(awaited_lanes, rig))
 
     def write(self, made: Round) -> None:
         """Every result of the round."""

@@ -95,8 +95,7 @@ class NotifySink:
     that fails, or not there at all is restarted by whoever waits. A result is fresh where it says so, the loop's health
     is ok or degraded, and its frame was captured less than the watchdog's time ago.
 
-    lanes: names of the streams of results that have to be fresh for one feed, asked each time, for several cameras and
-    bundles; None: there is one. It may be set until the loop begins. clock_ns: CLOCK.
+    clock_ns: CLOCK.
     """
 
     needs_picture = False
@@ -106,11 +105,10 @@ class NotifySink:
         self,
         notifier: Notifier,
         *,
-        lanes: Callable[[], Collection[str]] | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.ready = False
-        self.lanes = lanes
+        self._lanes: Callable[[], Collection[str]] | None = None
         self._notifier, self._clock_ns = notifier, clock_ns
         self._fresh: set[str] = set()
         self._fed_ns = self._told_ns = clock_ns()
@@ -134,8 +132,13 @@ class NotifySink:
         self._source = source
         self.begin()
 
-    def begin(self) -> None:
-        """The loop begins."""
+    def begin(self, lanes: Callable[[], Collection[str]] | None = None) -> None:
+        """The loop begins.
+
+        lanes: names of the streams of results that have to be fresh for one feed, asked each time, for several cameras
+        and bundles; None: there is one.
+        """
+        self._lanes = lanes
         self.extend(FIRST_RESULT_S, "waiting for the first fresh result")
 
     def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
@@ -147,7 +150,7 @@ class NotifySink:
         now_ns = self._clock_ns()
         if self._due(now_ns) and self._is_fresh(result, now_ns):
             self._fresh.add(lane)
-            if self.lanes is None or self._fresh.issuperset(self.lanes()):
+            if self._lanes is None or self._fresh.issuperset(self._lanes()):
                 self._feed(now_ns)
         if self.ready and now_ns - self._told_ns >= STATUS_S * 1e9:
             self._tell(result, now_ns)

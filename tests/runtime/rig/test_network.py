@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runtime_support import scene
+from runtime_support import scene, until
 
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.capture import Taken
@@ -86,13 +85,6 @@ def bench(shared_bundle: Path) -> Any:
     yield bench
     bench.may.set()
     bench.network.close()
-
-
-def until(met: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + 10
-    while not met():
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
 
 
 def test_what_was_loaded_again_is_used(bench: Bench) -> None:

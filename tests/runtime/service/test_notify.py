@@ -42,9 +42,8 @@ class Bench:
     def __init__(self, watchdog_s: float | None = 8.0, lanes: list[str] | None = None) -> None:
         self.now_ns = 100 * S
         self.notifier = FakeNotifier(watchdog_s)
-        self.sink = NotifySink(
-            self.notifier, lanes=None if lanes is None else lambda: lanes, clock_ns=lambda: self.now_ns
-        )
+        self.sink = NotifySink(self.notifier, clock_ns=lambda: self.now_ns)
+        self.sink.begin(None if lanes is None else lambda: lanes)
         self.notifier.sent.clear()
 
     def at(self, seconds: float, lane: str = "", *, age_s: float = 0.01, **kind: str) -> list[str]:

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from email.policy import HTTP
 from pathlib import Path
@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import pytest
 from rig_support import RateCamera, rig_of
-from runtime_support import DETECT, HEADS
+from runtime_support import DETECT, HEADS, until
 
 from edgetl_runtime.health import Health
 from edgetl_runtime.ladder import Ladder, Policy, Step
@@ -42,13 +42,6 @@ def ask(page: LivePage, path: str, *, method: str = "GET", **headers: str) -> tu
         return response.status, dict(response.headers), response.read()
     finally:
         client.close()
-
-
-def until(true: Callable[[], Any], seconds: float = 10.0) -> None:
-    end_s = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)
 
 
 @contextmanager
