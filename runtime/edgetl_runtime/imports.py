@@ -6,12 +6,14 @@ import importlib
 import importlib.util
 import os
 import sys
+import threading
 from types import ModuleType
 from typing import Any
 
 from edgetl_runtime.errors import MissingPackage
 
 _CONVERTER = "openvino.tools.ovc"
+_importing = threading.Lock()  # two threads that both find OpenVINO missing would undo each other's steps
 
 JETPACK = {"cryptography": "python3-cryptography", "cv2": "python3-opencv", "tensorrt": "python3-libnvinfer"}
 
@@ -45,16 +47,17 @@ def openvino() -> Any:
     module is closed for this process. Its converter, half of the time that its import takes, is imported when
     `openvino.convert_model` is first asked for. Nothing is changed where the caller has imported it before.
     """
-    if "openvino" in sys.modules:
-        return need("openvino")
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # it does without, where that can't be imported
-    try:
-        package = need("openvino")
-    finally:
-        del sys.modules[_CONVERTER]
-    package.__getattr__ = _converter  # type: ignore[method-assign]
-    return package
+    with _importing:
+        if "openvino" in sys.modules:
+            return need("openvino")
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # it does without, where that can't be imported
+        try:
+            package = need("openvino")
+        finally:
+            del sys.modules[_CONVERTER]
+        package.__getattr__ = _converter  # type: ignore[method-assign]
+        return package
 
 
 def _converter(name: str) -> Any:

@@ -64,3 +64,23 @@ def test_openvino_comes_without_its_converter_until_that_is_asked_for() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False", "convert_model", "True", "True"]
+
+
+@pytest.mark.skipif(not present("openvino"), reason="openvino is not installed")
+def test_openvino_can_be_asked_for_first_by_many_threads_at_once() -> None:
+    code = (
+        "import sys\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from threading import Barrier\n"
+        "from edgetl_runtime.imports import openvino\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "together = Barrier(8)\n"
+        "def first(_):\n"
+        "    together.wait()\n"
+        "    return openvino()\n"
+        "with ThreadPoolExecutor(8) as threads:\n"
+        "    packages = list(threads.map(first, range(8)))\n"
+        "print(all(p is packages[0] for p in packages), 'openvino.tools.ovc' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
