@@ -105,13 +105,13 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     """Run until the source ends or Ctrl-C; the ledger goes to stderr, the document is the summary."""
     from edgetl_runtime.health import Health
     from edgetl_runtime.prove import ProveSink
-    from edgetl_runtime.schedule import one_opencv_thread, parse_cpus, pin, raise_priority
+    from edgetl_runtime.schedule import parse_cpus, pin, raise_priority, set_opencv_threads
     from edgetl_runtime.sinks import notes_of
     from edgetl_runtime.tally import Tally
 
     _check(args)
     patience_of(args)  # before anything is opened
-    one_opencv_thread()
+    set_opencv_threads(live=True)
     if args.cpus is not None:
         pin(parse_cpus(args.cpus))
     if is_rig(args):
@@ -131,6 +131,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         ]
         camera = open_source(args, health, injector)
         stack.callback(camera.close)
+        set_opencv_threads(live=camera.live)
         args.calibrated = calibration_of(args, camera)
         engines = Engines(args, bundle, injector)
         open_ladder(args.ladder, {"": engines}, health)

@@ -209,12 +209,12 @@ def _wanted(args: argparse.Namespace) -> Wanted:
 def _shadow(args: argparse.Namespace, old: Side, new: Side) -> ShadowReport:
     from edgetl.commands.source import injector_of, open_source, patience_of
     from edgetl_runtime.health import Health
-    from edgetl_runtime.schedule import one_opencv_thread
+    from edgetl_runtime.schedule import set_opencv_threads
     from edgetl_runtime.update.shadow import shadow
 
     patience_of(args)
-    one_opencv_thread()
     camera = open_source(args, Health(), injector_of(args))
+    set_opencv_threads(live=camera.live)
     say(f"shadow       both bundles on {camera.camera_id} for {args.shadow_s:g} s")
     return shadow(old, new, camera, seconds=args.shadow_s, share=args.shadow_share, gates=_gates(args))
 

@@ -134,7 +134,7 @@ def open(  # noqa: A001  (reads as edgetl_runtime.open)
     says. A live camera that stalls and an engine that fails end the loop only after `patience`; until then
     `session.health` says so, and `on_event` is told. ladder: what is given up, in which order, while results are late,
     as a Policy or the file that holds it (see edgetl_runtime.ladder); its steps are told as events of the condition
-    "ladder". A process that does nothing else wants edgetl_runtime.schedule.one_opencv_thread, too, as `edgetl run`
+    "ladder". A process that does nothing else wants edgetl_runtime.schedule.set_opencv_threads, as `edgetl run`
     does. Raises BundleError, EngineError, CameraError or MissingPackage, and InputError for what was given, each
     one clear line.
     """

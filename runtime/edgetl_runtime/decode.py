@@ -50,14 +50,16 @@ def _detections(outputs: Outputs, head: DetectHead, geometry: Geometry) -> Detec
     """
     boxes, scores, classes = _rows(outputs, head)
     thresholds, lowest = _thresholds(head.thresholds)
-    with np.errstate(invalid="ignore"):
-        keep = (scores >= lowest).nonzero()[0]
+    keep = (scores >= lowest).nonzero()[0]
     found, sure, kept = classes.take(keep), scores.take(keep), boxes.take(keep, axis=0)
     if len(found):
-        _check_classes(int(found.min()), int(found.max()), head)
+        _check_classes(int(np.minimum.reduce(found)), int(np.maximum.reduce(found)), head)
     source = geometry.to_source(kept)
-    good = (sure >= thresholds.take(found)) & np.isfinite(sure) & np.isfinite(kept).all(axis=1)
-    good &= (source[:, 2:] > source[:, :2]).all(axis=1)
+    sound = np.isfinite(kept)
+    sound[:, 2:] &= source[:, 2:] > source[:, :2]
+    good = np.logical_and.reduce(sound, axis=1)
+    good &= sure >= thresholds.take(found)
+    good &= np.isfinite(sure)
     rows = good.nonzero()[0]
     rows = rows.take((-sure.take(rows)).argsort(kind="stable")[: head.max_detections])
     return Detections(
@@ -68,9 +70,9 @@ def _detections(outputs: Outputs, head: DetectHead, geometry: Geometry) -> Detec
 
 
 @lru_cache(maxsize=64)
-def _thresholds(values: tuple[float, ...]) -> tuple[NDArray[np.float32], float]:
-    """As an array that is only read, and the lowest."""
-    return np.array(values, np.float32), min(values)
+def _thresholds(values: tuple[float, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """All (C,) and the lowest (1,), in arrays that are only read."""
+    return np.array(values, np.float32), np.array([min(values)], np.float32)
 
 
 def _rows(outputs: Outputs, head: DetectHead) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.spec import Preprocess
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Geometry:
     """Where a source image lies inside the network's input.
 
@@ -42,27 +42,30 @@ class Geometry:
         return self._map(boxes_xyxy, forward=False)
 
     def _map(self, boxes_xyxy: NDArray[np.float32], *, forward: bool) -> NDArray[np.float32]:
-        ratio, pad, network, source = _mapping(self)
+        ratio, pad, network, source = self._mapping
+        mapped = boxes_xyxy.astype(np.float64)
         if forward:
-            mapped = boxes_xyxy * ratio + pad
+            mapped *= ratio
+            mapped += pad
             low, high = pad, network
         else:
-            mapped = (boxes_xyxy - pad) / ratio
+            mapped -= pad
+            mapped /= ratio
             low, high = _ZERO, source
         np.maximum(mapped, low, out=mapped)
-        return np.minimum(mapped, high, out=mapped).astype(np.float32)
+        np.minimum(mapped, high, out=mapped)
+        return mapped.astype(np.float32)
+
+    @cached_property
+    def _mapping(self) -> tuple[NDArray[np.float64], ...]:
+        """(4,) each, of x, y, x, y: ratio, padding, and the far corner in network and in source pixels."""
+        (h, w), (new_h, new_w) = self.source_hw, self.new_hw
+        ratio = np.array([new_w / w, new_h / h] * 2, np.float64)
+        pad = np.array([self.pad_left, self.pad_top] * 2, np.float64)
+        return ratio, pad, pad + np.array([new_w, new_h] * 2, np.float64), np.array([w, h] * 2, np.float64)
 
 
 _ZERO = np.zeros(4)
-
-
-@lru_cache(maxsize=64)
-def _mapping(place: Geometry) -> tuple[NDArray[np.float64], ...]:
-    """(4,) each, of x, y, x, y and only read: ratio, padding, and the far corner in network and in source pixels."""
-    (h, w), (new_h, new_w) = place.source_hw, place.new_hw
-    ratio = np.array([new_w / w, new_h / h] * 2, np.float64)
-    pad = np.array([place.pad_left, place.pad_top] * 2, np.float64)
-    return ratio, pad, pad + np.array([new_w, new_h] * 2, np.float64), np.array([w, h] * 2, np.float64)
 
 
 def geometry(source_hw: tuple[int, int], size_hw: tuple[int, int]) -> Geometry:

@@ -25,7 +25,7 @@ from v4l2_support import FakeDriver, FakeKernel, jpeg, pack
 from edgetl_runtime.cameras._v4l2_formats import PIXEL_FORMATS
 from edgetl_runtime.cameras.v4l2 import V4L2Camera
 from edgetl_runtime.machine import machine
-from edgetl_runtime.schedule import one_opencv_thread
+from edgetl_runtime.schedule import set_opencv_threads
 
 SLOW = 0.2
 """A rate at which no frame grows old meanwhile."""
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     width, height = (int(n) for n in args.size.split("x"))
-    one_opencv_thread()
+    set_opencv_threads(live=True)
     rows = [measure(name, (height, width), args.frames) for name in PIXEL_FORMATS]
     if args.json:
         print(json.dumps({"machine": machine(), "size": args.size, "frames": args.frames, "rows": rows}))

@@ -69,15 +69,16 @@ def test_cores_that_are_not_there() -> None:
     assert os.sched_getaffinity(0) == before
 
 
-def test_opencv_works_in_the_thread_that_calls_it() -> None:
+@pytest.mark.parametrize(("live", "threads"), [(True, 1), (False, 2)])
+def test_opencv_works_in_the_thread_that_calls_it_beside_a_live_reader(live: bool, threads: int) -> None:
     found = run(
         "import json, cv2\n"
-        "from edgetl_runtime.schedule import one_opencv_thread\n"
-        "cv2.setNumThreads(2)\n"
-        "one_opencv_thread()\n"
+        "from edgetl_runtime.schedule import set_opencv_threads\n"
+        "cv2.setNumThreads(3)\n"
+        f"set_opencv_threads(live={live})\n"
         "print(json.dumps({'threads': cv2.getNumThreads()}))"
     )
-    assert found == {"threads": 1}
+    assert found == {"threads": threads}
 
 
 @pytest.mark.parametrize("priority", [0, 100, -1])

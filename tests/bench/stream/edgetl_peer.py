@@ -9,13 +9,13 @@ from __future__ import annotations
 from meter import Channel, Meter, job
 
 import edgetl_runtime
-from edgetl_runtime.schedule import one_opencv_thread
+from edgetl_runtime.schedule import set_opencv_threads
 
 
 def main() -> None:
     """Until the source ends, or the meter has enough."""
     channel, work = Channel(), job()
-    one_opencv_thread()
+    set_opencv_threads(live=work["mode"] == "live")
     ages_ms: list[float] = []
     with edgetl_runtime.open(
         work["bundle"], work["source"], variant=work["variant"], engine=work["engine"], golden=work["golden"]
