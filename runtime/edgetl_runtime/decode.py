@@ -52,8 +52,8 @@ def _detections(outputs: Outputs, head: DetectHead, geometry: Geometry) -> Detec
     thresholds, lowest = _thresholds(head.thresholds)
     keep = (scores >= lowest).nonzero()[0]
     found, sure, kept = classes.take(keep), scores.take(keep), boxes.take(keep, axis=0)
-    if len(found):
-        _check_classes(int(np.minimum.reduce(found)), int(np.maximum.reduce(found)), head)
+    if labels := found.tolist():
+        _check_classes(min(labels), max(labels), head)
     source = geometry.to_source(kept)
     sound = np.isfinite(kept)
     sound[:, 2:] &= source[:, 2:] > source[:, :2]
