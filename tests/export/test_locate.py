@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from onnx import ModelProto, helper
 
 from edgetl_export.budget import Budget, Measured
 from edgetl_export.calibrate import observe
-from edgetl_export.candidates import Reference, infer_of
+from edgetl_export.candidates import Candidate, Pair, Reference, infer_of, judge
 from edgetl_export.compile import compile_float
 from edgetl_export.crew import Crew, crew_of
 from edgetl_export.graph import copy_of, float_tensors, initializers, load_model, save_model, set_initializer
@@ -92,6 +93,29 @@ def test_a_step_that_changes_nothing_is_not_run_again(
     notes = compiled(source_of(net), tmp_path, passes)
     assert [text.partition(":")[0] for text in notes] == ["onnx", "same", "fold-input"]
     assert loaded == ["onnx", "fold-input"]
+
+
+def test_a_step_with_the_same_bits_is_measured_once_as_a_step_and_as_an_engine(net: Path, tmp_path: Path) -> None:
+    def named(model: ModelProto) -> tuple[ModelProto, str]:
+        other = copy_of(model)
+        other.graph.node[-1].name += "_other"
+        return other, "named"
+
+    source, measured = source_of(net), []
+    reference = reference_of(source)
+
+    def metric(infer: Infer) -> Measured:
+        measured.append(infer)
+        return reference.metric(infer)
+
+    counted = replace(reference, metric=metric)
+    passes = (Pass("named", named),)
+    graph, hops = compile_float(source, counted, tmp_path, tmp_path, passes=passes, say=lambda text: None)
+    pair = Pair(variant="fp32", precision="fp32", engine="onnxruntime", probe_file=graph.probe_file, file=graph.file)
+    found = judge(pair, counted)
+    assert isinstance(found, Candidate)
+    assert len(measured) == 1
+    assert {hop.value for hop in (*hops, found.hop)} == {reference.measured.value}
 
 
 def bad_pass(model: ModelProto) -> tuple[ModelProto, str]:
