@@ -29,6 +29,7 @@ Condition = Literal[
     "late",
     "shifted",
     "moved",
+    "uncalibrated",
     "ladder",
     "stopped",
 ]
@@ -36,8 +37,9 @@ Condition = Literal[
 does not change. dark: black, or the lens is covered. duplicate, disordered: a frame that was there before, or older
 than the one before. clock: the camera's stamps jumped. resized: frames changed their size. engine: the engine failed.
 not_finite: the network gave NaN or infinity. late: older at publish than the deadline. shifted: another domain than the
-training's. moved: the camera looks elsewhere than its calibration says. ladder: a step of the degradation ladder is in
-force; stopped: its last one, the safe stop."""
+training's. moved: the camera looks elsewhere than its calibration says. uncalibrated: frames have another shape than
+the calibration is for, so that boxes have no places. ladder: a step of the degradation ladder is in force; stopped: its
+last one, the safe stop."""
 
 MEANS: Mapping[Condition, State] = {
     "stalled": "stale",
@@ -53,6 +55,7 @@ MEANS: Mapping[Condition, State] = {
     "late": "stale",
     "shifted": "degraded",
     "moved": "degraded",
+    "uncalibrated": "fault",
     "ladder": "degraded",
     "stopped": "fault",
 }

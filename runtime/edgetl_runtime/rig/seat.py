@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.capture import Taken
+    from edgetl_runtime.geometry.calibration import Calibration
     from edgetl_runtime.health import Health
     from edgetl_runtime.repair import Patience
     from edgetl_runtime.rig.sharing import Letterboxes
@@ -36,9 +37,10 @@ class Seat:
         patience: Patience,
         letterboxes: Letterboxes,
         changed: threading.Condition,
+        calibration: Calibration | None = None,
     ) -> None:
         self.name, self.letterboxes = name, letterboxes
-        self.feed = Feed(camera, health, patience, name=name, changed=changed)
+        self.feed = Feed(camera, health, patience, name=name, changed=changed, calibration=calibration)
         self.processed = 0
         self.ended = False
         self.lost: CameraError | None = None

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from geometry_support import calibration
 from rig_support import QUICK, RateCamera, adds_up, rig_of
 from runtime_support import FakeCamera, scene
 
@@ -202,6 +203,40 @@ def test_a_camera_that_is_gone_for_good_is_left_out(shared_bundle: Path) -> None
         rig_of({"b": shared_bundle}, {"only": FakeCamera([scene(90, 160)], fail_at=1)}) as rig,
     ):
         list(rig)
+
+
+@pytest.mark.parametrize("sizes_hw", [[(120, 160)], [(90, 160), (120, 160)]], ids=["comes so", "becomes so"])
+def test_a_camera_that_does_not_fit_its_calibration_is_its_own_trouble(
+    shared_bundle: Path, shared_many: Path, sizes_hw: list[tuple[int, int]]
+) -> None:
+    """It was not there at the start, so nobody could ask for its size."""
+    opened: list[RateCamera] = []
+
+    def opener(stop: threading.Event) -> RateCamera:
+        if not opened:
+            opened.append(RateCamera(0.1))
+            raise CameraError("not there yet")
+        opened.append(RateCamera(50, 10 if len(opened) < len(sizes_hw) else 1000, size_hw=sizes_hw[len(opened) - 1]))
+        return opened[-1]
+
+    health, events = Health(), list[RigEvent]()
+    late = keep_open(opener, give_up_s=0.0, absent="late", health=health)
+    options: dict[str, Any] = {"health": {"late": health}, "on_event": events.append}
+    options["calibrations"] = dict.fromkeys(("good", "late"), calibration())
+    bundles = {"a": shared_bundle, "b": shared_many}
+    with rig_of(bundles, {"good": RateCamera(50), "late": late}, **options) as rig:
+        found = rounds_for(rig, 20, enough=lambda r: "late" in r.frames and r.frames["late"].frame_id > 40)
+        document: Any = rig.summary().as_json()
+    told = [(e.camera, e.bundle, e.event.began) for e in events if e.event.condition == "uncalibrated"]
+    assert told == [("late", None, True)] and len(opened) == 1 + len(sizes_hw)
+    odd = [r for made in found if made.frames.get("late") is not None for r in made.results["late"].values()]
+    odd = [r for r in odd if r.size_hw == (120, 160)]
+    assert len(odd) > 20 and {r.health for r in odd} == {"fault"}
+    for result in odd:
+        assert result.detections.places is not None and np.isnan(result.detections.places.positions_m).all()
+    good = [r for made in found for r in made.results.get("good", {}).values()]
+    assert {r.health for r in good} == {"ok"} and document["cameras"]["late"]["failed"] == 0
+    assert "160x120" in document["health"]["conditions"]["uncalibrated"]
 
 
 def test_all_cameras_silent_for_too_long_end_the_run(shared_bundle: Path) -> None:
