@@ -76,7 +76,7 @@ class Feed:
         if not self.live or silent_s < patience.stall_s:
             return None
         self.health.set("stalled", f"no frame for {silent_s:.1f} s")
-        gone = self.health.status().conditions.get("disconnected")
+        gone = self.health.gone()
         if not patience.give_up_s or silent_s < patience.give_up_s or (gone and not gone_too):
             return None
         why = f": {gone}" if gone else ""

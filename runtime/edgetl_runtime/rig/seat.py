@@ -66,7 +66,7 @@ class Seat:
         if self.ended or self.feed.capture.ready:
             return False
         health = self.feed.health
-        if health.holds("stalled") or health.holds("disconnected"):
+        if health.holds("stalled") or health.gone() is not None:
             return False
         return not self.feed.live or self._rhythm.due_between(time.monotonic_ns(), int(until_s * 1e9))
 

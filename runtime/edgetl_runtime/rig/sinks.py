@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from edgetl_runtime.health import together
+from edgetl_runtime.health import GONE, together
 from edgetl_runtime.publish import Publisher
 from edgetl_runtime.service.notify import lane_of
 from edgetl_runtime.session import rss_mb
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.spec import Head
 
 
-_OF_CAMERA: tuple[Condition, ...] = ("disconnected", "uncalibrated")
+_OF_CAMERA: tuple[Condition, ...] = (*GONE, "uncalibrated")
 """What is wrong with a camera and not mended by a restart."""
 
 
@@ -140,8 +140,8 @@ class NotifyRounds:
 def awaited_lanes(rig: Rig) -> list[str]:
     """Names, as of `lane_of`, of the lanes whose results a service's watchdog waits for.
 
-    Not those of cameras that the ladder leaves out; nor, while others work, of one that is disconnected, which is
-    opened again without a restart, or that doesn't fit its calibration: a restart takes the others' results away.
+    Not those of cameras that the ladder leaves out; nor, while others work, of one that is gone, which is opened
+    again without a restart, or that doesn't fit its calibration: a restart takes the others' results away.
     """
     kept = [seat for name, seat in rig.seats.items() if rig.keeps(name)]
     works = [seat for seat in kept if not any(seat.feed.health.holds(c) for c in _OF_CAMERA)]

@@ -54,7 +54,7 @@ def test_only_one_that_is_due_is_waited_for() -> None:
     assert not seat.awaited(in_60_ms()), "there is one already"
     assert seat.take() is not None and not seat.ready()
     assert not seat.awaited(in_10_ms()) and seat.awaited(in_60_ms())
-    for condition in ("stalled", "disconnected"):
+    for condition in ("stalled", "disconnected", "absent"):
         seat.feed.health.set(condition, "gone")  # type: ignore[arg-type]
         assert not seat.awaited(in_60_ms())
         assert seat.absent().why == f"{condition}: gone"
