@@ -225,7 +225,7 @@ class Rig:
         for seat, one in taken:
             raw[seat.name], failures[seat.name] = {}, {}
             for name, network in self.networks.items():
-                made = network.run(seat.name, one, live=seat.feed.live)
+                made = network.run(seat.name, one, live=seat.feed.live, when_read=seat.feed.capture.read_on)
                 if isinstance(made, EngineError):
                     failures[seat.name][name] = made.message
                 else:

@@ -18,6 +18,7 @@ from runtime_support import FakeCamera, scene
 
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.cameras import keep_open
+from edgetl_runtime.capture import EVERY_DEPTH
 from edgetl_runtime.engines import Engine, load_bundle_engine
 from edgetl_runtime.errors import CameraError, EngineError
 from edgetl_runtime.health import Health
@@ -75,6 +76,24 @@ def test_files_give_every_frame_and_end_together(shared_bundle: Path) -> None:
     assert found[-1].absent["short"].why == "ended"
     document: Any = rig.summary().as_json()
     assert adds_up(document) and (document["processed"], document["dropped"]) == (19, 0)
+
+
+def test_files_are_read_ahead_while_an_engine_runs(shared_bundle: Path) -> None:
+    """The engine's run on a frame ends once the camera was read again."""
+    film = FakeCamera([scene(90, 160, i) for i in range(EVERY_DEPTH + 3)], live=False)
+    filled, read = EVERY_DEPTH + 1, list[int]()
+
+    class Waiting(Slow):
+        def infer(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Mapping[str, np.ndarray[Any, Any]]:
+            end_s = time.monotonic() + 10
+            while film.reads and film.reads <= filled and time.monotonic() < end_s:
+                time.sleep(0.001)
+            read.append(film.reads)
+            return super().infer(inputs)
+
+    with rig_of({"b": shared_bundle}, {"film": film}, load={"b": lambda: Waiting(shared_bundle, 0.0)}) as rig:
+        assert len(list(rig)) == EVERY_DEPTH + 3
+    assert read[0] == 0 and read[1] > filled
 
 
 def test_no_more_frames_than_are_wanted(shared_bundle: Path) -> None:
