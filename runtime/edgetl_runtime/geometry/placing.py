@@ -104,7 +104,7 @@ class HeadPlacing:
 
 def nowhere(count: int) -> Places:
     """Places of which nothing is known."""
-    shapes = ((count, 2), (count, 2, 2), (count,), (count,), (count,))
+    shapes = ((count, 2), (count, 2, 2), *[(count,)] * 4)
     return Places(*(np.full(shape, np.nan, np.float32) for shape in shapes))
 
 
@@ -117,6 +117,6 @@ def _places(sight: Sight, good: NDArray[np.bool_], closing: Closing | None) -> P
     if not good.all():
         at[~good], spread[~good] = np.nan, np.nan
     if closing is None:
-        return Places(at, spread, *(np.full(n, np.nan, np.float32) for _ in range(3)))
-    speeds, times, stds = (v.astype(np.float32) for v in (closing.speed_mps, closing.time_s, closing.std_mps))
-    return Places(at, spread, speeds, times, stds)
+        return Places(at, spread, *(np.full(n, np.nan, np.float32) for _ in range(4)))
+    told = (closing.speed_mps, closing.time_s, closing.std_mps, closing.time_std_s)
+    return Places(at, spread, *(values.astype(np.float32) for values in told))
