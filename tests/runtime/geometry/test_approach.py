@@ -154,6 +154,16 @@ def test_the_deviation_of_a_time_is_that_of_its_errors(edge: tuple[float, float]
     assert float((np.abs(steady) <= 1).mean()) > 0.8
 
 
+def test_the_deviation_of_a_time_is_of_the_whole_covariance() -> None:
+    """By the gradient of distance / -rate, with what distance and rate have in common."""
+    drive = Drive(noise_px=0.2)
+    found = driven(drive, every(0.1), lambda t: (40 - 10 * t, 0.0))
+    row = drive.approach._rows[:, 0]
+    gradient, spread = np.array([-1 / row[1], row[0] / row[1] ** 2]), row[3:12].reshape(3, 3)[:2, :2]
+    assert found.time_std_s[0] == pytest.approx(np.sqrt(gradient @ spread @ gradient))
+    assert abs(spread[0, 1]) > 0.1 * np.sqrt(spread[0, 0] * spread[1, 1]), "it matters here"
+
+
 def test_a_time_and_its_deviation_are_there_together() -> None:
     drive, found = Drive(), None
     for t in every(0.1):
