@@ -54,7 +54,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--begin-without",
         action="store_true",
-        help="begin although a live camera can't be opened: it is disconnected until it is there",
+        help="begin although a live camera can't be opened: it is absent until it is there",
     )
     group.add_argument(
         "--inject",
@@ -116,7 +116,7 @@ def open_source(args: argparse.Namespace, health: Health, injector: Injector | N
 
 def described(camera: Camera, health: Health) -> str:
     """A camera that was just opened, for people; why it is not there where it isn't."""
-    if why := health.status().conditions.get("disconnected"):
+    if (why := health.gone()) is not None:
         return f"{camera.camera_id}, which is not there yet: {why}"
     height, width = camera.size_hw
     size = f" {width}x{height}" if height else ""

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgetl_export.control_group import left_in_groups
+
 OF_NETWORK = 4
 """Times the size of a network's file that an engine holds, whose workers share it. Measured with ONNX Runtime and
 OpenVINO: 2.2 to 2.8 times for ResNet-50 (102 MB) once it has run."""
@@ -17,7 +19,7 @@ one worker takes beyond its file."""
 SHARE = 0.7
 """Of the memory that is free, what networks may take."""
 WAIT_S = 0.2
-_MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,8 @@ class Granted:
 
 
 def free_bytes() -> int | None:
-    """What this process may still take without swapping, by the system and by its control group; None if not said."""
-    found = [value for value in (_available(), _left_in_group()) if value is not None]
+    """What this process may still take without swapping, by the system and by its control groups; None if not said."""
+    found = [value for value in (_available(), left_in_groups()) if value is not None]
     return min(found, default=None)
 
 
@@ -41,25 +43,6 @@ def _available() -> int | None:
     except OSError:
         return None
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
-
-
-def _left_in_group() -> int | None:
-    try:
-        limit, used = (
-            (_CGROUP / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current")
-        )
-        return None if limit == "max" else max(int(limit) - int(used) + _cached_in_group(), 0)
-    except (OSError, ValueError):
-        return None
-
-
-def _cached_in_group() -> int:
-    """Bytes of files that the group is charged with, which the kernel gives back before it refuses memory."""
-    try:
-        rows = (line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
-        return sum(int(row[1]) for row in rows if row[0] in ("active_file", "inactive_file"))
-    except OSError:
-        return 0
 
 
 class Memory:

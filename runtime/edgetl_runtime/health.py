@@ -17,6 +17,7 @@ fault: a part does not work."""
 
 Condition = Literal[
     "stalled",
+    "absent",
     "disconnected",
     "frozen",
     "dark",
@@ -29,18 +30,21 @@ Condition = Literal[
     "late",
     "shifted",
     "moved",
+    "uncalibrated",
     "ladder",
     "stopped",
 ]
-"""stalled: no frame for too long. disconnected: the camera is gone and being reopened. frozen: frames come, the picture
-does not change. dark: black, or the lens is covered. duplicate, disordered: a frame that was there before, or older
-than the one before. clock: the camera's stamps jumped. resized: frames changed their size. engine: the engine failed.
-not_finite: the network gave NaN or infinity. late: older at publish than the deadline. shifted: another domain than the
-training's. moved: the camera looks elsewhere than its calibration says. ladder: a step of the degradation ladder is in
-force; stopped: its last one, the safe stop."""
+"""stalled: no frame for too long. absent: the camera was not there at the start and has not come yet. disconnected: it
+is gone and being reopened. frozen: frames come, the picture does not change. dark: black, or the lens is covered.
+duplicate, disordered: a frame that was there before, or older than the one before. clock: the camera's stamps jumped.
+resized: frames changed their size. engine: the engine failed. not_finite: the network gave NaN or infinity. late: older
+at publish than the deadline. shifted: another domain than the training's. moved: the camera looks elsewhere than its
+calibration says. uncalibrated: frames have another shape than the calibration is for, so that boxes have no places.
+ladder: a step of the degradation ladder is in force; stopped: its last one, the safe stop."""
 
 MEANS: Mapping[Condition, State] = {
     "stalled": "stale",
+    "absent": "fault",
     "disconnected": "fault",
     "frozen": "stale",
     "dark": "degraded",
@@ -53,10 +57,14 @@ MEANS: Mapping[Condition, State] = {
     "late": "stale",
     "shifted": "degraded",
     "moved": "degraded",
+    "uncalibrated": "fault",
     "ladder": "degraded",
     "stopped": "fault",
 }
 """The state that each condition brings about while it holds."""
+
+GONE: tuple[Condition, ...] = ("absent", "disconnected")
+"""There is no camera, and it is being opened again."""
 
 HOLD_NS = 1_000_000_000
 """A condition of one moment holds so long, so that nobody who looks once a second misses it."""
@@ -147,6 +155,11 @@ class Health:
     def holds(self, condition: Condition) -> bool:
         """Whether this condition holds now."""
         return condition in self._holding
+
+    def gone(self) -> str | None:
+        """Why there is no camera now; None where it is there."""
+        holding = self._holding
+        return next((detail for c in GONE if (detail := holding.get(c)) is not None), None)
 
     def set(self, condition: Condition, detail: str) -> None:
         """The condition holds until it is cleared. Setting it again changes nothing but a flash's end."""

@@ -64,6 +64,7 @@ class Pipeline:
         self._tracking = Tracking(self._heads) if track else None
         if self._tracking is not None:
             self._heads = self._tracking.decoded
+        self.calibration = calibration
         self.placing = None
         if calibration is not None:
             self.placing = Placing(calibration, manifest.heads, network_hw=manifest.preprocess.size_hw)
@@ -82,8 +83,7 @@ class Pipeline:
         """What the heads say of one frame, stamped.
 
         when_read: called once the frame is in the network's input, before the engine runs.
-        Raises EngineError where the engine fails or its outputs do not fit, NotFinite where they are no numbers,
-        InputError where the first frame does not fit the calibration.
+        Raises EngineError where the engine fails or its outputs do not fit, NotFinite where they are no numbers.
         """
         t0 = time.perf_counter()
         _, place = self._letterbox(frame.image)

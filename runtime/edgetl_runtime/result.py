@@ -56,8 +56,8 @@ class Places:
     of an object that the picture's left or right edge cuts. covariances_m2: (N, 2, 2) float32, its uncertainty: 90 % of
     errors are meant to be within 1.645 standard deviations. closing_speeds_mps: (N,) float32, how fast the distance
     from the camera shrinks, below zero where it grows. times_to_collision_s: (N,) float32, until that distance is used
-    up at that speed. closing_speed_stds_mps: (N,) float32, one standard deviation of the speed, None where it is not
-    known for any box.
+    up at that speed. closing_speed_stds_mps, time_to_collision_stds_s: (N,) float32 each, one standard deviation of the
+    speed and of the time (see Closing in edgetl_runtime.geometry.approach), None where it is not known for any box.
 
     NaN where nothing can be said: a position for a box that touches no ground in the picture, a speed for an object
     that is not tracked (long enough), a time where nothing comes nearer.
@@ -68,6 +68,7 @@ class Places:
     closing_speeds_mps: NDArray[np.float32]
     times_to_collision_s: NDArray[np.float32]
     closing_speed_stds_mps: NDArray[np.float32] | None = None
+    time_to_collision_stds_s: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.positions_m)
@@ -78,10 +79,10 @@ class Places:
                 f"Places must hold positions ({n}, 2), covariances ({n}, 2, 2), speeds ({n},) and times ({n},), "
                 f"found {shapes}"
             )
-        if self.closing_speed_stds_mps is not None and self.closing_speed_stds_mps.shape != (n,):
-            raise ValueError(
-                f"Places must hold a deviation for each of {n} speeds, found {self.closing_speed_stds_mps.shape}"
-            )
+        deviations = {"speeds": self.closing_speed_stds_mps, "times": self.time_to_collision_stds_s}
+        for what, stds in deviations.items():
+            if stds is not None and stds.shape != (n,):
+                raise ValueError(f"Places must hold a deviation for each of {n} {what}, found {stds.shape}")
 
     def __len__(self) -> int:
         return len(self.positions_m)
@@ -255,9 +256,9 @@ class Result:
 
         detections: boxes rounded to a hundredth of a pixel; where objects are tracked with track_id, track_age_s and
         velocity_px_s, all null for a box without a number; with a calibrated camera with position_m, position_std_m,
-        closing_speed_mps, its closing_speed_std_mps, and time_to_collision_s, null where nothing can be said. masks: by
-        head, the share of the image by label. categories: by head, the label (null where none is sure enough), the
-        largest probability, and all from 0.01.
+        closing_speed_mps, its closing_speed_std_mps, time_to_collision_s and its time_to_collision_std_s, null where
+        nothing can be said. masks: by head, the share of the image by label. categories: by head, the label (null where
+        none is sure enough), the largest probability, and all from 0.01.
         """
         document: dict[str, Any] = {
             "frame_id": self.frame_id,
@@ -320,6 +321,8 @@ def _add_places(boxes: list[dict[str, Any]], places: Places) -> None:
     }
     if places.closing_speed_stds_mps is not None:
         columns["closing_speed_std_mps"] = places.closing_speed_stds_mps
+    if places.time_to_collision_stds_s is not None:
+        columns["time_to_collision_std_s"] = places.time_to_collision_stds_s
     for name, column in columns.items():
         known = np.isfinite(column) if column.ndim == 1 else np.isfinite(column).all(axis=1)
         rows = zip(boxes, column.astype(np.float64).round(3).tolist(), known.tolist(), strict=True)

@@ -110,7 +110,7 @@ class Session:
         self.turned_ns = time.monotonic_ns()
         patience = patience or Patience()
         self._pipeline, self._ladder = pipeline, ladder
-        self._feed = Feed(camera, self.health, patience)
+        self._feed = Feed(camera, self.health, patience, calibration=pipeline.calibration)
         self._judge = Judge(self.health, domain, deadline_ms=pipeline.deadline_ms, placing=pipeline.placing)
         self._repair = Repair(pipeline, self.health, reload, patience)
         self._dropped_before = 0

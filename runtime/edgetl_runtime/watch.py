@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgetl_runtime.geometry.calibration import misfit
+from edgetl_runtime.health import HOLD_NS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgetl_runtime.geometry.calibration import Calibration
     from edgetl_runtime.health import Health
     from edgetl_runtime.result import Frame
 
@@ -28,15 +32,24 @@ _FLAT, _NOT_FLAT = 4.0, 6.0  # grey levels; a night street's lamps alone give 10
 class FrameWatch:
     """The checks of one camera's frames; conditions go to `health`. Costs less than 0.1 ms a frame, whatever its size.
 
-    frozen_s: 0 turns that check off, for a camera whose picture may rightly stand still. One thread only.
+    frozen_s: 0 turns that check off, for a camera whose picture may rightly stand still. calibration: what frames have
+    to fit, None where nothing depends on it. One thread only.
     """
 
-    def __init__(self, health: Health, *, frozen_s: float = FROZEN_S, dark_s: float = DARK_S) -> None:
-        self._health = health
+    def __init__(
+        self,
+        health: Health,
+        *,
+        frozen_s: float = FROZEN_S,
+        dark_s: float = DARK_S,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self._health, self._calibration = health, calibration
         self._frozen_ns, self._dark_ns = int(frozen_s * 1e9), int(dark_s * 1e9)
         self._last_id, self._last_ns = -1, -1
         self._least_delay_ns: int | None = None
         self._size_hw: tuple[int, int] | None = None
+        self._misfit_ns = -HOLD_NS
         self._sample: NDArray[np.uint8] | None = None
         self._same_since_ns = 0
         self._flat_since_ns: int | None = None
@@ -51,7 +64,7 @@ class FrameWatch:
             return None
         self._last_id, self._last_ns = frame.frame_id, frame.t_capture_ns
         self._clock(frame, arrived_ns)
-        self._size(frame)
+        self._size(frame, arrived_ns)
         self._picture(frame)
         return frame
 
@@ -85,12 +98,19 @@ class FrameWatch:
         if self._least_delay_ns is None or delay_ns < self._least_delay_ns:
             self._least_delay_ns = delay_ns
 
-    def _size(self, frame: Frame) -> None:
+    def _size(self, frame: Frame, arrived_ns: int) -> None:
         size_hw = (frame.image.shape[0], frame.image.shape[1])
         if self._size_hw is not None and size_hw != self._size_hw:
             (h, w), (before_h, before_w) = size_hw, self._size_hw
             self._health.flash("resized", f"frames were {before_w}x{before_h}, now {w}x{h}")
         self._size_hw = size_hw
+        if self._calibration is None:
+            return
+        if why := misfit(self._calibration, size_hw):
+            self._misfit_ns = arrived_ns
+            self._health.set("uncalibrated", f"{why}: boxes have no places")
+        elif arrived_ns - self._misfit_ns >= HOLD_NS:  # sizes that alternate are one fault, not one for each frame
+            self._health.clear("uncalibrated")
 
     def _picture(self, frame: Frame) -> None:
         sample, now_ns = _sample(frame.image), frame.t_capture_ns

@@ -400,7 +400,7 @@ def place_figures(rows: Rows) -> dict[str, float]:
 
 def speeds(pairs: Iterable[tuple[Seen, Places]], *, between_m: tuple[float, float] = (0, 50)) -> dict[str, float]:
     """Errors of closing speeds and of times to collision under 6 s, of objects at such distances."""
-    found, true, stds, times, true_times = [], [], [], [], []
+    found, true, stds, times, true_times, time_stds = [], [], [], [], [], []
     asked = asked_times = 0
     for seen, places in pairs:
         for k, t in enumerate(seen.truth):
@@ -420,8 +420,11 @@ def speeds(pairs: Iterable[tuple[Seen, Places]], *, between_m: tuple[float, floa
                 if np.isfinite(left):
                     times.append(left)
                     true_times.append(t.distance_m / t.closing_mps)
+                    assert places.time_to_collision_stds_s is not None
+                    time_stds.append(float(places.time_to_collision_stds_s[k]))
     off = np.abs(np.array(found) - np.array(true))
     late = np.abs(np.array(times) / np.array(true_times) - 1) if times else np.zeros(0)
+    deviations = np.abs(np.array(times) - np.array(true_times)) / np.array(time_stds)
     return {
         "boxes": asked,
         "speed_given": round(len(found) / max(asked, 1), 3),
@@ -433,6 +436,8 @@ def speeds(pairs: Iterable[tuple[Seen, Places]], *, between_m: tuple[float, floa
         "ttc_given": round(len(times) / max(asked_times, 1), 3),
         "ttc_median": _percentile(late, 50),
         "ttc_p90": _percentile(late, 90),
+        "ttc_within_1": round(float((deviations <= 1).mean()), 3) if times else float("nan"),
+        "ttc_within_2": round(float((deviations <= 2).mean()), 3) if times else float("nan"),
     }
 
 

@@ -1,6 +1,6 @@
 """What a rig costs beside a single session: the processor's time that the loop's own thread spends on each frame.
 
-    python tests/bench/bench_rig.py [--frames 2000] [--repeat 5] [--outputs [--seconds 10]] [--json]
+    python tests/bench/bench_rig.py [--frames 2000] [--repeat 5] [--outputs [--seconds 10] | --films] [--json]
 
 Small pictures from memory and an engine that gives the same outputs again, so that nearly all that is measured is the
 loop. The same frames go through a Session and through rigs of one camera and one bundle and of several, in turn; the
@@ -10,6 +10,9 @@ live: at 400 a second, checked, with a wait before each.
 --outputs: a live rig of 4 cameras at 30 a second and 2 bundles instead, without anything, then with ROS 2 (a router and
 one who subscribes to everything, pictures too, in processes of their own), then with Foxglove, nobody there and one who
 looks at everything. whole_us_per_frame: of all of this process's threads.
+
+--films: rounds a second of clips of 1280x720 instead, with an engine that takes no time and with one that takes 8 ms
+elsewhere, as on an accelerator.
 """
 
 from __future__ import annotations
@@ -34,9 +37,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "runtime" / "ros"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "runtime" / "foxglove"))
 
 from rig_support import RateCamera, rig_of
-from runtime_support import FakeCamera, write_test_bundle
+from runtime_support import FakeCamera, write_clip, write_test_bundle
 
 from edgetl_runtime.bundle import open_bundle
+from edgetl_runtime.cameras.video import VideoCamera
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.pipeline import Pipeline
 from edgetl_runtime.session import Session
@@ -79,6 +83,19 @@ class Constant:
         """Nothing to free."""
 
 
+class Elsewhere(Constant):
+    """The same, after a while in which no core of this machine is used."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        super().__init__(folder)
+        self._seconds = seconds
+
+    def infer(self, inputs: object) -> dict[str, Any]:
+        """The same again."""
+        time.sleep(self._seconds)
+        return super().infer(inputs)
+
+
 def camera(frames: int, *, live: bool) -> FakeCamera:
     """The same few pictures again and again."""
     rng = np.random.default_rng(0)
@@ -109,6 +126,32 @@ def of_rig(folder: Path, frames: int, cameras: int, bundles: int, *, live: bool)
         spent_s = time.thread_time() - spent_s
     total = rig.summary().total
     return figures(spent_s, total.processed, bundles, total.stages)
+
+
+def of_films(folder: Path, clip: Path, cameras: int, bundles: int, engine_s: float) -> dict[str, float]:
+    """A rig on files that have to be decoded."""
+    films = {f"c{i}": VideoCamera(clip) for i in range(cameras)}
+    names = [f"b{i}" for i in range(bundles)]
+    load = dict.fromkeys(names, lambda: Elsewhere(folder, engine_s) if engine_s else Constant(folder))
+    with rig_of(dict.fromkeys(names, folder), films, load=load) as rig:
+        for made in rig:
+            del made
+        seconds = rig.seconds
+    return {"rounds_per_s": rig.rounds / seconds}
+
+
+def measure_films(repeat: int) -> dict[str, dict[str, float]]:
+    """Medians by what was run."""
+    found: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = write_test_bundle(Path(scratch) / "tiny.bundle")
+        clip = write_clip(Path(scratch) / "clip.mp4", frames=100, height=720, width=1280)
+        for _ in range(repeat):
+            for cameras, bundles in ((1, 1), (2, 1), (2, 2)):
+                for engine_s in (0.0, 0.008):
+                    name = f"films of {cameras}, bundles {bundles}, engine {engine_s * 1e3:g} ms"
+                    found.setdefault(name, []).append(of_films(folder, clip, cameras, bundles, engine_s))
+    return medians(found)
 
 
 @contextmanager
@@ -234,11 +277,16 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--outputs", action="store_true")
     parser.add_argument("--seconds", type=float, default=10.0, help="of --outputs")
+    parser.add_argument("--films", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    document: dict[str, Any] = (
-        measure_outputs(args.seconds, args.repeat) if args.outputs else measure(args.frames, args.repeat)
-    )
+    document: dict[str, Any]
+    if args.films:
+        document = measure_films(args.repeat)
+    elif args.outputs:
+        document = measure_outputs(args.seconds, args.repeat)
+    else:
+        document = measure(args.frames, args.repeat)
     if args.json:
         print(json.dumps(document, indent=2))
     else:

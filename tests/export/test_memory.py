@@ -89,16 +89,14 @@ def test_who_waits_can_be_stopped(net: Path) -> None:
         assert not room.note, "what was stopped still counts"
 
 
-def test_a_control_group_bounds_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_system_and_the_control_groups_bound_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int | None] = [None]
     monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "left_in_groups", lambda: left[0])
     assert free_bytes() is None
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    4000 kB\n")
     assert free_bytes() == 4_096_000
-    (tmp_path / "memory.current").write_text("1000\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert free_bytes() == 4_096_000
-    (tmp_path / "memory.max").write_text("3000\n")
+    left[0] = 2000
     assert free_bytes() == 2000
-    (tmp_path / "memory.stat").write_text("anon 100\nfile 800\nshmem 100\ninactive_file 500\nactive_file 200\n")
-    assert free_bytes() == 2700, "what was read from files counts as taken"
+    left[0] = 5_000_000
+    assert free_bytes() == 4_096_000

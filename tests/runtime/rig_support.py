@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.cameras import Camera
 from edgetl_runtime.engines import Engine, load_bundle_engine
+from edgetl_runtime.geometry.calibration import Calibration
 from edgetl_runtime.repair import Patience
 from edgetl_runtime.rig.network import Network
 from edgetl_runtime.rig.rig import Rig
@@ -86,6 +87,7 @@ def rig_of(
     load: Mapping[str, Callable[[], Engine]] | None = None,
     patience: Patience = QUICK,
     deadline_ms: float = 0.0,
+    calibrations: Mapping[str, Calibration] | None = None,
     **options: Any,
 ) -> Iterator[Rig]:
     """A rig on open cameras. load: how a bundle's engine is made, where not as usual."""
@@ -95,7 +97,14 @@ def rig_of(
         bundle = open_bundle(folder)
         make = (load or {}).get(name) or (lambda bundle=bundle: load_bundle_engine(bundle, threads=1))
         networks[name] = Network(
-            name, bundle, make(), letterboxes, patience=patience, reload=make, deadline_ms=deadline_ms
+            name,
+            bundle,
+            make(),
+            letterboxes,
+            patience=patience,
+            reload=make,
+            deadline_ms=deadline_ms,
+            calibrations=calibrations,
         )
     with Rig(cameras, networks, letterboxes, patience=patience, **options) as rig:
         yield rig

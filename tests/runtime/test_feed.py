@@ -11,7 +11,7 @@ from runtime_support import FakeCamera, scene
 
 from edgetl_runtime.errors import CameraError
 from edgetl_runtime.feed import Feed
-from edgetl_runtime.health import Health
+from edgetl_runtime.health import GONE, Condition, Health
 from edgetl_runtime.repair import Patience
 
 NOISE = [np.random.default_rng(i).integers(60, 160, (90, 160, 3), np.uint8) for i in range(4)]
@@ -55,9 +55,10 @@ def test_silence_is_a_stall_and_then_an_error() -> None:
     assert feed.silent() is None and health.state == "ok"
 
 
-def test_a_camera_that_is_opened_again_has_a_patience_of_its_own_or_this_one() -> None:
+@pytest.mark.parametrize("condition", GONE)
+def test_a_camera_that_is_opened_again_has_a_patience_of_its_own_or_this_one(condition: Condition) -> None:
     feed = Feed(FakeCamera(NOISE), Health(), Patience(stall_s=0.01, give_up_s=0.02))
-    feed.health.set("disconnected", "no route; check the cable")
+    feed.health.set(condition, "no route; check the cable")
     time.sleep(0.03)
     assert feed.silent() is None
     error = feed.silent(gone_too=True)

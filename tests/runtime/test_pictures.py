@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
-from collections.abc import Callable
 
 import cv2
 import numpy as np
 import pytest
-from runtime_support import scene
+from runtime_support import scene, until
 
 from edgetl_runtime.pictures import PictureThread, jpeg
 from edgetl_runtime.result import Frame
-
-
-def until(met: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + 5
-    while not met():
-        assert time.monotonic() < until_s
-        time.sleep(0.002)
 
 
 def test_a_busy_thread_keeps_one_and_no_more() -> None:

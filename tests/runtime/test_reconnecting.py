@@ -76,13 +76,18 @@ def test_a_camera_may_come_later_than_the_run() -> None:
     with pytest.raises(CameraError, match="no route"):
         Rig(["no route"])
     health = Health("front")
-    rig = Rig(["no route", "no answer", fake(2, fps=25.0)], health=health, absent="front")
+    rig = Rig(["no route", "no answer", fake(2, fps=25.0), fake(1)], health=health, absent="front")
     camera = rig.camera
     assert (camera.camera_id, camera.size_hw, camera.fps) == ("front", (0, 0), 0.0)
-    assert health.status().conditions == {"disconnected": "no route"} and rig.pauses == []
+    assert health.status().conditions == {"absent": "no route"} and rig.pauses == []
     assert rig.ids(2) == [1, 2] and len(rig.pauses) == 2
     assert (camera.camera_id, camera.size_hw, camera.fps) == ("front", (8, 8), 25.0)
-    assert health.status().conditions == {}
+    assert health.status().conditions == {} and health.status().counts == {"absent": 1}
+    came = f"front: was not there at the start, came after {sum(rig.pauses):.1f} s"
+    assert camera.notes == [came] and camera.reconnects == 0
+    rig.ids(1)
+    assert len(camera.notes) == 2 and "reconnected once" in camera.notes[1] and camera.reconnects == 1
+    assert health.status().counts == {"absent": 1, "disconnected": 1}
     with pytest.raises(CameraError, match="has been gone for 6"):
         Rig(["no route"], give_up_s=60.0, absent="front").camera.read()
 

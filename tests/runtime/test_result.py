@@ -131,7 +131,8 @@ def placed(xs: list[float]) -> Detections:
     covariances = np.where(known[:, None, None], np.diag([0.25, 0.04]), np.nan).astype(np.float32)
     speeds = np.where(known, 2.0, np.nan).astype(np.float32)
     times = np.full(len(xs), np.nan, np.float32)
-    return dataclasses.replace(boxes(len(xs)), places=Places(positions, covariances, speeds, times))
+    places = Places(positions, covariances, speeds, times, time_to_collision_stds_s=speeds / 4)
+    return dataclasses.replace(boxes(len(xs)), places=places)
 
 
 @pytest.mark.parametrize("xs", [[], [12.5], [8.0, float("nan")]], ids=str)
@@ -142,6 +143,7 @@ def test_places_in_json(xs: list[float]) -> None:
         assert row["position_m"] == ([x, -1.5] if known else None)
         assert row["position_std_m"] == ([0.5, 0.2] if known else None)
         assert row["closing_speed_mps"] == (2.0 if known else None) and row["time_to_collision_s"] is None
+        assert row["time_to_collision_std_s"] == (0.5 if known else None) and "closing_speed_std_mps" not in row
     assert "NaN" not in json.dumps(rows)
 
 
@@ -152,3 +154,5 @@ def test_every_box_has_its_place() -> None:
         dataclasses.replace(boxes(3), places=places)
     with pytest.raises(ValueError, match=r"positions \(2, 2\), covariances \(2, 2, 2\)"):
         dataclasses.replace(places, covariances_m2=np.zeros((2, 2), np.float32))
+    with pytest.raises(ValueError, match=r"a deviation for each of 2 times, found \(1,\)"):
+        dataclasses.replace(places, time_to_collision_stds_s=np.zeros(1, np.float32))

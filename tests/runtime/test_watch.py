@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from geometry_support import calibration
 from numpy.typing import NDArray
 
-from edgetl_runtime.health import Condition, Health
+from edgetl_runtime.health import HOLD_NS, Condition, Health
 from edgetl_runtime.result import Frame
 from edgetl_runtime.watch import FrameWatch
 
@@ -18,7 +20,7 @@ STEP_NS = 33_333_333
 class Feed:
     """Frames with noise at 30 a second, in at the moment they are made; keyword arguments change one."""
 
-    def __init__(self, **options: float) -> None:
+    def __init__(self, **options: Any) -> None:
         self.health = Health("cam")
         self.watch = FrameWatch(self.health, **options)
         self.rng = np.random.default_rng(0)
@@ -154,6 +156,21 @@ def test_frames_of_another_size_are_used_and_said() -> None:
     assert feed.health.status().conditions == {"resized": "frames were 160x90, now 80x45"}
     feed.give(feed.noise((45, 80)))
     assert feed.health.status().counts == {"resized": 1}
+
+
+def test_frames_that_do_not_fit_the_calibration_are_one_fault() -> None:
+    feed = Feed(calibration=calibration())
+    for hw in ((90, 160), (120, 160), (90, 160), (120, 160), (120, 160)):
+        assert feed.give(feed.noise(hw)) is not None, "its boxes are of use"
+    said = "frames are 160x120, the calibration of 'front' is for 1280x720, which has another aspect ratio"
+    status = feed.health.status()
+    assert status.conditions["uncalibrated"] == f"{said}: boxes have no places" and status.state == "fault"
+    assert status.counts == {"resized": 3, "uncalibrated": 1}
+    until_ns = feed.now_ns + HOLD_NS
+    while feed.now_ns <= until_ns:
+        assert "uncalibrated" in feed.conditions()
+        feed.give()
+    assert "uncalibrated" not in feed.conditions()
 
 
 @pytest.mark.parametrize("hw", [(1, 1), (1, 500), (31, 33), (64, 64), (1080, 1920)])

@@ -13,7 +13,7 @@ from edgetl_runtime.errors import CameraError, NoSuchKind
 
 if TYPE_CHECKING:
     from edgetl_runtime.cameras import Camera
-    from edgetl_runtime.health import Health
+    from edgetl_runtime.health import Condition, Health
     from edgetl_runtime.result import Frame
 
 FIRST_S = 0.1
@@ -33,9 +33,10 @@ class ReconnectingCamera:
     ("full jitter": cameras that were lost together don't come back together), and raises CameraError after give_up_s
     without a frame; 0 never gives up. It never makes up a frame.
 
-    While the camera is gone `health` is "disconnected", with the reason. Frame ids go on rising: at least one number
-    is left out at each reconnect, since what was lost can't be counted. The old camera is closed before the next is
-    opened. rng, clock and wait (seconds to whether closed meanwhile) are for tests.
+    While the camera is gone `health` is "disconnected", with the reason; "absent" until its first frame where it was
+    not there at first, which is no reconnect either: `notes` say after how long it came. Frame ids go on rising: at
+    least one number is left out at each reconnect, since what was lost can't be counted. The old camera is closed
+    before the next is opened. rng, clock and wait (seconds to whether closed meanwhile) are for tests.
     """
 
     live = True
@@ -67,6 +68,7 @@ class ReconnectingCamera:
         self.reconnects = 0
         self._gone_s = 0.0
         self._lost_at: float | None = None
+        self._lost_as: Condition = "disconnected"
         self._tries = 0
         self._failed_before = 0
         self._offset, self._last_id = 0, -1
@@ -77,7 +79,7 @@ class ReconnectingCamera:
             if absent is None or isinstance(error, NoSuchKind):
                 raise
             self.camera_id, self.fps, self._size_hw, self.notes = absent, 0.0, (0, 0), list[str]()
-            self._lost(str(error))
+            self._lost(str(error), "absent")
         else:
             self.camera_id, self.fps, self._size_hw = self._camera.camera_id, self._camera.fps, self._camera.size_hw
             self.notes = self._camera.notes  # which may grow while it is read
@@ -133,13 +135,13 @@ class ReconnectingCamera:
                 self.notes.append(note)
         return camera
 
-    def _lost(self, reason: str) -> None:
+    def _lost(self, reason: str, condition: Condition = "disconnected") -> None:
         """Close what failed and say so. Raises CameraError where it has been gone for too long."""
         now = self._clock()
         if self._lost_at is None:
-            self._lost_at = now
+            self._lost_at, self._lost_as = now, condition
             if self._health is not None:
-                self._health.set("disconnected", reason)
+                self._health.set(condition, reason)
         self._let_go()
         gone_s = now - self._lost_at
         if self._give_up_s and gone_s >= self._give_up_s:
@@ -156,16 +158,20 @@ class ReconnectingCamera:
         return dataclasses.replace(frame, frame_id=frame_id) if self._offset else frame
 
     def _returned(self, frame: Frame) -> None:
-        self.reconnects += 1
-        self._gone_s += self._clock() - (self._lost_at or 0.0)
+        gone_s = self._clock() - (self._lost_at or 0.0)
         self._lost_at, self._tries = None, 0
         self._size_hw = (frame.image.shape[0], frame.image.shape[1])
-        told = f"{self.camera_id}: reconnected "
-        self.notes[:] = [n for n in self.notes if not n.startswith(told)]
-        times = "once" if self.reconnects == 1 else f"{self.reconnects} times"
-        self.notes.append(f"{told}{times}, {self._gone_s:.1f} s without a frame")
+        if self._lost_as == "absent":
+            self.notes.append(f"{self.camera_id}: was not there at the start, came after {gone_s:.1f} s")
+        else:
+            self.reconnects += 1
+            self._gone_s += gone_s
+            told = f"{self.camera_id}: reconnected "
+            self.notes[:] = [n for n in self.notes if not n.startswith(told)]
+            times = "once" if self.reconnects == 1 else f"{self.reconnects} times"
+            self.notes.append(f"{told}{times}, {self._gone_s:.1f} s without a frame")
         if self._health is not None:
-            self._health.clear("disconnected")
+            self._health.clear(self._lost_as)
 
     def _let_go(self) -> None:
         with self._lock:

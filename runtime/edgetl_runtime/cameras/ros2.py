@@ -29,6 +29,7 @@ LONGEST_TRANSIT_NS = 2_000_000_000
 _ASSUMED_FPS = 30.0
 _STEP_S = 0.05
 _TOLD = 3
+_LISTED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,14 @@ class Ros2Camera:
         self.notes.append(f"{self.camera_id}: a header had {told}, frames are stamped on arrival")
         return arrival_ns
 
+    def _there(self) -> str:
+        """The topics with pictures that could be meant, some of them where there are many."""
+        topics = self._node.published_topics([type_name(kind) for kind in (Image, CompressedImage)])
+        if not topics:
+            return "there is none with pictures"
+        more = f" and {len(topics) - _LISTED} more" if len(topics) > _LISTED else ""
+        return f"pictures are on {', '.join(topics[:_LISTED])}{more}"
+
     def _nothing(self, waited_s: float) -> CameraError:
         """Why there is no image, as well as the graph knows it."""
         wanted = type_name(self._message)
@@ -200,7 +209,7 @@ class Ros2Camera:
             return CameraError(f"{self.camera_id} gave no image that can be used: {self.notes[-1]}")
         if not types:
             return CameraError(
-                f"{self.camera_id} gave nothing for {waited_s:g} s, and no node publishes that topic",
+                f"{self.camera_id} gave nothing for {waited_s:g} s, and no node publishes that topic; {self._there()}",
                 remedy="see `ros2 topic list`, and check the domain and --ros2-connect",
             )
         if wanted not in types:

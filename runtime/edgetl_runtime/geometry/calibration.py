@@ -146,12 +146,20 @@ def fits(size_hw: tuple[int, int], frame_hw: tuple[int, int]) -> bool:
 
 def check_size(calibration: Calibration, size_hw: tuple[int, int]) -> None:
     """Raise InputError where frames of this size can't be those of the calibrated camera; (0, 0) is unknown."""
-    if size_hw[0] and not fits(calibration.size_hw, size_hw):
+    if size_hw[0] and (why := misfit(calibration, size_hw)):
         raise InputError(
-            f"frames are {size_text(size_hw)}, the calibration of {calibration.camera_name!r} is for "
-            f"{size_text(calibration.size_hw)}, which has another aspect ratio",
-            remedy="calibrate in the camera mode that is used, or ask for the calibrated one with --camera-size",
+            why, remedy="calibrate in the camera mode that is used, or ask for the calibrated one with --camera-size"
         )
+
+
+def misfit(calibration: Calibration, size_hw: tuple[int, int]) -> str:
+    """Why frames of this size can't be those of the calibrated camera, in one line; "" where they can."""
+    if fits(calibration.size_hw, size_hw):
+        return ""
+    return (
+        f"frames are {size_text(size_hw)}, the calibration of {calibration.camera_name!r} is for "
+        f"{size_text(calibration.size_hw)}, which has another aspect ratio"
+    )
 
 
 def rescaled(calibration: Calibration, size_hw: tuple[int, int]) -> Calibration:

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgetl_runtime.errors import UnfitBundle
 from edgetl_runtime.geometry.approach import Approach
-from edgetl_runtime.geometry.calibration import check_size, fits
+from edgetl_runtime.geometry.calibration import fits
 from edgetl_runtime.geometry.edges import EdgeErrors
 from edgetl_runtime.geometry.facing import Facing
 from edgetl_runtime.geometry.ground import Ground, touches_ground
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 class Placing:
     """Gives boxes their places, for each head that gives boxes. One camera, one thread.
 
-    Speeds, times and the check of the camera need tracked objects. A frame of another aspect ratio than the
-    calibration's raises InputError where it is the first; later ones get places that are all NaN. Raises UnfitBundle
-    where no head gives boxes. network_hw: size of the network's input, see EdgeErrors.
+    Speeds, times and the check of the camera need tracked objects. In a frame of another aspect ratio than the
+    calibration's places are all NaN; Feed says so. Raises UnfitBundle where no head gives boxes. network_hw: size of
+    the network's input, see EdgeErrors.
     """
 
     def __init__(
@@ -46,14 +46,10 @@ class Placing:
         self._heads = {h.name: HeadPlacing(ground, h.labels, network_hw) for h in heads if isinstance(h, DetectHead)}
         if not self._heads:
             raise UnfitBundle(f"no head of this bundle gives boxes to place; there are {[h.name for h in heads]}")
-        self._first = True
 
     def update(self, outputs: Mapping[str, Output], frame: Frame) -> dict[str, Output]:
         """The outputs of one frame, boxes with their places. The frame's time is that of tracking, see Tracking."""
         size_hw = (frame.image.shape[0], frame.image.shape[1])
-        if self._first:
-            check_size(self.calibration, size_hw)
-            self._first = False
         t_ns = frame.t_capture_ns if frame.media_time_s is None else round(frame.media_time_s * 1e9)
         fit = fits(self.calibration.size_hw, size_hw)
         placed = dict(outputs)
@@ -108,7 +104,7 @@ class HeadPlacing:
 
 def nowhere(count: int) -> Places:
     """Places of which nothing is known."""
-    shapes = ((count, 2), (count, 2, 2), (count,), (count,), (count,))
+    shapes = ((count, 2), (count, 2, 2), *[(count,)] * 4)
     return Places(*(np.full(shape, np.nan, np.float32) for shape in shapes))
 
 
@@ -121,6 +117,6 @@ def _places(sight: Sight, good: NDArray[np.bool_], closing: Closing | None) -> P
     if not good.all():
         at[~good], spread[~good] = np.nan, np.nan
     if closing is None:
-        return Places(at, spread, *(np.full(n, np.nan, np.float32) for _ in range(3)))
-    speeds, times, stds = (v.astype(np.float32) for v in (closing.speed_mps, closing.time_s, closing.std_mps))
-    return Places(at, spread, speeds, times, stds)
+        return Places(at, spread, *(np.full(n, np.nan, np.float32) for _ in range(4)))
+    told = (closing.speed_mps, closing.time_s, closing.std_mps, closing.time_std_s)
+    return Places(at, spread, *(values.astype(np.float32) for values in told))

@@ -95,8 +95,7 @@ def _outputs(was: Output | None, now: Output | None, labels: Sequence[str]) -> H
 def _detections(was: Detections, now: Detections, labels: Sequence[str]) -> HeadDifference | None:
     pairs = ((was.boxes_xyxy, now.boxes_xyxy), (was.scores, now.scores), (was.classes, now.classes))
     tracks = tuple(zip(_tracks(was), _tracks(now), strict=True))
-    placed = all(_same_or_none(a, b) for a, b in zip(place_arrays(was), place_arrays(now), strict=True))
-    if placed and all(_same(a, b) for a, b in pairs) and all(_same_or_none(a, b) for a, b in tracks):
+    if _same_places(was, now) and all(_same(a, b) for a, b in pairs) and all(_same_or_none(a, b) for a, b in tracks):
         return None
     matched = _match(was, now)
     added = [_box(now, i, labels) for i in sorted(set(range(len(now))) - {j for _, j in matched})]
@@ -133,8 +132,15 @@ def _place_change(was: Detections, now: Detections, matched: list[tuple[int, int
     off_m = max((_largest(was.places.positions_m[i], now.places.positions_m[j]) for i, j in matched), default=0.0)
     if off_m:
         return f"places moved by up to {off_m:.3g} m", off_m
-    same = all(_same_or_none(a, b) for a, b in zip(place_arrays(was), place_arrays(now), strict=True))
-    return "" if same else "covariances or speeds of places differ", 0.0
+    return "" if _same_places(was, now) else "covariances or speeds of places differ", 0.0
+
+
+def _same_places(was: Detections, now: Detections) -> bool:
+    """Bit for bit; a deviation that the recorded ones lack, from before there was one, is not compared."""
+    if was.places is None or now.places is None:
+        return was.places is now.places
+    pairs = zip(place_arrays(was), place_arrays(now), strict=True)
+    return all(recorded is None or _same_or_none(recorded, array) for recorded, array in pairs)
 
 
 def _tracks(found: Detections) -> tuple[NDArray[Any] | None, ...]:

@@ -71,6 +71,7 @@ class ExactDetections(msgspec.Struct, frozen=True, tag_field="kind", tag="detect
     closing_speeds_mps: ExactArray | None = None
     times_to_collision_s: ExactArray | None = None
     closing_speed_stds_mps: ExactArray | None = None
+    time_to_collision_stds_s: ExactArray | None = None
 
 
 class ExactMask(msgspec.Struct, frozen=True, tag_field="kind", tag="mask"):
@@ -194,13 +195,14 @@ def place_arrays(found: Detections) -> tuple[NDArray[np.float32] | None, ...]:
     """The arrays of its places in their order, None for each that is not there."""
     p = found.places
     if p is None:
-        return (None,) * 5
+        return (None,) * 6
     return (
         p.positions_m,
         p.covariances_m2,
         p.closing_speeds_mps,
         p.times_to_collision_s,
         p.closing_speed_stds_mps,
+        p.time_to_collision_stds_s,
     )
 
 
@@ -208,12 +210,13 @@ def _places(exact: ExactDetections) -> Places | None:
     parts = (exact.positions_m, exact.covariances_m2, exact.closing_speeds_mps, exact.times_to_collision_s)
     if all(part is None for part in parts):
         return None
-    stds = exact.closing_speed_stds_mps
+    deviations = (exact.closing_speed_stds_mps, exact.time_to_collision_stds_s)
     known = [_is(part, "<f4") for part in parts if part is not None]
     if len(known) != len(parts):
         raise ValueError("boxes have some of their places' arrays and not all")
     positions, covariances, speeds, times = known
-    return Places(positions, covariances, speeds, times, None if stds is None else _is(stds, "<f4"))
+    stds = (None if part is None else _is(part, "<f4") for part in deviations)
+    return Places(positions, covariances, speeds, times, *stds)
 
 
 def _pack(array: NDArray[Any]) -> ExactArray:

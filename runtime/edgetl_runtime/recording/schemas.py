@@ -66,6 +66,7 @@ def result_schema() -> bytes:
                     "closing_speed_mps": {"type": ["number", "null"]},
                     "closing_speed_std_mps": {"type": ["number", "null"]},
                     "time_to_collision_s": {"type": ["number", "null"]},
+                    "time_to_collision_std_s": {"type": ["number", "null"]},
                 },
             },
         },

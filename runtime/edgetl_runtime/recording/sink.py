@@ -11,14 +11,11 @@ from edgetl_runtime.rig.sinks import LaneName, lane_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
     from edgetl_runtime.health import Event
-    from edgetl_runtime.recording.format import RecordingHeader
-    from edgetl_runtime.recording.part import Output
     from edgetl_runtime.result import Frame, Result
     from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.snapshot import Snapshot
@@ -28,29 +25,17 @@ class RecordSink(Recorder):
     """A Sink: the Recorder of one camera and one bundle, each of whose results is a round."""
 
     needs_picture = False
-
-    def __init__(
-        self,
-        path: Path,
-        header: RecordingHeader,
-        *,
-        budget_bytes: int = 0,
-        force: bool = False,
-        patient: bool = False,
-        say: Callable[[str], None] = lambda text: None,
-        output: Output | None = None,
-    ) -> None:
-        ((self._camera, self._bundle),) = header.lanes
-        self._number = 0
-        super().__init__(path, header, budget_bytes=budget_bytes, force=force, patient=patient, say=say, output=output)
+    _number = 0
 
     def watch(self, source: Callable[[], Snapshot]) -> None:
         """Take the ledger and the count of failed frames from this loop."""
-        self.counts.watch((self._camera, self._bundle), source)
+        (lane,) = self.counts.names
+        self.counts.watch(lane, source)
 
     def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
         """Queue one result with its frame; without the frame, or not at all, where too much is waiting."""
-        self.put(Round(self._number, {self._camera: frame}, {self._camera: {self._bundle: result}}, {}, {}, 0.0))
+        ((camera, bundle),) = self.counts.names
+        self.put(Round(self._number, {camera: frame}, {camera: {bundle: result}}, {}, {}, 0.0))
         self._number += 1
 
     def event(self, event: Event) -> None:

@@ -12,6 +12,8 @@ from edgetl_runtime.ledger import STAGES, Ledger
 from edgetl_runtime.pipeline import NotFinite
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgetl_runtime.capture import Taken
     from edgetl_runtime.domain import DomainMonitor
     from edgetl_runtime.health import Condition, State
@@ -44,10 +46,12 @@ class Lane:
         self._dropped_before += taken.dropped_before
         self.dropped += 1
 
-    def run(self, taken: Taken, number: int) -> Result:
-        """What the bundle says of the frame, not yet published. Raises EngineError, and counts it."""
+    def run(self, taken: Taken, number: int, *, when_read: Callable[[], None] | None = None) -> Result:
+        """What the bundle says of the frame, not yet published; when_read as of Pipeline.process. Raises EngineError,
+        and counts it.
+        """
         try:
-            result = self.pipeline.process(taken.frame, dropped_before=self._dropped_before)
+            result = self.pipeline.process(taken.frame, dropped_before=self._dropped_before, when_read=when_read)
         except EngineError as error:
             self.dropped -= 1
             self.failed += 1

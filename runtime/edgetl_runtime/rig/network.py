@@ -105,8 +105,11 @@ class Network:
         if self._load is not None:
             self._load.drop()
 
-    def run(self, camera: str, taken: Taken, *, live: bool) -> Result | EngineError:
-        """One offered frame's result, or why there is none; raises that where the camera is not live.
+    def run(
+        self, camera: str, taken: Taken, *, live: bool, when_read: Callable[[], None] | None = None
+    ) -> Result | EngineError:
+        """One offered frame's result, or why there is none; raises that where the camera is not live. when_read: as of
+        Pipeline.process.
 
         What fails for one camera while others work is that camera's trouble, a condition of its lane. What fails for
         all is the engine's: Repair's business, and for ever once its patience is over.
@@ -118,7 +121,7 @@ class Network:
         self._take_loaded()
         self._runs += 1
         try:
-            result = lane.run(taken, self._runs)
+            result = lane.run(taken, self._runs, when_read=when_read)
         except EngineError as error:
             if not live:
                 raise

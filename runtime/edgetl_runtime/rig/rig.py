@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.capture import Taken
     from edgetl_runtime.errors import CameraError
+    from edgetl_runtime.geometry.calibration import Calibration
     from edgetl_runtime.ladder import Ladder
     from edgetl_runtime.result import Result
     from edgetl_runtime.rig.network import Network
@@ -85,7 +86,15 @@ class Rig:
         self.networks = dict(networks)
         self._changed = threading.Condition()
         self.seats = {
-            name: Seat(name, camera, health.get(name) or Health(), patience, letterboxes[name], self._changed)
+            name: Seat(
+                name,
+                camera,
+                health.get(name) or Health(),
+                patience,
+                letterboxes[name],
+                self._changed,
+                self._calibration(name),
+            )
             for name, camera in cameras.items()
         }
         self.health, self._ladder = own_health or Health(), ladder
@@ -94,6 +103,11 @@ class Rig:
         self._start_s = self._tick_s = time.monotonic()
         self._rest = CollectorRest()
         self._healths = [(None, None, self.health), *self._camera_healths(), *self._network_healths()]
+
+    def _calibration(self, camera: str) -> Calibration | None:
+        """What the bundles place this camera's boxes by, if any of them does."""
+        known = (network.lanes[camera].pipeline.calibration for network in self.networks.values())
+        return next((c for c in known if c is not None), None)
 
     def _camera_healths(self) -> Iterator[tuple[str | None, str | None, Health]]:
         for name, seat in self.seats.items():
@@ -211,7 +225,7 @@ class Rig:
         for seat, one in taken:
             raw[seat.name], failures[seat.name] = {}, {}
             for name, network in self.networks.items():
-                made = network.run(seat.name, one, live=seat.feed.live)
+                made = network.run(seat.name, one, live=seat.feed.live, when_read=seat.feed.capture.read_on)
                 if isinstance(made, EngineError):
                     failures[seat.name][name] = made.message
                 else:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.capture import Taken
+    from edgetl_runtime.geometry.calibration import Calibration
     from edgetl_runtime.health import Health
     from edgetl_runtime.repair import Patience
     from edgetl_runtime.rig.sharing import Letterboxes
@@ -36,9 +37,10 @@ class Seat:
         patience: Patience,
         letterboxes: Letterboxes,
         changed: threading.Condition,
+        calibration: Calibration | None = None,
     ) -> None:
         self.name, self.letterboxes = name, letterboxes
-        self.feed = Feed(camera, health, patience, name=name, changed=changed)
+        self.feed = Feed(camera, health, patience, name=name, changed=changed, calibration=calibration)
         self.processed = 0
         self.ended = False
         self.lost: CameraError | None = None
@@ -64,7 +66,7 @@ class Seat:
         if self.ended or self.feed.capture.ready:
             return False
         health = self.feed.health
-        if health.holds("stalled") or health.holds("disconnected"):
+        if health.holds("stalled") or health.gone() is not None:
             return False
         return not self.feed.live or self._rhythm.due_between(time.monotonic_ns(), int(until_s * 1e9))
 

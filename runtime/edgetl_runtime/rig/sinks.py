@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from edgetl_runtime.health import together
+from edgetl_runtime.health import GONE, together
 from edgetl_runtime.publish import Publisher
 from edgetl_runtime.service.notify import lane_of
 from edgetl_runtime.session import rss_mb
@@ -17,12 +17,16 @@ from edgetl_runtime.snapshot import Snapshot, Watcher, stage_times
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from edgetl_runtime.health import Health
+    from edgetl_runtime.health import Condition, Health
     from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.rig.round import RigEvent, Round
     from edgetl_runtime.service.notify import NotifySink
     from edgetl_runtime.sinks import Sink
     from edgetl_runtime.spec import Head
+
+
+_OF_CAMERA: tuple[Condition, ...] = (*GONE, "uncalibrated")
+"""What is wrong with a camera and not mended by a restart."""
 
 
 class RigSink(Protocol):
@@ -136,12 +140,12 @@ class NotifyRounds:
 def awaited_lanes(rig: Rig) -> list[str]:
     """Names, as of `lane_of`, of the lanes whose results a service's watchdog waits for.
 
-    Not those of cameras that the ladder leaves out; nor, while others are there, of one that is disconnected: it is
-    opened again without a restart, which would take the others' results away.
+    Not those of cameras that the ladder leaves out; nor, while others work, of one that is gone, which is opened
+    again without a restart, or that doesn't fit its calibration: a restart takes the others' results away.
     """
     kept = [seat for name, seat in rig.seats.items() if rig.keeps(name)]
-    there = [seat for seat in kept if not seat.feed.health.holds("disconnected")]
-    return [lane_of(seat.name, bundle) for seat in there or kept for bundle in rig.networks]
+    works = [seat for seat in kept if not any(seat.feed.health.holds(c) for c in _OF_CAMERA)]
+    return [lane_of(seat.name, bundle) for seat in works or kept for bundle in rig.networks]
 
 
 def lane_healths(rig: Rig, name: LaneName) -> tuple[Health, ...]:

@@ -16,7 +16,7 @@ from edgetl_runtime.ros.names import ADMIN_SPACE, Endpoint, NodeName, Quality, a
 from edgetl_runtime.ros.type_hash import NOT_SUPPORTED, dds_name, type_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from types import TracebackType
 
 ROUTER = "tcp/localhost:7447"
@@ -166,12 +166,20 @@ class Ros2Node:
             time.sleep(_ASK_AGAIN_S)
         return found
 
+    def published_topics(self, types: Collection[str]) -> list[str]:
+        """The topics that others publish under one of these type names now, as far as this session has heard."""
+        return sorted({topic for topic, name in self._published("*") if name in types})
+
     def _types(self, topic: str) -> list[str]:
+        return sorted({name for _, name in self._published(mangled(topic))})
+
+    def _published(self, topic: str) -> set[tuple[str, str]]:
+        """Topics, of one mangled name or *, with the names of their types."""
         found = self._session.liveliness().get(
-            f"{ADMIN_SPACE}/{self.options.node.domain}/*/*/*/MP/*/*/*/{mangled(topic)}/*/*/*", timeout=1.0
+            f"{ADMIN_SPACE}/{self.options.node.domain}/*/*/*/MP/*/*/*/{topic}/*/*/*", timeout=1.0
         )
         tokens = [str(reply.ok.key_expr).split("/") for reply in found if reply.ok is not None]
-        return sorted({parts[10].replace("::dds_::", "/").replace("::", "/").rstrip("_") for parts in tokens})
+        return {(p[9].replace("%", "/"), p[10].replace("::dds_::", "/").replace("::", "/").rstrip("_")) for p in tokens}
 
     def close(self) -> None:
         """Leave the graph, within some seconds where others hang; twice is fine."""

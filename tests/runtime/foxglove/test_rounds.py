@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from foxglove_support import WAIT_S, Client
 from rig_support import RateCamera, rig_of
-from runtime_support import CLASSIFY, DETECT, HEADS
+from runtime_support import CLASSIFY, DETECT, HEADS, until
 from test_layout import texts
 
 from edgetl_runtime.bundle import open_bundle
@@ -113,10 +113,7 @@ def test_events_are_told_on_the_lanes_that_they_are_of(shared_bundle: Path) -> N
     with shown({"road": shared_bundle}, {"a": RateCamera(20.0), "b": RateCamera(20.0)}) as (_, sink, client, _):
         client.learn(14)
         client.subscribe(*topics)
-        end_s = time.monotonic() + WAIT_S
-        while not all(lane.channels["/edgetl/log"].has_sinks() for lane in sink._lanes):
-            assert time.monotonic() < end_s
-            time.sleep(0.01)
+        until(lambda: all(lane.channels["/edgetl/log"].has_sinks() for lane in sink._lanes), WAIT_S)
         sink.event(RigEvent("a", None, event))
         sink.event(RigEvent(None, None, whole))
         found = [client.receive() for _ in range(3)]
@@ -128,10 +125,7 @@ def test_a_frame_that_no_bundle_made_anything_of_is_shown(shared_bundle: Path) -
     with shown({"road": shared_bundle}, {"a": RateCamera(20.0)}) as (rig, sink, client, _):
         client.learn(7)
         client.subscribe("/a/camera/image", "/a/edgetl/result")
-        end_s = time.monotonic() + WAIT_S
-        while not sink._pictures["a"]._channel.has_sinks():
-            assert time.monotonic() < end_s
-            time.sleep(0.01)
+        until(sink._pictures["a"]._channel.has_sinks, WAIT_S)
         made = next(iter(rig))
         sink.write(Round(9, made.frames, {"a": {}}, {"a": {"road": "it broke"}}, {}, 0.0))
         assert client.receive().topic == "/a/camera/image"

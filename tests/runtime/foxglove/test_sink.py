@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from foxglove_support import WAIT_S, Client
 from recording_support import frame_of, noise, placed, result
-from runtime_support import CLASSIFY, HEADS, FakeCamera, scene, snapshot_of
+from runtime_support import CLASSIFY, HEADS, FakeCamera, scene, snapshot_of, until
 from websockets.exceptions import WebSocketException
 
 import edgetl_runtime
@@ -185,10 +185,7 @@ def test_a_client_that_vanishes_is_forgotten(sink: FoxgloveSink) -> None:
             client.receive()
             client.socket.socket.shutdown(socket.SHUT_RDWR)
         image = sink._pictures._channel
-        end_s = time.monotonic() + WAIT_S
-        while image.has_sinks():
-            assert time.monotonic() < end_s
-            time.sleep(0.01)
+        until(lambda: not image.has_sinks(), WAIT_S)
 
 
 def test_closing_ends_the_server_and_tells_what_waits(sink: FoxgloveSink) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from edgetl_runtime.geometry.approach import Approach, ApproachSettings, Closing
 from edgetl_runtime.geometry.ground import Ground, touches_ground
 
 HEIGHTS = np.array([[1.6, 0.2], [1.7, 1.5]])
-CAMERA = calibration(position_m=(0.0, 0.0, 1.5), pitch_std_deg=0.2, box_edge_std_px=0.4, box_edge_std_share=0.004)
+VIEW: dict[str, Any] = {"position_m": (0.0, 0.0, 1.5), "pitch_std_deg": 0.2}
+CAMERA = calibration(**VIEW, box_edge_std_px=0.4, box_edge_std_share=0.004)
 FAR_APART_S = 0.1
 
 
@@ -98,6 +100,76 @@ def test_a_nodding_camera_is_seen_through_by_the_size() -> None:
             assert len(found.time_s) == 1
         off[name] = max(errors)
     assert off["both"] < 0.15 < off["ground"]
+
+
+def many_driven(change: float, edge: tuple[float, float], *, seed: int = 0) -> tuple[NDArray[np.float64], float]:
+    """Errors of times to collision in their deviations, and the median deviation in shares of the time.
+
+    200 objects of 1.6 +- 0.2 m come from 20 to 60 m at 3 to 15 m/s, which changes by `change` m/s in a second, each
+    seen by a camera of its own at 10 frames a second for 3 s. What errs is what the calibration says may err, for as
+    long as the settings say: pitch by 0.2 degrees, edges by edge[0] px and edge[1] of the height.
+    """
+    count, step_s, off, shares = 200, 0.1, list[float](), list[float]()
+    rng = np.random.default_rng(seed)
+    ground = Ground(calibration(**VIEW, box_edge_std_px=edge[0], box_edge_std_share=edge[1]))
+    approach, ids = Approach(HEIGHTS), np.arange(count)
+    keep = np.exp(-step_s / approach.settings.ground_s)
+    distance, speed = rng.uniform(20, 60, count), rng.uniform(3, 15, count)
+    height, errors = rng.normal(1.6, 0.2, count), rng.normal(0, 1, (count, 5))
+    for k in range(30):
+        boxes = np.array([_seen(*row) for row in zip(distance, height, errors[:, 0], strict=True)])
+        stds = np.hypot(edge[0], edge[1] * (boxes[:, 3] - boxes[:, 1]))
+        boxes = (boxes + stds[:, None] * errors[:, 1:]).astype(np.float32)
+        sight = sighted(ground, boxes, SIZE_HW)
+        told = approach.update(ids, np.zeros_like(ids), sight, distance > 4, t_ns=round(k * step_s * 1e9))
+        given = np.isfinite(told.time_s) & (distance > 4) & (speed > 0.3) & (k > 6)
+        off += ((told.time_s - distance / speed) / told.time_std_s)[given].tolist()
+        shares += (told.time_std_s / told.time_s)[given].tolist()
+        errors = keep * errors + np.sqrt(1 - keep**2) * rng.normal(0, 1, errors.shape)
+        distance = distance - step_s * speed
+        speed = speed + change * np.sqrt(step_s) * rng.normal(0, 1, count)
+    return np.array(off), float(np.median(shares))
+
+
+def _seen(distance_m: float, height_m: float, pitch: float) -> NDArray[np.float32]:
+    camera = calibration(position_m=(0.0, 0.0, 1.5), pitch_deg=2.0 + 0.2 * pitch)
+    box: NDArray[np.float32] = boxes_of(camera, np.array([[distance_m, 0.0]]), height_m)[0]
+    return box
+
+
+@pytest.mark.parametrize("edge", [(0.4, 0.004), (2.0, 0.03)], ids=["sharp boxes", "a detector's boxes"])
+def test_the_deviation_of_a_time_is_that_of_its_errors(edge: tuple[float, float]) -> None:
+    """Of objects that change their speed as the settings suppose 68 and 95 % would be within 1 and 2 of a normal's.
+
+    Seen: 74 and 95 % with sharp boxes, 72 and 93 % with a detector's (with other seeds 68 to 72 and 92 to 94 %), and
+    nearly all of the others come later than stated, see Closing. Steady objects, which are followed better than they
+    are trusted to be: 99 and 100 %, 87 and 97 %.
+    """
+    off, share = many_driven(ApproachSettings().change, edge)
+    within = [float((np.abs(off) <= most).mean()) for most in (1, 2)]
+    assert len(off) > 1000 and 0.1 < share < 0.35
+    assert 0.62 < within[0] < 0.83 and 0.9 < within[1] < 0.985, within
+    assert (off > 2).mean() < 0.02, "it comes sooner than stated"
+    steady, _ = many_driven(0.0, edge)
+    assert float((np.abs(steady) <= 1).mean()) > 0.8
+
+
+def test_the_deviation_of_a_time_is_of_the_whole_covariance() -> None:
+    """By the gradient of distance / -rate, with what distance and rate have in common."""
+    drive = Drive(noise_px=0.2)
+    found = driven(drive, every(0.1), lambda t: (40 - 10 * t, 0.0))
+    row = drive.approach._rows[:, 0]
+    gradient, spread = np.array([-1 / row[1], row[0] / row[1] ** 2]), row[3:12].reshape(3, 3)[:2, :2]
+    assert found.time_std_s[0] == pytest.approx(np.sqrt(gradient @ spread @ gradient))
+    assert abs(spread[0, 1]) > 0.1 * np.sqrt(spread[0, 0] * spread[1, 1]), "it matters here"
+
+
+def test_a_time_and_its_deviation_are_there_together() -> None:
+    drive, found = Drive(), None
+    for t in every(0.1):
+        found = drive.see(t, [5, 6], np.array([[40 - 10 * t, 0.0], [12 + 6 * t, 4.0]]))
+        assert (np.isfinite(found.time_s) == np.isfinite(found.time_std_s)).all()
+    assert found is not None and 0 < found.time_std_s[0] < found.time_s[0] and np.isnan(found.time_std_s[1])
 
 
 def test_objects_are_told_apart_by_their_numbers_in_any_order() -> None:

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import msgspec
 import numpy as np
 import pytest
@@ -115,12 +116,10 @@ def frame(size_hw: tuple[int, int]) -> Frame:
     return Frame(np.zeros((*size_hw, 3), np.uint8), 0, "cam", 0)
 
 
-def test_frames_of_another_shape_are_refused_first_and_without_places_later() -> None:
+def test_frames_of_another_shape_have_no_places() -> None:
     camera = calibration()
-    with pytest.raises(InputError, match="another aspect ratio"):
-        Placing(camera, (DETECT,)).update(outputs(camera), frame((480, 640)))
     placing = Placing(camera, (DETECT,))
-    for size_hw, known in ((SIZE_HW, True), ((480, 640), False), (SIZE_HW, True)):
+    for size_hw, known in (((480, 640), False), (SIZE_HW, True), ((480, 640), False), (SIZE_HW, True)):
         got = placing.update(outputs(camera), frame(size_hw))[DETECT.name]
         assert isinstance(got, Detections) and got.places is not None
         assert np.isfinite(got.places.positions_m).all() == known
@@ -270,6 +269,31 @@ def test_the_loop_refuses_a_camera_of_another_size(shared_bundle: Path) -> None:
     with pytest.raises(InputError, match="aspect ratio"):
         run(open_bundle(shared_bundle), camera, calibration=clip_camera())
     assert camera.closed
+
+
+def test_a_folder_whose_first_picture_does_not_fit_is_refused(
+    shared_bundle: Path, camera_file: Path, tmp_path: Path
+) -> None:
+    """Its size is not known before; a later one of another shape has no places."""
+    for name, size_hw in (("a.png", CLIP_HW), ("b.png", (120, 160))):
+        cv2.imwrite(str(tmp_path / name), scene(*size_hw))
+    with edgetl_runtime.open(shared_bundle, str(tmp_path), calibration=camera_file, threshold=0.0) as results:
+        places = [result.detections.places for result in results]
+    assert [p is not None and np.isfinite(p.positions_m).any() for p in places] == [True, False]
+    (tmp_path / "a.png").unlink()
+    with (
+        pytest.raises(InputError, match="frames are 160x120, the calibration of 'front' is for 320x180"),
+        edgetl_runtime.open(shared_bundle, str(tmp_path), calibration=camera_file) as results,
+    ):
+        next(iter(results))
+
+
+def test_a_live_camera_that_changes_its_shape_is_a_fault_and_runs_on(shared_bundle: Path) -> None:
+    camera = FakeCamera([scene(*CLIP_HW, i) for i in range(5)] + [scene(120, 160, i) for i in range(5)], delay_s=0.02)
+    found: list[Result] = []
+    summary = run(open_bundle(shared_bundle), camera, calibration=clip_camera(), on_result=found.append)
+    assert found[-1].health == "fault" and found[-1].size_hw == (120, 160)
+    assert summary.health["counts"] == {"resized": 1, "uncalibrated": 1}
 
 
 def test_places_belong_to_tracks_with_and_without_a_number(shared_many: Path) -> None:

@@ -47,32 +47,50 @@ def test_any_float_comes_back_bit_for_bit(values: np.ndarray[Any, np.dtype[np.fl
     assert came.boxes_xyxy.tobytes() == np.repeat(values[:, None], 4, 1).tobytes()
 
 
-def placed(count: int, *, stds: bool) -> Detections:
-    """Boxes with places, the last of which is not known."""
+def placed(count: int, *, stds: int) -> Detections:
+    """Boxes with places, the last of which is not known; with so many of the deviations."""
     rng = np.random.default_rng(count)
-    shapes: tuple[tuple[int, ...], ...] = ((count, 2), (count, 2, 2), (count,), (count,), (count,))
+    shapes: tuple[tuple[int, ...], ...] = ((count, 2), (count, 2, 2), *[(count,)] * 4)
     arrays = [rng.uniform(0, 99, shape).astype(np.float32) for shape in shapes]
     for array in arrays:
         array[-1:] = np.nan
-    return dataclasses.replace(boxes(count), places=Places(*arrays[:4], arrays[4] if stds else None))
+    return dataclasses.replace(boxes(count), places=Places(*arrays[: 4 + stds]))
 
 
-@pytest.mark.parametrize("stds", [False, True])
+@pytest.mark.parametrize("stds", [0, 1, 2])
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_places_come_back_bit_for_bit(count: int, stds: bool) -> None:
+def test_places_come_back_bit_for_bit(count: int, stds: int) -> None:
     found = placed(count, stds=stds)
     of = result(outputs=result().outputs | {"detect": found})
     came = again(of)
     assert compare(of, came, HEADS) is None and came.detections.places is not None
-    assert (came.detections.places.closing_speed_stds_mps is not None) == stds
+    assert (came.detections.places.closing_speed_stds_mps is not None) == (stds > 0)
+    assert (came.detections.places.time_to_collision_stds_s is not None) == (stds > 1)
     row = json.loads(encode_result(of, HEADS, sequence=0, frame_recorded=True))
     assert [box["position_m"] is None for box in row["detections"]] == [False] * (count - 1) + [True] * (count > 0)
     schema = json.loads(result_schema())["properties"]["detections"]["items"]["properties"]
     assert all(set(box) <= set(schema) for box in row["detections"])
 
 
+def test_a_deviation_is_compared_where_the_recording_has_it() -> None:
+    base = result()
+
+    def of(stds: int) -> Result:
+        return dataclasses.replace(base, outputs=base.outputs | {"detect": placed(3, stds=stds)})
+
+    assert compare(of(1), of(2), HEADS) is None, "recorded before times had one"
+    assert compare(of(2), of(1), HEADS) is not None
+    other = of(2)
+    places = other.detections.places
+    assert places is not None and places.time_to_collision_stds_s is not None
+    changed = dataclasses.replace(places, time_to_collision_stds_s=places.time_to_collision_stds_s + 1)
+    found = dataclasses.replace(other.detections, places=changed)
+    difference = compare(other, dataclasses.replace(other, outputs=other.outputs | {"detect": found}), HEADS)
+    assert difference is not None and "covariances or speeds of places differ" in difference.lines()[0]
+
+
 def test_a_part_of_the_places_is_an_error() -> None:
-    of = result(outputs=result().outputs | {"detect": placed(3, stds=True)})
+    of = result(outputs=result().outputs | {"detect": placed(3, stds=2)})
     document = json.loads(encode_result(of, HEADS, sequence=0, frame_recorded=True))
     del document["exact"]["detect"]["covariances_m2"]
     with pytest.raises(ValueError, match="some of their places"):

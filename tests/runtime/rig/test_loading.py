@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runtime_support import until
 
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import Engine, load_bundle_engine
@@ -17,9 +18,7 @@ from edgetl_runtime.rig.loading import BackgroundLoad
 
 
 def wait_for(load: BackgroundLoad) -> Engine | None:
-    until_s = time.monotonic() + 10
-    while load._thread is not None and load._thread.is_alive() and time.monotonic() < until_s:
-        time.sleep(0.005)
+    until(lambda: load._thread is None or not load._thread.is_alive())
     return load.take()
 
 

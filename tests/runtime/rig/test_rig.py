@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from geometry_support import calibration
 from rig_support import QUICK, RateCamera, adds_up, rig_of
 from runtime_support import FakeCamera, scene
 
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.cameras import keep_open
+from edgetl_runtime.capture import EVERY_DEPTH
 from edgetl_runtime.engines import Engine, load_bundle_engine
 from edgetl_runtime.errors import CameraError, EngineError
 from edgetl_runtime.health import Health
@@ -74,6 +76,24 @@ def test_files_give_every_frame_and_end_together(shared_bundle: Path) -> None:
     assert found[-1].absent["short"].why == "ended"
     document: Any = rig.summary().as_json()
     assert adds_up(document) and (document["processed"], document["dropped"]) == (19, 0)
+
+
+def test_files_are_read_ahead_while_an_engine_runs(shared_bundle: Path) -> None:
+    """The engine's run on a frame ends once the camera was read again."""
+    film = FakeCamera([scene(90, 160, i) for i in range(EVERY_DEPTH + 3)], live=False)
+    filled, read = EVERY_DEPTH + 1, list[int]()
+
+    class Waiting(Slow):
+        def infer(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Mapping[str, np.ndarray[Any, Any]]:
+            end_s = time.monotonic() + 10
+            while film.reads and film.reads <= filled and time.monotonic() < end_s:
+                time.sleep(0.001)
+            read.append(film.reads)
+            return super().infer(inputs)
+
+    with rig_of({"b": shared_bundle}, {"film": film}, load={"b": lambda: Waiting(shared_bundle, 0.0)}) as rig:
+        assert len(list(rig)) == EVERY_DEPTH + 3
+    assert read[0] == 0 and read[1] > filled
 
 
 def test_no_more_frames_than_are_wanted(shared_bundle: Path) -> None:
@@ -202,6 +222,40 @@ def test_a_camera_that_is_gone_for_good_is_left_out(shared_bundle: Path) -> None
         rig_of({"b": shared_bundle}, {"only": FakeCamera([scene(90, 160)], fail_at=1)}) as rig,
     ):
         list(rig)
+
+
+@pytest.mark.parametrize("sizes_hw", [[(120, 160)], [(90, 160), (120, 160)]], ids=["comes so", "becomes so"])
+def test_a_camera_that_does_not_fit_its_calibration_is_its_own_trouble(
+    shared_bundle: Path, shared_many: Path, sizes_hw: list[tuple[int, int]]
+) -> None:
+    """It was not there at the start, so nobody could ask for its size."""
+    opened: list[RateCamera] = []
+
+    def opener(stop: threading.Event) -> RateCamera:
+        if not opened:
+            opened.append(RateCamera(0.1))
+            raise CameraError("not there yet")
+        opened.append(RateCamera(50, 10 if len(opened) < len(sizes_hw) else 1000, size_hw=sizes_hw[len(opened) - 1]))
+        return opened[-1]
+
+    health, events = Health(), list[RigEvent]()
+    late = keep_open(opener, give_up_s=0.0, absent="late", health=health)
+    options: dict[str, Any] = {"health": {"late": health}, "on_event": events.append}
+    options["calibrations"] = dict.fromkeys(("good", "late"), calibration())
+    bundles = {"a": shared_bundle, "b": shared_many}
+    with rig_of(bundles, {"good": RateCamera(50), "late": late}, **options) as rig:
+        found = rounds_for(rig, 20, enough=lambda r: "late" in r.frames and r.frames["late"].frame_id > 40)
+        document: Any = rig.summary().as_json()
+    told = [(e.camera, e.bundle, e.event.began) for e in events if e.event.condition == "uncalibrated"]
+    assert told == [("late", None, True)] and len(opened) == 1 + len(sizes_hw)
+    odd = [r for made in found if made.frames.get("late") is not None for r in made.results["late"].values()]
+    odd = [r for r in odd if r.size_hw == (120, 160)]
+    assert len(odd) > 20 and {r.health for r in odd} == {"fault"}
+    for result in odd:
+        assert result.detections.places is not None and np.isnan(result.detections.places.positions_m).all()
+    good = [r for made in found for r in made.results.get("good", {}).values()]
+    assert {r.health for r in good} == {"ok"} and document["cameras"]["late"]["failed"] == 0
+    assert "160x120" in document["health"]["conditions"]["uncalibrated"]
 
 
 def test_all_cameras_silent_for_too_long_end_the_run(shared_bundle: Path) -> None:

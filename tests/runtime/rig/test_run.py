@@ -159,7 +159,10 @@ def test_a_camera_that_comes_later_is_taken_in(shared_bundle: Path, tmp_path: Pa
         thread.join()
     assert document["interrupted"] and adds_up(document)
     assert document["cameras"]["late"]["processed"] >= 3 <= document["cameras"]["main"]["processed"]
-    assert f"late <- {sources[1]}, which is not there yet: " in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"late <- {sources[1]}, which is not there yet: " in told
+    assert f"note: late: {sources[1]}: was not there at the start, came after " in told and "reconnected" not in told
+    assert document["health"]["counts"]["absent"] == 1 and "disconnected" not in document["health"]["counts"]
 
 
 def test_sigterm_while_it_starts_closes_what_is_open(

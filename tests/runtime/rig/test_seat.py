@@ -7,7 +7,7 @@ import time
 
 import pytest
 from rig_support import QUICK, RateCamera
-from runtime_support import FakeCamera, scene
+from runtime_support import FakeCamera, scene, until
 
 from edgetl_runtime.cameras import Camera
 from edgetl_runtime.errors import CameraError
@@ -21,24 +21,18 @@ def seat_of(camera: Camera) -> Seat:
     return Seat("left", camera, Health(), QUICK, Letterboxes(), threading.Condition())
 
 
-def until_ready(seat: Seat) -> None:
-    until_s = time.monotonic() + 2
-    while not seat.ready() and time.monotonic() < until_s:
-        time.sleep(0.002)
-
-
 def test_frames_are_dropped_until_they_are_used() -> None:
     seat = seat_of(FakeCamera([scene(90, 160, i) for i in range(3)], live=False))
     seat.feed.start()
     for results in (True, False):
-        until_ready(seat)
+        until(seat.ready)
         taken = seat.take()
         assert taken is not None and taken.frame.camera_id == "left" and seat.dropped == 1
         seat.used(results=results)
         assert seat.dropped == 0
-    until_ready(seat)
+    until(seat.ready)
     assert seat.take() is not None
-    until_ready(seat)
+    until(seat.ready)
     assert seat.take() is None and seat.ended and not seat.ready()
     seat.feed.capture.stop()
     assert (seat.feed.captured, seat.processed, seat.failed, seat.dropped) == (3, 1, 1, 1)
@@ -50,11 +44,11 @@ def test_only_one_that_is_due_is_waited_for() -> None:
     in_10_ms, in_60_ms = (lambda: time.monotonic() + 0.01), (lambda: time.monotonic() + 0.06)
     assert seat.awaited(in_10_ms()), "nothing is known yet"
     seat.feed.start()
-    until_ready(seat)
+    until(seat.ready)
     assert not seat.awaited(in_60_ms()), "there is one already"
     assert seat.take() is not None and not seat.ready()
     assert not seat.awaited(in_10_ms()) and seat.awaited(in_60_ms())
-    for condition in ("stalled", "disconnected"):
+    for condition in ("stalled", "disconnected", "absent"):
         seat.feed.health.set(condition, "gone")  # type: ignore[arg-type]
         assert not seat.awaited(in_60_ms())
         assert seat.absent().why == f"{condition}: gone"
@@ -66,13 +60,13 @@ def test_only_one_that_is_due_is_waited_for() -> None:
 def test_the_error_of_a_live_camera_is_kept_and_that_of_a_file_raised() -> None:
     seat = seat_of(FakeCamera([scene(90, 160)], fail_at=0))
     seat.feed.start()
-    until_ready(seat)
+    until(seat.ready)
     assert seat.take() is None and seat.ended
     assert seat.absent() == Absent("fault", "lost: the cable is out") and seat.feed.health.holds("disconnected")
     seat.feed.capture.stop()
     seat = seat_of(FakeCamera([scene(90, 160)], fail_at=0, live=False))
     seat.feed.start()
-    until_ready(seat)
+    until(seat.ready)
     with pytest.raises(CameraError, match="the cable is out"):
         seat.take()
     seat.feed.capture.stop()

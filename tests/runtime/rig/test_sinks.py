@@ -90,6 +90,12 @@ def test_a_service_does_not_wait_for_a_camera_that_is_gone_while_another_is_ther
         assert awaited_lanes(rig) == ["left b", "right b"]
         right.set("disconnected", "the cable is out")
         assert awaited_lanes(rig) == ["left b"]
+        right.clear("disconnected")
+        right.set("absent", "it has not come yet")
+        assert awaited_lanes(rig) == ["left b"]
+        right.clear("absent")
+        right.set("uncalibrated", "another mode")
+        assert awaited_lanes(rig) == ["left b"], "a restart would be of no use"
         left.set("disconnected", "the cable is out")
         assert awaited_lanes(rig) == ["left b", "right b"]
 

@@ -121,6 +121,24 @@ def test_several_topics_in_one_rig_are_one_session_with_a_node_each(shared_bundl
     assert {s["sec"] * 10**9 + s["nanosec"] for s in stamps} <= talkers[1].stamps
 
 
+def test_a_topic_that_nobody_publishes_is_told_with_those_that_are_there(
+    shared_bundle: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with router() as address:
+        talker = Talker(address, "/rear/image_raw")
+        try:
+            document = call(
+                *(shared_bundle, clip, "--also-camera", "rear=ros2:/raer/image_raw", "--begin-without"),
+                *("--ros2-connect", address, "--max-frames", 5, "--realtime"),
+            )
+        finally:
+            talker.close()
+    told = capsys.readouterr().err
+    assert "rear <- ros2:/raer/image_raw, which is not there yet: ros2:/raer/image_raw gave nothing for 5 s, " in told
+    assert "no node publishes that topic; pictures are on /rear/image_raw" in told
+    assert document["cameras"]["rear"]["health"]["conditions"].keys() == {"absent"}
+
+
 def test_topics_are_read_and_results_published_without_a_router(shared_bundle: Path) -> None:
     address = f"tcp/127.0.0.1:{free_port()}"
     talkers = [Talker(address, "/camera/image_raw"), Talker(address, "/rear/image_raw")]

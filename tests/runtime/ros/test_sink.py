@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from ros_support import Listener, boxes, options, result_of, router
-from runtime_support import CLASSIFY, DETECT, LABELS, SEGMENT, snapshot_of
+from runtime_support import CLASSIFY, DETECT, LABELS, SEGMENT, snapshot_of, until
 
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.health import Health
@@ -24,13 +24,10 @@ PERCEPTION, LATENCY = 0, 1
 
 def matched(sink: Ros2Sink) -> None:
     """Wait until somebody subscribes to the boxes."""
-    end_s = time.monotonic() + 10
-    while not sink.matched:
-        assert time.monotonic() < end_s
-        time.sleep(0.01)
+    until(lambda: sink.matched)
 
 
-def until(done: Callable[[], object], act: Callable[[], object]) -> None:
+def repeat_until(done: Callable[[], object], act: Callable[[], object]) -> None:
     """Do something again and again until it had its effect."""
     end_s = time.monotonic() + 15
     while not done():
@@ -94,7 +91,7 @@ def test_pictures_go_to_those_who_subscribe_with_the_stamp_of_their_boxes() -> N
         sink = Ros2Sink(
             (DETECT,), camera_id="c", frame_id="lens", options=options(address), pictures_per_s=30, intrinsics=known
         )
-        until(
+        repeat_until(
             lambda: listener.found(lambda line: "/image/compressed/" in line.get("key", "")),
             lambda: sink.write(*result_of(boxes(1), 9), None),
         )

@@ -6,14 +6,13 @@ import re
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rig_support import RateCamera, rig_of
-from runtime_support import FakeCamera, scene
+from runtime_support import FakeCamera, scene, until
 
 import edgetl_runtime
 from edgetl_runtime.bundle import open_bundle
@@ -50,10 +49,7 @@ def shown(shared_many: Path) -> Iterator[_Shown]:
     loop = threading.Thread(target=edgetl_runtime.run, args=(bundle, camera), kwargs={"sinks": [sink]})
     loop.start()
     try:
-        end_s = time.monotonic() + 10
-        while not hasattr(sink, "health"):
-            assert time.monotonic() < end_s
-            time.sleep(0.01)
+        until(lambda: hasattr(sink, "health"))
         yield sink
     finally:
         sink.stop = True

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from runtime_support import DETECT, scene
+from runtime_support import DETECT, scene, until
 
 from edgetl_runtime.result import Detections, Frame, Result
 from edgetl_runtime.rig.sinks import LaneName
@@ -56,13 +56,6 @@ class Viewer:
         found = self.result()
         assert found is not None
         return cv2.imdecode(np.frombuffer(found[1], np.uint8), cv2.IMREAD_COLOR)
-
-
-def until(true: Any) -> None:
-    end_s = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < end_s
-        time.sleep(0.002)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from runtime_support import HEADS, FakeCamera, scene
+from runtime_support import HEADS, FakeCamera, scene, until
 
 import edgetl_runtime
 from edgetl_runtime.bundle import open_bundle
@@ -70,10 +70,7 @@ class Running:
         self.summary = edgetl_runtime.run(bundle, self.camera, sinks=[self.sink, _Ender(self)], threshold=0.0)
 
     def wait(self, results: int = 5) -> None:
-        end_s = time.monotonic() + 10
-        while not hasattr(self, "session") or self.session.processed < results:
-            assert time.monotonic() < end_s
-            time.sleep(0.01)
+        until(lambda: hasattr(self, "session") and self.session.processed >= results)
 
     def end(self) -> None:
         self.ended = True
@@ -261,10 +258,7 @@ def test_a_loop_that_hangs_is_not_alive(shared_bundle: Path) -> None:
     with running(shared_bundle, alive_s=1.0, ready_s=0.8) as loop:
         assert ask(loop.sink, "/healthz")[0] == ask(loop.sink, "/readyz")[0] == 200
         loop.hang_s = 2.5
-        end_s = time.monotonic() + 5
-        while ask(loop.sink, "/healthz")[0] != 503:
-            assert time.monotonic() < end_s
-            time.sleep(0.02)
+        until(lambda: ask(loop.sink, "/healthz")[0] == 503, 5)
         assert b"has not turned for" in ask(loop.sink, "/healthz")[2]
         status, _, body = ask(loop.sink, "/readyz")
         assert status == 503 and b"the newest result was published" in body
@@ -274,10 +268,7 @@ def test_a_loop_that_hangs_is_not_alive(shared_bundle: Path) -> None:
 def test_a_loop_without_frames_is_alive_and_not_ready(shared_bundle: Path) -> None:
     with running(shared_bundle, alive_s=0.5, ready_s=0.2) as loop:
         loop.camera.delay_s = 1.5
-        end_s = time.monotonic() + 3
-        while ask(loop.sink, "/readyz")[0] != 503:
-            assert time.monotonic() < end_s
-            time.sleep(0.02)
+        until(lambda: ask(loop.sink, "/readyz")[0] == 503, 3)
         time.sleep(0.4)
         assert ask(loop.sink, "/healthz")[0] == 200
         loop.camera.delay_s = 0.01
