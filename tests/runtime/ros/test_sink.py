@@ -145,7 +145,7 @@ def test_a_subscriber_that_hangs_holds_nobody_up() -> None:
         finally:
             os.kill(listener.process.pid, signal.SIGCONT)
         sink.close()
-    assert slowest_s < 2.5  # one that waits for the other side does so for 5 s, then Zenoh closes the link
+    assert slowest_s < 4  # one that waits for the other side does so for 5 s, then Zenoh closes the link
 
 
 def test_a_session_that_broke_is_told_and_does_not_end_the_run() -> None:
