@@ -14,17 +14,17 @@ RESULT = '{"type":"result","kind":"ok","engine_bytes":7}'
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "code"),
+    ("body", "kind", "code", "timeout_s"),
     [
-        ("os.kill(os.getpid(), signal.SIGSEGV)", "crash", "native-crash"),
-        ("time.sleep(60)", "timeout", "timeout"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "crash", "native-crash", 60.0),
+        ("time.sleep(60)", "timeout", "timeout", 1.0),
     ],
 )
 def test_the_check_says_that_it_cannot_tell(
-    graphs: ModuleType, tmp_path: Path, body: str, kind: str, code: str
+    graphs: ModuleType, tmp_path: Path, body: str, kind: str, code: str, timeout_s: float
 ) -> None:
     model = graphs.camera_net(tmp_path / "model.onnx")
-    found = check_onnx(model, target="thor", timeout_s=1.0, worker=fake(tmp_path, body))
+    found = check_onnx(model, target="thor", timeout_s=timeout_s, worker=fake(tmp_path, body))
     assert (found.ok, found.deployable, found.kind, found.verdict) == (False, False, kind, "cannot-tell")
     assert [d.code for d in found.diagnostics] == [code]
     assert found.diagnostics[0].advice.startswith(CANNOT_TELL)
