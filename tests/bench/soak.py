@@ -67,7 +67,8 @@ object each frame is not."""
 def plan(frames: int, rate: float) -> list[Fault]:
     """Every kind of fault once in 4,000 frames, one each 400; what lasts does so for less than a second.
 
-    Those of the engine are counted in runs, of which a busy machine has fewer, and come earlier by EARLIER. The last 2,000 frames are left alone, so that all can be over at the end.
+    Those of the engine are counted in runs, of which a busy machine has fewer, and come earlier by EARLIER. The last
+    2,000 frames are left alone, so that all can be over at the end.
     """
     amounts = {"stall": 0.25, "disconnect": 0.3, "freeze": int(0.4 * rate), "black": int(0.7 * rate), "engine": 4}
     faults = []
