@@ -60,7 +60,9 @@ def test_thousands_of_rounds(shared_bundle: Path, shared_many: Path) -> None:
     counts = document["cameras"]["odd"]["health"]["counts"]
     assert {"stalled", "duplicate", "disordered", "clock", "resized", "frozen", "disconnected"} <= set(counts)
     steady = document["cameras"]["steady"]
-    assert steady["health"]["counts"] == {} and steady["processed"] >= 0.4 * steady["captured"]
+    assert steady["health"]["counts"] == {}
+    # A busy machine has fewer rounds than this camera has frames; then it is in nearly all of them.
+    assert steady["processed"] >= 0.6 * min(steady["captured"], document["rounds"]), steady
     assert document["bundles"]["faulty"]["reloads"] >= 2 and document["bundles"]["good"]["failed"] == 0
     # A load that happens to run and a camera's own thread come and go; what leaks would only rise.
     early, late = samples[3:13], samples[-10:]

@@ -62,7 +62,7 @@ def test_from_a_new_store_to_a_committed_update(fleet: Fleet, call: Call) -> Non
     assert status == 0 and document["state"] == "trial", told
     assert document["shadow"]["agreement"] == {"detect": 1.0} and document["shadow"]["share"] <= 0.55
     assert document["golden"]["frames"] == 3
-    made = run_store(fleet, "--max-frames", "40")
+    made = run_store(fleet, "--max-frames", "100")
     assert made.returncode == 0 and "is committed" in made.stderr, made.stderr
     found = json.loads(made.stdout)
     assert found["slot"] == document["slot"] and found["signature"]["trusted"] is True
