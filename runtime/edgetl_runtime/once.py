@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ def once(make: Callable[P, T]) -> Callable[P, T]:
 
     functools.cache runs it for every thread that asks before the first one is done, and gives each its own.
     """
-    kept = functools.cache(make)
+    kept = cast("Callable[P, T]", functools.cache(make))
     lock = threading.Lock()
 
     @functools.wraps(make)
