@@ -56,7 +56,7 @@ def test_from_a_new_store_to_a_committed_update(fleet: Fleet, call: Call) -> Non
     status, document, told = call(fleet.release(2))
     assert status == 2 and "needs a camera to compare on" in document["error"]["message"]
     status, document, told = call(
-        fleet.release(2), "--source", "roadworld:day", *SMALL, "--shadow-s", "1.5", "--min-frames", "3",
+        fleet.release(2), "--source", "roadworld:day", *SMALL, "--shadow-s", "3", "--min-frames", "3",
         "--max-slower", "100", "--shadow-share", "0.5", "--probation-s", "0.5",
     )  # fmt: skip
     assert status == 0 and document["state"] == "trial", told
