@@ -93,6 +93,8 @@ class Listener:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for text in self.process.stdout:
+            if not text.endswith("\n"):  # it was killed in the middle of a line
+                return
             with self._changed:
                 self.lines.append(json.loads(text))
                 self._changed.notify_all()
