@@ -58,7 +58,10 @@ def state_of(folder: Path) -> str:
 
 
 def recall(key: str, out: Path, *, force: bool) -> Manifest | None:
-    """Put the kept bundle of this key at `out`, checked like any other; None where there is none or data changed."""
+    """Put the kept bundle of this key at `out`, checked like any other; None where there is none or data changed.
+
+    Also None, and `out` stays as it was, where another process removes the kept one meanwhile.
+    """
     place = _place(key)
     try:
         record = msgspec.json.decode((place / "record.json").read_bytes(), type=Record)
@@ -71,11 +74,27 @@ def recall(key: str, out: Path, *, force: bool) -> Manifest | None:
     except BundleError:
         shutil.rmtree(place, ignore_errors=True)
         return None
-    with publish_directory(out, force=force) as new:
-        shutil.copytree(place / "bundle", new, dirs_exist_ok=True)
+    try:
+        with publish_directory(out, force=force) as new:
+            _copy(place / "bundle", new)
+    except _Gone:
+        return None
     with contextlib.suppress(OSError):
         os.utime(place)
     return open_bundle(out).manifest
+
+
+class _Gone(Exception):
+    """What was kept could not be copied whole."""
+
+
+def _copy(kept: Path, new: Path) -> None:
+    """Raises _Gone for whatever goes wrong: where that is a full disk, the export that follows says so."""
+    try:
+        shutil.copytree(kept, new, dirs_exist_ok=True)
+        open_bundle(new)
+    except (OSError, BundleError) as error:
+        raise _Gone from error
 
 
 def keep(key: str, bundle: Path, data: Sequence[Path]) -> None:

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -63,9 +64,9 @@ def feature_maps(
     name = name_of(feature_key("maps", backbone, preprocess, dataset))
     folder = cache_directory() / "maps" / name
     try:
-        shapes = json.loads((folder / "shapes.json").read_text(encoding="utf-8"))
+        maps = _opened(folder)
         os.utime(folder)
-        return FeatureMaps(folder, shapes)
+        return maps
     except (OSError, ValueError, IndexError):
         pass
     try:
@@ -73,8 +74,10 @@ def feature_maps(
         work = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
         try:
             _compute(backbone, dataset, preprocess, work, after_each)
+            maps = _opened(work)  # which stays open whatever another process does to the folder
             shutil.rmtree(folder, ignore_errors=True)
-            work.rename(folder)
+            with suppress(OSError):  # another process has put the same there
+                work.rename(folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
@@ -83,6 +86,10 @@ def feature_maps(
             remedy="free some space, set EDGETL_CACHE to another place, or use --recipe full",
         ) from error
     _forget(folder.parent, keep=folder)
+    return maps
+
+
+def _opened(folder: Path) -> FeatureMaps:
     return FeatureMaps(folder, json.loads((folder / "shapes.json").read_text(encoding="utf-8")))
 
 
@@ -109,10 +116,18 @@ def _need(folder: Path, size: int) -> None:
 
 
 def _forget(parent: Path, *, keep: Path) -> None:
-    """Delete the longest unused maps beyond the limit."""
-    folders = sorted((f for f in parent.iterdir() if f.is_dir()), key=lambda f: f.stat().st_mtime, reverse=True)
+    """Delete the longest unused maps beyond the limit; other processes may do the same at once."""
     held = 0
-    for folder in folders:
-        held += sum(f.stat().st_size for f in folder.iterdir() if f.is_file())
+    for folder in [folder for _, folder in sorted(_by_use(parent), reverse=True)]:
+        with suppress(OSError):
+            held += sum(f.stat().st_size for f in folder.iterdir() if f.is_file())
         if held > LIMIT_BYTES and folder != keep and not folder.name.startswith("."):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _by_use(parent: Path) -> Iterator[tuple[float, Path]]:
+    """The folders that are there, with when each was last used."""
+    for folder in parent.iterdir():
+        with suppress(OSError):
+            if folder.is_dir():
+                yield folder.stat().st_mtime, folder

@@ -159,10 +159,13 @@ def _ahead(
     """Results of prepare(chunk) in order, prepared by one thread a few batches ahead.
 
     That thread takes one core for torch's operations: with a team of its own it slows the training beside it by a
-    tenth on two cores.
+    tenth on two cores. All others keep what they have, also those that begin later.
     """
     waiting: deque[Future[Batch]] = deque()
-    with ThreadPoolExecutor(1, "batches", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(1, "batches", initializer=_take_one_core) as pool:
+        pool.submit(torch.get_num_threads).result()
+        torch.set_num_threads(threads)  # torch has one number for all threads that have none yet
         try:
             for chunk in chunks:
                 waiting.append(pool.submit(prepare, chunk))
@@ -173,3 +176,8 @@ def _ahead(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _take_one_core() -> None:
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # from now on it is this thread's own

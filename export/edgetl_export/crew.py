@@ -143,7 +143,8 @@ def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
     """What these give, in their order, PAIRS of them at a time.
 
     While one is compiled or scored, which is one thread's work, another has the cores. The first failure in their order
-    is raised; then, and when this is interrupted, crews of the others stop at their next frame.
+    is raised; then, and when this is interrupted, crews of the others stop at their next frame, and so does what asks
+    `going_on`.
     """
     if len(calls) < 2 or usable_cores() < 2:
         return [call() for call in calls]
@@ -160,6 +161,11 @@ def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
+
+
+def going_on() -> Callable[[], None]:
+    """What raises CancelledError once nobody waits for this thread's results any more; any thread may call it."""
+    return _STOP.get(_NEVER).check
 
 
 def both_at_once(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
@@ -198,7 +204,7 @@ def crew_of(engine: EngineName, file: Path, precision: Precision, *, most: int =
     Not within another in one thread: it may wait for that one's end. Raises as `load_engine` does.
     """
     wanted, threads = crew_size(most)
-    with _MEMORY.room_for(file, wanted, going_on=_STOP.get(_NEVER).check) as room:
+    with _MEMORY.room_for(file, wanted, going_on=going_on()) as room:
         if room.note:
             _SAY.get()(f"  {room.note}")
         engines = load_side_by_side(engine, file, precision=precision, copies=room.workers, threads=threads)

@@ -19,6 +19,9 @@ from edgetl_runtime.files import refuse_existing
 __all__ = ["publish_directory", "refuse_existing", "scratch_directory"]
 
 UNFINISHED, REPLACED = "unfinished", "replaced"
+UNNAMED = "unnamed"
+"""A directory gets the name of those that are cleaned up only when it is held: else another process, which looks for
+what was left at that very moment, would remove it."""
 
 
 def to_stderr(text: str) -> None:
@@ -38,12 +41,13 @@ def publish_directory(out: Path, *, force: bool = False, say: Callable[[str], No
     refuse_existing(out, force=force)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.{UNFINISHED}-", dir=out.parent))
+        unnamed = Path(tempfile.mkdtemp(prefix=f".{out.name}.{UNNAMED}-", dir=out.parent))
     except OSError as error:
         raise InputError(f"{out.parent}: can't be written ({error.strerror})", remedy="give another --out") from error
-    old = _twin(temporary, out, REPLACED)
-    with _held(temporary):
+    temporary, old = _twin(unnamed, out, UNFINISHED), _twin(unnamed, out, REPLACED)
+    with _held(unnamed):
         try:
+            unnamed.rename(temporary)
             temporary.chmod(0o755)
             yield temporary
             if os.path.lexists(out):
@@ -56,6 +60,7 @@ def publish_directory(out: Path, *, force: bool = False, say: Callable[[str], No
         finally:
             if os.path.lexists(old) and not os.path.lexists(out):
                 old.rename(out)
+            _remove(unnamed)
             _remove(temporary)
             _remove(old)
 
@@ -71,8 +76,15 @@ def scratch_directory(prefix: str) -> Iterator[Path]:
         with suppress(OSError):  # another process was faster
             if item.lstat().st_uid == os.getuid() and not _in_use(item):
                 _remove(item)
-    with tempfile.TemporaryDirectory(prefix=begin, ignore_cleanup_errors=True) as name, _held(Path(name)):
-        yield Path(name)
+    unnamed = Path(tempfile.mkdtemp(prefix=f"{prefix}.{UNNAMED}-"))
+    scratch = unnamed.with_name(f"{begin}{unnamed.name[-8:]}")
+    with _held(unnamed):
+        try:
+            unnamed.rename(scratch)
+            yield scratch
+        finally:
+            _remove(unnamed)
+            _remove(scratch)
 
 
 def _clean_up(out: Path, say: Callable[[str], None]) -> None:

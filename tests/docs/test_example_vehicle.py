@@ -22,7 +22,7 @@ from edgetl_runtime.ros import NodeName, Ros2Node, Ros2Options
 from edgetl_runtime.ros.names import RESULTS
 
 VEHICLE = Path(__file__).parents[2] / "docs" / "example_vehicle.py"
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runtime_support import write_test_bundle
@@ -87,6 +89,29 @@ def test_a_disk_that_takes_nothing_costs_only_the_cache(place: Path) -> None:
     (place / "cache").write_bytes(b"a file is in the way")
     keep("key", place / "made.bundle", [])
     assert recall("key", place / "again.bundle", force=False) is None
+
+
+@pytest.mark.parametrize("gone", ["all of it", "a file that was not copied yet"])
+def test_a_kept_bundle_that_another_process_removes_while_it_is_copied(
+    place: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    keep("key", place / "made.bundle", [])
+    kept = place / "cache" / "exports" / "key" / "bundle"
+    copytree = shutil.copytree
+
+    def removed_meanwhile(source: Path, target: Path, **options: Any) -> object:
+        if gone == "all of it":
+            shutil.rmtree(source)
+        else:
+            next(source.glob("*.onnx")).unlink()
+        return copytree(source, target, **options)
+
+    monkeypatch.setattr(shutil, "copytree", removed_meanwhile)
+    (place / "again.bundle").mkdir()
+    (place / "again.bundle" / "mine").write_bytes(b"1")
+    assert recall("key", place / "again.bundle", force=True) is None
+    assert files(place / "again.bundle") == {"mine": b"1"} and kept.exists() == (gone != "all of it")
+    assert not list(place.glob(".again*"))
 
 
 @pytest.mark.parametrize("change", ["settings", "source", "machine"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -219,21 +218,36 @@ def test_who_may_still_be_the_fastest(within: set[str], left: list[str], runs: i
     assert contenders(times, within) == left
 
 
+class FakeTime:
+    """A clock that only engines move: how long they take does not depend on who else is at work."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def perf_counter_ns(self) -> int:
+        return round(self.now_s * 1e9)
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
 class Slow:
     """An engine that takes this long."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, clock: FakeTime) -> None:
         self.inputs = (TensorSpec(name="frame", dtype="uint8", shape=(1, 1, 1, 3)),)
-        self._seconds = seconds
+        self._seconds, self._clock = seconds, clock
 
     def infer(self, inputs: object) -> dict[str, NDArray[np.generic]]:
-        time.sleep(self._seconds)
+        self._clock.now_s += self._seconds
         return {}
 
 
 def timed(monkeypatch: pytest.MonkeyPatch, seconds: list[tuple[Candidate, float]], runs: int) -> dict[str, int]:
     """How many runs of each candidate were timed, where each takes this long."""
-    engines = {c.key: Slow(each) for c, each in seconds}
+    clock = FakeTime()
+    monkeypatch.setattr("edgetl_runtime.bench.time", clock)
+    engines = {c.key: Slow(each, clock) for c, each in seconds}
     shipped = Shipped()
     monkeypatch.setattr(shipped, "engine", lambda pair: engines[pair.key])
     found = time_candidates([c for c, _ in seconds], frames()[0], runs=runs, shipped=shipped)

@@ -410,6 +410,7 @@ def test_what_the_chosen_pair_answered_is_not_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
     """Unless the pair as it ships answers otherwise than with probes: then all are run."""
+    monkeypatch.setattr("edgetl_export.export.choose", fixed_choice)
     runs: list[int] = []
     run = Crew._run
     monkeypatch.setattr(Crew, "_run", lambda self, frame, of: (runs.append(1), run(self, frame, of))[1])

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -204,6 +206,36 @@ def test_one_that_is_being_written_is_left_alone(out: Path) -> None:
             (second / "a").write_text("second")
         assert content(out) == {"a": "second"}
     assert content(out) == {"a": "first"} and beside(out) == ["x.bundle"] and said == []
+
+
+@pytest.mark.parametrize("which", ["bundle", "scratch"])
+def test_one_that_was_made_a_moment_ago_is_left_alone(
+    which: str, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another export begins, and looks for what killed ones left, when a directory is there and not yet held."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    said: list[str] = []
+    mkdtemp = tempfile.mkdtemp
+
+    def begun() -> AbstractContextManager[Path]:
+        return publish_directory(out, force=True, say=said.append) if which == "bundle" else scratch_directory("t")
+
+    def mkdtemp_and_another(*args: Any, **options: Any) -> str:
+        made = mkdtemp(*args, **options)
+        monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+        with begun() as other:
+            (other / "a").write_text("other")
+        return made
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp_and_another)
+    with begun() as one:
+        (one / "a").write_text("one")
+        with begun() as third:
+            (third / "a").write_text("third")
+        assert content(one) == {"a": "one"}
+    assert said == [] and not list((tmp_path / "tmp").iterdir())
+    assert which == "scratch" or (content(out) == {"a": "one"} and beside(out) == ["x.bundle"])
 
 
 def test_what_only_looks_like_it_is_left_alone(out: Path) -> None:

@@ -27,6 +27,7 @@ class Behaviour:
     strongly_typed: bool = True
     steps: int = 4
     step_s: float = 0.0
+    begun: str = ""
     error: str = ""
     crash: str = ""
     datatype: str = "Row major linear FP32"
@@ -164,6 +165,8 @@ class Builder:
             time.sleep(how.step_s)
             if config.cache is not None:
                 config.cache.blob += b"t"
+            if how.begun:
+                Path(how.begun).touch()
             if not monitor.step_complete("Building engine", step):
                 self.logger.log(Severity.ERROR, "Error Code 7: BuildCanceled (the monitor said so)")
                 return None

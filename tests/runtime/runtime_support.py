@@ -53,7 +53,7 @@ LEVELS = (0.0, 0.5, 1.0)
 """The brightness that each class of ground and light stands for."""
 
 
-def until(met: Callable[[], object], seconds: float = 10.0) -> None:
+def until(met: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for it, so long at the most."""
     end_s = time.monotonic() + seconds
     while not met():

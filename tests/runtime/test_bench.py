@@ -6,6 +6,7 @@ import gc
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -76,8 +77,9 @@ def test_what_can_not_run_is_listed_and_not_dropped_in_silence(tmp_path: Path) -
     assert "bf16" in document["skipped"][0]["why"]  # type: ignore[index]
 
 
-def test_the_fewest_threads_of_those_that_are_as_fast_as_any() -> None:
+def test_the_fewest_threads_of_those_that_are_as_fast_as_any(monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[int] = []
+    now_ns = 0
 
     class Timed:
         """Slow with one thread, as fast with two as with four."""
@@ -88,12 +90,15 @@ def test_the_fewest_threads_of_those_that_are_as_fast_as_any() -> None:
 
         def infer(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
             assert inputs["frame"].shape == (1, 4, 4, 3)
-            time.sleep({1: 0.008, 2: 0.002, 4: 0.002}[self.count])
+            nonlocal now_ns
+            now_ns += {1: 8_000_000, 2: 2_040_000, 4: 2_000_000}[self.count]
             return {}
 
         def close(self) -> None:
             closed.append(self.count)
 
+    clock = SimpleNamespace(perf_counter_ns=lambda: now_ns, monotonic=lambda: now_ns / 1e9)
+    monkeypatch.setattr("edgetl_runtime.bench.time", clock)
     best, found = choose_threads(Timed, [1, 2, 4], runs=10)  # type: ignore[arg-type]
-    assert best in (2, 4) and found[1]["p50_ms"] > 2 * found[2]["p50_ms"]
+    assert best == 2 and [found[n]["p50_ms"] for n in (1, 2, 4)] == [8.0, 2.04, 2.0]
     assert closed == [1, 2, 4]

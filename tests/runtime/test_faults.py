@@ -29,7 +29,7 @@ QUICK = Patience(stall_s=0.1, give_up_s=5.0, frozen_s=0.1)
 class Drive:
     """A run over noisy pictures at 100 a second with planned faults, and all that came of it."""
 
-    def __init__(self, folder: Path, plan: str, *, frames: int = 80, patience: Patience = QUICK) -> None:
+    def __init__(self, folder: Path, plan: str, *, frames: int = 160, patience: Patience = QUICK) -> None:
         rng = np.random.default_rng(0)
         images = [rng.integers(60, 160, (90, 160, 3), dtype=np.uint8) for _ in range(frames)]
         bundle = open_bundle(folder)
@@ -82,7 +82,7 @@ def test_every_fault_is_said_and_the_loop_goes_on(shared_bundle: Path, plan: str
     assert set(drive.began()) - {condition} == others
     first = next(e for e in drive.events if e.condition == condition)
     assert first.began and first.state == ("stale" if others else state)
-    assert drive.adds_up() and drive.results[-1].frame_id == 79
+    assert drive.adds_up() and drive.results[-1].frame_id == 159
     assert drive.summary.health["counts"][condition] >= 1  # type: ignore[index]
     assert [r.frame_id for r in drive.results] == sorted({r.frame_id for r in drive.results})
     assert all(r.age_ms >= 0 for r in drive.results)
@@ -104,7 +104,7 @@ def test_an_engine_that_stays_broken_is_loaded_again(shared_bundle: Path) -> Non
     drive = Drive(shared_bundle, f"engine={RELOAD_AFTER}@10")
     assert drive.loads == 2
     assert drive.summary.failed == RELOAD_AFTER and drive.adds_up()
-    assert drive.results[-1].frame_id == 79 and drive.events[-1].state == "ok"
+    assert drive.results[-1].frame_id == 159 and drive.events[-1].state == "ok"
 
 
 def test_patience_ends(shared_bundle: Path) -> None:

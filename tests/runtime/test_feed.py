@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -40,13 +39,30 @@ def test_only_a_live_cameras_frames_are_checked() -> None:
         assert health.state == state
 
 
-def test_silence_is_a_stall_and_then_an_error() -> None:
+class FakeTime:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    fake = FakeTime()
+    monkeypatch.setattr("edgetl_runtime.feed.time", fake)
+    return fake
+
+
+def test_silence_is_a_stall_and_then_an_error(clock: FakeTime) -> None:
     health = Health()
     feed = Feed(FakeCamera(NOISE), health, Patience(stall_s=0.05, give_up_s=0.15), name="left")
     assert feed.silent() is None and health.state == "ok"
-    time.sleep(0.06)
+    clock.now_s += 0.06
     assert feed.silent() is None and health.holds("stalled")
-    time.sleep(0.1)
+    clock.now_s += 0.1
     health.set("disconnected", "it is being opened again")
     assert feed.silent() is None, "that has a patience of its own"
     health.clear("disconnected")
@@ -56,18 +72,20 @@ def test_silence_is_a_stall_and_then_an_error() -> None:
 
 
 @pytest.mark.parametrize("condition", GONE)
-def test_a_camera_that_is_opened_again_has_a_patience_of_its_own_or_this_one(condition: Condition) -> None:
+def test_a_camera_that_is_opened_again_has_a_patience_of_its_own_or_this_one(
+    clock: FakeTime, condition: Condition
+) -> None:
     feed = Feed(FakeCamera(NOISE), Health(), Patience(stall_s=0.01, give_up_s=0.02))
     feed.health.set(condition, "no route; check the cable")
-    time.sleep(0.03)
+    clock.now_s += 0.03
     assert feed.silent() is None
     error = feed.silent(gone_too=True)
     assert error is not None and str(error) == "fake gave no frame for 0.02 s: no route; check the cable"
 
 
-def test_a_file_is_never_silent() -> None:
+def test_a_file_is_never_silent(clock: FakeTime) -> None:
     feed = Feed(FakeCamera(NOISE, live=False), Health(), Patience(stall_s=0.01, give_up_s=0.01))
-    time.sleep(0.03)
+    clock.now_s += 0.03
     assert feed.silent() is None
 
 
@@ -81,7 +99,7 @@ def test_one_condition_tells_of_several() -> None:
         assert not feed.capture.ready
         feed.start()
     with changed:
-        assert changed.wait_for(lambda: any(f.capture.ready for f in feeds), 2)
+        assert changed.wait_for(lambda: any(f.capture.ready for f in feeds), 4)
     assert [f.capture.ready for f in feeds] == [True, False]
     for feed in feeds:
         threading.Thread(target=feed.capture.stop).start()

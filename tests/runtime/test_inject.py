@@ -74,7 +74,7 @@ def test_a_stall_lasts_and_ends_with_the_camera() -> None:
 
 
 def test_a_lost_camera_can_not_be_opened_until_it_is_back() -> None:
-    injector = Injector(parse_faults("disconnect=0.2@2"))
+    injector = Injector(parse_faults("disconnect=1@2"))
     made: list[FakeCamera] = []
 
     def source() -> FakeCamera:
@@ -88,7 +88,7 @@ def test_a_lost_camera_can_not_be_opened_until_it_is_back() -> None:
     with pytest.raises(CameraError, match="gone for"):
         injector.camera(source())
     assert made[1].closed
-    time.sleep(0.25)
+    time.sleep(1.05)
     again = injector.camera(source())
     assert again.read() is not None and again.read() is not None, "the plan is not begun anew"
 

@@ -258,7 +258,7 @@ def test_a_slow_engine_is_exchanged_while_the_loop_runs(shared_bundle: Path) -> 
     policy = Policy(deadline_ms=40, down_after_s=0.2, up_after_s=60, steps=(Step(engine="openvino"),))
     ladder = Ladder(policy, health, lambda _, step: Slow(load_bundle_engine(bundle), 0.0))
     rng = np.random.default_rng(0)
-    camera = FakeCamera([rng.integers(60, 160, (90, 160, 3), dtype=np.uint8) for _ in range(150)], delay_s=0.01)
+    camera = FakeCamera([rng.integers(60, 160, (90, 160, 3), dtype=np.uint8) for _ in range(300)], delay_s=0.01)
     results: list[Result] = []
     events: list[Event] = []
     summary = run(
@@ -273,7 +273,7 @@ def test_a_slow_engine_is_exchanged_while_the_loop_runs(shared_bundle: Path) -> 
     )
     assert [e.condition for e in events] == ["ladder"] and "openvino" in events[0].detail
     first, last = results[0].age_ms, float(np.median([r.age_ms for r in results[-20:]]))
-    assert first > 50 and last < 30
+    assert first > 50 and last < 45
     assert results[-1].health == "degraded" and ladder.at == 1
     assert summary.captured == summary.processed + summary.dropped + summary.failed
 

@@ -384,7 +384,7 @@ def test_open_refuses_what_is_no_number_of_threads(shared_bundle: Path, clip: Pa
 
 
 def test_open_takes_a_ladder(shared_bundle: Path, tmp_path: Path) -> None:
-    source = str(write_clip(tmp_path / "long.mp4", frames=120))
+    source = str(write_clip(tmp_path / "long.mp4", frames=400))
     ladder = tmp_path / "ladder.yaml"
     ladder.write_text("deadline_ms: 0.001\ndown_after_s: 0.01\nsteps: [{engine: openvino}, {skip: 2}]\n")
     events: list[Event] = []

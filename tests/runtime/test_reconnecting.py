@@ -119,6 +119,34 @@ def test_health_is_disconnected_with_the_reason_until_the_first_frame() -> None:
     assert any("reconnected once" in note for note in rig.camera.notes)
 
 
+def test_failed_frames_of_a_camera_that_is_let_go_of_are_counted_all_the_time() -> None:
+    """Whoever asks while that happens must not be told fewer than before."""
+    seen: list[int] = []
+    askers: list[threading.Thread] = []
+
+    class Asked(FakeCamera):
+        @property
+        def failed(self) -> int:  # type: ignore[override]
+            if rig.asking and not askers:
+                askers.append(threading.Thread(target=lambda: seen.append(rig.camera.failed)))
+                askers[0].start()
+                askers[0].join(0.3)
+            return 3
+
+        @failed.setter
+        def failed(self, count: int) -> None: ...
+
+    class AskedRig(Rig):
+        asking = False
+
+    rig = AskedRig([Asked([scene(8, 8)]), fake(1)])
+    assert rig.ids(1) == [0] and rig.camera.failed == 3
+    rig.asking = True
+    assert rig.ids(1) == [2]
+    askers[0].join()
+    assert seen == [3] and rig.camera.failed == 3
+
+
 def test_pauses_are_random_bounded_and_start_small_again() -> None:
     rig = Rig([fake(1), *["no"] * 8, fake(1), *["no"] * 2, fake(1)])
     rig.ids(3)

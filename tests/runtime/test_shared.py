@@ -147,14 +147,14 @@ def test_a_mixture_is_seen_without_any_sequence(name: str) -> None:
 
 def test_a_killed_producer_is_seen_soon_and_its_restart_too(name: str) -> None:
     process = start_writer(name, (8, 8), 0.01)
-    camera = SharedCamera(name)
+    camera = SharedCamera(name, stall_s=30.0)
     assert camera.read() is not None
     kill(process)
     start = time.monotonic()
     with pytest.raises(CameraError, match="is gone"):
         while True:
             camera.read()
-    assert time.monotonic() - start < 1.9  # before the patience for a silent one ends
+    assert time.monotonic() - start < 20.0  # before the patience for a silent one ends
     with pytest.raises(CameraError, match="producer is gone"):
         SharedCamera(name)
     with SharedFrames(name, (8, 8)) as writer:

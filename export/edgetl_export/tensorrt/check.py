@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from msgspec import structs
 
+from edgetl_export.crew import going_on
 from edgetl_export.targets import Target, get_target
 from edgetl_export.tensorrt.graph import Graph, OpUse, op_uses
 from edgetl_export.tensorrt.lint import HARDWARE, WARNINGS, lint
@@ -19,7 +20,7 @@ from edgetl_runtime.machine import usable_cores
 from edgetl_runtime.spec import Check
 from edgetl_runtime.tensorrt.diagnostics import SAID
 from edgetl_runtime.tensorrt.process import OnProgress, Outcome, run_worker
-from edgetl_runtime.tensorrt.protocol import Finding, Job, Kind, Progress
+from edgetl_runtime.tensorrt.protocol import Finding, Job, Kind
 from edgetl_runtime.tensorrt.worker import WORKER
 
 Verdict = Literal["ok", "rewrite", "cannot-tell"]
@@ -153,17 +154,16 @@ def _engine_path(row: Target, graph: str, folder: Path | None) -> Path | None:
 def _run_all(
     jobs: Sequence[Job], timeout_s: float, on_progress: OnProgress | None, worker: Sequence[str]
 ) -> dict[Job, Outcome]:
-    """What the workers made of all jobs. When this is interrupted they are cancelled."""
-    stopped = threading.Event()
+    """What the workers made of all jobs. When this is interrupted, or nobody waits for it, they are cancelled."""
+    stopped, wanted = threading.Event(), going_on()
 
-    def progress(event: Progress) -> None:
+    def check() -> None:
+        wanted()
         if stopped.is_set():
-            raise InterruptedError
-        if on_progress is not None:
-            on_progress(event)
+            raise CancelledError
 
     def run(job: Job) -> Outcome:
-        return run_worker(job, timeout_s=timeout_s, on_progress=progress, command=worker)
+        return run_worker(job, timeout_s=timeout_s, on_progress=on_progress, going_on=check, command=worker)
 
     pool = ThreadPoolExecutor(min(usable_cores(), MOST_WORKERS), thread_name_prefix="check")
     try:

@@ -87,8 +87,8 @@ class ReconnectingCamera:
     @property
     def failed(self) -> int:
         """Frames that arrived but could not be decoded, of all connections."""
-        camera = self._camera
-        return self._failed_before + (camera.failed if camera is not None else 0)
+        with self._lock:  # else it would fall where the camera is let go of at this moment
+            return self._failed_before + (self._camera.failed if self._camera is not None else 0)
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -176,8 +176,9 @@ class ReconnectingCamera:
     def _let_go(self) -> None:
         with self._lock:
             camera, self._camera = self._camera, None
+            if camera is not None:
+                self._failed_before += camera.failed
         if camera is not None:
-            self._failed_before += camera.failed
             camera.close()
 
     def interrupt(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from edgetl_runtime.engines._tensors import check_inputs, tensor_spec
 from edgetl_runtime.errors import EngineError
 from edgetl_runtime.files import cache_directory, private_directory
 from edgetl_runtime.imports import openvino as _openvino
+from edgetl_runtime.once import once
 from edgetl_runtime.spec import EngineName, Precision
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _forget_oldest(folder: Path) -> None:
             path.unlink()
 
 
-@cache
+@once
 def _core(ov: Any) -> Any:
     """One Core for the whole process, never freed.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from edgetl_runtime.cuda import Cuda
 from edgetl_runtime.engines._tensors import check_inputs, tensor_spec
 from edgetl_runtime.errors import EngineError
+from edgetl_runtime.once import once
 from edgetl_runtime.spec import EngineName
 from edgetl_runtime.tensorrt import diagnostics
 from edgetl_runtime.tensorrt.compiler import make_logger
@@ -143,7 +143,7 @@ class TensorRTEngine:
         return text or "it gives no reason"
 
 
-@cache
+@once
 def _logger(trt: Any) -> Any:
     """One logger for the whole process, never freed: TensorRT keeps the first one it gets."""
     return make_logger(trt, lambda event: None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 from collections.abc import Callable
+
+from edgetl_runtime.once import once
 
 AGAIN_NS = 1_000_000_000
 STEP_NS = 1_000_000
@@ -15,7 +16,7 @@ _TRIES = 5
 Clock = Callable[[], int]
 
 
-@functools.cache
+@once
 def process_clock() -> EpochClock:
     """The one of this process: a stamp that a camera converted comes out of the sink to the nanosecond."""
     return EpochClock()

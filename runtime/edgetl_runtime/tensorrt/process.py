@@ -27,6 +27,8 @@ from edgetl_runtime.tensorrt.protocol import (
 )
 
 OnProgress = Callable[[Progress], None]
+WAIT_S = 0.2
+"""How often somebody who waits for a worker that says nothing is asked whether to go on."""
 GRACE_S = 5.0
 """How long a cancelled worker may take to end by itself, so that it can keep what it has timed."""
 
@@ -47,11 +49,13 @@ def run_worker(
     command: Sequence[str],
     timeout_s: float,
     on_progress: OnProgress | None = None,
+    going_on: Callable[[], None] = lambda: None,
     grace_s: float = GRACE_S,
 ) -> Outcome:
     """Run one job to its end, or to `timeout_s`; the worker never outlives this call.
 
-    Raises nothing of its own. Ctrl-C and a timeout cancel the job and wait up to `grace_s` for the worker's end.
+    Raises nothing of its own. going_on: called while it waits. What that or `on_progress` raises, Ctrl-C and a timeout
+    cancel the job and wait up to `grace_s` for the worker's end.
     """
     start = time.monotonic()
     outcome = Outcome(Result(kind="crash"))
@@ -71,7 +75,7 @@ def run_worker(
             outcome.result = Result(kind="crash", note=f"the worker could not be started: {error}")
             return outcome
         try:
-            phase = _converse(process, job, outcome, start + timeout_s, on_progress)
+            phase = _converse(process, job, outcome, start + timeout_s, on_progress, going_on)
             if outcome.result.kind == "timeout":
                 _cancel(process, grace_s)
         except BaseException:
@@ -105,6 +109,7 @@ def _converse(
     outcome: Outcome,
     deadline: float,
     on_progress: OnProgress | None,
+    going_on: Callable[[], None],
 ) -> str:
     """Feed the job, take events until the result, the end or the deadline; returns the last phase."""
     assert process.stdin is not None and process.stdout is not None
@@ -118,9 +123,13 @@ def _converse(
         pass  # it ended before it read the job: its exit status says why
     phase = "start"
     while True:
+        going_on()
+        left_s = deadline - time.monotonic()
         try:
-            line = lines.get(timeout=max(deadline - time.monotonic(), 0.0))
+            line = lines.get(timeout=min(max(left_s, 0.0), WAIT_S))
         except queue.Empty:
+            if left_s > WAIT_S:
+                continue
             outcome.result = Result(kind="timeout")
             return phase
         if line is None:

@@ -139,6 +139,44 @@ def test_what_was_just_made_is_kept_whatever_the_limit(
     assert len(list(folder.iterdir())) == 1
 
 
+@pytest.mark.parametrize("when", ["the same comes first", "it is replaced at once", "it is gone at once"])
+def test_two_processes_compute_the_same_at_once(
+    data: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    rename = Path.rename
+
+    def beside_another(self: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "rename", rename)
+        if when == "the same comes first":
+            compute(Levels(), data).close()
+        done = rename(self, target)
+        if when != "the same comes first":
+            shutil.rmtree(target)
+        if when == "it is replaced at once":
+            compute(Levels(), data).close()
+        return done
+
+    monkeypatch.setattr(Path, "rename", beside_another)
+    with compute(Levels(), data) as found:
+        assert len(found) == 6 and found.batch([5])[0].shape == (1, 3, 16, 24)
+    assert len(list(folder.iterdir())) == (when != "it is gone at once")
+
+
+def test_another_process_tidies_up_at_once(data: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute(Levels(1.0), data).close()
+    (other,) = folder.iterdir()
+    is_dir = Path.is_dir
+
+    def seen_and_gone(self: Path) -> bool:
+        seen = is_dir(self)
+        if self == other:
+            shutil.rmtree(other, ignore_errors=True)
+        return seen
+
+    monkeypatch.setattr(Path, "is_dir", seen_and_gone)
+    assert len(compute(Levels(2.0), data)) == 6
+
+
 def test_a_full_disk_is_said_before_anything_is_written(
     data: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

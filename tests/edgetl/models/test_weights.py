@@ -360,7 +360,7 @@ def test_a_closed_port_is_one_line_within_seconds(monkeypatch: pytest.MonkeyPatc
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     point_at(monkeypatch, f"http://127.0.0.1:{port}", tmp_path)
-    text = check_unreachable(within_s=5)
+    text = check_unreachable(within_s=20)
     assert f"the hub http://127.0.0.1:{port} can't be reached" in text
     assert "refused" in text
 
@@ -371,17 +371,17 @@ def test_a_hub_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch, t
         s.bind(("127.0.0.1", 0))
         s.listen()
         point_at(monkeypatch, f"http://127.0.0.1:{s.getsockname()[1]}", tmp_path)
-        text = check_unreachable(within_s=5)
+        text = check_unreachable(within_s=20)
     assert "can't be reached" in text
     assert "imeout" in text or "timed out" in text
 
 
 def test_a_hub_that_is_down_and_one_that_is_switched_off(fake_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_hub.status = 503
-    assert "503" in check_unreachable(within_s=5)
+    assert "503" in check_unreachable(within_s=20)
     fake_hub.asked.clear()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert "HF_HUB_OFFLINE" in check_unreachable(within_s=2)
+    assert "HF_HUB_OFFLINE" in check_unreachable(within_s=10)
     assert fake_hub.asked == []
 
 

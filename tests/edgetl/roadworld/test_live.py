@@ -21,14 +21,19 @@ SMALL = (72, 128)
 
 def test_it_shows_the_clip_of_its_seed_at_its_rate() -> None:
     camera = RoadworldCamera("night", seed=3, size_hw=SMALL, fps=20.0)
-    frames = [frame for frame in (camera.read() for _ in range(8)) if frame is not None]
+    frames, due_s = [], [0.0]
+    for _ in range(8):
+        frame = camera.read()
+        assert frame is not None
+        assert frame.t_capture_ns >= (due_s[-1] - 0.001) * 1e9, "never ahead of its schedule"
+        frames.append(frame)
+        due_s.append(camera._due_s)
     camera.close()
     wanted = islice(render_clip(3, seconds=feed.DRIVE_S, fps=20.0, size_hw=SMALL, domain="night"), 8)
     for frame, picture in zip(frames, wanted, strict=True):
         assert np.array_equal(frame.image, picture.image)
     assert [f.frame_id for f in frames] == list(range(8))
-    gaps_ms = [(b.t_capture_ns - a.t_capture_ns) / 1e6 for a, b in pairwise(frames)]
-    assert min(gaps_ms) > 40.0  # never ahead of its schedule by more than a wake-up's jitter
+    assert all(b - a > 0.0499 for a, b in pairwise(due_s[1:]))
     assert frames[-1].t_capture_ns <= time.monotonic_ns()
     assert (camera.live, camera.camera_id, camera.frame_count) == (True, "roadworld:night:3", None)
     assert camera.read() is None
@@ -60,7 +65,7 @@ def test_closing_ends_the_renderer_and_interrupt_ends_a_read() -> None:
     assert camera.read() is None
     camera.close()
     camera.close()
-    assert time.monotonic() - start < 2.0
+    assert time.monotonic() - start < 10.0
     with pytest.raises(ProcessLookupError):
         os.kill(camera._process.pid, 0)
 

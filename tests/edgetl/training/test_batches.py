@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -197,3 +198,18 @@ def test_work_ahead_is_in_order_and_stops_when_nobody_listens() -> None:
     listening.close()  # type: ignore[attr-defined]
     assert len(done) < 10
     assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
+
+
+def test_work_ahead_takes_one_core_and_leaves_the_others_theirs() -> None:
+    def threads(_: object = None) -> int:
+        torch.ones(64, 64) @ torch.ones(64, 64)
+        return torch.get_num_threads()
+
+    torch.set_num_threads(2)
+    ahead = _ahead(threads, [range(1)] * 4)  # type: ignore[arg-type]
+    found = [next(ahead)]
+    with ThreadPoolExecutor(1) as later:
+        assert (threads(), later.submit(threads).result()) == (2, 2)
+    assert [*found, *ahead] == [1] * 4
+    with ThreadPoolExecutor(1) as later:
+        assert (threads(), later.submit(threads).result()) == (2, 2)

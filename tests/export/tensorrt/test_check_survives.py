@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from scripted_worker import fake, say
 
+from edgetl_export.crew import at_once
 from edgetl_export.tensorrt.check import CANNOT_TELL, check_graphs, check_onnx, check_targets
+from edgetl_runtime.errors import GateFailed
 
 RESULT = '{"type":"result","kind":"ok","engine_bytes":7}'
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "code"),
+    ("body", "kind", "code", "timeout_s"),
     [
-        ("os.kill(os.getpid(), signal.SIGSEGV)", "crash", "native-crash"),
-        ("time.sleep(60)", "timeout", "timeout"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "crash", "native-crash", 60.0),
+        ("time.sleep(60)", "timeout", "timeout", 1.0),
     ],
 )
 def test_the_check_says_that_it_cannot_tell(
-    graphs: ModuleType, tmp_path: Path, body: str, kind: str, code: str
+    graphs: ModuleType, tmp_path: Path, body: str, kind: str, code: str, timeout_s: float
 ) -> None:
     model = graphs.camera_net(tmp_path / "model.onnx")
-    found = check_onnx(model, target="thor", timeout_s=1.0, worker=fake(tmp_path, body))
+    found = check_onnx(model, target="thor", timeout_s=timeout_s, worker=fake(tmp_path, body))
     assert (found.ok, found.deployable, found.kind, found.verdict) == (False, False, kind, "cannot-tell")
     assert [d.code for d in found.diagnostics] == [code]
     assert found.diagnostics[0].advice.startswith(CANNOT_TELL)
@@ -83,6 +86,40 @@ def test_builds_run_side_by_side(graphs: ModuleType, tmp_path: Path, monkeypatch
     model = graphs.camera_net(tmp_path / "model.onnx")
     found = check_targets(model, ["orin-nano", "thor"], worker=worker)
     assert [check.kind for check in found.values()] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize("how", ["who waits", "the other one"])
+def test_a_check_that_nobody_waits_for_ends_though_its_worker_says_nothing(
+    graphs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """An export checks graphs in a thread beside others; Ctrl-C reaches the main one only."""
+    monkeypatch.setattr("edgetl_export.crew.usable_cores", lambda: 2)
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    body = f"""
+import pathlib
+sys.stdin.readline()
+pathlib.Path({str(begun)!r}).touch()
+sys.stdin.read()
+pathlib.Path({str(ended)!r}).touch()
+"""
+    model = graphs.camera_net(tmp_path / "model.onnx")
+
+    def fail() -> None:
+        end_s = time.monotonic() + 60
+        while not begun.exists() and time.monotonic() < end_s:
+            time.sleep(0.01)
+        raise GateFailed("the other one")
+
+    def check() -> None:
+        check_targets(model, ["orin-nano"], worker=fake(tmp_path, body), timeout_s=100)
+
+    began_s = time.monotonic()
+    with pytest.raises(GateFailed):
+        if how == "the other one":
+            at_once([fail, check])
+        else:
+            at_once([lambda: at_once([fail, check]), lambda: None])
+    assert ended.exists() and time.monotonic() - began_s < 90
 
 
 def test_an_interrupted_check_leaves_no_worker(graphs: ModuleType, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from edgetl_runtime.can import CanReceiver, CanSink
 from edgetl_runtime.can.receiver import CanView
 from edgetl_runtime.health import Health
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 """For what must come; on a quiet machine it takes a few cycles."""
 
 
@@ -117,7 +117,7 @@ def test_on_a_loop_whose_consumer_hangs(shared_bundle: Path, channel: str) -> No
             health,
             bundle_sha256=HASH,
             cycle_ms=20,
-            max_age_ms=300,
+            max_age_ms=1000,
         )
 
         def drive() -> None:
@@ -130,7 +130,7 @@ def test_on_a_loop_whose_consumer_hangs(shared_bundle: Path, channel: str) -> No
         stale = listener.wait_for("stale", after=len(listener.views))
         assert not stale.objects
         ages = [v.result_age_ms for v in listener.views if v.state in ("ok", "degraded")]
-        assert all(age is not None and age <= 300 for age in ages)
+        assert all(age is not None and age <= 1000 for age in ages)
         hang.set()
         loop.join()
         listener.wait_for("ended")

@@ -16,7 +16,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 @dataclass

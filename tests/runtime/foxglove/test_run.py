@@ -27,22 +27,24 @@ def test_run_says_where_it_is_and_shows_the_run(
     shared_bundle: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ports: list[int] = []
-    ready = threading.Event()
+    ready, subscribed = threading.Event(), threading.Event()
     inner = FoxgloveSink.announce
 
     def announce(sink: FoxgloveSink) -> None:
         inner(sink)
         ports.append(sink.port)
         ready.set()
+        assert subscribed.wait(60), "the run is over in half a second"
 
     monkeypatch.setattr(FoxgloveSink, "announce", announce)
     found: list[Any] = []
 
     def look() -> None:
-        assert ready.wait(10)
+        assert ready.wait(60)
         with Client(ports[0]) as client:
             client.learn(7)
             client.subscribe("/edgetl/result", "/camera/image")
+            subscribed.set()
             found.append(client.collect({"/edgetl/result", "/camera/image"}))
 
     looker = threading.Thread(target=look)
@@ -60,23 +62,25 @@ def test_a_rig_is_shown_by_camera_and_bundle(
     shared_bundle: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ports: list[int] = []
-    ready = threading.Event()
+    ready, subscribed = threading.Event(), threading.Event()
     inner = FoxgloveRounds.announce
 
     def announce(sink: FoxgloveRounds) -> None:
         inner(sink)
         ports.append(sink.port)
         ready.set()
+        assert subscribed.wait(60), "the run is over in half a second"
 
     monkeypatch.setattr(FoxgloveRounds, "announce", announce)
     found: list[Any] = []
     topics = {"/main/tiny/edgetl/result", "/rear/other/edgetl/result", "/rear/camera/image"}
 
     def look() -> None:
-        assert ready.wait(20)
+        assert ready.wait(60)
         with Client(ports[0]) as client:
             client.learn(26)
             client.subscribe(*topics)
+            subscribed.set()
             found.append(client.collect(topics))
 
     looker = threading.Thread(target=look)

@@ -103,8 +103,10 @@ def main(address: str, domain: str) -> None:
         )
         say({"ready": str(session.zid())})
         sys.stdin.read()
-    with lock:  # no line ends in its middle, which threads that are still told of messages would bring about
-        os._exit(0)
+        # Closing the session waits for all that is still to be told, and gives up after some seconds. No line ends in
+        # its middle, which threads that are told of messages meanwhile would bring about.
+        with lock:
+            os._exit(0)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from edgetl_runtime.result import Detections, Frame, Places, Result
 from edgetl_runtime.ros import NodeName, Ros2Options
 
 LISTENER = Path(__file__).with_name("ros_listener.py")
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def free_port() -> int:
@@ -70,8 +70,8 @@ class Listener:
     def __exit__(self, *_: object) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(10)
-        self._thread.join(10)
+        self.process.wait(PATIENCE_S)
+        self._thread.join(PATIENCE_S)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -93,6 +93,8 @@ class Listener:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for text in self.process.stdout:
+            if not text.endswith("\n"):  # it was killed in the middle of a line
+                return
             with self._changed:
                 self.lines.append(json.loads(text))
                 self._changed.notify_all()

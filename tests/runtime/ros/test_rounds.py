@@ -163,8 +163,8 @@ def test_a_subscriber_that_hangs_holds_the_rig_up_for_nobody(shared_bundle: Path
                 sink.write(made)
                 slowest_s = max(slowest_s, time.monotonic() - begun_s)
         finally:
-            os.kill(listener.process.pid, signal.SIGCONT)
-    assert slowest_s < 2.5  # one that waits for the other side does so for 5 s, then Zenoh closes the link
+            listener.process.kill()  # what it was in the middle of is nobody's
+    assert slowest_s < 4  # one that waits for the other side does so for 5 s, then Zenoh closes the link
 
 
 def test_a_session_that_broke_does_not_end_the_rig(shared_bundle: Path) -> None:

@@ -140,9 +140,9 @@ def test_a_subscriber_that_hangs_holds_nobody_up() -> None:
                 sink.write(result, Frame(image, number, "c", frame.t_capture_ns), None)
                 slowest_s = max(slowest_s, time.monotonic() - begun_s)
         finally:
-            os.kill(listener.process.pid, signal.SIGCONT)
+            listener.process.kill()  # what it was in the middle of is nobody's
         sink.close()
-    assert slowest_s < 2.5  # one that waits for the other side does so for 5 s, then Zenoh closes the link
+    assert slowest_s < 4  # one that waits for the other side does so for 5 s, then Zenoh closes the link
 
 
 def test_a_session_that_broke_is_told_and_does_not_end_the_run() -> None:

@@ -203,9 +203,9 @@ def test_a_run_is_ready_is_fed_and_stops(manager: Manager, shared_bundle: Path) 
 
 
 FAULTS = {
-    "the engine fails": (["--inject", "engine@25/1", "--give-up-s", "0"], "failed (injected)"),
-    "the camera stalls": (["--inject", "stall=600@25", "--give-up-s", "0"], "no frame"),
-    "the picture is frozen": (["--inject", "freeze=100000@25", "--frozen-s", "0.3"], "has not changed"),
+    "the engine fails": (["--inject", "engine@60/1", "--give-up-s", "0"], "failed (injected)"),
+    "the camera stalls": (["--inject", "stall=600@60", "--give-up-s", "0"], "no frame"),
+    "the picture is frozen": (["--inject", "freeze=100000@60", "--frozen-s", "0.3"], "has not changed"),
 }
 
 

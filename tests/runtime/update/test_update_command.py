@@ -56,13 +56,13 @@ def test_from_a_new_store_to_a_committed_update(fleet: Fleet, call: Call) -> Non
     status, document, told = call(fleet.release(2))
     assert status == 2 and "needs a camera to compare on" in document["error"]["message"]
     status, document, told = call(
-        fleet.release(2), "--source", "roadworld:day", *SMALL, "--shadow-s", "1.5", "--min-frames", "3",
+        fleet.release(2), "--source", "roadworld:day", *SMALL, "--shadow-s", "3", "--min-frames", "3",
         "--max-slower", "100", "--shadow-share", "0.5", "--probation-s", "0.5",
     )  # fmt: skip
     assert status == 0 and document["state"] == "trial", told
     assert document["shadow"]["agreement"] == {"detect": 1.0} and document["shadow"]["share"] <= 0.55
     assert document["golden"]["frames"] == 3
-    made = run_store(fleet, "--max-frames", "40")
+    made = run_store(fleet, "--max-frames", "100")
     assert made.returncode == 0 and "is committed" in made.stderr, made.stderr
     found = json.loads(made.stdout)
     assert found["slot"] == document["slot"] and found["signature"]["trusted"] is True

