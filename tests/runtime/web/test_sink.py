@@ -258,7 +258,7 @@ def test_a_loop_that_hangs_is_not_alive(shared_bundle: Path) -> None:
     with running(shared_bundle, alive_s=1.0, ready_s=0.8) as loop:
         assert ask(loop.sink, "/healthz")[0] == ask(loop.sink, "/readyz")[0] == 200
         loop.hang_s = 2.5
-        until(lambda: ask(loop.sink, "/healthz")[0] == 503, 5)
+        until(lambda: ask(loop.sink, "/healthz")[0] == 503)
         assert b"has not turned for" in ask(loop.sink, "/healthz")[2]
         status, _, body = ask(loop.sink, "/readyz")
         assert status == 503 and b"the newest result was published" in body
@@ -268,7 +268,7 @@ def test_a_loop_that_hangs_is_not_alive(shared_bundle: Path) -> None:
 def test_a_loop_without_frames_is_alive_and_not_ready(shared_bundle: Path) -> None:
     with running(shared_bundle, alive_s=0.5, ready_s=0.2) as loop:
         loop.camera.delay_s = 1.5
-        until(lambda: ask(loop.sink, "/readyz")[0] == 503, 3)
+        until(lambda: ask(loop.sink, "/readyz")[0] == 503)
         time.sleep(0.4)
         assert ask(loop.sink, "/healthz")[0] == 200
         loop.camera.delay_s = 0.01
