@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -12,7 +11,7 @@ from edgetl_runtime.result import Detections, Mask, Scores
 from edgetl_runtime.spec import ClassifyHead, DetectHead, SegmentHead
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -37,47 +36,58 @@ def decode(outputs: Outputs, head: Head, geometry: Geometry) -> Output:
     outputs: the network's, by name, of one frame as the head's docstring in edgetl_runtime.spec gives them.
     Raises EngineError for a missing output, a shape or class that does not fit, or probabilities that are no numbers.
     """
+    return decoder_of(head)(outputs, geometry)
+
+
+def decoder_of(head: Head) -> Callable[[Outputs, Geometry], Output]:
+    """`decode` of this head, for many frames: what does not change is made once."""
     if isinstance(head, DetectHead):
-        return _detections(outputs, head, geometry)
+        return _detector(head)
     if isinstance(head, SegmentHead):
-        return _mask(outputs, head, geometry)
-    return _scores(outputs, head)
+        return lambda outputs, geometry: _mask(outputs, head, geometry)
+    return lambda outputs, geometry: _scores(outputs, head)
 
 
-def _detections(outputs: Outputs, head: DetectHead, geometry: Geometry) -> Detections:
+def _detector(head: DetectHead) -> Callable[[Outputs, Geometry], Detections]:
     """Best score first. A row counts where its score is finite and not below its label's threshold, its box is
     finite, and the box has an area inside the source image. NaN is never a detection.
+
+    The engine has emptied the processor's caches when this runs: steps and lookups count, not rows.
     """
-    boxes, scores, classes = _rows(outputs, head)
-    thresholds, lowest = _thresholds(head.thresholds)
-    keep = (scores >= lowest).nonzero()[0]
-    found, sure, kept = classes.take(keep), scores.take(keep), boxes.take(keep, axis=0)
-    if labels := found.tolist():
-        _check_classes(min(labels), max(labels), head)
-    source = geometry.to_source(kept)
-    sound = np.isfinite(kept)
-    sound[:, 2:] &= source[:, 2:] > source[:, :2]
-    good = np.logical_and.reduce(sound, axis=1)
-    good &= sure >= thresholds.take(found)
-    good &= np.isfinite(sure)
-    rows = good.nonzero()[0]
-    rows = rows.take((-sure.take(rows)).argsort(kind="stable")[: head.max_detections])
-    return Detections(
-        boxes_xyxy=source.take(rows, axis=0),
-        scores=sure.take(rows).astype(np.float32, copy=False),
-        classes=found.take(rows).astype(np.int64, copy=False),
-    )
+    thresholds, lowest = np.array(head.thresholds, np.float32), np.array([min(head.thresholds)], np.float32)
+    names, most = head.outputs, head.max_detections
+
+    def detections(outputs: Outputs, geometry: Geometry) -> Detections:
+        boxes, scores, classes = _rows(outputs, names)
+        keep = (scores >= lowest).nonzero()[0]
+        found, sure, kept = classes.take(keep), scores.take(keep), boxes.take(keep, axis=0)
+        if labels := found.tolist():
+            _check_classes(min(labels), max(labels), head)
+        source = geometry.to_source(kept)
+        sound = np.isfinite(kept)
+        sound[:, 2:] &= source[:, 2:] > source[:, :2]
+        good = np.logical_and.reduce(sound, axis=1)
+        good &= sure >= thresholds.take(found)
+        good &= np.isfinite(sure)
+        rows = good.nonzero()[0]
+        rows = rows.take((-sure.take(rows)).argsort(kind="stable")[:most])
+        return Detections(
+            boxes_xyxy=source.take(rows, axis=0),
+            scores=sure.take(rows).astype(np.float32, copy=False),
+            classes=found.take(rows).astype(np.int64, copy=False),
+        )
+
+    return detections
 
 
-@lru_cache(maxsize=64)
-def _thresholds(values: tuple[float, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """All (C,) and the lowest (1,), in arrays that are only read."""
-    return np.array(values, np.float32), np.array([min(values)], np.float32)
-
-
-def _rows(outputs: Outputs, head: DetectHead) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-    boxes, scores, classes = (_output(outputs, name) for name in head.outputs)
-    k = scores.shape[-1] if scores.ndim else 0
+def _rows(
+    outputs: Outputs, names: tuple[str, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    try:
+        boxes, scores, classes = outputs[names[0]], outputs[names[1]], outputs[names[2]]
+    except KeyError as error:
+        raise _missing(outputs, str(error.args[0])) from None
+    k = scores.size
     if boxes.shape != (1, k, 4) or scores.shape != (1, k) or classes.shape != (1, k):
         raise EngineError(
             "expected boxes (1, K, 4), scores (1, K) and classes (1, K), found "
@@ -125,8 +135,12 @@ def _scores(outputs: Outputs, head: ClassifyHead) -> Scores:
 
 def _output(outputs: Outputs, name: str) -> NDArray[np.generic]:
     if name not in outputs:
-        raise EngineError(f"the engine gave no output {name!r}; it gave {sorted(outputs)}")
+        raise _missing(outputs, name)
     return outputs[name]
+
+
+def _missing(outputs: Outputs, name: str) -> EngineError:
+    return EngineError(f"the engine gave no output {name!r}; it gave {sorted(outputs)}")
 
 
 def _check_classes(lowest: int, highest: int, head: Head) -> None:

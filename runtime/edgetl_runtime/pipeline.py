@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgetl_runtime.decode import decode
+from edgetl_runtime.decode import decoder_of
 from edgetl_runtime.errors import EngineError, InputError
 from edgetl_runtime.geometry.placing import Placing
 from edgetl_runtime.letterbox import Letterbox
@@ -64,6 +64,7 @@ class Pipeline:
         self._tracking = Tracking(self._heads) if track else None
         if self._tracking is not None:
             self._heads = self._tracking.decoded
+        self._decoders = [(head.name, decoder_of(head)) for head in self._heads]
         self.calibration = calibration
         self.placing = None
         if calibration is not None:
@@ -93,7 +94,7 @@ class Pipeline:
         outputs = self.engine.infer(self._inputs)
         t2 = time.perf_counter()
         self._check(outputs)
-        found = {head.name: decode(outputs, head, place) for head in self._heads}
+        found = {name: decode(outputs, place) for name, decode in self._decoders}
         embedding = _embedding(outputs.get(self._embedding))
         t3 = time.perf_counter()
         stages_ms = {"letterbox": (t1 - t0) * 1e3, "infer": (t2 - t1) * 1e3, "decode": (t3 - t2) * 1e3}
@@ -129,7 +130,7 @@ class Pipeline:
     def _check(self, outputs: Mapping[str, NDArray[np.generic]]) -> None:
         for name in (*self._sureness, self._embedding):
             values = outputs.get(name)
-            if values is not None and not np.isfinite(values).all():
+            if values is not None and not np.logical_and.reduce(np.isfinite(values), axis=None):
                 raise NotFinite(f"the network's {name!r} are not finite")
 
     def _state(self, age_ns: int) -> ResultState:
