@@ -112,7 +112,11 @@ class Ros2Node:
         self._context = context or Ros2Context()
         self._session = self._context.join(options)
         self._number = self._context.next()
-        self._declare("NN", self._number, None, None)
+        try:
+            self._declare("NN", self._number, None, None)
+        except BaseException:
+            self._context.leave()
+            raise
 
     def __enter__(self) -> Ros2Node:
         return self
