@@ -15,6 +15,7 @@ from edgetl_runtime.errors import InputError
 from edgetl_runtime.ros import Ros2Node, Ros2Options, Ros2Sink
 from edgetl_runtime.ros.messages import DiagnosticArray
 from edgetl_runtime.ros.names import DIAGNOSTICS
+from edgetl_runtime.ros.node import Ros2Context
 
 LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
 
@@ -45,11 +46,11 @@ def test_without_a_router_one_line_says_what_to_do_and_soon() -> None:
 
 
 def test_a_node_that_fails_leaves_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    address = f"tcp/127.0.0.1:{free_port()}"
+    address, context = f"tcp/127.0.0.1:{free_port()}", Ros2Context()
     with monkeypatch.context() as patched:
         patched.setattr(Ros2Node, "_declare", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            Ros2Node(Ros2Options(connect=(), listen=(address,)))
+            Ros2Node(Ros2Options(connect=(), listen=(address,)), context=context)
     Ros2Node(Ros2Options(connect=(), listen=(address,))).close()
 
 
