@@ -641,6 +641,7 @@ def test_export_document(made: Made) -> None:
         "fold-input",
         "drop-dead",
         "shuffle-late",
+        "split-early",
     ]
     assert all({"hop", "metric", "value", "max_rel_error"} <= set(h) for h in document["hops"])
     assert open_bundle(made.bundle).manifest.provenance.dataset_sha256 != "0" * 64

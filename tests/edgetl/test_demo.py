@@ -46,6 +46,7 @@ def test_a_small_demo_leaves_everything(tmp_path: Path) -> None:
         "fold-input",
         "drop-dead",
         "shuffle-late",
+        "split-early",
     ]
     assert ledger["processed"] == ledger["captured"] == 15
     assert open_bundle(out / "bundle").manifest.heads[0].labels[0] == "car"

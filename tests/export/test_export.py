@@ -231,7 +231,7 @@ def test_every_hop_is_recorded(exported: Exported) -> None:
     hops = {h.hop: h for h in exported.manifest.hops}
     steps = [
         "torch", "onnx", "flush-tiny", "fold-constants", "select-early", "fold-batch-norm", "join-pool", "fold-input",
-        "drop-dead", "shuffle-late",
+        "drop-dead", "shuffle-late", "split-early",
     ]  # fmt: skip
     assert list(hops)[:10] == steps
     assert "onnxruntime/fp32" in hops and "onnxruntime/int8" in hops

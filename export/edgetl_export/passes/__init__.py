@@ -20,6 +20,7 @@ from edgetl_export.passes.join_pool import join_pool
 from edgetl_export.passes.select_early import select_early
 from edgetl_export.passes.shuffle_late import shuffle_late
 from edgetl_export.passes.simplify import simplify
+from edgetl_export.passes.split_early import split_early
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ PASSES = (
     Pass("fold-input", fold_input),
     Pass("drop-dead", drop_dead),
     Pass("shuffle-late", shuffle_late),
+    Pass("split-early", split_early),
 )
 """What every network goes through, in this order; first what makes the checks of the others faster."""
 
