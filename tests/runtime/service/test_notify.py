@@ -203,9 +203,9 @@ def test_a_run_is_ready_is_fed_and_stops(manager: Manager, shared_bundle: Path) 
 
 
 FAULTS = {
-    "the engine fails": (["--inject", "engine@60/1", "--give-up-s", "0"], "failed (injected)"),
-    "the camera stalls": (["--inject", "stall=600@60", "--give-up-s", "0"], "no frame"),
-    "the picture is frozen": (["--inject", "freeze=100000@60", "--frozen-s", "0.3"], "has not changed"),
+    "the engine fails": (["--inject", "engine@60/1", "--stall-s", "60"], "failed (injected)"),
+    "the camera stalls": (["--inject", "stall=600@60", "--stall-s", "4"], "no frame"),
+    "the picture is frozen": (["--inject", "freeze=100000@60", "--frozen-s", "0.3", "--stall-s", "60"], "not changed"),
 }
 
 
@@ -214,7 +214,7 @@ def test_nothing_is_fed_while_results_are_not_fresh(
     tmp_path: Path, shared_bundle: Path, fault: list[str], said: str
 ) -> None:
     manager = Manager(str(tmp_path / "notify"))
-    words = [str(shared_bundle), "roadworld:day", "--camera-size", "160x96", "--camera-fps", "25", *fault]
+    words = [str(shared_bundle), "roadworld:day", "--camera-size", "160x96", "--camera-fps", "25", "--give-up-s", "0", *fault]
     process = start_run(manager, words, watchdog_s=0.2)
     try:
         manager.wait_for("WATCHDOG=1", count=3)
