@@ -214,7 +214,8 @@ def test_nothing_is_fed_while_results_are_not_fresh(
     tmp_path: Path, shared_bundle: Path, fault: list[str], said: str
 ) -> None:
     manager = Manager(str(tmp_path / "notify"))
-    words = [str(shared_bundle), "roadworld:day", "--camera-size", "160x96", "--camera-fps", "25", "--give-up-s", "0", *fault]
+    camera = ["roadworld:day", "--camera-size", "160x96", "--camera-fps", "25", "--give-up-s", "0"]
+    words = [str(shared_bundle), *camera, *fault]
     process = start_run(manager, words, watchdog_s=0.2)
     try:
         manager.wait_for("WATCHDOG=1", count=3)
