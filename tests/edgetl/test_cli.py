@@ -630,7 +630,7 @@ def test_export_document(made: Made) -> None:
     assert document["seconds"] > 0
     cpu = document["targets"]["cpu"]
     assert {"variant", "engine", "deployable", "checks"} <= set(cpu) and cpu["deployable"]
-    assert [h["hop"] for h in document["hops"]][:10] == [
+    assert [h["hop"] for h in document["hops"]][:11] == [
         "torch",
         "onnx",
         "flush-tiny",

@@ -35,7 +35,7 @@ def test_a_small_demo_leaves_everything(tmp_path: Path) -> None:
     assert isinstance(ledger, dict)
     assert isinstance(hops, list)
     assert set(transfer) == {"pretrained", "random"}
-    assert [h["hop"] for h in hops][:10] == [
+    assert [h["hop"] for h in hops][:11] == [
         "torch",
         "onnx",
         "flush-tiny",

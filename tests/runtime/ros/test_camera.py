@@ -168,14 +168,14 @@ def test_what_is_missing_is_named() -> None:
     with talking("/camera/depth") as (address, talker):
         missing = r"ros2:/camera/image_raw gave nothing .* no node publishes that topic; pictures are on /camera/depth;"
         with pytest.raises(CameraError, match=missing):
-            Ros2Camera("/camera/image_raw", options(address), open_s=0.2)
+            Ros2Camera("/camera/image_raw", options(address), open_s=3.0)
         talker.data = b"nonsense"
         time.sleep(0.1)
         with pytest.raises(CameraError, match=r"gave no image that can be used: .* refused a message"):
-            Ros2Camera("/camera/depth", options(address), open_s=0.2)
+            Ros2Camera("/camera/depth", options(address), open_s=3.0)
     with talking("/camera/depth", type_name="sensor_msgs/msg/CompressedImage") as (address, _):  # noqa: SIM117
         with pytest.raises(CameraError, match=r"is published as sensor_msgs/msg/CompressedImage, and .*/Image was"):
-            Ros2Camera("/camera/depth", options(address), open_s=1.0)
+            Ros2Camera("/camera/depth", options(address), open_s=3.0)
     with router() as address, pytest.raises(CameraError, match=r"that topic; there is none with pictures;"):
         Ros2Camera("/camera/image_raw", options(address), open_s=0.2)
     with pytest.raises(CameraError, match="ros2:a b: a ROS topic is like"), router() as address:
