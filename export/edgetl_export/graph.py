@@ -84,6 +84,11 @@ def inner_reads(node: NodeProto) -> set[str]:
     return results.union(*(n.input for n in nodes), *(inner_reads(n) for n in nodes))
 
 
+def needed_whole(model: ModelProto) -> set[str]:
+    """Tensors that must stay as they are: the model's outputs, and what the graphs inside its nodes read."""
+    return {o.name for o in model.graph.output}.union(*(inner_reads(n) for n in model.graph.node))
+
+
 def set_initializer(model: ModelProto, name: str, value: NDArray[np.generic]) -> None:
     """Add or replace a constant tensor."""
     tensor = numpy_helper.from_array(np.asarray(value, order="C"), name)

@@ -23,7 +23,7 @@ from edgetl_export.graph import (
     consumers,
     copy_of,
     initializers,
-    inner_reads,
+    needed_whole,
     producers,
     prune,
     set_initializer,
@@ -63,7 +63,7 @@ class _Found:
 def _found(model: ModelProto, name: str) -> _Found | None:
     made, readers, constants = producers(model), consumers(model), initializers(model)
     shapes = shapes_of(model)
-    outputs = {o.name for o in model.graph.output}.union(*(inner_reads(n) for n in model.graph.node))
+    outputs = needed_whole(model)
     concat = next(n for n in model.graph.node if n.name == name)
     if attribute(concat, "axis") not in (1, -3):
         return None

@@ -23,7 +23,7 @@ from edgetl_export.graph import (
     consumers,
     copy_of,
     initializers,
-    inner_reads,
+    needed_whole,
     producers,
     prune,
     set_initializer,
@@ -42,7 +42,7 @@ PAIRED = frozenset({"Add", "Mul"})
 def split_early(model: ModelProto) -> tuple[ModelProto, str]:
     """A model whose convolutions make parts, and a note; the same model where no part can be made."""
     result, count = copy_of(model), 0
-    for name in [n.name for n in model.graph.node if n.op_type == "Split"]:
+    for name in [n.name for n in model.graph.node if n.op_type == "Split" and attribute(n, "axis") in (1, -3)]:
         found = _found(result, name)
         if found is not None:
             _split(result, found)
@@ -66,7 +66,7 @@ def _found(model: ModelProto, name: str) -> _Found | None:
     made, readers, constants, shapes = producers(model), consumers(model), initializers(model), shapes_of(model)
     split = next(n for n in model.graph.node if n.name == name)
     parts = [shapes.get(part, ()) for part in split.output]
-    if attribute(split, "axis") not in (1, -3) or any(len(p) != 4 or not p[1] or p[1] % BLOCK for p in parts):
+    if any(len(p) != 4 or not p[1] or p[1] % BLOCK for p in parts):
         return None
     region: dict[str, NodeProto] = {}
     waiting = [split.input[0]]
@@ -77,9 +77,8 @@ def _found(model: ModelProto, name: str) -> _Found | None:
         if node.op_type != "Conv":
             waiting += [i for i in node.input if i and i not in constants and i not in region]
         region[node.output[0]] = node
-    kept = {o.name for o in model.graph.output}.union(*(inner_reads(n) for n in model.graph.node))
     inside = {n.name for n in (split, *region.values())}
-    if kept & region.keys() or any(reader.name not in inside for t in region for reader in readers[t]):
+    if needed_whole(model) & region.keys() or any(reader.name not in inside for t in region for reader in readers[t]):
         return None
     nodes = [n for n in model.graph.node if n.name in inside and n.name != name]
     return _Found(split, nodes, [p[1] for p in parts]) if [n.op_type for n in nodes].count("Conv") == 1 else None
