@@ -76,23 +76,23 @@ def recall(key: str, out: Path, *, force: bool) -> Manifest | None:
         return None
     try:
         with publish_directory(out, force=force) as new:
-            _copy(place / "bundle", new)
+            manifest = _copy(place / "bundle", new)
     except _Gone:
         return None
     with contextlib.suppress(OSError):
         os.utime(place)
-    return open_bundle(out).manifest
+    return manifest
 
 
 class _Gone(Exception):
     """What was kept could not be copied whole."""
 
 
-def _copy(kept: Path, new: Path) -> None:
-    """Raises _Gone for whatever goes wrong: where that is a full disk, the export that follows says so."""
+def _copy(kept: Path, new: Path) -> Manifest:
+    """The checked copy's manifest. Raises _Gone for whatever goes wrong: a full disk the export that follows tells."""
     try:
         shutil.copytree(kept, new, dirs_exist_ok=True)
-        open_bundle(new)
+        return open_bundle(new).manifest
     except (OSError, BundleError) as error:
         raise _Gone from error
 
