@@ -26,6 +26,7 @@ _RETRY_MS = 500
 _FOR_EVER_MS = -1
 _ASK_AGAIN_S = 0.2
 _ADMIN_S = 2.0
+_GRAPH_S = 5.0
 _LINK = re.compile(r"[a-z][a-z0-9]*/\S+")
 
 
@@ -180,7 +181,7 @@ class Ros2Node:
     def _published(self, topic: str) -> set[tuple[str, str]]:
         """Topics, of one mangled name or *, with the names of their types."""
         found = self._session.liveliness().get(
-            f"{ADMIN_SPACE}/{self.options.node.domain}/*/*/*/MP/*/*/*/{topic}/*/*/*", timeout=1.0
+            f"{ADMIN_SPACE}/{self.options.node.domain}/*/*/*/MP/*/*/*/{topic}/*/*/*", timeout=_GRAPH_S
         )
         tokens = [str(reply.ok.key_expr).split("/") for reply in found if reply.ok is not None]
         return {(p[9].replace("%", "/"), p[10].replace("::dds_::", "/").replace("::", "/").rstrip("_")) for p in tokens}

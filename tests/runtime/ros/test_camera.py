@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import zenoh
 from ros_listener import typestore
-from ros_support import options, router
+from ros_support import PATIENCE_S, options, router
 
 from edgetl_runtime.cameras import keep_open, open_camera
 from edgetl_runtime.errors import CameraError
@@ -50,6 +50,13 @@ class Talker:
         self.stamps: set[int] = set()
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
+
+    def linked(self) -> None:
+        """Return once a router knows this node."""
+        until_s = time.monotonic() + PATIENCE_S
+        while not self._session.info.routers_zid():
+            assert time.monotonic() < until_s, "no router"
+            time.sleep(0.01)
 
     def close(self) -> None:
         self._ended.set()

@@ -126,6 +126,7 @@ def test_a_topic_that_nobody_publishes_is_told_with_those_that_are_there(
 ) -> None:
     with router() as address:
         talker = Talker(address, "/rear/image_raw")
+        talker.linked()
         try:
             document = call(
                 *(shared_bundle, clip, "--also-camera", "rear=ros2:/raer/image_raw", "--begin-without"),
