@@ -19,11 +19,13 @@ from edgetl.metrics.detection import parse_merge
 from edgetl.metrics.predict import Frames, Infer, evaluate, letterboxed, remembering, scored_kinds
 from edgetl.models.deploy import INPUT, Deployed
 from edgetl.models.reparameterise import for_deployment
-from edgetl.shift.source import read_side
+from edgetl.models.weights import sha256_of
+from edgetl.shift.source import known_embeddings, read_side
 from edgetl.shift.statistics import fit_statistics, save_statistics
 from edgetl.training.checkpoint import ModelCard, load_network
 from edgetl.versions import package_versions
 from edgetl_export.budget import Budget, Measured, Metric, over_domains
+from edgetl_export.candidates import Pair
 from edgetl_export.export import Domain, Exported, ExportRequest, RunAll, export
 from edgetl_export.passes import PASSES, SIMPLIFY, Pass
 from edgetl_export.publish import refuse_existing
@@ -202,11 +204,11 @@ def _scoring(kind: Scorable, merge: Sequence[str]) -> Scoring:
 
 
 def trials_key(judged: Sequence[Frames], heads: Sequence[Head], merge: Sequence[str] = ()) -> str:
-    """Of all that a trial depends on besides graph and engine: frames, labels, heads, packages, machine.
+    """Of all that a trial depends on besides graph and engine: frames, labels, heads, edgetl, packages, machine.
 
     judged: the validation set, then the further ones.
     """
-    digest = hashlib.sha256(repr((heads, tuple(merge), package_versions(), machine())).encode())
+    digest = hashlib.sha256(repr((heads, tuple(merge), __version__, package_versions(), machine())).encode())
     for frames in judged:
         digest.update(f"{frames.dataset.name} {len(frames)}".encode())
         _add_frames(digest, frames)
@@ -229,16 +231,19 @@ def _domain(card: ModelCard, train: Dataset, frames: Frames) -> Domain | None:
     if min(len(images), len(frames)) < FEWEST_DOMAIN_IMAGES:
         return None
 
-    def write(path: Path, run: RunAll) -> None:
-        known = _embeddings(run(letterboxed(images, card.preprocess, title="training domain")))
+    def write(path: Path, run: RunAll, pair: Pair) -> None:
+        def embeddings() -> NDArray[np.float32]:
+            return _embeddings(run(letterboxed(images, card.preprocess, title="training domain")))
+
+        known = known_embeddings(sha256_of(pair.file), pair.engine, pair.precision, images, embeddings)
         save_statistics(path, fit_statistics(known, held_out=_embeddings(run(frames.images))))
 
     return Domain(EMBEDDING, len(images), write)
 
 
-def _embeddings(outputs: Iterable[Mapping[str, NDArray[np.generic]]]) -> NDArray[np.float64]:
+def _embeddings(outputs: Iterable[Mapping[str, NDArray[np.generic]]]) -> NDArray[np.float32]:
     """(N, D) of the outputs of N frames."""
-    return np.concatenate([np.array(each[EMBEDDING], np.float64) for each in outputs])
+    return np.concatenate([np.array(each[EMBEDDING], np.float32) for each in outputs])
 
 
 def _provenance(card: ModelCard) -> Provenance:

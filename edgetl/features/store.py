@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl_runtime.files import cache_directory, keep_in_cache
+from edgetl_runtime.files import arrays_in_cache, cache_directory, keep_arrays_in_cache
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -26,13 +25,10 @@ def cached(key: Mapping[str, object], compute: Callable[[], Arrays]) -> dict[str
     key: all that the arrays depend on, in plain JSON values. A file that can't be read is computed anew; a disk that
     takes no more costs the cache, not the result.
     """
-    name = name_of(key)
-    path = cache_directory() / "features" / f"{name}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {k: archive[k] for k in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        pass
+    path = cache_directory() / "features" / f"{name_of(key)}.npz"
+    known = arrays_in_cache(path)
+    if known is not None:
+        return known
     arrays = {k: np.asarray(v) for k, v in compute().items()}
-    keep_in_cache(path, lambda temporary: np.savez(temporary, **arrays))  # type: ignore[arg-type]
+    keep_arrays_in_cache(path, arrays)
     return arrays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,9 @@ from edgetl.features.frozen import images_sha256
 from edgetl.features.pooled import pooled_features
 from edgetl.features.store import cached
 from edgetl.models.backbone import build_backbone
+from edgetl.versions import package_versions
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.machine import machine
 from edgetl_runtime.spec import EMBEDDING, Preprocess
 
 if TYPE_CHECKING:
@@ -108,17 +111,26 @@ def _bundle_features(bundle: Bundle, dataset: Dataset) -> Features:
         raise InputError(
             f"{bundle.path}: this bundle gives no {EMBEDDING}", remedy="export it again, or give its checkpoint"
         )
-    chosen = manifest.chosen
+    variant = manifest.variant(manifest.chosen.variant)
+    model = manifest.files[variant.file].sha256
+    found = known_embeddings(model, manifest.chosen.engine, variant.precision, dataset, lambda: _embed(bundle, dataset))
+    return Features((), found)
+
+
+def known_embeddings(
+    model_sha256: str, engine: str, precision: str, dataset: Dataset, compute: Callable[[], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """(N, D) what a graph on an engine sees in the images of a dataset, computed where it is not in the cache."""
     key = {
         "kind": "embedding",
-        "model": manifest.files[manifest.variant(chosen.variant).file].sha256,
-        "engine": chosen.engine,
+        "model": model_sha256,
+        "engine": [engine, precision, machine(), package_versions()],
         "images": images_sha256(dataset),
     }
-    return Features((), cached(key, lambda: _embed(bundle, dataset))[EMBEDDING].astype(np.float32))
+    return cached(key, lambda: {EMBEDDING: compute()})[EMBEDDING].astype(np.float32)
 
 
-def _embed(bundle: Bundle, dataset: Dataset) -> dict[str, NDArray[np.float32]]:
+def _embed(bundle: Bundle, dataset: Dataset) -> NDArray[np.float32]:
     from edgetl_runtime.engines import load_bundle_engine
     from edgetl_runtime.letterbox import Letterbox
     from edgetl_runtime.progress import Progress
@@ -134,7 +146,7 @@ def _embed(bundle: Bundle, dataset: Dataset) -> dict[str, NDArray[np.float32]]:
                 progress.step()
     finally:
         engine.close()
-    return {EMBEDDING: np.stack(rows)}
+    return np.stack(rows)
 
 
 def spread(dataset: Dataset, count: int) -> Dataset:

@@ -74,7 +74,7 @@ class Candidate:
 
 
 class Answers:
-    """What pairs answered while their accuracy was measured: whoever asks again need not run them.
+    """What networks answered while their accuracy was measured: whoever asks again need not run them.
 
     names: of the outputs to keep. Frames are told apart by identity and must stay alive. What is more than KEPT_BYTES
     in all is not kept.
@@ -85,24 +85,31 @@ class Answers:
         self._kept: dict[str, dict[int, Mapping[str, NDArray[np.generic]]]] = {}
         self._bytes = 0
 
-    def through(self, pair: Pair, infer: Infer) -> Infer:
-        """The pair as a function of a frame, whose outputs stay, keeping them."""
-        kept = self._kept.setdefault(pair.key, {})
+    def through(self, key: str, infer: Infer) -> Infer:
+        """A network as a function of a frame, whose outputs stay, keeping them under this key."""
+        kept = self._kept.setdefault(key, {})
 
         def keeping(frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.generic]]:
             outputs = infer(frame)
             row = {name: outputs[name] for name in self._names}
             size = sum(array.nbytes for array in row.values())
-            if self._names and self._bytes + size <= KEPT_BYTES:
+            if self._names and id(frame) not in kept and self._bytes + size <= KEPT_BYTES:
                 self._bytes += size
                 kept[id(frame)] = row
             return outputs
 
         return keeping
 
-    def of(self, pair: Pair, frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.generic]] | None:
-        """What it answered to this frame, None where that was not kept."""
-        return self._kept.get(pair.key, {}).get(id(frame))
+    def of(self, key: str, frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.generic]] | None:
+        """What was answered to this frame, None where that was not kept."""
+        return self._kept.get(key, {}).get(id(frame))
+
+    def all_of(self, key: str, frames: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.generic]] | None:
+        """What was answered to all of these, (N, ...) by output; None where one is missing."""
+        kept = self._kept.get(key, {})
+        if not frames or any(id(frame) not in kept for frame in frames):
+            return None
+        return {name: np.stack([kept[id(frame)][name] for frame in frames]) for name in self._names}
 
 
 class Shipped:
@@ -161,7 +168,7 @@ class Reference:
     def measure(self, crew: Crew, pair: Pair | None = None) -> Measured:
         """The metric of what a crew runs; the answers of a pair are kept."""
         infer = crew.over(self.validation)
-        return self.metric(infer if pair is None else self.answers.through(pair, infer))
+        return self.metric(infer if pair is None else self.answers.through(pair.key, infer))
 
     def record(self, crew: Crew) -> list[dict[str, NDArray[np.float32]]]:
         """The probed tensors of what a crew runs, on the parity frames."""

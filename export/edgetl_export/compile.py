@@ -40,8 +40,23 @@ class FloatGraph:
     outputs: tuple[TensorSpec, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A source's own ONNX file, and what is to be said of it."""
+
+    path: Path
+    note: str
+
+
+def write_onnx(source: Source, work: Path) -> Written:
+    """Write the source's ONNX into `work`."""
+    path = work / "onnx.onnx"
+    return Written(path, source.write(path))
+
+
 def compile_float(
     source: Source,
+    written: Written,
     reference: Reference,
     work: Path,
     ship: Path,
@@ -49,14 +64,13 @@ def compile_float(
     passes: Sequence[Pass] = PASSES,
     say: Callable[[str], None],
 ) -> tuple[FloatGraph, list[Hop]]:
-    """Write the source's ONNX, put it through the passes, and gate every step.
+    """Put the source's ONNX through the passes, and gate every step.
 
     Raises GateFailed that names the first step and the first layer that broke the network.
     """
-    path = work / "onnx.onnx"
-    note = source.write(path)
+    path = written.path
     step = _gate(path, None, reference)
-    hops = [step.hop("onnx", reference, note)]
+    hops = [step.hop("onnx", reference, written.note)]
     for each in passes:
         say(f"  {each.name}")
         after = work / f"{each.name}.onnx"

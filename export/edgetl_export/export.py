@@ -28,7 +28,7 @@ from edgetl_export.candidates import (
     judge,
     time_candidates,
 )
-from edgetl_export.compile import FloatGraph, compile_float
+from edgetl_export.compile import FloatGraph, Written, compile_float, write_onnx
 from edgetl_export.crew import at_once, both_at_once, copied, crew_of, telling
 from edgetl_export.layers import layers_of
 from edgetl_export.parity import SAME, Infer, other_input_other_output, record
@@ -42,6 +42,7 @@ from edgetl_export.search import quantiser_of, search, search_record
 from edgetl_export.source import Source
 from edgetl_export.target_results import target_results
 from edgetl_export.targets import get_target
+from edgetl_export.to_onnx import CAPTURED, exporter_of
 from edgetl_export.trials import Trials, trial_of
 from edgetl_export.typed import typed_variants
 from edgetl_export.worst import Watched, Worst, worst_frames
@@ -117,13 +118,13 @@ RunAll = Callable[[Iterable[NDArray[np.uint8]]], Iterator[Mapping[str, NDArray[n
 class Domain:
     """Statistics of the training domain: about which output, of how many images, and a function that writes them.
 
-    write is given the chosen engine as a function of frames, which need not stay, to their outputs in order: so its
-    rounding is in the statistics.
+    write is given the chosen pair, and that as a function of frames, which need not stay, to their outputs in order: so
+    its rounding is in the statistics.
     """
 
     output: str
     images: int
-    write: Callable[[Path, RunAll], None]
+    write: Callable[[Path, RunAll, Pair], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +181,14 @@ def export(
         Shipped() as shipped,
         telling(say),
     ):
-        clock.begin(f"{request.source.name}, on the validation set")
+        clock.begin(f"{request.source.name} to ONNX")
         source = _watched(request, request.source.infer)
-        reference = _reference(request, source, shipped)
-        clock.begin(f"{request.source.name} to ONNX, passes")
-        graph, hops = compile_float(request.source, reference, work, new, passes=request.passes, say=say)
+        tensors = _parity_tensors(request)
+        written = write_onnx(request.source, work)
+        clock.begin(f"{request.source.name}, on the validation set")
+        reference = _reference(request, tensors, source, written, shipped)
+        clock.begin("passes")
+        graph, hops = compile_float(request.source, written, reference, work, new, passes=request.passes, say=say)
         clock.begin(f"float engines; watching {len(request.calibration)} frames for INT8")
         (candidates, left_out), quantiser = both_at_once(
             lambda: _float_candidates(graph, reference, request.source.probes, say),
@@ -237,17 +241,42 @@ class _Made:
 
 def _watched(request: ExportRequest, infer: Infer) -> Watched:
     """A network that keeps what its heads say of the validation frames."""
-    return Watched(infer, request.validation, [name for head in request.heads for name in head.outputs])
+    return Watched(infer, request.validation, _head_outputs(request))
 
 
-def _reference(request: ExportRequest, watched: Watched, shipped: Shipped) -> Reference:
-    """The source itself on the parity frames and the validation set. Raises GateFailed where it ignores its input."""
-    source = request.source
-    tensors = record(source.infer, request.frames, source.probes)
+def _parity_tensors(request: ExportRequest) -> list[dict[str, NDArray[np.float32]]]:
+    """What the source gives on the parity frames. Raises GateFailed where it ignores its input."""
+    tensors = record(request.source.infer, request.frames, request.source.probes)
     if not other_input_other_output(tensors):
         raise GateFailed("the network gives the same output for different frames")
-    with source.crew() as crew:
-        measured = request.metric(watched.through(crew.over([*request.validation, *request.further])))
+    return tensors
+
+
+def _reference(
+    request: ExportRequest,
+    tensors: Sequence[dict[str, NDArray[np.float32]]],
+    watched: Watched,
+    written: Written,
+    shipped: Shipped,
+) -> Reference:
+    """The source itself, by its tensors on the parity frames and its metric on the validation set.
+
+    Its answers are those of a former export where that had the same graph from torch.export and the same frames.
+    """
+    source, trials = request.source, Trials(request.trials_key)
+    frames = [*request.validation, *request.further]
+    whole = exporter_of(written.path) == CAPTURED
+    known = trials.answers(written.path, source.name, len(frames)) if whole else None
+    if known is not None:
+        rows = {id(frame): {name: array[i] for name, array in known.items()} for i, frame in enumerate(frames)}
+        measured = request.metric(watched.through(lambda frame: rows[id(frame)]))
+    else:
+        answers = Answers(_head_outputs(request))
+        with source.crew() as crew:
+            measured = request.metric(watched.through(answers.through(source.name, crew.over(frames))))
+        made = answers.all_of(source.name, frames)
+        if whole and made is not None:
+            trials.keep_answers(written.path, source.name, made)
     for name, found in {"the validation set": measured, **measured.domains}.items():
         if not math.isfinite(found.value):
             raise InputError(f"nothing in {name} is labelled to judge a head by", remedy="give other or more images")
@@ -260,8 +289,8 @@ def _reference(request: ExportRequest, watched: Watched, shipped: Shipped) -> Re
         metric=request.metric,
         metric_name=request.metric_name,
         budget=request.budget,
-        trials=Trials(request.trials_key),
-        validation=[*request.validation, *request.further],
+        trials=trials,
+        validation=frames,
         shipped=shipped,
         answers=Answers(_kept_outputs(request)),
     )
@@ -269,8 +298,12 @@ def _reference(request: ExportRequest, watched: Watched, shipped: Shipped) -> Re
 
 def _kept_outputs(request: ExportRequest) -> list[str]:
     """What is asked of the chosen pair once more: its heads' outputs, and what the domain is known by."""
-    names = [name for head in request.heads for name in head.outputs]
+    names = _head_outputs(request)
     return names if request.domain is None else [*names, request.domain.output]
+
+
+def _head_outputs(request: ExportRequest) -> list[str]:
+    return [name for head in request.heads for name in head.outputs]
 
 
 def _base(reference: Reference) -> Hop:
@@ -316,7 +349,7 @@ def _golden(
                 watched.keep(frame, outputs)
         if request.domain is not None:
             request.domain.write(
-                new / "domain.npz", lambda frames: _kept(watched, crew.each(frames, copied, known=known))
+                new / "domain.npz", lambda frames: _kept(watched, crew.each(frames, copied, known=known)), pair
             )
         worst = worst_frames(request.heads, source, watched, names=(request.source.name, pair.key))
     outputs = {n: np.concatenate([r[n] for r in rows]) for h in request.heads for n in h.outputs}
@@ -329,11 +362,11 @@ def _known(
 ) -> Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.generic]] | None]:
     """What the pair answered while it was judged; nothing where `infer` gives other bits, or it was not judged now."""
     for frame in request.frames:
-        before = reference.answers.of(pair, frame)
+        before = reference.answers.of(pair.key, frame)
         now = infer(frame) if before is not None else {}
         if before is None or any(not np.array_equal(now[name], array) for name, array in before.items()):
             return lambda frame: None
-    return lambda frame: reference.answers.of(pair, frame)
+    return lambda frame: reference.answers.of(pair.key, frame)
 
 
 def _kept(

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 OPSET = 18
 """The lowest that torch.export's ONNX path writes, and one that TensorRT 10.3 and later parse."""
-EXPORTERS = ("torch.export", "TorchScript")
+CAPTURED = "torch.export"
+"""This exporter writes all that a module does, or fails."""
+EXPORTERS = (CAPTURED, "TorchScript")
 """In the order in which they are tried. The second follows one frame through the module and writes down what it did:
 more modules pass, and a branch on the frame's content is lost, which only parity on other frames can show."""
 

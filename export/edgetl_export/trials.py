@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from edgetl_export.budget import Measured
 from edgetl_export.parity import Parity
-from edgetl_runtime.files import cache_directory, keep_in_cache
+from edgetl_runtime.files import arrays_in_cache, cache_directory, keep_arrays_in_cache, keep_in_cache
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,8 +50,7 @@ class Trials:
 
     def recall(self, graph: Path, engine: str, precision: str, compute: Callable[[], Trial]) -> Trial:
         """The trial of this graph's bytes, computed where it is not known yet."""
-        content = hashlib.sha256(graph.read_bytes()).hexdigest()
-        name = hashlib.sha256(f"{self._key} {content} {engine} {precision}".encode()).hexdigest()[:32]
+        name = self._name(graph, engine, precision)
         found = self._known.get(name) or self._read(name)
         if found is None:
             found = compute()
@@ -58,6 +59,24 @@ class Trials:
             self.reused += 1
         self._known[name] = found
         return found
+
+    def answers(self, graph: Path, source: str, frames: int) -> dict[str, NDArray[np.generic]] | None:
+        """What the source of this graph answered to all frames, (frames, ...) by output; None where it is not kept."""
+        found = arrays_in_cache(self._answers_path(graph, source)) if self._key else None
+        whole = found is not None and all(len(array) == frames for array in found.values())
+        return found if whole else None
+
+    def keep_answers(self, graph: Path, source: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Keep what `answers` gives."""
+        if self._key:
+            keep_arrays_in_cache(self._answers_path(graph, source), arrays)
+
+    def _answers_path(self, graph: Path, source: str) -> Path:
+        return cache_directory() / "answers" / f"{self._name(graph, source, 'answers')}.npz"
+
+    def _name(self, graph: Path, engine: str, precision: str) -> str:
+        content = hashlib.sha256(graph.read_bytes()).hexdigest()
+        return hashlib.sha256(f"{self._key} {content} {engine} {precision}".encode()).hexdigest()[:32]
 
     def _path(self, name: str) -> Path:
         return cache_directory() / "trials" / f"{name}.msgpack"

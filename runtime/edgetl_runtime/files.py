@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def cache_directory() -> Path:
@@ -35,6 +39,24 @@ def keep_in_cache(path: Path, write: Callable[[Path], object]) -> None:
     except OSError:
         with suppress(OSError):
             temporary.unlink()
+
+
+def arrays_in_cache(path: Path) -> dict[str, NDArray[np.generic]] | None:
+    """The arrays of an .npz file, None where there is none or it can't be read."""
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def keep_arrays_in_cache(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Write arrays for `arrays_in_cache`; like `keep_in_cache`."""
+    import numpy as np
+
+    keep_in_cache(path, lambda temporary: np.savez(temporary, **arrays))  # type: ignore[arg-type]
 
 
 def private_directory(path: Path) -> Path | None:

@@ -279,20 +279,33 @@ def answering(frame: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
 def test_answers_are_kept_by_pair_and_frame() -> None:
     asked, unasked = frames()
     answers = Answers(["y"])
-    infer = answers.through(BF16.pair, answering)
+    infer = answers.through(BF16.key, answering)
     assert set(infer(asked)) == {"y", "other"}
-    kept = answers.of(BF16.pair, asked)
+    kept = answers.of(BF16.key, asked)
     assert kept is not None and set(kept) == {"y"} and kept["y"][0] == asked[0, 0, 0, 0]
-    assert answers.of(BF16.pair, unasked) is None and answers.of(INT8.pair, asked) is None
+    assert answers.of(BF16.key, unasked) is None and answers.of(INT8.key, asked) is None
+
+
+def test_answers_to_all_frames_are_one_array_for_each_output() -> None:
+    first, second = frames()
+    answers = Answers(["y"])
+    infer = answers.through("net", answering)
+    infer(first)
+    assert answers.all_of("net", [first, second]) is None and answers.all_of("net", []) is None
+    infer(first)
+    infer(second)
+    found = answers.all_of("net", [second, first])
+    assert found is not None and found["y"].shape == (2, 4)
+    assert [row[0] for row in found["y"]] == [second[0, 0, 0, 0], first[0, 0, 0, 0]]
 
 
 def test_no_more_answers_are_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgetl_export.candidates.KEPT_BYTES", 40)
     first, second = frames()
     answers = Answers(["y", "other"])
-    infer = answers.through(BF16.pair, lambda frame: {"y": np.zeros(4, np.float32), "other": np.zeros(4, np.float32)})
+    infer = answers.through(BF16.key, lambda frame: {"y": np.zeros(4, np.float32), "other": np.zeros(4, np.float32)})
     assert set(infer(first)) == set(infer(second)) == {"y", "other"}
-    assert answers.of(BF16.pair, first) is not None and answers.of(BF16.pair, second) is None
+    assert answers.of(BF16.key, first) is not None and answers.of(BF16.key, second) is None
 
 
 def test_what_ships_is_loaded_once_and_left_open_where_it_is_needed(net: Path) -> None:

@@ -8,7 +8,8 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgetl_export.budget import Budget, Measured
-from edgetl_export.candidates import Answers, Candidate, choose
+from edgetl_export.candidates import Answers, Candidate, Pair, choose
 from edgetl_export.crew import Crew
 from edgetl_export.export import Domain, Exported, ExportRequest, RunAll, export
 from edgetl_export.parity import Infer
@@ -32,7 +33,7 @@ from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import BundleError, GateFailed, InputError
 from edgetl_runtime.golden import read_golden, replay_golden
-from edgetl_runtime.spec import Chosen, DetectHead, Latency, Preprocess, Provenance, Reliability
+from edgetl_runtime.spec import Chosen, DetectHead, Hop, Latency, Preprocess, Provenance, Reliability
 
 SIZE_HW = (64, 96)
 K = 4
@@ -391,7 +392,7 @@ def with_domain(seen: list[dict[str, NDArray[np.generic]]], before: Callable[[],
     def metric(infer: Infer) -> Measured:
         return Measured({"detect": float(np.mean([np.asarray(infer(f)["scores"]).max() > 0.5 for f in validation]))})
 
-    def write(path: Path, run: RunAll) -> None:
+    def write(path: Path, run: RunAll, pair: Pair) -> None:
         before()
         seen.extend({name: np.array(array) for name, array in row.items()} for row in run(validation))
         path.write_bytes(b"statistics")
@@ -416,7 +417,7 @@ def test_what_the_chosen_pair_answered_is_not_run_again(
     monkeypatch.setattr(Crew, "_run", lambda self, frame, of: (runs.append(1), run(self, frame, of))[1])
     if not kept:
         of = Answers.of
-        monkeypatch.setattr(Answers, "of", lambda self, pair, frame: other_bits(of(self, pair, frame)))
+        monkeypatch.setattr(Answers, "of", lambda self, key, frame: other_bits(of(self, key, frame)))
     seen: list[dict[str, NDArray[np.generic]]] = []
     found = export(with_domain(seen, runs.clear), tmp_path / "tiny.bundle", say=lambda text: None)
     assert len(runs) == (0 if kept else 3)
@@ -426,6 +427,39 @@ def test_what_the_chosen_pair_answered_is_not_run_again(
         assert {*OUTPUTS} <= set(row)
         for name in OUTPUTS:
             np.testing.assert_allclose(row[name], expected[name], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("other", "asked"), [("", False), ("key", True), ("weights", True), ("exporter", True)])
+def test_what_the_network_itself_answered_is_known_to_the_next_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str, asked: bool
+) -> None:
+    """Of the same graph and frames, where the graph has all that the network does."""
+    monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("edgetl_export.export.choose", fixed_choice)
+    if other == "exporter":
+        monkeypatch.setattr("edgetl_export.to_onnx.EXPORTERS", ("TorchScript",))
+
+    def exported_with(module: nn.Module, key: str, name: str) -> tuple[Hop, int]:
+        runs: list[int] = []
+        request = dataclasses.replace(with_domain([], runs.clear), trials_key=key)
+        source = torch_source(module.eval(), request.frames[0], input_name="frame", outputs=OUTPUTS, probes=PROBES)
+
+        @contextmanager
+        def counted() -> Iterator[Sequence[Infer]]:
+            runs.append(1)
+            yield [source.infer]
+
+        request = dataclasses.replace(request, source=dataclasses.replace(source, side_by_side=counted), domain=None)
+        return export(request, tmp_path / name, say=lambda text: None).manifest.hops[0], len(runs)
+
+    first, runs = exported_with(TinyDetector(), "one", "first.bundle")
+    assert runs == 1
+    module = TinyDetector()
+    if other == "weights":
+        with torch.no_grad():
+            next(module.parameters()).mul_(1.01)
+    again, runs = exported_with(module, "two" if other == "key" else "one", "again.bundle")
+    assert bool(runs) is asked and again == first
 
 
 def other_bits(answers: Mapping[str, NDArray[np.generic]] | None) -> Mapping[str, NDArray[np.generic]] | None:

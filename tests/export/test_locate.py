@@ -15,7 +15,7 @@ from onnx import ModelProto, helper
 from edgetl_export.budget import Budget, Measured
 from edgetl_export.calibrate import observe
 from edgetl_export.candidates import Candidate, Pair, Reference, infer_of, judge
-from edgetl_export.compile import compile_float
+from edgetl_export.compile import compile_float, write_onnx
 from edgetl_export.crew import Crew, crew_of
 from edgetl_export.graph import copy_of, float_tensors, initializers, load_model, save_model, set_initializer
 from edgetl_export.locate import locate, statistics_of
@@ -60,7 +60,9 @@ def compiled(source: Source, folder: Path, passes: tuple[Pass, ...] = PASSES) ->
     work, ship = folder / "work", folder / "ship"
     work.mkdir()
     ship.mkdir()
-    graph, hops = compile_float(source, reference_of(source), work, ship, passes=passes, say=lambda text: None)
+    graph, hops = compile_float(
+        source, write_onnx(source, work), reference_of(source), work, ship, passes=passes, say=lambda text: None
+    )
     assert graph.file.is_file()
     return [f"{hop.hop}: {hop.note}" for hop in hops]
 
@@ -110,7 +112,9 @@ def test_a_step_with_the_same_bits_is_measured_once_as_a_step_and_as_an_engine(n
 
     counted = replace(reference, metric=metric)
     passes = (Pass("named", named),)
-    graph, hops = compile_float(source, counted, tmp_path, tmp_path, passes=passes, say=lambda text: None)
+    graph, hops = compile_float(
+        source, write_onnx(source, tmp_path), counted, tmp_path, tmp_path, passes=passes, say=lambda text: None
+    )
     pair = Pair(variant="fp32", precision="fp32", engine="onnxruntime", probe_file=graph.probe_file, file=graph.file)
     found = judge(pair, counted)
     assert isinstance(found, Candidate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgetl_export.budget import Measured
@@ -72,6 +73,30 @@ def test_a_broken_file_is_computed_anew(graph: Path) -> None:
     file.write_bytes(file.read_bytes()[:10])
     assert Trials("key").recall(graph, "openvino", "int8", lambda: TRIAL) is TRIAL
     assert Trials("key").recall(graph, "openvino", "int8", never).measured.heads == TRIAL.measured.heads
+
+
+def test_what_the_network_answered_is_kept_with_its_graph(graph: Path) -> None:
+    made = {"scores": np.arange(6, dtype=np.float32).reshape(3, 2), "mask": np.ones((3, 4), np.uint8)}
+    Trials("key").keep_answers(graph, "torch", made)
+    found = Trials("key").answers(graph, "torch", 3)
+    assert found is not None and set(found) == set(made)
+    for name, array in made.items():
+        np.testing.assert_array_equal(found[name], array)
+    assert Trials("key").answers(graph, "torch", 4) is None, "another number of frames"
+    assert Trials("key").answers(graph, "onnxruntime", 3) is None
+    assert Trials("other").answers(graph, "torch", 3) is None
+    graph.write_bytes(b"two")
+    assert Trials("key").answers(graph, "torch", 3) is None
+
+
+def test_answers_without_a_key_or_whole_file_are_not_known(graph: Path) -> None:
+    made = {"scores": np.zeros((3, 2), np.float32)}
+    Trials("").keep_answers(graph, "torch", made)
+    assert not (graph.parent / "cache").exists() and Trials("").answers(graph, "torch", 3) is None
+    Trials("key").keep_answers(graph, "torch", made)
+    (file,) = (graph.parent / "cache" / "answers").iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    assert Trials("key").answers(graph, "torch", 3) is None
 
 
 def test_a_disk_that_takes_nothing_costs_only_the_memory(graph: Path) -> None:

@@ -100,12 +100,12 @@ class FakeEngine:
 @pytest.mark.parametrize("outputs", [("boxes", "embedding"), ("boxes",)])
 def test_a_bundle_sees_its_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: tuple[str, ...]) -> None:
     monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "cache"))
-    engine = FakeEngine()
+    engine, precision = FakeEngine(), ["int8"]
     manifest = SimpleNamespace(
         outputs=[SimpleNamespace(name=name) for name in outputs],
         chosen=SimpleNamespace(variant="fp32", engine="onnxruntime"),
         files={"m.onnx": SimpleNamespace(sha256="0" * 64)},
-        variant=lambda name: SimpleNamespace(file="m.onnx"),
+        variant=lambda name: SimpleNamespace(file="m.onnx", precision=precision[0]),
         preprocess=Preprocess(size_hw=(32, 64), mean=(0, 0, 0), std=(1, 1, 1)),
     )
     (tmp_path / "bundle").mkdir()
@@ -123,6 +123,10 @@ def test_a_bundle_sees_its_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert engine.inputs == () and engine.calls == 3
     look(eye, dataset)
     assert engine.calls == 3  # from the cache
+    precision[0] = "int8-bf16"  # the same file, other rounding
+    engine.inputs = (SimpleNamespace(name="frame"),)
+    look(eye, dataset)
+    assert engine.calls == 6
 
 
 def test_a_checkpoint_sees_with_its_own_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
