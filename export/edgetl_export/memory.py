@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgetl_export.control_group import left_in_groups
+from edgetl_runtime.free_memory import free_bytes
 
 OF_NETWORK = 4
 """Times the size of a network's file that an engine holds, whose workers share it. Measured with ONNX Runtime and
@@ -19,7 +19,6 @@ one worker takes beyond its file."""
 SHARE = 0.7
 """Of the memory that is free, what networks may take."""
 WAIT_S = 0.2
-_MEMINFO = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +28,6 @@ class Granted:
     workers: int
     taken: int
     note: str = ""
-
-
-def free_bytes() -> int | None:
-    """What this process may still take without swapping, by the system and by its control groups; None if not said."""
-    found = [value for value in (_available(), left_in_groups()) if value is not None]
-    return min(found, default=None)
-
-
-def _available() -> int | None:
-    try:
-        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
 
 
 class Memory:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetl_export import memory
-from edgetl_export.memory import ACTIVATIONS, OF_NETWORK, SHARE, Memory, free_bytes
+from edgetl_export.memory import ACTIVATIONS, OF_NETWORK, SHARE, Memory
 
 WAIT_S = 30
 SIZE = 1000
@@ -87,16 +86,3 @@ def test_who_waits_can_be_stopped(net: Path) -> None:
         pass
     with shared.room_for(net, 1) as room:
         assert not room.note, "what was stopped still counts"
-
-
-def test_the_system_and_the_control_groups_bound_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    left: list[int | None] = [None]
-    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "left_in_groups", lambda: left[0])
-    assert free_bytes() is None
-    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    4000 kB\n")
-    assert free_bytes() == 4_096_000
-    left[0] = 2000
-    assert free_bytes() == 2000
-    left[0] = 5_000_000
-    assert free_bytes() == 4_096_000

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgetl_runtime.errors import EngineError, InputError
+from edgetl_runtime.free_memory import free_bytes
 
 MB = 1_000_000
 BASE_BYTES = 600 * MB
@@ -23,14 +23,12 @@ class Memory:
     gpu_bytes: int | None
 
 
-def host_available_bytes(root: Path = Path("/")) -> int:
-    """MemAvailable: what a program can get without swapping. Raises EngineError where the system does not say."""
-    try:
-        text = (root / "proc/meminfo").read_text()
-        line = next(line for line in text.splitlines() if line.startswith("MemAvailable:"))
-        return int(line.split()[1]) * 1024
-    except (OSError, StopIteration, ValueError, IndexError) as error:
-        raise EngineError("can't read the free memory from /proc/meminfo") from error
+def host_available_bytes() -> int:
+    """What this process may still take without swapping. Raises EngineError where the system does not say."""
+    free = free_bytes()
+    if free is None:
+        raise EngineError("can't read the free memory from /proc/meminfo")
+    return free
 
 
 def workspace_mb(memory: Memory, *, onnx_bytes: int, wanted_mb: int) -> int:

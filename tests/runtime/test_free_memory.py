@@ -1,4 +1,4 @@
-"""The least that any of a process's control groups has left of memory, in trees of both versions."""
+"""What the system has free, and the least that any of a process's control groups has left, of both versions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgetl_export.control_group import left_in_groups
+from edgetl_runtime import free_memory
+from edgetl_runtime.free_memory import free_bytes, left_in_groups
 
 V1_UNLIMITED = "9223372036854771712"
 
@@ -106,3 +107,20 @@ def test_nothing_above_the_mount_is_looked_at(tmp_path: Path) -> None:
 def test_this_machine_can_be_asked() -> None:
     left = left_in_groups()
     assert left is None or left >= 0
+
+
+def test_the_system_and_the_control_groups_bound_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int | None] = [None]
+    meminfo = tmp_path / "meminfo"
+    monkeypatch.setattr(free_memory, "_MEMINFO", meminfo)
+    monkeypatch.setattr(free_memory, "left_in_groups", lambda: left[0])
+    assert free_bytes() is None
+    for useless in ("MemTotal: 9000 kB\n", "MemAvailable:\n", "MemAvailable: much\n"):
+        meminfo.write_text(useless)
+        assert free_bytes() is None
+    meminfo.write_text("MemTotal: 9000 kB\nMemAvailable:    4000 kB\n")
+    assert free_bytes() == 4_096_000
+    left[0] = 2000
+    assert free_bytes() == 2000
+    left[0] = 5_000_000
+    assert free_bytes() == 4_096_000

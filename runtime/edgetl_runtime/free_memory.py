@@ -1,4 +1,4 @@
-"""What the control groups of this process let it still take of memory.
+"""How much memory this process may still take: what the system has, and what its control groups leave it.
 
 A process is charged in its own group and in every one above it, so the least that any of them has left counts. Which
 groups those are stands in /proc/self/cgroup (cgroups(7)): a line 0::PATH for version 2, one with the controller memory
@@ -8,10 +8,14 @@ https://docs.kernel.org/admin-guide/cgroup-v2.html and https://docs.kernel.org/a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MEMINFO = Path("/proc/meminfo")
 _OWN, _MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60
 """Version 1 has no word for no limit: it states the greatest whole number of pages."""
@@ -28,6 +32,20 @@ class _Files:
 
 _V2 = _Files("memory.max", "memory.current", ("active_file", "inactive_file"))
 _V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file"))
+
+
+def free_bytes() -> int | None:
+    """What this process may still take without swapping, by the system and by its control groups; None if not said."""
+    found = [value for value in (_available(), left_in_groups()) if value is not None]
+    return min(found, default=None)
+
+
+def _available() -> int | None:
+    try:
+        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
+        return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def left_in_groups(own: Path = _OWN, mount: Path = _MOUNT) -> int | None:
