@@ -253,10 +253,11 @@ def _open_proof(args: argparse.Namespace, camera: Camera, stack: ExitStack) -> l
     """The time code on the screen where it is not in the picture already, and what reads it."""
     if args.prove is None:
         return []
-    from edgetl_runtime.prove import CodeWindow, ProveSink, held_frames
+    from edgetl_runtime.prove import CodeWindow, ProveSink, check_codes, held_frames
 
     if not camera.live:
         raise InputError("--prove is for a live camera", remedy="see `edgetl run --help` for sources")
+    check_codes()
     if args.prove == "window":
         stack.callback(CodeWindow().close)
     sys.stderr.write("counting the frames that the camera keeps, and reading the time code\n")

@@ -57,6 +57,16 @@ def read_code(image: NDArray[np.uint8]) -> int | None:
     return int(text) * 1_000_000
 
 
+def check_codes() -> None:
+    """Raise InputError where this OpenCV can't draw codes, or not read them: Debian's 4.6 was built without QUIRC."""
+    cv2 = _cv2()
+    if not hasattr(cv2, "QRCodeEncoder") or read_code(cv2.cvtColor(draw_code(0, 290), cv2.COLOR_GRAY2BGR)) is None:
+        raise InputError(
+            f"OpenCV {cv2.__version__} here was built without QR codes, which --prove films",
+            remedy="pip install opencv-python, or build OpenCV with WITH_QUIRC=ON",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
     """Of some times in milliseconds."""
@@ -111,7 +121,6 @@ class ProveSink:
     stop = False
 
     def __init__(self, *, held: int | None = None) -> None:
-        _cv2()
         self._held = held
         self._before_ms: list[float] = []
         self._result_ms: list[float] = []

@@ -143,7 +143,9 @@ class LoopbackServer:
         with self._lock:
             self.count += 1
             count = self.count
-        options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x221111]
+        options = [cv2.IMWRITE_JPEG_QUALITY, 90]
+        if hasattr(cv2, "IMWRITE_JPEG_SAMPLING_FACTOR"):  # before OpenCV 4.7 it was 4:2:0 in any case
+            options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x221111]
         jpeg: bytes = cv2.imencode(".jpg", counter_picture(count), options)[1].tobytes()
         self.sent_ns[count] = time.monotonic_ns()
         return jpeg

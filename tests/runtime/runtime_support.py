@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from edgetl_runtime.bundle import file_entry, write_manifest
-from edgetl_runtime.errors import CameraError
+from edgetl_runtime.errors import CameraError, InputError
 from edgetl_runtime.golden import Golden, write_golden
 from edgetl_runtime.health import Health
 from edgetl_runtime.ledger import Ledger
+from edgetl_runtime.prove import check_codes
 from edgetl_runtime.result import Frame
 from edgetl_runtime.snapshot import Snapshot, stage_times
 from edgetl_runtime.spec import (
@@ -51,6 +53,17 @@ CLASSIFY = ClassifyHead(name="light", labels=("night", "dusk", "day"), threshold
 HEADS = (DETECT, SEGMENT, CLASSIFY)
 LEVELS = (0.0, 0.5, 1.0)
 """The brightness that each class of ground and light stands for."""
+
+
+def _reads_codes() -> bool:
+    try:
+        check_codes()
+    except InputError:
+        return False
+    return True
+
+
+needs_codes = pytest.mark.skipif(not _reads_codes(), reason="this OpenCV was built without QR codes")
 
 
 def until(met: Callable[[], object], seconds: float = 60.0) -> None:

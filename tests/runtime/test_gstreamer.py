@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import cv2
 import numpy as np
 import pytest
@@ -85,15 +87,24 @@ class FakePipeline:
         return self.left >= 0
 
     def retrieve(self, buffer: np.ndarray) -> tuple[bool, np.ndarray]:
-        return True, buffer
+        return True, self.made(buffer)
+
+    def made(self, buffer: np.ndarray) -> np.ndarray:
+        return buffer
 
     def release(self) -> None:
         pass
 
 
-def test_the_notes_say_what_was_added(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakePipeline]:
     monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GStreamer:   YES (1.20.3)\n")
     monkeypatch.setattr(cv2, "VideoCapture", FakePipeline)
+    return FakePipeline
+
+
+@pytest.mark.usefixtures("fake")
+def test_the_notes_say_what_was_added() -> None:
     camera = open_camera("gst:videotestsrc pattern=ball ! appsink")
     assert isinstance(camera, GStreamerCamera)
     assert (camera.camera_id, camera.size_hw, camera.live) == ("gst:videotestsrc", (4, 6), True)
@@ -101,3 +112,58 @@ def test_the_notes_say_what_was_added(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("exposure times are unknown" in note for note in camera.notes)
     assert any("no usable rate" in note for note in camera.notes)
     camera.close()
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"), [((4, 6), "1 channel,"), ((4, 6, 1), "1 channel,"), ((6, 6, 4), "4 channels,")]
+)
+def test_pictures_that_are_not_bgr_are_refused_when_it_is_opened(
+    fake: type[FakePipeline], monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], told: str
+) -> None:
+    monkeypatch.setattr(fake, "made", lambda self, buffer: np.zeros(shape, np.uint8))
+    with pytest.raises(CameraError, match=f"videotestsrc gives pictures with {told} not the 3 of BGR; .*format=BGR"):
+        open_camera("gst:videotestsrc ! appsink")
+
+
+def test_a_pipeline_that_gives_nothing_is_not_open(fake: type[FakePipeline], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake, "grab", lambda self: False)
+    with pytest.raises(CameraError, match=r"videotestsrc ended its stream; try it with gst-launch-1\.0"):
+        open_camera("gst:videotestsrc ! appsink")
+
+
+def test_its_size_is_that_of_its_pictures(fake: type[FakePipeline], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake, "made", lambda self, buffer: np.zeros((8, 10, 3), np.uint8))
+    with closing(open_camera("gst:videotestsrc ! appsink")) as camera:
+        assert camera.size_hw == (8, 10)
+
+
+REAL = pytest.mark.skipif(
+    not has_gstreamer(cv2.getBuildInformation()), reason="this OpenCV was built without GStreamer; Debian's was not"
+)
+TEST = "videotestsrc is-live=true num-buffers=40 ! video/x-raw,width=64,height=48,framerate=30/1"
+
+
+@REAL
+def test_a_real_pipeline_gives_its_pictures_and_ends() -> None:
+    with closing(open_camera(f"gst:{TEST} ! videoconvert ! video/x-raw,format=BGR ! appsink")) as camera:
+        first, second = camera.read(), camera.read()
+        assert first is not None and second is not None and camera.size_hw == (48, 64)
+        assert first.image.shape == (48, 64, 3) and first.image.std() > 10, "a test picture has colours"
+        assert second.t_capture_ns > first.t_capture_ns
+        with pytest.raises(CameraError, match="ended its stream"):
+            while camera.read() is not None:
+                pass
+
+
+@REAL
+@pytest.mark.parametrize(
+    ("pipeline", "told"),
+    [
+        (f"{TEST},format=GRAY8 ! appsink", "gives pictures with 1 channel"),
+        (f"{TEST},format=BGRx ! appsink", "gives pictures with 4 channels"),
+        ("nosuchelement ! appsink", "can't be opened"),
+    ],
+)
+def test_a_real_pipeline_that_cannot_be_used(pipeline: str, told: str) -> None:
+    with pytest.raises(CameraError, match=told):
+        open_camera(f"gst:{pipeline}")

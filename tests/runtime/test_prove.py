@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from runtime_support import needs_codes
 
 from edgetl_runtime.errors import CameraError, InputError
-from edgetl_runtime.prove import CodeWindow, ProveSink, Spread, draw_code, held_frames, read_code
+from edgetl_runtime.prove import CodeWindow, ProveSink, Spread, check_codes, draw_code, held_frames, read_code
 from edgetl_runtime.result import Frame, Result
 
 
@@ -22,11 +25,13 @@ def street_with(t_ns: int, hw: tuple[int, int] = (240, 320), side: int = 160) ->
     return image
 
 
+@needs_codes
 @pytest.mark.parametrize("t_ns", [0, 1_000_000, 123_456_789_000_000, 999_999_999_999_000_000])
 def test_a_code_comes_back(t_ns: int) -> None:
     assert read_code(street_with(t_ns)) == t_ns
 
 
+@needs_codes
 def test_a_filmed_code_comes_back() -> None:
     """Turned, blurred, noisy, and compressed."""
     image = cv2.resize(street_with(77_777_000_000), (640, 480))
@@ -40,6 +45,24 @@ def test_a_filmed_code_comes_back() -> None:
     assert read_code(jpeg) == 77_777_000_000
 
 
+@pytest.mark.parametrize(
+    "lacking",
+    [{"QRCodeEncoder": None}, {"QRCodeDetector": lambda: SimpleNamespace(detectAndDecode=lambda image: [""])}],
+)
+def test_an_opencv_without_codes_is_told_from_a_camera_that_does_not_see_them(
+    monkeypatch: pytest.MonkeyPatch, lacking: dict[str, Any]
+) -> None:
+    """OpenCV 4.5.4 can't draw them, and one without QUIRC finds where a code is and reads nothing."""
+    for name, instead in lacking.items():
+        if instead is None:
+            monkeypatch.delattr(cv2, name)
+        else:
+            monkeypatch.setattr(cv2, name, instead)
+    with pytest.raises(InputError, match="was built without QR codes"):
+        check_codes()
+
+
+@needs_codes
 def test_no_code_and_another_code_are_none() -> None:
     assert read_code(np.full((240, 320, 3), 90, np.uint8)) is None
     image = np.full((240, 320, 3), 90, np.uint8)
@@ -48,6 +71,7 @@ def test_no_code_and_another_code_are_none() -> None:
     assert read_code(image) is None
 
 
+@needs_codes
 def test_what_no_stamp_knows_is_found() -> None:
     """Frames that are stamped 80 ms after their picture, and published 30 ms later."""
     sink = ProveSink(held=4)
@@ -108,6 +132,7 @@ class Buffered:
         self._thread.join()
 
 
+@needs_codes
 @pytest.mark.parametrize("depth", [1, 4])
 def test_buffers_are_counted(depth: int) -> None:
     camera = Buffered(depth)
@@ -137,6 +162,7 @@ class Remembering:
     def close(self) -> None: ...
 
 
+@needs_codes
 def test_a_read_that_is_slow_for_once_ends_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
     camera = Remembering([900, 850, 800, 750])
     monkeypatch.setattr("edgetl_runtime.prove.time.monotonic_ns", lambda: camera.now_ns)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rtsp_server import RtspServer
+from runtime_support import needs_codes
 from v4l2_support import FakeDriver, FakeKernel, jpeg
 
 from edgetl.commands import run as run_command
@@ -82,6 +83,7 @@ def test_frames_of_another_process_are_run(shared_bundle: Path, tmp_path: Path) 
     assert document["processed"] == 10 and document["age_ms"]["p50_ms"] < 1000
 
 
+@needs_codes
 def test_the_age_of_results_is_proven_by_what_the_camera_sees(shared_bundle: Path, tmp_path: Path) -> None:
     """Pictures that are 60 ms old when they are handed over: no stamp can know, the proof does."""
     name = f"prove-{tmp_path.name}"[:60]

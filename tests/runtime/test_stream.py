@@ -369,7 +369,7 @@ def test_a_call_that_never_returns_is_left_behind_counted_and_bounded(opens: boo
     assert stuck_threads() == 0
     for number in range(1, MAX_STUCK + 1):
         start = time.monotonic()
-        reader = Reader("front", open_capture, open_s=0.1, read_s=0.1)
+        reader = Reader("front", open_capture, open_s=0.1, read_s=0.1, remedy="look")
         with pytest.raises(CameraError, match="gave no frame" if opens else "did not open within"):
             reader.wait_open()
             reader.read()
@@ -377,7 +377,7 @@ def test_a_call_that_never_returns_is_left_behind_counted_and_bounded(opens: boo
         reader.close(join_s=0.05)
         assert stuck_threads() == number
     with pytest.raises(CameraError, match="already hang in OpenCV"):
-        Reader("front", open_capture, open_s=0.1, read_s=0.1)
+        Reader("front", open_capture, open_s=0.1, read_s=0.1, remedy="look")
     back.set()
     deadline = time.monotonic() + 5.0
     while stuck_threads() and time.monotonic() < deadline:
@@ -390,7 +390,7 @@ def test_an_exception_of_opencv_is_told_without_its_text() -> None:
     def open_capture() -> object:
         raise RuntimeError("rtsp://driver:hush-hush@host")
 
-    reader = Reader("front", open_capture, open_s=1.0, read_s=1.0)
+    reader = Reader("front", open_capture, open_s=1.0, read_s=1.0, remedy="look")
     with pytest.raises(CameraError, match=r"front failed in OpenCV \(RuntimeError\)") as caught:
         reader.wait_open()
     assert SECRET not in str(caught.value)

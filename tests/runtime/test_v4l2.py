@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from runtime_support import needs_codes
 from v4l2_support import BYTES, MONOTONIC, PATH, FakeDriver, FakeKernel, jpeg, pack
 
 from edgetl.commands import source as source_module
@@ -671,6 +672,7 @@ def test_a_camera_is_opened_again_after_it_was_pulled_out(monkeypatch: pytest.Mo
     assert second.open_files == 0
 
 
+@needs_codes
 def test_no_old_frames_are_held_while_nobody_reads() -> None:
     """The camera's buffers as `--prove` counts them: a time code is filmed while reading pauses."""
     fake = FakeDriver({"GREY": {(240, 240): (20.0,)}})

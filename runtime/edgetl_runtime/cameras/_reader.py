@@ -8,11 +8,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgetl_runtime.cameras._arrivals import Arrivals
-from edgetl_runtime.cameras._opencv import retrieve
+from edgetl_runtime.cameras._opencv import BGR, channels_of, decoded
 from edgetl_runtime.errors import CameraError
 from edgetl_runtime.pool import FramePool
 from edgetl_runtime.result import Frame
@@ -81,12 +81,21 @@ class Reader:
     """Opens a capture and reads it without pause, so that nothing old piles up in a socket; keeps the newest frame.
 
     open_capture runs in the thread and may block; so may every grab. Whoever waits here waits for the time-out and
-    GRACE_S at most. name: of the camera, for messages; it must hold no secret. catch_up: pass over what was waiting
-    when the capture was opened, see Arrivals.
+    GRACE_S at most. name: of the camera, for messages; it must hold no secret. remedy: what to do where it can't be
+    opened. catch_up: pass over what was waiting when the capture was opened, see Arrivals. see_first: it is open once
+    the first frame has come.
     """
 
     def __init__(
-        self, name: str, open_capture: Callable[[], Any], *, open_s: float, read_s: float, catch_up: bool = False
+        self,
+        name: str,
+        open_capture: Callable[[], Any],
+        *,
+        open_s: float,
+        read_s: float,
+        remedy: str,
+        catch_up: bool = False,
+        see_first: bool = False,
     ) -> None:
         if stuck_threads() >= MAX_STUCK:
             raise CameraError(
@@ -97,7 +106,7 @@ class Reader:
         self.failed = 0
         self.opened: Opened | None = None
         self._open_capture, self._open_s, self._read_s = open_capture, open_s, read_s
-        self._catch_up = catch_up
+        self._remedy, self._catch_up, self._see_first = remedy, catch_up, see_first
         self._pool = FramePool()
         self._changed = threading.Condition()
         self._newest: Grabbed | None = None
@@ -126,10 +135,7 @@ class Reader:
                 ended = "was closed while it was opened"
             if ended:
                 self.close(join_s=0.0)
-                raise CameraError(
-                    f"{self.name} {ended}",
-                    remedy="check address, login, power and network, and that it plays elsewhere",
-                )
+                raise CameraError(f"{self.name} {ended}", remedy=self._remedy)
 
     def read(self) -> Grabbed | None:
         """The newest frame that was not given yet, None once closed. Raises CameraError where there are no more."""
@@ -173,8 +179,10 @@ class Reader:
                 late = time.monotonic() - start_s > 0.9 * self._open_s
                 ended = f"did not open within {self._open_s:g} s" if late else "can't be opened"
                 return
-            self._say_opened(_stated(capture))
-            ended = self._grab_all(capture)
+            stated = _stated(capture)
+            if not self._see_first:
+                self._say_opened(stated)
+            ended = self._grab_all(capture, stated)
         except Exception as error:  # of cv2: reported where somebody waits, without the address that it may hold
             ended = f"failed in OpenCV ({type(error).__name__})"
         finally:
@@ -189,11 +197,11 @@ class Reader:
             self.opened = opened
             self._changed.notify_all()
 
-    def _grab_all(self, capture: Any) -> str:
+    def _grab_all(self, capture: Any, stated: Opened) -> str:
         """Grab until stopped; returns why it ended."""
         number = in_a_row = 0
-        size_hw = self.opened.size_hw if self.opened else (0, 0)
-        arrivals = Arrivals(held_back=self.opened.held_back) if self._catch_up and self.opened else None
+        size_hw = stated.size_hw
+        arrivals = Arrivals(held_back=stated.held_back) if self._catch_up else None
         while not self._stopping:
             start_s = time.monotonic()
             if not capture.grab():
@@ -203,8 +211,10 @@ class Reader:
             stamp_ns = arrivals.came_ns(now_ns, _position_ms(capture)) if arrivals else now_ns
             if stamp_ns is None:
                 continue
-            image = retrieve(capture, self._pool, size_hw)
+            image = decoded(capture, self._pool, size_hw)
             number += 1
+            if image is not None and (channels := channels_of(image)) != BGR:
+                return f"gives pictures with {channels} channel{'s' if channels > 1 else ''}, not the {BGR} of BGR"
             if image is None:
                 self.failed += 1
                 in_a_row += 1
@@ -213,6 +223,8 @@ class Reader:
                 continue
             in_a_row = 0
             size_hw = (image.shape[0], image.shape[1])  # a stream may change its size, or state none before a frame
+            if self.opened is None:
+                self._say_opened(replace(stated, size_hw=size_hw))
             with self._changed:
                 self._newest = Grabbed(image, number - 1, stamp_ns)
                 self._changed.notify_all()

@@ -55,7 +55,8 @@ def has_gstreamer(build_information: str) -> bool:
 class GStreamerCamera(ReaderCamera):
     """The newest frame of a pipeline that ends in an appsink; frames are stamped when OpenCV hands them over.
 
-    What the pipeline holds back before its appsink can't be known here. open_s, read_s and stop as for StreamCamera.
+    What the pipeline holds back before its appsink can't be known here. It is open once its first picture has come, in
+    BGR. open_s, read_s and stop as for StreamCamera.
     """
 
     def __init__(
@@ -71,7 +72,12 @@ class GStreamerCamera(ReaderCamera):
             )
         self.camera_id = f"gst:{pipeline.split(maxsplit=1)[0]}"
         self._reader = Reader(
-            self.camera_id, lambda: cv2.VideoCapture(full, cv2.CAP_GSTREAMER), open_s=open_s, read_s=read_s
+            self.camera_id,
+            lambda: cv2.VideoCapture(full, cv2.CAP_GSTREAMER),
+            open_s=open_s,
+            read_s=read_s,
+            remedy="try it with gst-launch-1.0, and end it like: ... ! videoconvert ! video/x-raw,format=BGR ! appsink",
+            see_first=True,
         )
         opened = self._reader.wait_open(stop)
         self._size_hw = opened.size_hw

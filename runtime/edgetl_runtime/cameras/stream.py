@@ -21,6 +21,8 @@ READ_S = 5.0
 OPTIONS = "rtsp_transport;tcp|allowed_media_types;video|fpsprobesize;0"
 # Each further thread of the decoder holds a frame back. MPEG-4 at 25 frames/s: 1 thread 0.1 ms, 4 121 ms, 8 283 ms.
 _DECODER_THREADS = 1
+_REMEDY = "check address, login, power and network, and that it plays elsewhere"
+_OVER_UDP = f"; RTSP goes over TCP, and over UDP with {VARIABLE}='rtsp_transport;udp'"
 _MAX_FPS = 240.0
 _ASSUMED_FPS = 30.0
 
@@ -31,8 +33,8 @@ class StreamCamera(ReaderCamera):
     t_capture_ns is taken when FFmpeg hands a frame over, before its colours are converted. Pictures of H.264 and H.265
     it holds back until the next one begins: their stamp is of when the one before was handed over, which is when they
     came. The exposure was earlier by the camera's encoder, the network and the decoder, which can't be known here;
-    `notes` says so. One thread decodes, however many cores there are. RTSP goes over TCP. camera_id is the address
-    without its login.
+    `notes` says so. One thread decodes, however many cores there are, where OpenCV can be told (from 4.7 on). RTSP goes
+    over TCP unless the environment says otherwise. camera_id is the address without its login.
 
     open_s, read_s: after these, and half a second more, CameraError is raised, whether OpenCV comes back or not.
     stop: set it from another thread to give up opening.
@@ -58,6 +60,7 @@ class StreamCamera(ReaderCamera):
                 lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, parameters),
                 open_s=open_s,
                 read_s=read_s,
+                remedy=_REMEDY + (_OVER_UDP if scheme_of(url).startswith("rtsp") else ""),
                 catch_up=True,
             )
             opened = self._reader.wait_open(stop)
@@ -81,6 +84,11 @@ class StreamCamera(ReaderCamera):
         known = {name: value for name, value in wanted.items() if hasattr(cv2, name)}
         if missing := sorted(wanted.keys() - known.keys()):
             self.notes.append(f"{self.camera_id}: OpenCV {cv2.__version__} does not know {', '.join(missing)}")
+        if "CAP_PROP_N_THREADS" in missing:
+            self.notes.append(
+                f"{self.camera_id}: it decodes with a thread for each core, and pictures may be as many frames older than "
+                "their stamps, less one"
+            )
         return [number for name, value in known.items() for number in (getattr(cv2, name), value)]
 
     def _note(self, ours: bool, opened: Opened) -> None:
