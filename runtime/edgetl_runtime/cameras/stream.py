@@ -86,8 +86,8 @@ class StreamCamera(ReaderCamera):
             self.notes.append(f"{self.camera_id}: OpenCV {cv2.__version__} does not know {', '.join(missing)}")
         if "CAP_PROP_N_THREADS" in missing:
             self.notes.append(
-                f"{self.camera_id}: it decodes with a thread for each core, and pictures may be as many frames older than "
-                "their stamps, less one"
+                f"{self.camera_id}: it decodes with a thread for each core, and pictures may be that many frames, less "
+                "one, older than their stamps"
             )
         return [number for name, value in known.items() for number in (getattr(cv2, name), value)]
 
