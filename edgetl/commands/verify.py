@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     picked, engine_name = choose(bundle, variant=args.variant, engine=args.engine, engine_dir=args.engine_dir)
     engine = load_bundle_engine(bundle, variant=picked.name, engine=args.engine, engine_dir=args.engine_dir)
     try:
-        golden = replay_golden(bundle, engine)
+        golden = replay_golden(bundle, engine, variant=picked.name)
     finally:
         engine.close()
     key = f"{engine_name}/{picked.name}"

@@ -202,22 +202,29 @@ def export(
         latencies = time_candidates(candidates, request.frames[0], runs=request.latency_runs, shipped=shipped)
         chosen = choose(candidates, latencies)
         best = next(c.pair for c in candidates if c.key == f"{chosen.engine}/{chosen.variant}")
+        samples = _Samples(request, best.variant)
+        for pair in [c.pair for c in candidates if c.pair.variant in SHIPPED_ANYWAY - {best.variant}]:
+            samples.take(pair, infer_of(shipped.engine(pair)))
         shipped.leave(best)
         compiled = any(get_target(name).compiler != "none" for name in request.targets)
         clock.begin("golden samples" + ("; graphs for TensorRT, checked on the host" if compiled else ""))
 
         def for_targets() -> tuple[list[Candidate], list[str], dict[str, TargetResult]]:
             typed, others = typed_variants(graph, quantiser, found, reference, say=say) if compiled else ([], [])
+            for pair in [c.pair for c in typed if c.hop.passed]:
+                with crew_of(pair.engine, pair.file, pair.precision, most=1) as crew:
+                    samples.take(pair, crew.over(request.frames))
             return typed, others, target_results(graph.file, typed, request.targets, chosen, new)
 
         (typed, others, results), worst = both_at_once(
-            for_targets, lambda: _golden(request, best, shipped.engine(best), new, source, reference)
+            for_targets, lambda: _golden(request, best, shipped.engine(best), new, source, reference, samples)
         )
+        samples.write(new / "golden.npz")
         left_out += others
         clock.begin("writing the bundle")
         times = {f"{row.engine}/{row.variant}": row.p50_ms for row in latencies}
         hops.insert(0, _base(reference))
-        made = _Made(graph, hops, candidates, typed, latencies, chosen, results, left_out, worst)
+        made = _Made(graph, hops, candidates, typed, latencies, chosen, results, left_out, worst, samples.engines)
         record = search_record(found, len(quantiser.eligible), times)
         manifest = _write(request, made, record, new)
         clock.begin("")
@@ -237,6 +244,32 @@ class _Made:
     targets: dict[str, TargetResult]
     left_out: list[str]
     worst: Worst
+    golden_engines: dict[str, EngineName]
+
+
+class _Samples:
+    """Golden samples: what each variant that ships gives for the first parity frames, of its first engine alone."""
+
+    def __init__(self, request: ExportRequest, chosen: str) -> None:
+        self.frames = [np.ascontiguousarray(frame) for frame in request.frames[:GOLDEN_FRAMES]]
+        self._names, self._chosen = _head_outputs(request), chosen
+        self._outputs: dict[str, dict[str, NDArray[np.generic]]] = {}
+        self.engines: dict[str, EngineName] = {}
+
+    def take(self, pair: Pair, infer: Infer) -> list[dict[str, NDArray[np.generic]]]:
+        """The pair's answers to the frames, which are kept; nothing is run where its variant has some."""
+        if pair.variant in self._outputs:
+            return []
+        rows = [{name: np.array(array) for name, array in infer(frame).items()} for frame in self.frames]
+        self._outputs[pair.variant] = {name: np.concatenate([row[name] for row in rows]) for name in self._names}
+        if pair.variant != self._chosen:
+            self.engines[pair.variant] = pair.engine
+        return rows
+
+    def write(self, path: Path) -> None:
+        """The file that travels in the bundle."""
+        others = {name: outputs for name, outputs in self._outputs.items() if name != self._chosen}
+        write_golden(path, Golden(np.concatenate(self.frames), self._outputs[self._chosen], others))
 
 
 def _watched(request: ExportRequest, infer: Infer) -> Watched:
@@ -329,19 +362,24 @@ def _float_candidates(
 
 
 def _golden(
-    request: ExportRequest, pair: Pair, engine: Engine, new: Path, source: Watched, reference: Reference
+    request: ExportRequest,
+    pair: Pair,
+    engine: Engine,
+    new: Path,
+    source: Watched,
+    reference: Reference,
+    samples: _Samples,
 ) -> Worst:
-    """Frames with what the chosen pair gives for them, the training domain as it sees it, and where it differs most.
+    """What the chosen pair gives for the samples, the training domain as it sees it, and where it differs most.
 
     Validation frames are not run again where the pair as it ships gives the same bits on every parity frame as it did
     with probes. Raises GateFailed where the engine with all threads answers otherwise than those that accuracy was
     measured with.
     """
-    frames = [np.ascontiguousarray(f) for f in request.frames[:GOLDEN_FRAMES]]
-    rows = [{k: np.array(v) for k, v in infer_of(engine)(f).items()} for f in frames]
+    rows = samples.take(pair, infer_of(engine))
     with crew_of(pair.engine, pair.file, pair.precision) as crew:
         one = crew.over(request.validation)
-        _same_answers(request, pair, rows, [one(f) for f in frames])
+        _same_answers(request, pair, rows, [one(f) for f in samples.frames])
         watched = _watched(request, one)
         known = _known(request, pair, crew.over(request.frames), reference)
         for frame in request.validation:
@@ -351,10 +389,7 @@ def _golden(
             request.domain.write(
                 new / "domain.npz", lambda frames: _kept(watched, crew.each(frames, copied, known=known)), pair
             )
-        worst = worst_frames(request.heads, source, watched, names=(request.source.name, pair.key))
-    outputs = {n: np.concatenate([r[n] for r in rows]) for h in request.heads for n in h.outputs}
-    write_golden(new / "golden.npz", Golden(frames=np.concatenate(frames), outputs=outputs))
-    return worst
+        return worst_frames(request.heads, source, watched, names=(request.source.name, pair.key))
 
 
 def _known(
@@ -456,6 +491,7 @@ def _write(
             calibration=calibrated_on,
             budget=AccuracyBudget(head=request.budget.head, classes=dict(request.budget.classes)),
             dataset_classes={head: dict(names) for head, names in request.dataset_classes.items()},
+            golden_engines=made.golden_engines,
         )
 
     write_sbom(new, name=request.name, provenance=request.provenance, files=[p for p in new.rglob("*") if p.is_file()])

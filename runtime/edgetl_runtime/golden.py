@@ -1,9 +1,13 @@
-"""Golden samples: frames that travel in the bundle, with the outputs that the chosen pair gave for them."""
+"""Golden samples: frames that travel in the bundle, with what each variant gave for them where it was exported.
+
+A variant is held against itself: INT8 and fp32 of one network may differ by a box that hardly reached its threshold,
+which says nothing about the device.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -22,11 +26,12 @@ if TYPE_CHECKING:
     from edgetl_runtime.engines import Engine
 
 TOLERANCE = 1e-3
-"""For the chosen engine at fp32: the same program on the same numbers, up to the order of its sums."""
+"""For the engine that gave them, at fp32: the same program on the same numbers, up to the order of its sums."""
 TOLERANCE_REDUCED = 2e-2
-"""For the chosen engine at bf16 or int8: instruction sets round a few of 256 steps differently."""
+"""For the engine that gave them, at bf16 or int8: instruction sets round a few of 256 steps differently."""
 TOLERANCE_OTHER = 1e-1
-"""For any other engine or precision: catches a wrong model or colour order; the metric judges the rest."""
+"""For another engine, or where only another variant has samples: catches a wrong model or colour order; the metric
+judges the rest."""
 
 Replay = Literal["replay", "skip"]
 SKIPPED = "the golden samples were not replayed before the first frame, as was asked for"
@@ -39,10 +44,12 @@ MAX_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """frames: (N, H, W, 3) uint8 BGR at network size. outputs: every head's outputs by name, each (N, ...)."""
+    """frames: (N, H, W, 3) uint8 BGR at network size. outputs: every head's outputs by name, each (N, ...), of the
+    chosen variant or of the one that was asked for. others: by variant, what further ones gave."""
 
     frames: NDArray[np.uint8]
     outputs: dict[str, NDArray[np.generic]]
+    others: Mapping[str, Mapping[str, NDArray[np.generic]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +73,25 @@ class GoldenReport:
 
 def write_golden(path: str | os.PathLike[str], golden: Golden) -> None:
     """Write golden samples as a compressed .npz at `path`."""
-    named: dict[str, NDArray[np.generic]] = {f"out_{name}": value for name, value in golden.outputs.items()}
+    named: dict[str, NDArray[np.generic]] = {_key(name): value for name, value in golden.outputs.items()}
+    for variant, outputs in golden.others.items():
+        named |= {_key(name, variant): value for name, value in outputs.items()}
     np.savez_compressed(path, frames=golden.frames, **named)  # type: ignore[arg-type]
 
 
-def read_golden(bundle: Bundle, *, frames: int | None = None) -> Golden:
-    """The golden samples of a bundle, or the first `frames` of them.
+def _key(output: str, variant: str = "") -> str:
+    """What an output's array is called, "" for the chosen variant."""
+    return f"{variant}.out_{output}" if variant else f"out_{output}"
+
+
+def read_golden(bundle: Bundle, *, frames: int | None = None, variant: str = "") -> Golden:
+    """The golden samples of a bundle, or the first `frames` of them, with the outputs of a variant that has some.
 
     Raises BundleError where they can't be read or don't fit the manifest.
     """
     name, manifest = bundle.manifest.golden, bundle.manifest
-    wanted = {f"out_{output}": output for head in manifest.heads for output in head.outputs}
+    of = variant if variant in manifest.golden_engines else ""
+    wanted = {_key(output, of): output for head in manifest.heads for output in head.outputs}
     try:
         arrays = read_npz(bundle.file(name), ("frames", *wanted), max_bytes=MAX_BYTES, rows=frames)
     except BadArrays as error:
@@ -103,21 +118,39 @@ def _fits(file: str, key: str, array: NDArray[np.generic], shape: tuple[int, ...
         )
 
 
-def tolerance_of(bundle: Bundle, engine: Engine) -> float:
+def variant_of(bundle: Bundle, engine: Engine) -> str:
+    """The variant that an engine runs, by its name and precision: the chosen one where that fits."""
+    manifest = bundle.manifest
+    fitting = [v.name for v in manifest.variants if engine.name in v.engines and engine.precision == v.precision]
+    return manifest.chosen.variant if manifest.chosen.variant in fitting or not fitting else fitting[0]
+
+
+def tolerance_of(bundle: Bundle, engine: Engine, variant: str) -> float:
     """How far `engine` may be from the golden outputs, 0 to 1 in the measure of `head_error`, for every head."""
-    chosen = bundle.manifest.chosen
-    if engine.name != chosen.engine or engine.precision != bundle.manifest.variant(chosen.variant).precision:
+    manifest = bundle.manifest
+    gave = {manifest.chosen.variant: manifest.chosen.engine, **manifest.golden_engines}
+    if gave.get(variant) != engine.name:
         return TOLERANCE_OTHER
     return TOLERANCE if engine.precision == "fp32" else TOLERANCE_REDUCED
 
 
 def replay_golden(
-    bundle: Bundle, engine: Engine, *, tolerance: float | None = None, frames: int | None = None
+    bundle: Bundle,
+    engine: Engine,
+    *,
+    variant: str = "",
+    tolerance: float | None = None,
+    frames: int | None = None,
 ) -> GoldenReport:
-    """Run every golden frame, or the first `frames`, through `engine`; compare with the bundle's outputs by head."""
+    """Run every golden frame, or the first `frames`, through `engine`; compare with the bundle's outputs by head.
+
+    variant: that the engine runs, "" for the one that fits it. Where no samples are of it, those of the chosen one
+    have to do.
+    """
     start = time.perf_counter()
-    golden = read_golden(bundle, frames=frames)
-    limit = tolerance_of(bundle, engine) if tolerance is None else tolerance
+    variant = variant or variant_of(bundle, engine)
+    golden = read_golden(bundle, frames=frames, variant=variant)
+    limit = tolerance_of(bundle, engine, variant) if tolerance is None else tolerance
     side = max(bundle.manifest.preprocess.size_hw)
     name = engine.inputs[0].name
     errors = dict.fromkeys((h.name for h in bundle.manifest.heads), 0.0)
@@ -131,9 +164,9 @@ def replay_golden(
     return GoldenReport(len(golden.frames), worst, limit, ok=worst <= limit, heads=errors, ms=ms)
 
 
-def prove_golden(bundle: Bundle, engine: Engine, *, frames: int = START_FRAMES) -> GoldenReport:
+def prove_golden(bundle: Bundle, engine: Engine, *, variant: str = "", frames: int = START_FRAMES) -> GoldenReport:
     """Replay the first `frames` golden frames, as a start-up check. Raises EngineError where they differ."""
-    report = replay_golden(bundle, engine, frames=frames)
+    report = replay_golden(bundle, engine, variant=variant, frames=frames)
     if not report.ok:
         worst = max(report.heads, key=report.heads.__getitem__)
         raise EngineError(
@@ -144,10 +177,12 @@ def prove_golden(bundle: Bundle, engine: Engine, *, frames: int = START_FRAMES) 
     return report
 
 
-def start_check(bundle: Bundle, engine: Engine, golden: GoldenReport | Replay) -> GoldenReport | None:
+def start_check(
+    bundle: Bundle, engine: Engine, golden: GoldenReport | Replay, *, variant: str = ""
+) -> GoldenReport | None:
     """The replay before the first frame, unless it was done already or is to be skipped (None)."""
     if golden == "replay":
-        return prove_golden(bundle, engine)
+        return prove_golden(bundle, engine, variant=variant)
     return golden if isinstance(golden, GoldenReport) else None
 
 

@@ -88,7 +88,7 @@ class Engines:
 
         engine = self._load(step)
         try:
-            return engine, start_check(self._bundle, engine, self._golden)
+            return engine, start_check(self._bundle, engine, self._golden, variant=self._pair(step)[0].name)
         except BaseException:
             engine.close()
             raise

@@ -344,6 +344,7 @@ class Manifest(Frozen, frozen=True, kw_only=True):
 
     dataset_classes: by head, a label -> the names that the dataset had for it; empty where they were the labels.
     release: rises with each bundle that a fleet is to take, see `edgetl update`; 0 where nobody counts.
+    golden_engines: variants besides the chosen one that golden samples are of, and on which engine they were made.
     """
 
     schema_version: Annotated[int, msgspec.Meta(ge=1)]
@@ -367,6 +368,7 @@ class Manifest(Frozen, frozen=True, kw_only=True):
     calibration: Calibration | None = None
     dataset_classes: dict[str, dict[str, tuple[str, ...]]] = msgspec.field(default_factory=dict)
     release: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+    golden_engines: dict[str, EngineName] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         heads = [h.name for h in self.heads]
@@ -375,6 +377,8 @@ class Manifest(Frozen, frozen=True, kw_only=True):
         names = [v.name for v in self.variants]
         if self.chosen.variant not in names:
             raise ValueError(f"chosen variant {self.chosen.variant!r} is not one of {names}")
+        if unknown := [name for name in self.golden_engines if name not in names or name == self.chosen.variant]:
+            raise ValueError(f"Manifest.golden_engines names {unknown}, expected further ones of {names}")
         missing = [v.file for v in self.variants if v.file not in self.files]
         missing += [f for f in (self.golden, self.domain.file if self.domain else None) if f and f not in self.files]
         if missing:

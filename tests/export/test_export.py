@@ -253,6 +253,18 @@ def test_golden_samples_replay(exported: Exported) -> None:
     assert report.worst_rel_error < 1e-6, "the same engine on the same machine"
 
 
+def test_every_variant_has_samples_of_its_own(exported: Exported) -> None:
+    bundle = open_bundle(exported.bundle)
+    manifest = bundle.manifest
+    assert {*manifest.golden_engines, manifest.chosen.variant} == {v.name for v in manifest.variants}
+    for variant, gave in manifest.golden_engines.items():
+        engine = load_bundle_engine(bundle, variant=variant, engine=gave)
+        report = replay_golden(bundle, engine, variant=variant)
+        engine.close()
+        assert report.worst_rel_error < 1e-6, f"{variant}: the same engine on the same machine"
+        assert report.tolerance < 0.1
+
+
 def test_golden_samples_tell_another_network_apart(bundle: Path) -> None:
     """The gate can fail: outputs of other frames are not accepted."""
     opened = open_bundle(bundle)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,8 +21,8 @@ from runtime_support import (
     write_test_bundle,
 )
 
-from edgetl_runtime.bundle import open_bundle, write_manifest
-from edgetl_runtime.engines import ONNX_ENGINES, load_bundle_engine
+from edgetl_runtime.bundle import Bundle, open_bundle, write_manifest
+from edgetl_runtime.engines import ONNX_ENGINES, Engine, load_bundle_engine, load_engine
 from edgetl_runtime.errors import BundleError, EngineError
 from edgetl_runtime.golden import (
     Golden,
@@ -30,8 +32,10 @@ from edgetl_runtime.golden import (
     read_golden,
     replay_golden,
     start_check,
+    variant_of,
     write_golden,
 )
+from edgetl_runtime.spec import Chosen, EngineName, Precision, Variant
 
 
 @pytest.mark.parametrize("engine", ONNX_ENGINES)
@@ -146,6 +150,80 @@ def test_samples_that_do_not_fit_are_refused(bundle_dir: Path) -> None:
         write_manifest(bundle_dir, make_manifest(bundle_dir))
         with pytest.raises(BundleError, match=name):
             read_golden(open_bundle(bundle_dir))
+
+
+def two_variants(folder: Path, *, engines: dict[str, str]) -> Bundle:
+    """A bundle whose further variant scores other boxes than the chosen one, with or without samples of its own."""
+    write_test_bundle(folder)
+    golden = read_golden(open_bundle(folder))
+    tiny_model(folder / "model.other.onnx", bias=0.3)
+    other = load_engine("onnxruntime", folder / "model.other.onnx", precision="fp32")
+    rows = [{k: v.copy() for k, v in other.infer({"frame": f[None]}).items()} for f in golden.frames]
+    outputs = {name: np.concatenate([row[name] for row in rows]) for name in golden.outputs}
+    write_golden(folder / "golden.npz", Golden(golden.frames, golden.outputs, {"other": outputs}))
+    variants = tuple(
+        Variant(name=name, file=f"model.{name}.onnx", precision="fp32", engines=ONNX_ENGINES)
+        for name in ("fp32", "other")
+    )
+    write_manifest(folder, make_manifest(folder, variants=variants, golden_engines=engines))
+    return open_bundle(folder)
+
+
+@pytest.mark.parametrize("engine", ONNX_ENGINES)
+def test_a_variant_is_held_against_itself(tmp_path: Path, engine: EngineName) -> None:
+    bundle = two_variants(tmp_path / "b", engines={"other": "openvino"})
+    report = replay_golden(bundle, load_bundle_engine(bundle, variant="other", engine=engine), variant="other")
+    assert report.ok and report.worst_rel_error < 1e-5
+    assert report.tolerance == (1e-3 if engine == "openvino" else 1e-1)
+    wrong = replay_golden(bundle, load_bundle_engine(bundle, variant="other", engine=engine), variant="fp32")
+    assert not wrong.ok and wrong.worst_rel_error > 0.2
+    assert prove_golden(bundle, load_bundle_engine(bundle, variant="other"), variant="other").ok
+
+
+def test_a_variant_without_samples_of_its_own_is_held_against_the_chosen_one(tmp_path: Path) -> None:
+    bundle = two_variants(tmp_path / "b", engines={})
+    report = replay_golden(bundle, load_bundle_engine(bundle, variant="other"), variant="other")
+    assert not report.ok and report.tolerance == 1e-1
+
+
+def test_an_engines_variant_is_found_by_its_precision(tmp_path: Path) -> None:
+    folder = write_test_bundle(tmp_path / "b")
+    pairs: dict[str, tuple[Precision, tuple[EngineName, ...]]] = {
+        "fp32": ("fp32", ("onnxruntime", "openvino")),
+        "int8": ("int8", ("onnxruntime", "openvino")),
+        "trt-int8": ("int8", ("tensorrt",)),
+        "mixed": ("int8", ("openvino",)),
+    }
+    variants = tuple(
+        Variant(name=name, file="model.fp32.onnx", precision=precision, engines=engines)
+        for name, (precision, engines) in pairs.items()
+    )
+    chosen = Chosen(variant="mixed", engine="openvino", reason="")
+    write_manifest(folder, make_manifest(folder, variants=variants, chosen=chosen))
+    bundle = open_bundle(folder)
+    for engine, precision, name in (
+        ("openvino", "fp32", "fp32"),
+        ("onnxruntime", "int8", "int8"),
+        ("tensorrt", "int8", "trt-int8"),
+        ("openvino", "int8", "mixed"),
+        ("tensorrt", "fp16", "mixed"),
+    ):
+        assert variant_of(bundle, cast("Engine", SimpleNamespace(name=engine, precision=precision))) == name
+
+
+@pytest.mark.parametrize("name", ["nobody", "fp32"])
+def test_samples_are_of_further_variants(bundle_dir: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"golden_engines names .*expected further ones"):
+        make_manifest(bundle_dir, golden_engines={name: "openvino"})
+
+
+def test_samples_that_are_named_and_not_there_are_refused(bundle_dir: Path) -> None:
+    bundle = two_variants(bundle_dir, engines={})
+    golden, variants = read_golden(bundle), bundle.manifest.variants
+    write_golden(bundle_dir / "golden.npz", golden)
+    write_manifest(bundle_dir, make_manifest(bundle_dir, variants=variants, golden_engines={"other": "openvino"}))
+    with pytest.raises(BundleError, match=r"unreadable.*other\.out_"):
+        read_golden(open_bundle(bundle_dir), variant="other")
 
 
 def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:

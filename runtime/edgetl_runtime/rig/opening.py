@@ -97,7 +97,7 @@ def open_rig(
                 track=track,
                 calibrations=known,
                 reload=load,
-                golden=start_check(bundle, loaded, golden),
+                golden=start_check(bundle, loaded, golden, variant=variant or ""),
             )
         if track:
             check_boxes([network.bundle for network in networks.values()])

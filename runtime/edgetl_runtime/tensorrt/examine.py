@@ -30,7 +30,7 @@ def examine(job: Examine, emit: Emit, stop: threading.Event) -> Result:
             engines[plan.variant] = TensorRTEngine(
                 Path(plan.file), precision=variants[plan.variant].precision, module=job.module
             )
-        goldens = {name: replay_golden(bundle, engine) for name, engine in engines.items()}
+        goldens = {name: replay_golden(bundle, engine, variant=name) for name, engine in engines.items()}
         frame = read_golden(bundle).frames[:1].copy()
         calls = {name: _call(engine, frame) for name, engine in engines.items()}
         times = measure(

@@ -153,7 +153,7 @@ def _prove(slot: Bundle, wanted: Wanted, say: Callable[[str], None]) -> GoldenRe
         _build(slot, wanted, say)
     engine = _load(slot, wanted)
     try:
-        report = replay_golden(slot, engine)
+        report = replay_golden(slot, engine, variant=wanted.variant or "")
     finally:
         engine.close()
     if not report.ok:
