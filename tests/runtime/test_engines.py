@@ -14,6 +14,7 @@ from runtime_support import SIZE_HW, expected_outputs, tiny_model, write_test_bu
 
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import ONNX_ENGINES, available_engines, choose, load_bundle_engine, load_engine
+from edgetl_runtime.engines.openvino import last_line
 from edgetl_runtime.errors import EngineError, MissingPackage
 from edgetl_runtime.golden import read_golden
 from edgetl_runtime.spec import TensorSpec
@@ -79,6 +80,18 @@ def test_broken_and_missing_models(tmp_path: Path, name: str) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
     with pytest.raises(EngineError, match="can't load"):
         load_engine(name, tmp_path / "broken.onnx", precision="fp32")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("Exception from src/core.cpp:117:\nException from src/plugin.cpp:54:\nprecision should be single\n\n", "prec"),
+        ("one line", "one line"),
+        ("", "RuntimeError"),
+    ],
+)
+def test_of_what_openvino_says_the_end_is_told(said: str, told: str) -> None:
+    assert last_line(RuntimeError(said)).startswith(told)
 
 
 @pytest.mark.parametrize("name", ONNX_ENGINES)

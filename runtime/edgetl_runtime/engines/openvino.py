@@ -93,7 +93,7 @@ class OpenVinoEngine:
         except EngineError as error:
             raise EngineError(f"{self._model}: {error.message}", remedy=error.remedy) from error
         except Exception as error:
-            raise EngineError(f"openvino can't load {self._model}: {error}") from error
+            raise EngineError(f"openvino can't load {self._model}: {last_line(error)}") from error
         _check_compiled(self._ov, compiled, precision)
         if folder is not None:
             _forget_oldest(folder)
@@ -236,6 +236,12 @@ def _check_capability(core: Any, precision: Precision) -> None:
 
 def _text(said: Any, key: str) -> str:
     return str(said[key].astype(str)) if key in said else ""
+
+
+def last_line(error: Exception) -> str:
+    """What OpenVINO says was the matter: it comes last, after where in its sources each level of it was caught."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def _check_compiled(ov: Any, compiled: Any, precision: Precision) -> None:
