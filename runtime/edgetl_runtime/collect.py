@@ -94,7 +94,10 @@ class CollectSink:
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join(30.0)
-        self._index.close()
+        try:
+            self._index.close()
+        except OSError as error:  # the line that did not fit; it is closed all the same
+            self._ended = self._ended or str(error)
 
     def _work(self) -> None:
         while (taken := self._queue.get()) is not None:
@@ -118,8 +121,12 @@ class CollectSink:
             return
         path = self._folder / f"{self._session}-{result.frame_id:08d}.jpg"
         temporary = sibling(path)
-        temporary.write_bytes(jpeg.tobytes())
-        temporary.replace(path)
+        try:
+            temporary.write_bytes(jpeg.tobytes())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         self._bytes += jpeg.nbytes
         self.kept += 1
         now_s = time.time() - (time.monotonic_ns() - result.t_capture_ns) / 1e9

@@ -22,6 +22,9 @@ CLOCK = "CLOCK_MONOTONIC"
 ResultState = Literal["fresh", "late"]
 """late: older at publish than the deadline that the run was given. Never acted on as if it were fresh."""
 
+MOST_DEADLINE_MS = 1e9
+"""Of a deadline: eleven days, more is a mistake."""
+
 LEAST_SHOWN = 0.01
 """Probabilities below this are left out of a line of JSON."""
 
