@@ -152,7 +152,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             raise_priority(args.priority)
         summary = _loop(args, bundle, camera, engines, engines.with_faults(engine), sinks, tally, golden, health)
     summary = dataclasses.replace(summary, notes=[*summary.notes, *notes_of(sinks)])
-    sys.stderr.write(_closing(summary, args) + "\n")
+    recorded = recorder is not None and recorder.finished
+    sys.stderr.write(_closing(summary, args, recorded=recorded) + "\n")
     signature = signature_json(bundle, opened.required)
     proof = next((sink.proof.as_json() for sink in sinks if isinstance(sink, ProveSink)), None)
     return {
@@ -220,11 +221,11 @@ def _loop(
 def _check(args: argparse.Namespace) -> None:
     """Refuse what can be refused before anything is loaded."""
     from edgetl_runtime.files import refuse_file
+    from edgetl_runtime.pipeline import check_deadline
 
     if args.max_frames is not None and args.max_frames < 1:
         raise InputError(f"--max-frames must be at least 1, found {args.max_frames}")
-    if args.deadline_ms < 0:
-        raise InputError("--deadline-ms must not be below zero")
+    check_deadline(args.deadline_ms)
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold must be from 0 to 1, found {args.threshold:g}")
     check_pictures(args)
@@ -265,7 +266,7 @@ def _open_proof(args: argparse.Namespace, camera: Camera, stack: ExitStack) -> l
     return [sink]
 
 
-def _closing(summary: Summary, args: argparse.Namespace) -> str:
+def _closing(summary: Summary, args: argparse.Namespace, *, recorded: bool) -> str:
     from edgetl_runtime.ledger import table
 
     rate = summary.processed / summary.seconds if summary.seconds else 0.0
@@ -278,5 +279,6 @@ def _closing(summary: Summary, args: argparse.Namespace) -> str:
     if summary.interrupted:
         lines.append("interrupted; everything until then is written")
     lines += [f"note: {note}" for note in summary.notes]
-    lines += [f"wrote {path}" for path in (args.out, args.jsonl, args.record) if path and path.exists()]
+    written = (args.out if summary.processed else None, args.jsonl, args.record if recorded else None)
+    lines += [f"wrote {path}" for path in written if path is not None]
     return "\n".join(lines)

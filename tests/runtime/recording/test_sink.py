@@ -230,6 +230,17 @@ def test_the_budget_is_kept_and_the_file_is_whole(tmp_path: Path, budget: int) -
     assert "budget" in recording.status.stopped and "budget" in recording.notes[0]
 
 
+def test_a_budget_that_nothing_fits_in_keeps_nothing_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "d.mcap"
+    path.write_text("of a run before")
+    sink = RecordSink(path, header(), budget_bytes=100_000, force=True)
+    sink.write(result(0), frame_of(result(0)), None)
+    sink.close()
+    assert sink.notes == ["recording ended after 0 results: the budget of 0.1 MB is used up; nothing of it is kept"]
+    assert not sink.finished and not sink.as_json()["finished"]
+    assert [p.name for p in tmp_path.iterdir()] == ["d.mcap"] and path.read_text() == "of a run before"
+
+
 def test_a_bug_in_the_recorder_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = RecordSink(tmp_path / "d.mcap", header())
 
