@@ -247,6 +247,12 @@ class Result:
         return (self.t_publish_ns - self.t_capture_ns) / 1e6
 
     @property
+    def scene_ns(self) -> int:
+        """When the scene was so, to be compared with other results: t_capture_ns, or of a file, which is read faster or
+        slower than it was made, the position in it."""
+        return self.t_capture_ns if self.media_time_s is None else round(self.media_time_s * 1e9)
+
+    @property
     def detections(self) -> Detections:
         """The boxes. Raises KeyError that names the heads where none of them gives boxes."""
         for output in self.outputs.values():

@@ -136,7 +136,7 @@ class VideoSink:
             raise InputError(f"the annotated video must end in .mp4, found {path.name}")
         refuse_file(path, force=force)
         self._cv2 = _cv2()
-        self._path = path
+        self._path, self._force = path, force
         self._fps = fps if 1 <= fps <= 1000 else ASSUMED_FPS
         self._temporary = sibling(path)
         self._writer: Any = None
@@ -185,11 +185,20 @@ class VideoSink:
                 raise InputError(
                     f"{self._path} could not be written to its end, so it is left out", remedy="check free space"
                 )
-            self._temporary.replace(self._path)
+            self._give_name()
         except OSError as error:
             raise InputError(f"can't write {self._path}: {error.strerror}") from error
         finally:
             self._temporary.unlink(missing_ok=True)
+
+    def _give_name(self) -> None:
+        """Raises InputError where another process took the name meanwhile; both videos are kept then."""
+        if self._force or not self._path.exists():
+            self._temporary.replace(self._path)
+            return
+        other = self._path.with_name(f"{self._path.stem}.{os.getpid()}{self._path.suffix}")
+        self._temporary.replace(other)
+        raise InputError(f"{self._path} was written by another process meanwhile; this video is {other}")
 
 
 def _is_whole_mp4(path: Path) -> bool:

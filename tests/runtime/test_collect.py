@@ -117,3 +117,28 @@ def test_an_index_that_does_not_take_its_line_is_a_note(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "no more frames are kept: [Errno 27] File too large" in sink.notes[-1]
+
+
+def test_a_run_of_the_same_second_keeps_what_the_one_before_kept(tmp_path: Path) -> None:
+    for level in (10, 200):
+        sink = CollectSink(tmp_path, budget_mb=1, session="s")
+        frame = Frame(np.full((8, 8, 3), level, np.uint8), 7, "cam", START_NS)
+        sink.offer(Result(7, "cam", START_NS, START_NS, {}, (8, 8), shift=0.999), frame)
+        sink.close()
+    assert names(tmp_path) == ["s-00000007.2.jpg", "s-00000007.jpg"]
+    rows = [json.loads(line) for line in (tmp_path / INDEX).read_text().splitlines()]
+    levels = [cv2.imread(str(tmp_path / row["file"])).mean() for row in rows]
+    assert levels[0] < 20 and levels[1] > 190
+
+
+def test_of_a_file_the_time_in_it_counts_however_fast_it_is_read(tmp_path: Path) -> None:
+    sink = CollectSink(tmp_path, budget_mb=1, session="s")
+    for number in range(6):
+        frame = Frame(scene(8, 8), number, "clip", START_NS + number)
+        result = Result(number, "clip", START_NS + number, START_NS, {}, (8, 8), shift=0.999, media_time_s=number / 2)
+        sink.offer(result, frame)
+        while not sink._queue.empty():
+            time.sleep(0.002)
+        time.sleep(0.02)
+    sink.close()
+    assert names(tmp_path) == [f"s-{i:08d}.jpg" for i in (0, 2, 4)]

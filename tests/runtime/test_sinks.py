@@ -155,6 +155,18 @@ def test_a_video_that_the_disk_does_not_take_is_told_and_replaces_nothing(tmp_pa
     assert [p.name for p in tmp_path.iterdir()] == ["o.mp4"] and (tmp_path / "o.mp4").read_text() == "precious"
 
 
+def test_a_video_that_another_process_wrote_meanwhile_is_kept(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "o.mp4", fps=30)
+    sink.write(result(0), frame(0), scene(90, 160, 0))
+    (tmp_path / "o.mp4").write_text("precious")
+    with pytest.raises(InputError, match=r"written by another process meanwhile; this video is .*o\.\d+\.mp4"):
+        sink.close()
+    sink.close()
+    assert (tmp_path / "o.mp4").read_text() == "precious"
+    (other,) = (path for path in tmp_path.iterdir() if path.name != "o.mp4")
+    assert cv2.VideoCapture(str(other)).get(cv2.CAP_PROP_FRAME_COUNT) == 1
+
+
 def test_a_video_clears_away_what_a_killed_run_left(tmp_path: Path) -> None:
     (tmp_path / ".o.999999999.tmp.mp4").write_text("half a video")
     sink = VideoSink(tmp_path / "o.mp4", fps=30)
