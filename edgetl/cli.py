@@ -192,7 +192,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
             settings = yaml.safe_load(text)
     except ModuleNotFoundError as error:
-        raise MissingPackage("pyyaml", extra="train") from error
+        raise MissingPackage("pyyaml", extra="vehicle") from error
     except Exception as error:
         raise InputError(f"--config {path}: not readable ({str(error).splitlines()[0]})") from error
     if not isinstance(settings, dict):

@@ -22,7 +22,15 @@ from edgetl.commands.rig import run_rig
 from edgetl.commands.rig_arguments import add_rig_arguments, is_rig
 from edgetl.commands.ros2 import add_ros2_arguments, check_ros2, open_ros2
 from edgetl.commands.sigterm import sigterm_as_interrupt
-from edgetl.commands.source import SOURCES, add_source_arguments, described, injector_of, open_source, patience_of
+from edgetl.commands.source import (
+    SOURCES,
+    add_source_arguments,
+    described,
+    injector_of,
+    open_source,
+    patience_of,
+    size_hw_of,
+)
 from edgetl.commands.store import add_store_arguments, open_stored
 from edgetl.commands.web import add_web_arguments, check_web, open_web
 from edgetl_runtime.errors import InputError
@@ -109,8 +117,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl_runtime.sinks import notes_of
     from edgetl_runtime.tally import Tally
 
-    _check(args)
-    patience_of(args)  # before anything is opened
+    check(args)
     set_opencv_threads(live=True)
     if args.cpus is not None:
         pin(parse_cpus(args.cpus))
@@ -218,11 +225,18 @@ def _loop(
         )
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Refuse what can be refused before anything is loaded."""
+def check(args: argparse.Namespace) -> None:
+    """Refuse what can be refused before anything is opened or loaded. Raises InputError, MissingPackage."""
     from edgetl_runtime.files import refuse_file
     from edgetl_runtime.pipeline import check_deadline
+    from edgetl_runtime.schedule import check_priority, parse_cpus
 
+    patience_of(args)
+    size_hw_of(args)
+    if args.cpus is not None:
+        parse_cpus(args.cpus)
+    if args.priority is not None:
+        check_priority(args.priority)
     if args.max_frames is not None and args.max_frames < 1:
         raise InputError(f"--max-frames must be at least 1, found {args.max_frames}")
     check_deadline(args.deadline_ms)

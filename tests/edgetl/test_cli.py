@@ -383,6 +383,15 @@ def test_wrong_configs_are_refused(call: Call, tmp_path: Path, seen: Seen, text:
     assert seen.args is None
 
 
+def test_a_config_on_a_vehicle_without_yaml_asks_for_no_training(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.yaml").write_text("threshold: 0.5\n")
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    outcome = call("run", "bundle", "0", "--config", tmp_path / "run.yaml")
+    assert outcome.status == 2 and "edgetl[vehicle]" in outcome.err
+
+
 @pytest.mark.parametrize("kind", ["missing", "a directory", "bytes"])
 def test_a_config_that_can_not_be_read(call: Call, tmp_path: Path, seen: Seen, kind: str) -> None:
     file = tmp_path / "run.yaml"
