@@ -242,6 +242,10 @@ def check(args: argparse.Namespace) -> None:
     check_deadline(args.deadline_ms)
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold must be from 0 to 1, found {args.threshold:g}")
+    outputs = [args.out, args.jsonl, args.record, args.can_dbc, args.foxglove_layout]
+    files = [path.resolve() for path in outputs if path is not None]
+    if twice := [path for path in files if files.count(path) > 1]:
+        raise InputError(f"{twice[0]} can't be two outputs at once", remedy="give each another name")
     check_pictures(args)
     check_foxglove(args)
     check_web(args)

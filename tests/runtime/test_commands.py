@@ -159,6 +159,14 @@ def test_run_never_overwrites_its_source(shared_bundle: Path, tmp_path: Path) ->
     assert source.read_bytes() == before
 
 
+def test_two_outputs_are_never_one_file(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    same = (tmp_path / "o.mp4", tmp_path / "sub" / ".." / "o.mp4")
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(InputError, match=r"o\.mp4 can't be two outputs at once"):
+        call(run_command, shared_bundle, clip, "--out", same[0], "--jsonl", same[1], "--force")
+    assert [p.name for p in tmp_path.iterdir()] == ["sub"]
+
+
 def test_run_refuses_existing_outputs_before_it_opens_anything(tmp_path: Path) -> None:
     (tmp_path / "o.jsonl").write_text("precious")
     with pytest.raises(InputError, match="--force"):

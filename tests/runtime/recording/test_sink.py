@@ -299,6 +299,19 @@ def test_names_and_what_is_in_the_way(tmp_path: Path) -> None:
         (tmp_path / "d.mcap").unlink()
 
 
+def test_force_does_not_take_the_file_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "d.mcap"
+    first = RecordSink(path, header())
+    for i in range(3):
+        first.write(result(i), frame_of(result(i)), None)
+    with pytest.raises(InputError, match=r"another run is recording to .*d\.part\.mcap"):
+        RecordSink(path, header(), force=True)
+    first.close()
+    assert first.finished and len(read_all(path)[0]) == 3
+    record(path, 1, force=True)
+    assert len(read_all(path)[0]) == 1
+
+
 def test_without_zstandard_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
