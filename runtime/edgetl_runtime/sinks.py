@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -135,6 +135,8 @@ class VideoSink:
         if path.suffix.lower() != ".mp4":
             raise InputError(f"the annotated video must end in .mp4, found {path.name}")
         refuse_file(path, force=force)
+        with suppress(OSError):  # a folder that can't be listed may be written to
+            remove_stale(path)
         self._cv2 = _cv2()
         self._path, self._force = path, force
         self._fps = fps if 1 <= fps <= 1000 else ASSUMED_FPS
@@ -159,7 +161,6 @@ class VideoSink:
         self._size_wh = size_wh
         code = self._cv2.VideoWriter_fourcc(*"mp4v")
         try:
-            remove_stale(self._path)
             self._temporary.touch()  # OpenCV says no more than that it can't
         except OSError as error:
             raise InputError(f"can't write {self._path}: {error.strerror}") from error
