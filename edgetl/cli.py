@@ -70,6 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 141
+    except OSError as error:
+        if error.filename is None:
+            raise
+        remedy = "check its permissions, and those of the folders above it"
+        return _fail(InputError(f"{error.filename}: {error.strerror or error}", remedy=remedy), as_json=as_json)
     if as_json and document is not None and os.environ.get("RANK", "0") == "0":  # of several processes, the first
         sys.stdout.write(json.dumps(_strict(document), indent=2, default=_plain, allow_nan=False) + "\n")
     status = document.get("exit_status", 0) if document else 0
@@ -192,7 +197,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
             settings = yaml.safe_load(text)
     except ModuleNotFoundError as error:
-        raise MissingPackage("pyyaml", extra="train") from error
+        raise MissingPackage("pyyaml", extra="vehicle") from error
     except Exception as error:
         raise InputError(f"--config {path}: not readable ({str(error).splitlines()[0]})") from error
     if not isinstance(settings, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from contextlib import ExitStack
@@ -53,8 +54,8 @@ def check_pictures(args: argparse.Namespace) -> None:
     """Raise InputError for what is wrong whichever bundles there are."""
     from edgetl_runtime.files import refuse_file
 
-    if not args.collect_mb > 0:
-        raise InputError(f"--collect-mb must be above zero, found {args.collect_mb:g}")
+    if not 0 < args.collect_mb < math.inf:
+        raise InputError(f"--collect-mb must be above zero, and a number of MB, found {args.collect_mb:g}")
     if args.out is None:
         return
     if not (args.also_camera or args.also_bundle):

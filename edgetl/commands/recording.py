@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +36,8 @@ def add_record_arguments(group: argparse._ActionsContainer) -> None:
 
 def check_recording(args: argparse.Namespace) -> None:
     """Raise InputError or MissingPackage where the recording can't be made."""
-    if args.record_budget_mb < 0:
-        raise InputError(f"--record-budget-mb must not be below zero, found {args.record_budget_mb:g}")
+    if not 0 <= args.record_budget_mb < math.inf:
+        raise InputError(f"--record-budget-mb must be 0 (none) or more, found {args.record_budget_mb:g}")
     if args.record is None:
         if args.record_budget_mb:
             raise InputError("--record-budget-mb bounds a recording that is not made", remedy="give --record FILE.mcap")

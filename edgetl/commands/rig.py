@@ -109,7 +109,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
         summary = _drive(args, rig, sinks, tallies)
     notes = [*summary.total.notes, *notes_of(sinks)]
     summary = dataclasses.replace(summary, total=dataclasses.replace(summary.total, notes=notes))
-    sys.stderr.write(_closing(summary, args) + "\n")
+    sys.stderr.write(_closing(summary, args, recorded=any(r.finished for r in recorders)) + "\n")
     tell_written(videos.values())
     recording = next((recorder.as_json() for recorder in recorders), None)
     return {**_document(args, summary, bundles, engines, tallies), "recording": recording}
@@ -249,7 +249,7 @@ def _report(rig: Rig) -> None:
     sys.stderr.write("\n" + table(rig.summary().total.stages) + "\n")
 
 
-def _closing(summary: RigSummary, args: argparse.Namespace) -> str:
+def _closing(summary: RigSummary, args: argparse.Namespace, *, recorded: bool) -> str:
     from edgetl_runtime.ledger import table
 
     total = summary.total
@@ -267,5 +267,5 @@ def _closing(summary: RigSummary, args: argparse.Namespace) -> str:
     if total.interrupted:
         lines.append("interrupted; everything until then is written")
     lines += [f"note: {note}" for note in total.notes]
-    lines += [f"wrote {path}" for path in (args.jsonl, args.record) if path is not None and path.exists()]
+    lines += [f"wrote {path}" for path in (args.jsonl, args.record if recorded else None) if path is not None]
     return "\n".join(lines)

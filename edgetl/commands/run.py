@@ -22,7 +22,15 @@ from edgetl.commands.rig import run_rig
 from edgetl.commands.rig_arguments import add_rig_arguments, is_rig
 from edgetl.commands.ros2 import add_ros2_arguments, check_ros2, open_ros2
 from edgetl.commands.sigterm import sigterm_as_interrupt
-from edgetl.commands.source import SOURCES, add_source_arguments, described, injector_of, open_source, patience_of
+from edgetl.commands.source import (
+    SOURCES,
+    add_source_arguments,
+    described,
+    injector_of,
+    open_source,
+    patience_of,
+    size_hw_of,
+)
 from edgetl.commands.store import add_store_arguments, open_stored
 from edgetl.commands.web import add_web_arguments, check_web, open_web
 from edgetl_runtime.errors import InputError
@@ -109,8 +117,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl_runtime.sinks import notes_of
     from edgetl_runtime.tally import Tally
 
-    _check(args)
-    patience_of(args)  # before anything is opened
+    check(args)
     set_opencv_threads(live=True)
     if args.cpus is not None:
         pin(parse_cpus(args.cpus))
@@ -152,7 +159,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             raise_priority(args.priority)
         summary = _loop(args, bundle, camera, engines, engines.with_faults(engine), sinks, tally, golden, health)
     summary = dataclasses.replace(summary, notes=[*summary.notes, *notes_of(sinks)])
-    sys.stderr.write(_closing(summary, args) + "\n")
+    recorded = recorder is not None and recorder.finished
+    sys.stderr.write(_closing(summary, args, recorded=recorded) + "\n")
     signature = signature_json(bundle, opened.required)
     proof = next((sink.proof.as_json() for sink in sinks if isinstance(sink, ProveSink)), None)
     return {
@@ -217,16 +225,27 @@ def _loop(
         )
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Refuse what can be refused before anything is loaded."""
+def check(args: argparse.Namespace) -> None:
+    """Refuse what can be refused before anything is opened or loaded. Raises InputError, MissingPackage."""
     from edgetl_runtime.files import refuse_file
+    from edgetl_runtime.pipeline import check_deadline
+    from edgetl_runtime.schedule import check_priority, parse_cpus
 
+    patience_of(args)
+    size_hw_of(args)
+    if args.cpus is not None:
+        parse_cpus(args.cpus)
+    if args.priority is not None:
+        check_priority(args.priority)
     if args.max_frames is not None and args.max_frames < 1:
         raise InputError(f"--max-frames must be at least 1, found {args.max_frames}")
-    if args.deadline_ms < 0:
-        raise InputError("--deadline-ms must not be below zero")
+    check_deadline(args.deadline_ms)
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold must be from 0 to 1, found {args.threshold:g}")
+    outputs = [args.out, args.jsonl, args.record, args.can_dbc, args.foxglove_layout]
+    files = [path.resolve() for path in outputs if path is not None]
+    if twice := [path for path in files if files.count(path) > 1]:
+        raise InputError(f"{twice[0]} can't be two outputs at once", remedy="give each another name")
     check_pictures(args)
     check_foxglove(args)
     check_web(args)
@@ -266,7 +285,7 @@ def _open_proof(args: argparse.Namespace, camera: Camera, stack: ExitStack) -> l
     return [sink]
 
 
-def _closing(summary: Summary, args: argparse.Namespace) -> str:
+def _closing(summary: Summary, args: argparse.Namespace, *, recorded: bool) -> str:
     from edgetl_runtime.ledger import table
 
     rate = summary.processed / summary.seconds if summary.seconds else 0.0
@@ -279,5 +298,6 @@ def _closing(summary: Summary, args: argparse.Namespace) -> str:
     if summary.interrupted:
         lines.append("interrupted; everything until then is written")
     lines += [f"note: {note}" for note in summary.notes]
-    lines += [f"wrote {path}" for path in (args.out, args.jsonl, args.record) if path and path.exists()]
+    written = (args.out if summary.processed else None, args.jsonl, args.record if recorded else None)
+    lines += [f"wrote {path}" for path in written if path is not None]
     return "\n".join(lines)

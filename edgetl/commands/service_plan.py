@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from edgetl.commands.geometry import calibration_files
-from edgetl.commands.pictures import check_pictures
 from edgetl.commands.rig_arguments import is_rig, named_bundle
+from edgetl.commands.run import check
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _refuse(run: argparse.Namespace) -> None:
                 f"{_flag(name)} would be in the way at the next start, and the service could not start again",
                 remedy="add --force, which replaces the file of the run before, or leave it out",
             )
-    check_pictures(run)
+    check(_without_files(run))
     if not run.ros2_connect and any(address.endswith(":0") for address in run.ros2_listen):
         raise InputError(
             "--ros2-listen takes another port at each start, where nobody finds it",
@@ -137,6 +137,13 @@ def _refuse(run: argparse.Namespace) -> None:
     for source in _sources(run):
         if not _live(source):
             raise InputError(f"{source} is a file, which ends, and a service goes on", remedy="give a live camera")
+
+
+def _without_files(run: argparse.Namespace) -> argparse.Namespace:
+    """The same flags without files to write: systemd makes the state folder, and what is there is replaced."""
+    video = {"out": run.out if run.also_camera or run.also_bundle else None}
+    budget = {"record_budget_mb": run.record_budget_mb if run.record is None else 0.0}
+    return argparse.Namespace(**vars(run) | dict.fromkeys(_WRITTEN) | video | budget)
 
 
 def _sources(run: argparse.Namespace) -> list[str]:

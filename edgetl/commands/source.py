@@ -86,7 +86,7 @@ def open_source(args: argparse.Namespace, health: Health, injector: Injector | N
     from edgetl_runtime.cameras import open_camera
     from edgetl_runtime.cameras.paced import PacedCamera
 
-    size_hw = _size_hw(args.camera_size)
+    size_hw = size_hw_of(args)
     wrap: Callable[[Camera], Camera] | None = injector.camera if injector is not None else None
     if args.source.startswith("roadworld:"):
         camera = _open_roadworld(args, size_hw)
@@ -123,7 +123,9 @@ def described(camera: Camera, health: Health) -> str:
     return f"{camera.camera_id}{size} at {camera.fps:g}/s"
 
 
-def _size_hw(text: str | None) -> tuple[int, int] | None:
+def size_hw_of(args: argparse.Namespace) -> tuple[int, int] | None:
+    """Height and width of --camera-size, None without it. Raises InputError for what is no size."""
+    text = args.camera_size
     if text is None:
         return None
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)

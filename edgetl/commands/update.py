@@ -98,6 +98,8 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')} must be above 0 and at most 86400 seconds")
     if not 0.01 <= args.shadow_share <= 1:
         raise InputError(f"--shadow-share must be from 0.01 to 1, found {args.shadow_share:g}")
+    if args.bundle is not None:
+        _gates(args)
     check_ros2_source(args)
 
 

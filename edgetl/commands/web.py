@@ -24,9 +24,11 @@ def add_web_arguments(group: argparse._ActionsContainer) -> None:
 
 
 def check_web(args: argparse.Namespace) -> None:
-    """Raise InputError for flags that go with --web alone."""
+    """Raise InputError for flags that go with --web alone, and for what is no port."""
     if args.web is None and (args.bind is not None or args.token is not None):
         raise InputError("--bind and --token are of --web", remedy="add --web PORT")
+    if args.web is not None and not 0 <= args.web <= 65535:
+        raise InputError(f"a port is from 0 to 65535, found {args.web}")
 
 
 def open_web(args: argparse.Namespace, bundle: Bundle, stack: ExitStack) -> list[Sink]:

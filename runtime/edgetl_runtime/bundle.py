@@ -70,18 +70,18 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
 
 def _manifest_bytes(folder: Path) -> bytes:
     target = folder / MANIFEST_NAME
-    if not folder.exists():
-        raise BundleError(f"no bundle at {folder}", remedy="give the folder that `edgetl export` wrote")
-    if not folder.is_dir():
-        raise BundleError(
-            f"{folder} is a file, a bundle is a folder", remedy=f"give the folder that holds {MANIFEST_NAME}"
-        )
-    if target.is_symlink() or not target.is_file():
-        raise BundleError(
-            f"{folder} holds no {MANIFEST_NAME}, so it is no bundle",
-            remedy="give the folder that `edgetl export` wrote",
-        )
     try:
+        if not folder.exists():
+            raise BundleError(f"no bundle at {folder}", remedy="give the folder that `edgetl export` wrote")
+        if not folder.is_dir():
+            raise BundleError(
+                f"{folder} is a file, a bundle is a folder", remedy=f"give the folder that holds {MANIFEST_NAME}"
+            )
+        if target.is_symlink() or not target.is_file():
+            raise BundleError(
+                f"{folder} holds no {MANIFEST_NAME}, so it is no bundle",
+                remedy="give the folder that `edgetl export` wrote",
+            )
         size = target.stat().st_size
         if size > MAX_MANIFEST_BYTES:
             raise BundleError(f"{target} has {size} bytes, more than any manifest", remedy=_FETCH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -81,20 +82,23 @@ class CollectSink:
         """The same by the result alone, whatever events said. bundle: whose result it is, where there are several."""
         if self._ended or result.shift is None or result.shift < TYPICAL:
             return
-        if self._last_ns is not None and 0 <= result.t_capture_ns - self._last_ns < INTERVAL_NS:
+        if self._last_ns is not None and 0 <= result.scene_ns - self._last_ns < INTERVAL_NS:
             return
         try:
             self._queue.put_nowait((result, frame.image, bundle))
         except Full:
             return
-        self._last_ns = result.t_capture_ns
+        self._last_ns = result.scene_ns
 
     def close(self) -> None:
         """Write what was handed over; twice is fine."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join(30.0)
-        self._index.close()
+        try:
+            self._index.close()
+        except OSError as error:  # the line that did not fit; it is closed all the same
+            self._ended = self._ended or str(error)
 
     def _work(self) -> None:
         while (taken := self._queue.get()) is not None:
@@ -116,10 +120,14 @@ class CollectSink:
         if self._bytes + jpeg.nbytes > self._budget:
             self._ended = f"the budget of {self._budget / 1e6:g} MB is used up"
             return
-        path = self._folder / f"{self._session}-{result.frame_id:08d}.jpg"
+        path = _unused(self._folder / f"{self._session}-{result.frame_id:08d}.jpg")
         temporary = sibling(path)
-        temporary.write_bytes(jpeg.tobytes())
-        temporary.replace(path)
+        try:
+            temporary.write_bytes(jpeg.tobytes())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         self._bytes += jpeg.nbytes
         self.kept += 1
         now_s = time.time() - (time.monotonic_ns() - result.t_capture_ns) / 1e9
@@ -133,3 +141,9 @@ class CollectSink:
         }
         named = {"bundle": bundle} if bundle else {}
         self._index.write(json.dumps(row | named) + "\n")
+
+
+def _unused(path: Path) -> Path:
+    """The path, or one beside it that no run has taken: a vehicle without a clock begins each morning at one time."""
+    names = itertools.chain([path], (path.with_name(f"{path.stem}.{n}{path.suffix}") for n in itertools.count(2)))
+    return next(name for name in names if not name.exists())

@@ -80,12 +80,17 @@ def refuse_existing(out: Path, *, force: bool) -> None:
 
 
 def refuse_file(out: Path, *, force: bool) -> None:
-    """Raise InputError where a file can't be written as `out`: it exists, is no plain file, or has no folder."""
-    if out.exists() and not out.is_file():
-        raise InputError(f"{out} is no plain file, a file can't replace it", remedy="give another name")
-    refuse_existing(out, force=force)
-    if not out.parent.is_dir():
-        raise InputError(f"the folder {out.parent} does not exist", remedy="create it first")
+    """Raise InputError where a file can't be written as `out`: it exists, is no plain file, has no folder, or none
+    that may be entered.
+    """
+    try:
+        if out.exists() and not out.is_file():
+            raise InputError(f"{out} is no plain file, a file can't replace it", remedy="give another name")
+        refuse_existing(out, force=force)
+        if not out.parent.is_dir():
+            raise InputError(f"the folder {out.parent} does not exist", remedy="create it first")
+    except OSError as error:
+        raise InputError(f"can't write {out}: {error.strerror}", remedy="give another name") from error
 
 
 def sibling(out: Path) -> Path:

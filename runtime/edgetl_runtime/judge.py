@@ -34,7 +34,7 @@ class Judge:
         else:
             self._health.clear("late")
         if self._domain is not None and result.embedding is not None:
-            found = self._domain.observe(result.embedding[None], t_capture_ns=result.t_capture_ns)
+            found = self._domain.observe(result.embedding[None], t_capture_ns=result.scene_ns)
             if found.state == "shifted":
                 self._health.set("shifted", "frames keep being unlike those that the network learnt from")
             else:

@@ -10,6 +10,7 @@ from edgetl_runtime.golden import start_check
 from edgetl_runtime.pipeline import Pipeline
 from edgetl_runtime.publish import Publisher
 from edgetl_runtime.session import Session, domain_monitor
+from edgetl_runtime.sinks import close_all
 from edgetl_runtime.snapshot import Watcher
 
 if TYPE_CHECKING:
@@ -74,10 +75,9 @@ def run(
         domain = domain_monitor(bundle)
     except BaseException:
         camera.close()
-        for sink in sinks:
-            sink.close()
         if loaded is not None:
             loaded.close()
+        close_all(sinks)
         raise
     publisher = Publisher(bundle.manifest.heads, sinks, on_result=on_result)
 
@@ -98,6 +98,7 @@ def run(
         reload=reload,
         domain=domain,
         ladder=ladder,
+        stop=lambda: any(sink.stop for sink in sinks),
     )
     for sink in sinks:
         if isinstance(sink, Watcher):
@@ -108,11 +109,10 @@ def run(
             for frame, result in session.frames():
                 publisher.publish(frame, result, session.ledger)
                 del frame, result
-                if session.processed == max_frames or any(s.stop for s in sinks):
+                if session.processed == max_frames:
                     break
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        for sink in sinks:
-            sink.close()
+        close_all(sinks)
     return session.summary(interrupted=interrupted)

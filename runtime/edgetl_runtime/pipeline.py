@@ -12,7 +12,7 @@ from edgetl_runtime.decode import decoder_of
 from edgetl_runtime.errors import EngineError, InputError
 from edgetl_runtime.geometry.placing import Placing
 from edgetl_runtime.letterbox import Letterbox
-from edgetl_runtime.result import Result
+from edgetl_runtime.result import MOST_DEADLINE_MS, Result
 from edgetl_runtime.spec import EMBEDDING, DetectHead, SegmentHead, at_threshold
 from edgetl_runtime.track import Tracking
 
@@ -32,14 +32,20 @@ class NotFinite(EngineError):
     """The network gave NaN or infinity where it says how sure it is."""
 
 
+def check_deadline(deadline_ms: float) -> None:
+    """Raises InputError for a deadline that is none; 0 is no deadline."""
+    if not 0 <= deadline_ms <= MOST_DEADLINE_MS:
+        raise InputError(f"a deadline is from 0 to {MOST_DEADLINE_MS:g} ms, found {deadline_ms:g}")
+
+
 class Pipeline:
     """One frame to one result: letterbox, infer once, decode every head. Buffers are allocated here, once.
 
     threshold replaces every label's in every head. deadline_ms marks results that are older at publish as late; 0 is
     none. track: boxes carry the number of their object; frames have to come in order then. letterbox: one that
-    pipelines of the same camera share, its own where None. Raises InputError for a threshold outside 0 to 1, or where
-    there are no boxes to track or to place. calibration: of the camera that every frame is from; boxes carry their
-    places then, see edgetl_runtime.geometry.
+    pipelines of the same camera share, its own where None. calibration: of the camera that every frame is from; boxes
+    carry their places then, see edgetl_runtime.geometry. Raises InputError for a threshold outside 0 to 1, a deadline
+    that is none, or where there are no boxes to track or to place.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class Pipeline:
     ) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
             raise InputError(f"the threshold must be from 0 to 1, found {threshold}")
+        check_deadline(deadline_ms)
         manifest = bundle.manifest
         self.deadline_ms = deadline_ms
         self.bundle_name = manifest.name

@@ -22,6 +22,9 @@ CLOCK = "CLOCK_MONOTONIC"
 ResultState = Literal["fresh", "late"]
 """late: older at publish than the deadline that the run was given. Never acted on as if it were fresh."""
 
+MOST_DEADLINE_MS = 1e9
+"""Of a deadline: eleven days, more is a mistake."""
+
 LEAST_SHOWN = 0.01
 """Probabilities below this are left out of a line of JSON."""
 
@@ -242,6 +245,12 @@ class Result:
     def age_ms(self) -> float:
         """Time from capture to publish, in milliseconds."""
         return (self.t_publish_ns - self.t_capture_ns) / 1e6
+
+    @property
+    def scene_ns(self) -> int:
+        """When the scene was so, to be compared with other results: t_capture_ns, or of a file, which is read faster or
+        slower than it was made, the position in it."""
+        return self.t_capture_ns if self.media_time_s is None else round(self.media_time_s * 1e9)
 
     @property
     def detections(self) -> Detections:

@@ -47,16 +47,21 @@ def pin(cpus: frozenset[int]) -> None:
         raise InputError(f"asked for the cores {sorted(cpus)}, the system gives {sorted(found)}")
 
 
-def raise_priority(priority: int) -> None:
-    """Run the calling thread first in, first out before all ordinary ones (SCHED_FIFO); threads that it starts are not.
-
-    priority: 1 to 99. Raises InputError where the system does not allow it.
-    """
+def check_priority(priority: int) -> None:
+    """Raises InputError for what is no real-time priority of this system."""
     if not hasattr(os, "sched_setscheduler"):
         raise InputError("this system has no real-time priorities")
     low, high = os.sched_get_priority_min(os.SCHED_FIFO), os.sched_get_priority_max(os.SCHED_FIFO)
     if not low <= priority <= high:
         raise InputError(f"a priority is from {low} to {high}, found {priority}")
+
+
+def raise_priority(priority: int) -> None:
+    """Run the calling thread first in, first out before all ordinary ones (SCHED_FIFO); threads that it starts are not.
+
+    priority: 1 to 99. Raises InputError where the system does not allow it.
+    """
+    check_priority(priority)
     # Threads for pages, recording and encoding must not push the engine's own aside.
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))

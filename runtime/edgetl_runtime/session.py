@@ -77,7 +77,8 @@ class Session:
 
     Owns engine and camera: leaving the context closes both. Python's garbage collector rests meanwhile and
     runs between frames, every `every_s`, when `on_ledger` is called too. golden: what replaying golden samples on the
-    engine gave, None where that was skipped: the summary says which.
+    engine gave, None where that was skipped: the summary says which. stop: asked in every turn, also where no frame
+    comes, whether to end.
 
     On a live camera what goes wrong is a condition of `health`, told to `on_event`, and the loop goes on: no frame for
     patience.stall_s, a frame that must not be used, an engine that fails (from the third time in a row on it is loaded
@@ -100,6 +101,7 @@ class Session:
         reload: Callable[[], Engine] | None = None,
         domain: DomainMonitor | None = None,
         ladder: Ladder | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.golden = golden
         self.ledger = Ledger()
@@ -115,6 +117,7 @@ class Session:
         self._repair = Repair(pipeline, self.health, reload, patience)
         self._dropped_before = 0
         self._every_s, self._on_ledger, self._on_event = every_s, on_ledger, on_event
+        self._stop = stop
         self._start_s = self._tick_s = time.monotonic()
         self._rest = CollectorRest()
 
@@ -140,8 +143,8 @@ class Session:
             yield result
 
     def frames(self) -> Iterator[tuple[Frame, Result]]:
-        """Frames with their results, until the source ends. Raises CameraError or EngineError."""
-        while True:
+        """Frames with their results, until the source ends or `stop`. Raises CameraError or EngineError."""
+        while not self._stop():
             self.turned_ns = time.monotonic_ns()
             t0 = time.perf_counter()
             try:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.files import refuse_file, sibling
+from edgetl_runtime.files import refuse_file, remove_stale, sibling
 from edgetl_runtime.imports import cv2 as _cv2
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ class Sink(Protocol):
         """Finish; closing twice is fine."""
 
 
+class Closable(Protocol):
+    """What has to be finished."""
+
+    def close(self) -> None:
+        """Finish; closing twice is fine."""
+
+
 @runtime_checkable
 class Noted(Protocol):
     """A sink that has something to say at the end of a run."""
@@ -55,6 +63,13 @@ class Noted(Protocol):
     @property
     def notes(self) -> list[str]:
         """A line each."""
+
+
+def close_all(sinks: Iterable[Closable]) -> None:
+    """Close all of them, also where closing one raises; that is raised when all are closed."""
+    with ExitStack() as stack:
+        for sink in reversed(list(sinks)):
+            stack.callback(sink.close)
 
 
 def notes_of(sinks: Iterable[object]) -> list[str]:
@@ -95,8 +110,11 @@ class JsonLinesSink:
             raise InputError(f"can't write {self._stream.name}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
+        """Close the file. Raises InputError where the disk does not take what is left to write."""
+        try:
+            self._stream.close()
+        except OSError as error:  # it is closed all the same
+            raise InputError(f"can't write {self._stream.name}: {error.strerror}") from error
 
 
 ASSUMED_FPS = 30.0
@@ -117,8 +135,10 @@ class VideoSink:
         if path.suffix.lower() != ".mp4":
             raise InputError(f"the annotated video must end in .mp4, found {path.name}")
         refuse_file(path, force=force)
+        with suppress(OSError):  # a folder that can't be listed may be written to
+            remove_stale(path)
         self._cv2 = _cv2()
-        self._path = path
+        self._path, self._force = path, force
         self._fps = fps if 1 <= fps <= 1000 else ASSUMED_FPS
         self._temporary = sibling(path)
         self._writer: Any = None
@@ -140,17 +160,63 @@ class VideoSink:
     def _open(self, size_wh: tuple[int, int]) -> None:
         self._size_wh = size_wh
         code = self._cv2.VideoWriter_fourcc(*"mp4v")
-        self._writer = self._cv2.VideoWriter(str(self._temporary), code, self._fps, size_wh)
-        if not self._writer.isOpened():
-            raise InputError(f"OpenCV can't write {self._path}", remedy="check that it was built with FFmpeg")
+        try:
+            self._temporary.touch()  # OpenCV says no more than that it can't
+        except OSError as error:
+            raise InputError(f"can't write {self._path}: {error.strerror}") from error
+        writer = self._cv2.VideoWriter(str(self._temporary), code, self._fps, size_wh)
+        if not writer.isOpened():
+            self._temporary.unlink(missing_ok=True)
+            raise InputError(
+                f"OpenCV can't write {self._path} of {size_wh[0]}x{size_wh[1]} pixels",
+                remedy="check that it was built with FFmpeg, and that a picture has 2x2 pixels at least",
+            )
+        self._writer = writer
 
     def close(self) -> None:
-        """Finish the file and give it its name."""
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
-            if self._temporary.exists():
-                self._temporary.replace(self._path)
+        """Finish the file and give it its name. Raises InputError where it could not be written to its end, which
+        OpenCV tells nobody: it is removed then.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        try:
+            if not _is_whole_mp4(self._temporary):
+                raise InputError(
+                    f"{self._path} could not be written to its end, so it is left out", remedy="check free space"
+                )
+            self._give_name()
+        except OSError as error:
+            raise InputError(f"can't write {self._path}: {error.strerror}") from error
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def _give_name(self) -> None:
+        """Raises InputError where another process took the name meanwhile; both videos are kept then."""
+        if self._force or not self._path.exists():
+            self._temporary.replace(self._path)
+            return
+        other = self._path.with_name(f"{self._path.stem}.{os.getpid()}{self._path.suffix}")
+        self._temporary.replace(other)
+        raise InputError(f"{self._path} was written by another process meanwhile; this video is {other}")
+
+
+def _is_whole_mp4(path: Path) -> bool:
+    """Whether it is whole boxes (ISO/IEC 14496-12, 4.2) to the end, the index `moov` among them, which comes last."""
+    size, at, found = path.stat().st_size, 0, False
+    with path.open("rb") as stream:
+        while at + 8 <= size:
+            stream.seek(at)
+            head = stream.read(16)
+            length = int.from_bytes(head[:4], "big")
+            if length == 1:
+                length = int.from_bytes(head[8:16], "big")
+            if length < 8:
+                return False
+            found = found or head[4:8] == b"moov"
+            at += length
+    return found and at == size
 
 
 class WindowSink:

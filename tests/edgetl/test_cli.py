@@ -277,6 +277,22 @@ def test_a_bug_is_not_hidden_as_a_missing_package(call: Call, monkeypatch: pytes
         call("doctor")
 
 
+def test_a_path_that_the_system_refuses_is_one_line_and_nothing_else_is_hidden(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter([PermissionError(13, "Permission denied", "/srv/x"), OSError("a bug")])
+
+    def run(args: argparse.Namespace) -> dict[str, object]:
+        raise next(errors)
+
+    monkeypatch.setattr("edgetl.commands.doctor.run", run)
+    outcome = call("doctor", "--json")
+    assert outcome.status == 2 and outcome.error.startswith("edgetl: error: /srv/x: Permission denied; check")
+    assert outcome.document["error"]["code"] == "input"
+    with pytest.raises(OSError, match="a bug"):
+        call("doctor")
+
+
 @pytest.mark.parametrize(
     ("error", "status"), [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141), (EdgetlError("a\nb"), 2)], ids=repr
 )
@@ -381,6 +397,15 @@ def test_wrong_configs_are_refused(call: Call, tmp_path: Path, seen: Seen, text:
     assert outcome.status == 2 and outcome.err.count("\n") == 1
     assert WRONG_CONFIGS[text] in outcome.error
     assert seen.args is None
+
+
+def test_a_config_on_a_vehicle_without_yaml_asks_for_no_training(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.yaml").write_text("threshold: 0.5\n")
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    outcome = call("run", "bundle", "0", "--config", tmp_path / "run.yaml")
+    assert outcome.status == 2 and "edgetl[vehicle]" in outcome.err
 
 
 @pytest.mark.parametrize("kind", ["missing", "a directory", "bytes"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from runtime_support import CLASSIFY, DETECT, HEADS, SEGMENT, make_manifest, wri
 from edgetl_runtime.bundle import MANIFEST_NAME, file_entry, open_bundle, read_manifest, write_manifest
 from edgetl_runtime.errors import BundleError
 from edgetl_runtime.spec import DomainStatistics, Head
+from edgetl_runtime.update.store import is_store
 
 FILES = ("golden.npz", "labels.txt", "model.fp32.onnx", "report.html")
 
@@ -78,6 +80,18 @@ def test_symlinked_folders_and_pipes_are_refused(bundle_dir: Path, tmp_path: Pat
     (bundle_dir / "more").unlink()
     os.mkfifo(bundle_dir / "pipe")
     assert "pipe" in refused(bundle_dir)
+
+
+def test_a_folder_that_may_not_be_entered(bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "is_symlink", closed)
+    monkeypatch.setattr(Path, "is_file", closed)
+    for opened in (open_bundle, read_manifest):
+        with pytest.raises(BundleError, match=r"can't read .*manifest\.json: Permission denied"):
+            opened(bundle_dir)
+    assert not is_store(bundle_dir)
 
 
 def test_a_missing_folder_a_file_and_an_empty_folder(tmp_path: Path) -> None:

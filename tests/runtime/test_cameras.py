@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from pathlib import Path
@@ -104,6 +106,18 @@ def test_a_file_that_is_no_video(tmp_path: Path, name: str, capfd: pytest.Captur
     with pytest.raises(CameraError, match=name):
         open_camera(str(tmp_path / name))
     assert "WARN" not in capfd.readouterr().err
+
+
+def test_a_source_that_may_not_be_looked_at_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CameraError):
+        open_camera(f"{tmp_path}/{'x' * 300}.mp4")
+
+    def closed(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "is_dir", closed)
+    with pytest.raises(CameraError, match=r"can't open .*clip\.mp4.*: Permission denied"):
+        open_camera(str(tmp_path / "clip.mp4"))
 
 
 @pytest.mark.parametrize("source", ["nothing.mp4", "udp://somewhere", "/nowhere/at/all"])

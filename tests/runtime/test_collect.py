@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import time
 from pathlib import Path
 
@@ -88,3 +89,56 @@ def test_a_disk_that_fails_ends_the_collecting_and_not_the_run(tmp_path: Path) -
     give(sink, 1, seconds=5)
     sink.close()
     assert sink.kept == 0 and "no more frames are kept" in sink.notes[0]
+
+
+def test_a_full_disk_is_a_note_and_leaves_no_half_written_frame(tmp_path: Path) -> None:
+    sink = CollectSink(tmp_path, budget_mb=1, session="s")
+    sink.event(shifted(True))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        give(sink, 0, seconds=0)
+        sink.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [p.name for p in tmp_path.iterdir()] == [INDEX] and "File too large" in sink.notes[0]
+
+
+def test_an_index_that_does_not_take_its_line_is_a_note(tmp_path: Path) -> None:
+    (tmp_path / INDEX).write_bytes(bytes(50_000))
+    sink = CollectSink(tmp_path, budget_mb=1, session="s")
+    sink.event(shifted(True))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        give(sink, 0, seconds=0)
+        sink.close()
+        sink.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "no more frames are kept: [Errno 27] File too large" in sink.notes[-1]
+
+
+def test_a_run_of_the_same_second_keeps_what_the_one_before_kept(tmp_path: Path) -> None:
+    for level in (10, 200):
+        sink = CollectSink(tmp_path, budget_mb=1, session="s")
+        frame = Frame(np.full((8, 8, 3), level, np.uint8), 7, "cam", START_NS)
+        sink.offer(Result(7, "cam", START_NS, START_NS, {}, (8, 8), shift=0.999), frame)
+        sink.close()
+    assert names(tmp_path) == ["s-00000007.2.jpg", "s-00000007.jpg"]
+    rows = [json.loads(line) for line in (tmp_path / INDEX).read_text().splitlines()]
+    levels = [cv2.imread(str(tmp_path / row["file"])).mean() for row in rows]
+    assert levels[0] < 20 and levels[1] > 190
+
+
+def test_of_a_file_the_time_in_it_counts_however_fast_it_is_read(tmp_path: Path) -> None:
+    sink = CollectSink(tmp_path, budget_mb=1, session="s")
+    for number in range(6):
+        frame = Frame(scene(8, 8), number, "clip", START_NS + number)
+        result = Result(number, "clip", START_NS + number, START_NS, {}, (8, 8), shift=0.999, media_time_s=number / 2)
+        sink.offer(result, frame)
+        while not sink._queue.empty():
+            time.sleep(0.002)
+        time.sleep(0.02)
+    sink.close()
+    assert names(tmp_path) == [f"s-{i:08d}.jpg" for i in (0, 2, 4)]

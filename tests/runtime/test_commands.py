@@ -117,6 +117,11 @@ def test_run_in_real_time_takes_as_long_as_the_clip(shared_bundle: Path, clip: P
         (["--cpus", "x"], InputError, "expected cores like"),
         (["--priority", "0"], InputError, "from 1 to 99"),
         (["--collect-mb", "0"], InputError, "collect-mb"),
+        (["--collect-mb", "inf"], InputError, "collect-mb"),
+        (["--deadline-ms", "-1"], InputError, "a deadline is from 0 to 1e"),
+        (["--deadline-ms", "nan"], InputError, "a deadline is from 0 to 1e"),
+        (["--deadline-ms", "inf"], InputError, "a deadline is from 0 to 1e"),
+        (["--deadline-ms", "1e10"], InputError, "a deadline is from 0 to 1e"),
         (["--engine", "tensorrt"], EngineError, "there are: fp32 on"),
         (["--variant", "int4"], EngineError, "there are: fp32 on"),
         (["--out", "o.gif"], InputError, r"\.mp4"),
@@ -152,6 +157,14 @@ def test_run_never_overwrites_its_source(shared_bundle: Path, tmp_path: Path) ->
     with pytest.raises(InputError, match="source itself"):
         call(run_command, shared_bundle, source, "--out", source, "--force")
     assert source.read_bytes() == before
+
+
+def test_two_outputs_are_never_one_file(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    same = (tmp_path / "o.mp4", tmp_path / "sub" / ".." / "o.mp4")
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(InputError, match=r"o\.mp4 can't be two outputs at once"):
+        call(run_command, shared_bundle, clip, "--out", same[0], "--jsonl", same[1], "--force")
+    assert [p.name for p in tmp_path.iterdir()] == ["sub"]
 
 
 def test_run_refuses_existing_outputs_before_it_opens_anything(tmp_path: Path) -> None:

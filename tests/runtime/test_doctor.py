@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from fake_cuda import FakeDriver
 
 from edgetl_runtime import cuda
-from edgetl_runtime.doctor import examine, text
+from edgetl_runtime.doctor import EXTRAS, examine, text
 from edgetl_runtime.tensorrt import device
 
 
@@ -38,6 +39,18 @@ def test_it_says_whether_an_engine_can_be_built(monkeypatch: pytest.MonkeyPatch)
     assert report["gpus"] == [{"name": "Orin", "compute_capability": "8.7"}]
     assert "tensorrt" in report["engines"]  # type: ignore[operator]
     assert "tensorrt; edgetl build works here" in text(report)
+
+
+def test_all_that_the_vehicle_extra_brings_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    text_of = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    listed = re.search(r"^vehicle = \[(.*?)^\]", text_of, re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    wanted = set(re.findall(r'"([a-z0-9-]+)>=', listed[1]))
+    assert wanted == {name for names in EXTRAS["vehicle"].values() for name in names}
+    monkeypatch.setitem(sys.modules, "zenoh", None)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    missing = {row["what"]: row["remedy"] for row in examine()["missing"]}  # type: ignore[attr-defined]
+    assert missing["zenoh"] == missing["yaml"] == "pip install 'edgetl[vehicle]'"
 
 
 def test_a_jetson(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -27,6 +28,19 @@ def test_whatever_exists_is_refused_without_force(tmp_path: Path, kind: str) -> 
         refuse_existing(out, force=False)
     refuse_existing(out, force=True)
     refuse_existing(tmp_path / "new", force=False)
+
+
+def test_a_name_that_the_system_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError):
+        refuse_file(tmp_path / ("x" * 300) / "out", force=True)
+    monkeypatch.setattr(Path, "exists", closed_to_us)
+    with pytest.raises(InputError, match=r"can't write .*out: Permission denied"):
+        refuse_file(tmp_path / "out", force=True)
+
+
+def closed_to_us(path: Path) -> bool:
+    """What asking for a path in a folder that may not be entered gives."""
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def test_a_file_never_replaces_a_folder_or_a_pipe(tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from edgetl_runtime.domain import DomainState, ShiftScore
 from edgetl_runtime.health import Health, State, worst
 from edgetl_runtime.judge import Judge
 from edgetl_runtime.result import Result
@@ -31,6 +34,26 @@ def test_what_it_needs_is_part_of_its_state(beside: State) -> None:
     health.set("ladder", "one frame in two")
     assert judge.judged(RESULT, beside=beside).health == worst((beside, "degraded"))
     assert health.state == "degraded"
+
+
+class Watching:
+    """In a monitor's place: which times it is told."""
+
+    def __init__(self) -> None:
+        self.told_ns: list[int] = []
+
+    def observe(self, embedding: NDArray[np.floating], *, t_capture_ns: int) -> DomainState:
+        self.told_ns.append(t_capture_ns)
+        return DomainState(ShiftScore(1.0, 0.5, typical=True), "typical", 0.0)
+
+
+def test_a_domain_changes_in_the_time_of_a_file_not_in_that_of_reading_it() -> None:
+    domain = Watching()
+    judge = Judge(Health("cam"), domain, deadline_ms=0)  # type: ignore[arg-type]
+    result = dataclasses.replace(RESULT, t_capture_ns=7, embedding=np.zeros(3, np.float32))
+    judge.judged(result)
+    judge.judged(dataclasses.replace(result, media_time_s=2.5))
+    assert domain.told_ns == [7, 2_500_000_000]
 
 
 def test_the_worst_of_states() -> None:

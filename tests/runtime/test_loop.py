@@ -38,6 +38,7 @@ from edgetl_runtime.health import Event
 from edgetl_runtime.ladder import Policy, Step
 from edgetl_runtime.loop import run
 from edgetl_runtime.pipeline import Pipeline
+from edgetl_runtime.repair import Patience
 from edgetl_runtime.result import Frame, Mask, Result, Scores
 from edgetl_runtime.session import rss_mb
 
@@ -267,6 +268,25 @@ def test_sinks_get_what_they_need_and_can_stop(shared_bundle: Path) -> None:
     assert summary.stages["annotate"]["count"] == 4
 
 
+def test_a_sink_can_end_a_run_to_which_no_frame_comes(shared_bundle: Path) -> None:
+    class Silent(FakeCamera):
+        def read(self) -> Frame | None:
+            while not self.closed:
+                time.sleep(0.01)
+            return None
+
+        def interrupt(self) -> None:
+            self.closed = True
+
+    class Asked(Sink):
+        def event(self, event: Event) -> None:
+            self.stop = event.condition == "stalled"
+
+    camera, sink = Silent([scene(9, 9)]), Asked(needs_picture=False)
+    summary = run(open_bundle(shared_bundle), camera, sinks=[sink], patience=Patience(stall_s=0.01, give_up_s=20.0))
+    assert summary.processed == 0 and summary.seconds < 10 and sink.closed
+
+
 def test_events_of_the_last_frame_are_told(shared_bundle: Path) -> None:
     """Late is judged with each result; the loop ends before its next turn."""
     sink = Sink(needs_picture=False)
@@ -348,6 +368,14 @@ def test_open_replays_too(bundle_dir: Path, clip: Path) -> None:
 def test_a_threshold_outside_0_to_1_is_refused(shared_bundle: Path, threshold: float) -> None:
     with pytest.raises(InputError, match="threshold"):
         run(open_bundle(shared_bundle), FakeCamera([scene(9, 9)]), threshold=threshold)
+
+
+@pytest.mark.parametrize("deadline_ms", [-1.0, 2e9, float("inf"), float("nan")])
+def test_a_deadline_that_is_none_is_refused(shared_bundle: Path, deadline_ms: float) -> None:
+    camera = FakeCamera([scene(9, 9)])
+    with pytest.raises(InputError, match="a deadline is from 0 to 1e"):
+        run(open_bundle(shared_bundle), camera, deadline_ms=deadline_ms)
+    assert camera.closed
 
 
 def test_open_is_iterable(shared_bundle: Path, clip: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -13,7 +16,7 @@ from runtime_support import DETECT, scene
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.health import Event
 from edgetl_runtime.result import Detections, Frame, Result
-from edgetl_runtime.sinks import JsonLinesSink, VideoSink, WindowSink
+from edgetl_runtime.sinks import JsonLinesSink, VideoSink, WindowSink, close_all
 
 
 def result(frame_id: int = 0) -> Result:
@@ -23,6 +26,17 @@ def result(frame_id: int = 0) -> Result:
 
 def frame(frame_id: int) -> Frame:
     return Frame(scene(8, 8), frame_id, "cam", 10)
+
+
+@contextmanager
+def small_disk(most: int) -> Iterator[None]:
+    """No file of this process may grow beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_events_stand_between_the_results(tmp_path: Path) -> None:
@@ -115,3 +129,80 @@ def test_a_window_needs_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(InputError, match="display"):
         WindowSink("test")
+
+
+def test_lines_that_the_disk_does_not_take_are_one_clear_error_at_the_end_too(tmp_path: Path) -> None:
+    sink = JsonLinesSink(tmp_path / "r.jsonl", (DETECT,))
+    with small_disk(1000):
+        with pytest.raises(InputError, match=r"can't write .*r\.jsonl: File too large"):
+            for i in range(20):
+                sink.write(result(i), frame(i), None)
+        with pytest.raises(InputError, match=r"can't write .*r\.jsonl: File too large"):
+            sink.close()
+        sink.close()
+
+
+def test_a_video_that_the_disk_does_not_take_is_told_and_replaces_nothing(tmp_path: Path) -> None:
+    (tmp_path / "o.mp4").write_text("precious")
+    sink = VideoSink(tmp_path / "o.mp4", fps=30, force=True)
+    noise = np.random.default_rng(0)
+    with small_disk(20_000):
+        for i in range(30):
+            sink.write(result(i), frame(i), noise.integers(0, 255, (90, 160, 3), np.uint8))
+        with pytest.raises(InputError, match="could not be written to its end"):
+            sink.close()
+    sink.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["o.mp4"] and (tmp_path / "o.mp4").read_text() == "precious"
+
+
+def test_a_video_that_another_process_wrote_meanwhile_is_kept(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "o.mp4", fps=30)
+    sink.write(result(0), frame(0), scene(90, 160, 0))
+    (tmp_path / "o.mp4").write_text("precious")
+    with pytest.raises(InputError, match=r"written by another process meanwhile; this video is .*o\.\d+\.mp4"):
+        sink.close()
+    sink.close()
+    assert (tmp_path / "o.mp4").read_text() == "precious"
+    (other,) = (path for path in tmp_path.iterdir() if path.name != "o.mp4")
+    assert cv2.VideoCapture(str(other)).get(cv2.CAP_PROP_FRAME_COUNT) == 1
+
+
+def test_a_video_clears_away_what_a_killed_run_left(tmp_path: Path) -> None:
+    (tmp_path / ".o.999999999.tmp.mp4").write_text("half a video")
+    sink = VideoSink(tmp_path / "o.mp4", fps=30)
+    sink.write(result(0), frame(0), scene(90, 160, 0))
+    sink.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["o.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "gone", "says"), [((1, 160), False, "160x1 pixels"), ((90, 160), True, "No such file or directory")]
+)
+def test_a_video_that_can_not_begin_says_why(tmp_path: Path, size_hw: tuple[int, int], gone: bool, says: str) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    sink = VideoSink(folder / "o.mp4", fps=30)
+    if gone:
+        folder.rmdir()
+    with pytest.raises(InputError, match=says):
+        sink.write(result(0), frame(0), np.zeros((*size_hw, 3), np.uint8))
+    sink.close()
+    assert gone or list(folder.iterdir()) == []
+
+
+def test_all_are_closed_where_one_can_not_be() -> None:
+    class Stuck:
+        closed = False
+
+        def __init__(self, error: Exception | None) -> None:
+            self.error = error
+
+        def close(self) -> None:
+            self.closed = True
+            if self.error is not None:
+                raise self.error
+
+    sinks = [Stuck(None), Stuck(InputError("the disk is full")), Stuck(None)]
+    with pytest.raises(InputError, match="the disk is full"):
+        close_all(sinks)
+    assert all(sink.closed for sink in sinks)

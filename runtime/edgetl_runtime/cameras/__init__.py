@@ -190,11 +190,15 @@ _BY_PREFIX: Mapping[str, Callable[[str, threading.Event], Camera]] = {
 
 def _open_file(source: str) -> Camera:
     path = Path(source)
-    if path.is_dir():
+    try:
+        is_dir, is_file = path.is_dir(), path.is_file()
+    except OSError as error:
+        raise CameraError(f"can't open {source!r}: {error.strerror}", remedy="check its permissions") from error
+    if is_dir:
         from edgetl_runtime.cameras.images import ImagesCamera
 
         return ImagesCamera(path)
-    if path.is_file():
+    if is_file:
         from edgetl_runtime.cameras.video import VideoCamera
 
         return VideoCamera(path)

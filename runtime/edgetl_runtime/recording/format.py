@@ -13,6 +13,7 @@ import msgspec
 
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.geometry.calibration import Calibration
+from edgetl_runtime.result import MOST_DEADLINE_MS
 from edgetl_runtime.spec import DetectHead, Head
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class RecordedBundle(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     threads: Annotated[int, msgspec.Meta(ge=0, le=4096)]
     threshold: float | None
-    deadline_ms: Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+    deadline_ms: Annotated[float, msgspec.Meta(ge=0, le=MOST_DEADLINE_MS)]
     heads: tuple[Head, ...]
     track: bool = False
 

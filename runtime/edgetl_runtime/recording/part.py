@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -58,7 +59,9 @@ def check_paths(path: Path, *, force: bool) -> Path:
 class PartFile:
     """`drive.part.mcap` while it grows, `drive.mcap` when it is finished.
 
-    The temporary name is one that a person finds: after a crash it is what there is to read.
+    The temporary name is one that a person finds: after a crash it is what there is to read. force: what other runs
+    left under both names is replaced, but never the file of one that still writes to it, which is locked (flock).
+    Raises InputError as `check_paths` does, for such a run, and where the file can't be written.
     """
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
@@ -67,8 +70,9 @@ class PartFile:
         self._size = self._whole = 0
         try:
             if force:
-                self.part.unlink(missing_ok=True)  # another process may be writing to that: it keeps its own file
+                _remove_dead(self.part)
             self._stream = self.part.open("xb", buffering=0)
+            _lock(self._stream.fileno())
         except OSError as error:
             raise InputError(f"can't write {self.part}: {error.strerror}", remedy="record to another place") from error
 
@@ -112,3 +116,24 @@ class PartFile:
             self._stream.close()
         if empty:
             self.part.unlink(missing_ok=True)
+
+
+def _lock(descriptor: int) -> bool:
+    """Hold the file as long as it is open; whether nobody else does. A file system without locks tells nothing."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _remove_dead(part: Path) -> None:
+    """Remove what another run has left. Raises InputError where that run still writes to it."""
+    with suppress(FileNotFoundError):
+        with part.open("rb") as stream:
+            alive = not _lock(stream.fileno())
+        if alive:
+            raise InputError(f"another run is recording to {part}", remedy="end that one, or record to another name")
+        part.unlink()

@@ -44,8 +44,8 @@ class Recorder:
 
     Where the disk is too slow frames are left out, a round's together, then results; where it is full, or the file
     reaches budget_bytes (0: none), recording ends and the run goes on. `notes` says so afterwards, and the file does;
-    `say` is told at once, from another thread. output: where bytes go. patient: for sources that lose nothing when
-    nobody reads: `put` waits for the disk, and nothing is left out.
+    `say` is told at once, from another thread. finished: the file is complete and has its name. output: where bytes go.
+    patient: for sources that lose nothing when nobody reads: `put` waits for the disk, and nothing is left out.
 
     Raises InputError where `path` can't be written, MissingPackage without zstandard.
     """
@@ -80,6 +80,7 @@ class Recorder:
         self.results = self.frames = self.events = 0
         self.frames_left_out = self.results_left_out = self.events_left_out = 0
         self.stopped = ""
+        self.finished = False
         # Nothing here is locked: each count has one thread that writes it, and the loop never waits for the other one.
         self._queue: SimpleQueue[tuple[Round, bool] | RigEvent | None] = SimpleQueue()
         self._put_bytes = self._taken_bytes = 0
@@ -108,10 +109,9 @@ class Recorder:
 
     def as_json(self) -> dict[str, object]:
         """Plain values for a run's document; complete after `close`."""
-        finished = self._path.exists() and not self.part.exists()
         return {
-            "path": str(self._path if finished else self.part),
-            "finished": finished,
+            "path": str(self._path if self.finished else self.part),
+            "finished": self.finished,
             "results": self.results,
             "frames": self.frames,
             "events": self.events,
@@ -226,6 +226,7 @@ class Recorder:
             self._add_status()
             self._writer.finish()
             self._output.finish()
+            self.finished = True
         if stopped:
             self._tell()
 
@@ -247,8 +248,10 @@ class Recorder:
             self._say(self._stop_line())
 
     def _stop_line(self) -> str:
-        where = self.as_json()["path"]
-        return f"recording ended after {self.results} results: {self.stopped}; {where} holds what came before"
+        ended = f"recording ended after {self.results} results: {self.stopped}"
+        if not self.finished and not self.part.exists():
+            return f"{ended}; nothing of it is kept"
+        return f"{ended}; {self._path if self.finished else self.part} holds what came before"
 
     def _add_status(self) -> None:
         loops = self.counts.loops()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgetl_runtime.bundle import open_bundle
+from edgetl_runtime.bundle import open_bundle, read_manifest
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import BundleError, GateFailed, InputError
 from edgetl_runtime.golden import replay_golden
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.engines import Engine
     from edgetl_runtime.golden import GoldenReport
+    from edgetl_runtime.spec import Manifest
     from edgetl_runtime.update.pointer import Pointer
     from edgetl_runtime.update.store import Store
 
@@ -79,8 +80,7 @@ def update(store: Store, source: Path, wanted: Wanted, say: Callable[[str], None
         bundle = _signed(store, source)
         name = slot_name(bundle.path)
         if pointer is not None and pointer.current == name:
-            say(f"current      {name} is this bundle already")
-            return Outcome(False, name, pointer)
+            return _again(store, pointer, bundle, wanted, say)
         old = _check(store, pointer, bundle, name, wanted, say)
         if pointer is not None and pointer.previous is not None and pointer.previous != name:
             pointer = store.free(pointer)
@@ -98,6 +98,40 @@ def update(store: Store, source: Path, wanted: Wanted, say: Callable[[str], None
         return Outcome(True, name, after, golden, compared)
 
 
+def _again(store: Store, pointer: Pointer, bundle: Bundle, wanted: Wanted, say: Callable[[str], None]) -> Outcome:
+    """The bundle that runs already: nothing to do where its slot is whole, otherwise it is put in place again."""
+    if _whole(store, pointer.current, say) is not None:
+        say(f"current      {pointer.current} is this bundle already")
+        return Outcome(False, pointer.current, pointer)
+    slot = _placed(store, None, bundle, pointer.current, say)
+    return Outcome(True, pointer.current, pointer, _prove(slot, wanted, say))
+
+
+def _whole(store: Store, name: str, say: Callable[[str], None]) -> Bundle | None:
+    """The bundle in a slot; None, which is said, where it is not whole any more."""
+    try:
+        return store.open_slot(name, revoked=True)
+    except BundleError as error:
+        say(f"current      {name} is not whole: {error.message}")
+        return None
+
+
+def _heads_before(store: Store, name: str) -> Manifest:
+    """The manifest of a slot that is not whole: it is the one that was checked where the slot's name still fits it.
+
+    Raises InputError where it does not.
+    """
+    try:
+        if slot_name(store.slot(name)) == name:
+            return read_manifest(store.slot(name))
+    except OSError:
+        pass
+    raise InputError(
+        f"the manifest of {name} is damaged, so it can't be told whether the new bundle says what that one says",
+        remedy="give --allow-change where everything that reads its results is ready for that",
+    )
+
+
 def _signed(store: Store, source: Path) -> Bundle:
     ring = store.keyring()
     signature = read_signature(source) if source.is_dir() else None
@@ -112,7 +146,7 @@ def _signed(store: Store, source: Path) -> Bundle:
 def _check(
     store: Store, pointer: Pointer | None, bundle: Bundle, name: str, wanted: Wanted, say: Callable[[str], None]
 ) -> Bundle | None:
-    """All that can be refused before anything is copied. Returns the bundle that runs now."""
+    """All that can be refused before anything is copied. Returns the bundle that runs now, None without a whole one."""
     manifest, allowed = bundle.manifest, wanted.allowed
     say(f"signature    valid, by the key {bundle.signed_by}; {len(manifest.files)} files match their SHA-256")
     engine = check_engine(bundle, variant=wanted.variant, engine=wanted.engine)
@@ -129,9 +163,14 @@ def _check(
                 f"the bundle is {version}, no newer than {pointer.newest}, which was committed here",
                 remedy="sign it with a higher --release; a person at the vehicle can give --allow-downgrade",
             )
-        old = store.open_slot(pointer.current, revoked=True)
+        old = _whole(store, pointer.current, say)
+        if old is None and pointer.previous is not None:
+            raise InputError(
+                f"{pointer.current} is not whole, and {pointer.previous} is all that may be",
+                remedy="go back to that one first, with `edgetl update --rollback`",
+            )
         if not allowed.change:
-            check_heads(old.manifest, manifest)
+            check_heads(old.manifest if old is not None else _heads_before(store, pointer.current), manifest)
     say(f"fits         {manifest.name}, {version_of(manifest)}, on {engine}")
     return old
 
@@ -181,7 +220,10 @@ def _load(bundle: Bundle, wanted: Wanted) -> Engine:
 def _compare(old: Bundle | None, slot: Bundle, wanted: Wanted, say: Callable[[str], None]) -> ShadowReport | None:
     """The shadow run. Raises GateFailed with all that does not hold."""
     if old is None or wanted.compare is None:
-        say("shadow       left out: " + ("there is no bundle to compare with" if old is None else "as was asked for"))
+        say(
+            "shadow       left out: "
+            + ("there is no whole bundle to compare with" if old is None else "as was asked for")
+        )
         return None
     engines = [_load(bundle, wanted) for bundle in (old, slot)]
     try:

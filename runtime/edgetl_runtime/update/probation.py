@@ -60,7 +60,7 @@ class StoreSink:
         say: Callable[[str], None] = lambda text: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.stop = False
+        self._stop = False
         self.exit_status = 0
         self.slot = start.pointer.current
         self._store, self._say, self._clock = store, say, clock
@@ -75,6 +75,15 @@ class StoreSink:
         self._seen = self._stamp()
 
     @property
+    def stop(self) -> bool:
+        """Whether the run should end; what the store says is looked up once a second, whether results come or not."""
+        now_s = self._clock()
+        if now_s - self._looked_s >= LOOK_S and not self._stop:
+            self._looked_s = now_s
+            self._look()
+        return self._stop
+
+    @property
     def notes(self) -> list[str]:
         """How the slot stands at the end."""
         if self._trial is None:
@@ -85,15 +94,12 @@ class StoreSink:
     def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
         """Take one result."""
         now_s = self._clock()
-        if self._trial is not None and not self.stop:
+        if self._trial is not None and not self._stop:
             self._count(result, self._trial, now_s)
-        if now_s - self._looked_s >= LOOK_S and not self.stop:
-            self._looked_s = now_s
-            self._look()
 
     def event(self, event: Event) -> None:
         """Take what began or ended."""
-        if self._trial is None or self.stop or event.condition not in FAULTS:
+        if self._trial is None or self._stop or event.condition not in FAULTS:
             return
         if event.began:
             self._faults += 1
@@ -113,7 +119,7 @@ class StoreSink:
     def ended(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         """The run is over, as an ExitStack tells it. Only an error that the bundle may have brought about makes it a
         failed start; the time that it ran well counts at the next one too."""
-        if self._trial is not None and not self.stop:
+        if self._trial is not None and not self._stop:
             trial = self._standing(self._trial)
             if not self._holding and not of_the_bundle(value):
                 trial = msgspec.structs.replace(trial, starts=max(trial.starts - 1, 0))
@@ -151,7 +157,6 @@ class StoreSink:
             self._say(f"probation can't be written down: {error.message}")
         except OSError as error:
             self._say(f"probation can't be written down: {error}")
-        self._seen = self._stamp()
 
     def _go_back(self, why: str) -> None:
         try:
@@ -176,7 +181,7 @@ class StoreSink:
 
     def _restart(self, why: str) -> None:
         self._say(f"{why}; the run ends with status {RESTART} to be started again")
-        self.stop, self.exit_status = True, RESTART
+        self._stop, self.exit_status = True, RESTART
 
     def _stamp(self) -> tuple[int, int] | None:
         try:

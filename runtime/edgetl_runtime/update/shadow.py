@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
@@ -33,7 +34,8 @@ class Gates:
     """What the new bundle must hold. frames: compared at least. boxes, masks, labels: agreement, 0 to 1. slower: its
     p50 over the old one's at most; its p99 over the old one's may be twice that. odd: by how much the share of frames
     that it finds untypical of its training may lie above the old one's. The figures are a first guess: a bundle that
-    was trained to say something else has to be given others.
+    was trained to say something else has to be given others. Raises InputError for figures that nothing could hold, or
+    that everything would.
     """
 
     frames: int = 20
@@ -42,6 +44,13 @@ class Gates:
     labels: float = 0.8
     slower: float = 1.5
     odd: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("boxes", "masks", "labels", "odd"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"the gate for {name} is a share from 0 to 1, found {getattr(self, name):g}")
+        if not 0 < self.slower < math.inf:
+            raise InputError(f"the gate for slower is how many times, above 0, found {self.slower:g}")
 
 
 @dataclass

@@ -69,7 +69,10 @@ class Start:
 
 def is_store(path: str | os.PathLike[str]) -> bool:
     """Whether this folder is a store, rather than a bundle."""
-    return (Path(path) / POINTER_NAME).is_file() or (Path(path) / KEYRING_NAME).is_file()
+    try:
+        return (Path(path) / POINTER_NAME).is_file() or (Path(path) / KEYRING_NAME).is_file()
+    except OSError:  # whoever opens it as a bundle says what is wrong with it
+        return False
 
 
 class Store:

@@ -230,6 +230,17 @@ def test_the_budget_is_kept_and_the_file_is_whole(tmp_path: Path, budget: int) -
     assert "budget" in recording.status.stopped and "budget" in recording.notes[0]
 
 
+def test_a_budget_that_nothing_fits_in_keeps_nothing_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "d.mcap"
+    path.write_text("of a run before")
+    sink = RecordSink(path, header(), budget_bytes=100_000, force=True)
+    sink.write(result(0), frame_of(result(0)), None)
+    sink.close()
+    assert sink.notes == ["recording ended after 0 results: the budget of 0.1 MB is used up; nothing of it is kept"]
+    assert not sink.finished and not sink.as_json()["finished"]
+    assert [p.name for p in tmp_path.iterdir()] == ["d.mcap"] and path.read_text() == "of a run before"
+
+
 def test_a_bug_in_the_recorder_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = RecordSink(tmp_path / "d.mcap", header())
 
@@ -286,6 +297,19 @@ def test_names_and_what_is_in_the_way(tmp_path: Path) -> None:
         record(tmp_path / "d.mcap", 1, force=True)
         assert len(read_all(tmp_path / "d.mcap")[0]) == 1
         (tmp_path / "d.mcap").unlink()
+
+
+def test_force_does_not_take_the_file_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "d.mcap"
+    first = RecordSink(path, header())
+    for i in range(3):
+        first.write(result(i), frame_of(result(i)), None)
+    with pytest.raises(InputError, match=r"another run is recording to .*d\.part\.mcap"):
+        RecordSink(path, header(), force=True)
+    first.close()
+    assert first.finished and len(read_all(path)[0]) == 3
+    record(path, 1, force=True)
+    assert len(read_all(path)[0]) == 1
 
 
 def test_without_zstandard_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,6 +234,13 @@ def test_outputs_of_another_user_are_in_the_way(place: Path, capsys: pytest.Capt
     assert "ReadWritePaths" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("flag", ["--out", "--jsonl", "--record", "--collect"])
+def test_the_state_folder_is_made_by_systemd(place: Path, capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    ending = {"--out": "/x.mp4", "--jsonl": "/x.jsonl", "--record": "/x.mcap", "--collect": ""}[flag]
+    assert install(place, flag, f"/var/lib/edgetl-front{ending}", "--force", flags=("--dry-run",)) == 0
+    assert f"{flag} /var/lib/edgetl-front{ending}" in capsys.readouterr().out
+
+
 def test_a_ros_port_that_nobody_finds_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     listen = ["--ros2", "--ros2-listen", "tcp/127.0.0.1:0"]
     assert install(place, *listen, flags=("--dry-run",)) == 2
@@ -264,6 +271,16 @@ REFUSED = {
     ),
     "a relative output": (["--jsonl", "x.jsonl", "--force"], "/dev/video0", "absolute"),
     "an output elsewhere": (["--jsonl", "/usr/x.jsonl", "--force"], "/dev/video0", "can't write into /usr"),
+    "no deadline": (["--deadline-ms", "nan"], "/dev/video0", "a deadline is from 0"),
+    "no time": (["--stall-s", "-1"], "/dev/video0", "--stall-s must be"),
+    "no share": (["--threshold", "7"], "/dev/video0", "--threshold must be"),
+    "no size": (["--camera-size", "big"], "/dev/video0", "--camera-size must be like"),
+    "no cores": (["--cpus", "x"], "/dev/video0", "expected cores like"),
+    "no priority": (["--priority", "0"], "/dev/video0", "a priority is from"),
+    "no port": (["--web", "99999"], "/dev/video0", "a port is from 0 to 65535"),
+    "no bus": (["--can", "can0"], "/dev/video0", "--can must be like"),
+    "no rate": (["--ros2", "--ros2-images", "99"], "/dev/video0", "pictures for ROS are from"),
+    "a bound of nothing": (["--record-budget-mb", "5"], "/dev/video0", "bounds a recording that is not made"),
     "no such flag": (["--vew"], "/dev/video0", "see edgetl run --help"),
     "a private ladder": (["--ladder", "/tmp"], "/dev/video0", "of its own"),
     "a revoked slot of several": (

@@ -259,6 +259,54 @@ def test_a_slot_that_is_no_longer_whole_is_left_for_the_one_before(store: Store,
         store.start()
 
 
+@pytest.fixture
+def rotten(fleet: Fleet) -> Store:
+    """A store whose only slot, release 1, is no longer whole."""
+    store = fleet.store("rotten")
+    made = update(store, fleet.release(1), SKIP, quiet)
+    (store.slot(made.slot) / "labels.txt").write_text("bits rot")
+    with pytest.raises(BundleError, match=r"labels\.txt"):
+        store.start()
+    return store
+
+
+def test_a_slot_that_is_not_whole_is_mended_by_its_own_bundle(rotten: Store, fleet: Fleet) -> None:
+    said: list[str] = []
+    made = update(rotten, fleet.release(1), SKIP, said.append)
+    assert made.done and made.pointer == rotten.pointer() and "is not whole: labels.txt" in "".join(said)
+    assert rotten.start().bundle.manifest.release == 1
+    assert not update(rotten, fleet.release(1), SKIP, quiet).done
+
+
+def test_a_slot_that_is_not_whole_is_followed_by_another_bundle(rotten: Store, fleet: Fleet) -> None:
+    other = fleet.bundle("other labels", release=2, heads=(msgspec.structs.replace(DETECT, labels=("a", "b", "c")),))
+    with pytest.raises(InputError, match="the labels of detect were"):
+        update(rotten, other, SKIP, quiet)
+    assert update(rotten, fleet.release(2), SKIP, quiet).done
+    assert rotten.start().bundle.manifest.release == 2
+
+
+def test_what_a_slot_without_its_manifest_said_is_not_known(rotten: Store, fleet: Fleet) -> None:
+    pointer = rotten.pointer()
+    assert pointer is not None
+    (rotten.slot(pointer.current) / "manifest.json").unlink()
+    with pytest.raises(InputError, match="can't be told whether the new bundle says what that one says"):
+        update(rotten, fleet.release(2), SKIP, quiet)
+    allowed = Wanted(threads=1, allowed=Allowed(change=True))
+    assert update(rotten, fleet.release(2), allowed, quiet).done
+    assert rotten.start().bundle.manifest.release == 2
+
+
+def test_the_only_whole_slot_is_not_given_up(store: Store, fleet: Fleet) -> None:
+    update(store, fleet.release(3), SKIP, quiet)
+    before = store.commit()
+    (store.slot(before.current) / "labels.txt").write_text("bits rot")
+    with pytest.raises(InputError, match="--rollback"):
+        update(store, fleet.release(4), SKIP, quiet)
+    assert store.pointer() == before and store.start().bundle.manifest.release == 2
+    assert update(store, fleet.release(4), SKIP, quiet).done
+
+
 def test_a_damaged_pointer_is_one_line(store: Store) -> None:
     (store.folder / "pointer.json").write_text('{"current": "../../etc"')
     with pytest.raises(InputError, match="is damaged"):

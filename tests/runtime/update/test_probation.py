@@ -269,6 +269,23 @@ def test_another_slot_that_becomes_current_ends_the_run(fleet: Fleet) -> None:
     assert trial is not None and trial.starts == 0 and drive.release() == 3
 
 
+def test_another_slot_is_seen_while_no_results_come(fleet: Fleet) -> None:
+    drive = Drive(fleet)
+    drive.store.roll_back("an operator went back")
+    assert not drive.sink.stop
+    drive.now_s += 1.5
+    assert drive.sink.stop and drive.sink.exit_status == 75
+
+
+def test_a_way_back_by_hand_is_seen_by_a_run_that_just_wrote_how_it_stands(fleet: Fleet) -> None:
+    drive = Drive(fleet)
+    drive.results(2.0)
+    drive.store.roll_back("an operator went back")
+    drive.event("engine")
+    drive.results(2.0)
+    assert drive.sink.stop and drive.sink.exit_status == 75 and "became current" in drive.said[-1]
+
+
 def test_nothing_to_go_back_to_is_said(fleet: Fleet) -> None:
     drive = Drive(fleet)
     pointer = drive.store.pointer()

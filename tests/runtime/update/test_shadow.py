@@ -162,6 +162,12 @@ def test_each_gate_says_what_does_not_hold(shared_many: Path, changes: dict[str,
     assert len(found) == bool(said) and (not said or said in found[0])
 
 
+@pytest.mark.parametrize("gates", [{"boxes": float("nan")}, {"masks": 50.0}, {"odd": -0.1}, {"slower": float("nan")}])
+def test_a_gate_that_holds_nothing_back_is_refused(gates: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=f"the gate for {next(iter(gates))} is .*, found"):
+        Gates(**gates)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("seconds", "share"), [(0, 0.5), (1, 0.0), (1, 1.5)])
 def test_shares_that_are_none(sides: tuple[Side, Side], seconds: float, share: float) -> None:
     with pytest.raises(InputError, match=r"0\.01 to 1 of a core"):

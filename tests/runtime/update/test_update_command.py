@@ -171,6 +171,8 @@ def test_a_keyring_of_its_own_and_a_revoked_key(fleet: Fleet, call: Call) -> Non
         (["--status", "x"], "about the store alone"),
         (["--status"], "is no store"),
         (["x", "--shadow-share", "2"], "from 0.01 to 1"),
+        (["x", "--min-boxes", "nan"], "the gate for boxes is a share"),
+        (["x", "--max-slower", "nan"], "the gate for slower"),
         (["x", "--probation-s", "0"], "above 0"),
         (["x", "--skip-shadow"], "is no store"),
         (["x", "--ros2-connect", "tcp/127.0.0.1:7447"], "--ros2-connect is of a ROS 2 camera"),
