@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetl.data.dataset import Dataset, Sample, each_sample, make_sample
+from edgetl.data.header import refuse_turned
 from edgetl_runtime.errors import InputError
 
 
@@ -37,6 +38,8 @@ def read_coco(root: Path, annotation_file: Path, *, name: str) -> Dataset:
 
 
 def _dataset(root: Path, annotation_file: Path, document: dict[str, Any], *, name: str) -> Dataset:
+    for what in ("categories", "images"):
+        _refuse_twice(annotation_file, what, [int(entry["id"]) for entry in document[what]])
     categories = sorted(document["categories"], key=lambda c: int(c["id"]))
     index_of = {int(c["id"]): i for i, c in enumerate(categories)}
     boxes_of: dict[int, list[dict[str, Any]]] = {int(i["id"]): [] for i in document["images"]}
@@ -53,7 +56,7 @@ def _dataset(root: Path, annotation_file: Path, document: dict[str, Any], *, nam
                 remedy="correct the annotation or add the category",
             )
         boxes_of[int(a["image_id"])].append(a)
-    domain = str(document.get("info", {}).get("domain", ""))
+    domain = _stated((document.get("info") or {}).get("domain"), "")
     samples = each_sample(
         document["images"],
         lambda image: _sample(root, annotation_file, image, boxes_of[int(image["id"])], index_of, domain),
@@ -61,9 +64,18 @@ def _dataset(root: Path, annotation_file: Path, document: dict[str, Any], *, nam
     return Dataset(name, tuple(str(c["name"]) for c in categories), samples)
 
 
+def _refuse_twice(annotation_file: Path, what: str, ids: list[int]) -> None:
+    """Raise InputError for an id that two entries have: what refers to it would count for both, or the wrong one."""
+    seen: set[int] = set()
+    for number in ids:
+        if number in seen:
+            raise InputError(f"{annotation_file}: two of the {what} have the id {number}", remedy="give each its own")
+        seen.add(number)
+
+
 def _load(annotation_file: Path) -> dict[str, Any]:
     try:
-        document = json.loads(annotation_file.read_text(encoding="utf-8"))
+        document = json.loads(annotation_file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(f"{annotation_file}: not readable as JSON ({error})", remedy="restore the file") from error
     missing = [k for k in ("images", "annotations", "categories") if k not in document]
@@ -85,16 +97,22 @@ def _sample(
     for a in annotations:
         x, y, w, h = (float(v) for v in a["bbox"])
         boxes.append((x / width, y / height, (x + w) / width, (y + h) / height))
+    file = _find(root, annotation_file, str(image["file_name"]))
+    refuse_turned(file, (width, height), annotation_file)
     return make_sample(
-        _find(root, annotation_file, str(image["file_name"])),
+        file,
         boxes,
         [index_of[int(a["category_id"])] for a in annotations],
         [bool(a.get("iscrowd", 0)) for a in annotations],
         classes=len(index_of),
         label_file=annotation_file,
-        group=str(image.get("group", "")),
-        domain=str(image.get("domain", domain)),
+        group=_stated(image.get("group"), ""),
+        domain=_stated(image.get("domain"), domain),
     )
+
+
+def _stated(value: object, default: str) -> str:
+    return default if value is None else str(value)
 
 
 def _find(root: Path, annotation_file: Path, file_name: str) -> Path:

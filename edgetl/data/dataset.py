@@ -147,8 +147,8 @@ def make_sample(
 ) -> Sample:
     """A Sample whose labels were checked. boxes: x1, y1, x2, y2 as shares of the image.
 
-    Raises InputError that names the label file for a class id out of range, a box outside its image, or
-    values that are not finite. Boxes of no area are left out.
+    Raises InputError that names the label file for a class id out of range, a box outside its image or with its
+    corners the wrong way round, or values that are not finite. Boxes of no area are left out.
     """
     box_array = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
     label_array = np.asarray(labels, dtype=np.int64).reshape(-1)
@@ -167,6 +167,13 @@ def make_sample(
         raise InputError(
             f"{label_file}: a box of image {image.name} stands outside it: {found} as shares of width and height",
             remedy="clip the box to the image or remove it",
+        )
+    turned = (box_array[:, 2] < box_array[:, 0]) | (box_array[:, 3] < box_array[:, 1])
+    if turned.any():
+        found = [round(float(v), 4) for v in box_array[turned][0]]
+        raise InputError(
+            f"{label_file}: a box of image {image.name} ends before it begins: {found} as shares of width and height",
+            remedy="put its left and upper edge first, or remove it",
         )
     box_array = box_array.clip(0, 1)
     keep = (box_array[:, 2] > box_array[:, 0]) & (box_array[:, 3] > box_array[:, 1])

@@ -36,6 +36,24 @@ def image_size(path: Path) -> tuple[int, int]:
     return read_header(path).shown_wh
 
 
+def refuse_turned(image: Path, stated_wh: tuple[float, float], label_file: Path) -> None:
+    """Raise InputError where labels speak of the picture as it is stored, which its orientation turns by 90 degrees.
+
+    Their boxes would lie elsewhere in the picture that read_image gives. stated_wh: the size that they state.
+    """
+    try:
+        header = read_header(image)
+    except InputError:
+        return  # said where the image is used
+    (width, height), (shown_width, shown_height) = stated_wh, header.shown_wh
+    if header.orientation >= 5 and (width - height) * (shown_width - shown_height) < 0:
+        raise InputError(
+            f"{label_file}: states {width:g} x {height:g} pixels for image {image.name}, which its Exif orientation "
+            f"({header.orientation}) shows as {shown_width} x {shown_height}: its boxes would lie elsewhere",
+            remedy="store the image as its labels have it, without the orientation",
+        )
+
+
 def read_header(path: Path) -> Header:
     """The header of an image file. Raises InputError that names a file that is none, or can't be read."""
     try:

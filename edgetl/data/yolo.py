@@ -90,7 +90,7 @@ def label_file_of(image: Path) -> Path:
 def _sample(image: Path, classes: int, pattern: re.Pattern[str]) -> Sample:
     label_file = label_file_of(image)
     boxes, labels = [], []
-    lines = label_file.read_text(encoding="utf-8", errors="replace").splitlines() if label_file.is_file() else []
+    lines = label_file.read_text(encoding="utf-8-sig", errors="replace").splitlines() if label_file.is_file() else []
     for number, line in enumerate(lines, start=1):
         fields = line.split()
         if not fields:
