@@ -11,6 +11,7 @@ from edgetl.commands.arguments import (
     points,
     prepare_run_directory,
     say,
+    seed,
     share_cores,
     size_wxh,
 )
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crop", type=size_wxh, metavar="WxH", help="training crop (default: the network's size)")
     parser.add_argument("--max-loss", type=points, default=0.5, help="points of the metric that --val may lose")
     parser.add_argument("--val-images", type=count, default=250, metavar="N")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--force", action="store_true", help="move an existing --out aside")
 
 

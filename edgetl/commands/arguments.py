@@ -38,6 +38,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+MOST_SEED = 2**63 - 1
+"""What every generator of chance takes."""
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 to MOST_SEED."""
+    if not (text.isascii() and text.isdigit()) or int(text) > MOST_SEED:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {MOST_SEED}, found {text!r}")
+    return int(text)
+
+
 AUTO = -1
 """What `auto` becomes where a number of threads is asked for."""
 

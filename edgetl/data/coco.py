@@ -31,7 +31,7 @@ def read_coco(root: Path, annotation_file: Path, *, name: str) -> Dataset:
     document = _load(annotation_file)
     try:
         return _dataset(root, annotation_file, document, name=name)
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InputError(
             f"{annotation_file}: not in COCO's form ({type(error).__name__}: {error})", remedy="correct the entry"
         ) from error

@@ -77,7 +77,7 @@ def _parse(file: Path) -> Element:
     parser.CharacterDataHandler = builder.data
     try:
         parser.Parse(file.read_bytes(), True)
-    except (OSError, expat.ExpatError) as error:
+    except (OSError, ValueError, expat.ExpatError) as error:
         raise InputError(f"{file}: not readable as XML ({error})", remedy="restore the file") from error
     return builder.close()
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from torch import Tensor
 
+from edgetl.data import Dataset
 from edgetl.heads import Kind
 from edgetl.metrics.predict import Evaluation, Frames, evaluate, scored_kinds
 from edgetl.models.infer import TorchInfer
@@ -138,6 +139,7 @@ class Keeper:
             "config": msgspec.to_builtins(self.config),
             "at": dataclasses.asdict(self.at),
             "best_heads": dict(self.best_heads),
+            "val_sha256": self._frames.dataset.fingerprint(),
             **training,
         }
         save_checkpoint(self.out / "last.pt", Checkpoint(self.card, _on_cpu(average), state))
@@ -159,11 +161,14 @@ def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.detach().cpu() for k, v in state.items()}
 
 
-def read_last(path: Path, card: ModelCard, config: TuneConfig) -> Checkpoint:
+def read_last(path: Path, card: ModelCard, config: TuneConfig, val: Dataset) -> Checkpoint:
     """The saved state of a run. Raises InputError where it was made with other data or settings."""
     saved = load_checkpoint(path)
     if saved.training is None or saved.card.data_sha256 != card.data_sha256:
         raise InputError(f"{path}: was trained on other data than {card.data}", remedy="use another --out")
+    val_sha256 = val.fingerprint()
+    if saved.training.get("val_sha256", val_sha256) != val_sha256:  # what is the best by one is not by another
+        raise InputError(f"{path}: was judged by other images than {val.name}", remedy="resume with the same --val")
     now = msgspec.to_builtins(config)
     if saved.training["config"] != now:
         changed = [k for k, v in now.items() if saved.training["config"].get(k) != v]

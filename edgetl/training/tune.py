@@ -102,7 +102,7 @@ class _Run:
         self.average = Average(self.model, config.ema_decay)
         self.balance = Balance()
         self.at = Progressed()
-        heads = self._restore() if resume else {}
+        heads = self._restore(val) if resume else {}
         self.keeper = None
         if self.team.first:
             frames = Frames(val, self.card.preprocess, title="val images")
@@ -287,9 +287,9 @@ class _Run:
             }
             self.keeper.save_last(self.average.state, training)
 
-    def _restore(self) -> dict[str, float]:
+    def _restore(self, val: Dataset) -> dict[str, float]:
         """Put the run where it was; the best value of each head until then."""
-        saved = read_last(self.out / "last.pt", self.card, self.config)
+        saved = read_last(self.out / "last.pt", self.card, self.config, val)
         training = saved.training
         assert training is not None
         if not training["at"]["probed"]:

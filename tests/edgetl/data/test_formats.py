@@ -172,6 +172,13 @@ def test_voc_counts_pixels_from_one(tmp_path: Path) -> None:
     assert [s.image.name for s in read_dataset(root, "val").samples] == ["b.png"]
 
 
+def test_a_list_that_holds_no_name_is_named(tmp_path: Path) -> None:
+    root = voc(tmp_path)
+    text(root / "ImageSets/Main/train.txt", "a\0b\n")
+    with pytest.raises(InputError, match="not readable as XML"):
+        read_dataset(root, "train")
+
+
 def test_voc_without_lists_is_one_split(tmp_path: Path) -> None:
     root = voc(tmp_path)
     for file in (root / "ImageSets/Main").iterdir():

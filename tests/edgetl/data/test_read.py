@@ -95,6 +95,7 @@ def test_labels_that_windows_wrote_are_read(coco_dir: Path, yolo_dir: Path) -> N
         ("image_id", 1234, "image id 1234"),
         ("images", 1, "two of the images have the id"),
         ("categories", 1, "two of the categories have the id"),
+        ("class", float("inf"), "not in COCO's form"),
         ("file", "images/train/gone.png", "gone.png is missing"),
     ],
 )

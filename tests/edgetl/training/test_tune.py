@@ -193,6 +193,11 @@ def test_resume_with_other_data_is_refused(data: tuple[Dataset, Dataset], run: P
         start((fewer, data[1]), run, msgspec.structs.replace(CONFIG, epochs=1), resume=True)
 
 
+def test_resume_with_other_validation_images_is_refused(data: tuple[Dataset, Dataset], run: Path) -> None:
+    with pytest.raises(InputError, match="judged by other images than .*same --val"):
+        start((data[0], data[1].only([0])), run, msgspec.structs.replace(CONFIG, epochs=1), resume=True)
+
+
 def test_resume_from_a_best_checkpoint_is_refused(data: tuple[Dataset, Dataset], run: Path) -> None:
     shutil.copy(run / "best.pt", run / "last.pt")
     with pytest.raises(InputError, match=r"last\.pt"):
