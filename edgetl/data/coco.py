@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edgetl.data.dataset import Dataset, Sample, each_sample, make_sample
+from edgetl.data.dataset import Dataset, Sample, different_names, each_sample, make_sample
 from edgetl.data.header import refuse_turned
 from edgetl_runtime.errors import InputError
 
@@ -42,6 +42,7 @@ def _dataset(root: Path, annotation_file: Path, document: dict[str, Any], *, nam
         _refuse_twice(annotation_file, what, [int(entry["id"]) for entry in document[what]])
     categories = sorted(document["categories"], key=lambda c: int(c["id"]))
     index_of = {int(c["id"]): i for i, c in enumerate(categories)}
+    names = different_names((str(c["name"]) for c in categories), annotation_file)
     boxes_of: dict[int, list[dict[str, Any]]] = {int(i["id"]): [] for i in document["images"]}
     for a in document["annotations"]:
         if int(a["image_id"]) not in boxes_of:
@@ -61,7 +62,7 @@ def _dataset(root: Path, annotation_file: Path, document: dict[str, Any], *, nam
         document["images"],
         lambda image: _sample(root, annotation_file, image, boxes_of[int(image["id"])], index_of, domain),
     )
-    return Dataset(name, tuple(str(c["name"]) for c in categories), samples)
+    return Dataset(name, names, samples)
 
 
 def _refuse_twice(annotation_file: Path, what: str, ids: list[int]) -> None:

@@ -180,6 +180,15 @@ def make_sample(
     return Sample(image, box_array[keep], label_array[keep], ignore_array[keep], group or image.stem, domain)
 
 
+def different_names(names: Iterable[str], file: Path) -> tuple[str, ...]:
+    """The names of classes as they are. Raises InputError that names the file for one that two classes have."""
+    found = tuple(names)
+    twice = next((name for i, name in enumerate(found) if name in found[:i]), None)
+    if twice is not None:
+        raise InputError(f"{file}: two classes are called {twice!r}", remedy="give each its own name")
+    return found
+
+
 def image_files(folder: Path) -> list[Path]:
     """The images below a folder, sorted; hidden files are left out."""
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))

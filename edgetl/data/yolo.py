@@ -6,7 +6,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edgetl.data.dataset import IMAGE_SUFFIXES, Dataset, Sample, each_sample, image_files, make_sample
+from edgetl.data.dataset import (
+    IMAGE_SUFFIXES,
+    Dataset,
+    Sample,
+    different_names,
+    each_sample,
+    image_files,
+    make_sample,
+)
 from edgetl.data.listed import group_of
 from edgetl_runtime.errors import InputError
 
@@ -71,9 +79,9 @@ def _load(description: Path) -> dict[str, Any]:
 def _classes(description: Path, document: dict[str, Any]) -> tuple[str, ...]:
     names = document["names"]
     if isinstance(names, list):
-        return tuple(str(n) for n in names)
+        return different_names(map(str, names), description)
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        return tuple(str(names[i]) for i in range(len(names)))
+        return different_names((str(names[i]) for i in range(len(names))), description)
     raise InputError(f"{description}: names must be a list, or a mapping from 0 upwards")
 
 

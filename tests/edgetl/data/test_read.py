@@ -57,12 +57,22 @@ def _set(root: Path, where: str, value: object) -> Path:
         document["annotations"][0]["bbox"] = value
     elif where == "image_id":
         document["annotations"][0]["image_id"] = value
+    elif where == "names":
+        for category in document["categories"]:
+            category["name"] = "car"
     elif where in {"images", "categories"}:
         document[where].append({**document[where][1], "id": document[where][0]["id"]})
     elif where == "file":
         document["images"][0]["file_name"] = value
     file.write_text(json.dumps(document))
     return file
+
+
+@pytest.mark.parametrize("names", ["[car, car]", "{0: car, 1: car}"])
+def test_two_classes_of_one_name_are_refused(yolo_dir: Path, names: str) -> None:
+    (yolo_dir / "data.yaml").write_text(f"path: .\ntrain: images/train\nval: images/val\nnames: {names}\n")
+    with pytest.raises(InputError, match=r"data\.yaml: two classes are called 'car'"):
+        read_dataset(yolo_dir, "train")
 
 
 def test_coco_fields_that_are_null_state_nothing(coco_dir: Path) -> None:
@@ -94,6 +104,7 @@ def test_labels_that_windows_wrote_are_read(coco_dir: Path, yolo_dir: Path) -> N
         ("box", [10, 50, 40, -30], "ends before it begins"),
         ("image_id", 1234, "image id 1234"),
         ("images", 1, "two of the images have the id"),
+        ("names", 1, "two classes are called 'car'"),
         ("categories", 1, "two of the categories have the id"),
         ("class", float("inf"), "not in COCO's form"),
         ("file", "images/train/gone.png", "gone.png is missing"),
