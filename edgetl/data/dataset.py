@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.data.header import read_header
+from edgetl.data.header import read_header, untagged
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file as (H, W, 3) uint8 BGR, as a person sees it: a JPEG's Exif orientation is applied.
+    """An image file as (H, W, 3) uint8 BGR, as a person sees it: the orientation of a JPEG or TIFF is applied.
 
     Grey becomes three equal channels, alpha is dropped, of 16 bits the upper 8 are kept as a camera would, CMYK is
     converted as OpenCV does. Raises InputError that names a file that can't be read, or claims over 200 megapixels.
@@ -208,7 +208,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             f"{path}: {header.width} x {header.height} pixels, at most {MAX_PIXELS // 1_000_000} million are read",
             remedy="cut or shrink the image",
         )
-    data = _bytes(path)
+    data = untagged(_bytes(path))
     # OpenCV knows orientations of other formats too, by version; the size that boxes refer to must not depend on it.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(data, flags) if data.size else None
