@@ -26,6 +26,9 @@ from edgetl.training.trust import fit_trust
 from edgetl_runtime.errors import InputError
 
 
+AVERAGED = "averaged with the probe"
+
+
 @dataclass
 class Progressed:
     """How far a run is: counts that --resume picks up."""
@@ -113,10 +116,12 @@ class Keeper:
         best = load_checkpoint(self.out / "best.pt")
         if best.card.history[-1:] == ("probe",):
             return self.at.best
+        if best.card.history[-1:] and best.card.history[-1].startswith(AVERAGED):  # before the run was killed
+            return best.card.value
         first = load_checkpoint(self.out / "probe.pt").model
         found = best_mixture(first, best.model, self.at.best, lambda state: self.score(state).value)
         if found.state is not None:
-            note = f"averaged with the probe, {found.share:.0%} of the fine-tuned weights"
+            note = f"{AVERAGED}, {found.share:.0%} of the fine-tuned weights"
             self.keep(found.state, self.score(found.state), note)
         return found.value
 
