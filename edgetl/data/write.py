@@ -208,7 +208,8 @@ def _place(format: str, splits: Mapping[str, Dataset]) -> dict[str, list[Placed]
             name = _free(place, stem, parent, taken)
             taken.add(place + name)
             own = s if s.group in stated else dataclasses.replace(s, group=_unstated(dataset, s, name))
-            placed[split].append(Placed(own, f"{name}{s.image.suffix}"))
+            suffix = s.image.suffix.lower() if format in ONE_FOLDER else s.image.suffix  # found by its name alone
+            placed[split].append(Placed(own, f"{name}{suffix}"))
     return placed
 
 

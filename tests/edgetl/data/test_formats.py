@@ -275,6 +275,16 @@ def test_wrong_kitti_lines_are_named(tmp_path: Path, line: str, says: str) -> No
         read_dataset(root, "train")
 
 
+def test_kitti_and_voc_images_with_suffixes_in_capitals(tmp_path: Path) -> None:
+    kitti(tmp_path / "kitti")
+    image = tmp_path / "kitti/training/image_2/000000.png"
+    image.rename(image.with_suffix(".PNG"))
+    assert [s.image.name for s in read_dataset(tmp_path / "kitti", "train").samples] == ["000000.PNG", "000001.png"]
+    voc(tmp_path / "voc")
+    (tmp_path / "voc/JPEGImages/b.png").rename(tmp_path / "voc/JPEGImages/b.PNG")
+    assert read_dataset(tmp_path / "voc", "val").samples[0].image.name == "b.PNG"
+
+
 def test_kitti_without_a_label_file_is_refused(tmp_path: Path) -> None:
     root = kitti(tmp_path)
     (root / "training/label_2/000001.txt").unlink()

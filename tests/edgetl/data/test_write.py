@@ -246,6 +246,16 @@ def test_images_of_one_name_in_several_splits_become_no_group(tmp_path: Path, wh
     assert not find_leaks(back[1], back[2], full=False)
 
 
+@pytest.mark.parametrize("suffix", [".PNG", ".Png"])
+@pytest.mark.parametrize("what", BOXED)
+def test_suffixes_in_capitals_are_found_again(tmp_path: Path, what: str, suffix: str) -> None:
+    base = one_sample(tmp_path)
+    image = draw_picture(tmp_path / "7.png", 1, 32, 32).rename(tmp_path / f"DSC7{suffix}")
+    sample = dataclasses.replace(base.samples[0], image=image, ignore=np.zeros(len(base.samples[0].labels), np.bool_))
+    write_dataset_as(what, {"train": dataclasses.replace(base, samples=(sample,))}, tmp_path / "out")
+    assert len(read_dataset(tmp_path / "out", "train").samples[0].boxes) == len(sample.boxes)
+
+
 @pytest.mark.parametrize("what", ["voc", "yolo", "coco"])
 def test_a_file_that_bears_the_name_of_its_group_stays_in_it_under_another_name(tmp_path: Path, what: str) -> None:
     base = one_sample(tmp_path)
