@@ -35,26 +35,44 @@ def judge(before: Evidence, after: Evidence, *, metric: str, max_loss: float = M
 
     What can no longer be estimated, because the network says too little of the new domain, counts as worse.
     """
-    change = 100 * (after.value - before.value)
     kept = f"{metric} on the original validation images {100 * before.value:.1f} -> {100 * after.value:.1f}"
-    if not change >= -100 * max_loss:  # so that no number at all is refused too
-        return Verdict(False, f"refused: {kept}, more than the {100 * max_loss:.1f} points that may be lost")
-    for head, value in before.values.items():
-        now = after.values.get(head, math.nan)
-        if math.isfinite(value) and not 100 * (now - value) >= -100 * max_loss:
-            lost = f"{head} {100 * value:.1f} -> {100 * now:.1f}"
-            return Verdict(False, f"refused: {kept}, but {lost}, more than the {100 * max_loss:.1f} points allowed")
-    silent = [head for head in before.estimates if head not in after.estimates]
-    if silent or (before.estimate is not None and after.estimate is None):
-        who = f" of {silent[0]}" if silent else ""
-        return Verdict(False, f"refused: {kept}, but too few answers{who} are left on the new domain to be judged by")
+    harm = _lost(before, after, max_loss) or _harmed(before, after)
+    if harm:
+        return Verdict(False, f"refused: {kept}, {harm}")
     if before.estimate is None or after.estimate is None:
         return Verdict(True, f"accepted: {kept}; the new domain can't be judged without labels for this head")
-    guess = f"label-free estimate on the new domain {before.estimate:.3g} -> {after.estimate:.3g}"
-    if after.estimate < before.estimate:
-        return Verdict(False, f"refused: {kept}, but the {guess}")
+    return Verdict(True, f"accepted: {kept}; {_guess(before.estimate, after.estimate)}")
+
+
+def _lost(before: Evidence, after: Evidence, max_loss: float) -> str:
+    """What of the original metric is lost beyond what may be, empty where nothing is."""
+    limit = f"more than the {100 * max_loss:.1f} points that may be lost"
+    if not _within(before.value, after.value, max_loss):
+        return limit
+    for head, value in before.values.items():
+        now = after.values.get(head, math.nan)
+        if math.isfinite(value) and not _within(value, now, max_loss):
+            return f"but {head} {100 * value:.1f} -> {100 * now:.1f}, {limit}"
+    return ""
+
+
+def _within(before: float, after: float, max_loss: float) -> bool:
+    """False also for no number at all."""
+    return 100 * (after - before) >= -100 * max_loss
+
+
+def _harmed(before: Evidence, after: Evidence) -> str:
+    """What got worse on the new domain, empty where nothing did."""
+    silent = [head for head in before.estimates if head not in after.estimates]
+    if silent or (before.estimate is not None and after.estimate is None):
+        return f"but too few answers{f' of {silent[0]}' if silent else ''} are left on the new domain to be judged by"
+    if before.estimate is not None and after.estimate is not None and after.estimate < before.estimate:
+        return f"but the {_guess(before.estimate, after.estimate)}"
     for head, number in before.estimates.items():
         if after.estimates[head] < number:
-            fell = f"{head} {number:.3g} -> {after.estimates[head]:.3g}"
-            return Verdict(False, f"refused: {kept}, and {guess}, but {fell}")
-    return Verdict(True, f"accepted: {kept}; {guess}")
+            return f"but the {_guess(number, after.estimates[head])} for {head}"
+    return ""
+
+
+def _guess(before: float, after: float) -> str:
+    return f"label-free estimate on the new domain {before:.3g} -> {after:.3g}"

@@ -139,7 +139,7 @@ def untagged(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     order = "<" if start[:2] == b"II" else ">"
     place = struct.unpack(order + "I", start[4:])[0]
     entries = struct.unpack(order + "H", data[place : place + 2].tobytes())[0]
-    changed = data.copy()
+    changed: NDArray[np.uint8] = data.copy()
     for at in range(place + 2, place + 2 + 12 * entries, 12):
         if struct.unpack(order + "H", data[at : at + 2].tobytes())[0] == ORIENTATION_TAG:
             changed[at + 8 : at + 12] = np.frombuffer(struct.pack(order + "HH", 1, 0), np.uint8)

@@ -25,7 +25,6 @@ from edgetl.training.mix import best_mixture
 from edgetl.training.trust import fit_trust
 from edgetl_runtime.errors import InputError
 
-
 AVERAGED = "averaged with the probe"
 
 

@@ -60,7 +60,10 @@ def probe(
                     indices = sorted(order[i * config.batch : (i + 1) * config.batch])
                     set_rate(optimiser, rate_at(step, steps, warmup=min(50, steps // 5 + 1)))
                     features = [level.to(device) for level in maps.batch(indices)]
-                    wanted = {k: tuple(t.to(device) for t in v) for k, v in _targets(train, kinds, preprocess, indices).items()}
+                    wanted = {
+                        k: tuple(t.to(device) for t in v)
+                        for k, v in _targets(train, kinds, preprocess, indices).items()
+                    }
                     losses, figures = head_losses(model.heads_on(features, preprocess.size_hw), wanted, kinds)
                     total = balance(losses)
                     names = tuple(train.samples[k].image.name for k in indices)

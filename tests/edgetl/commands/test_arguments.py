@@ -14,9 +14,7 @@ WITH_SEED = {
 
 @pytest.mark.parametrize("command", WITH_SEED)
 @pytest.mark.parametrize("text", ["-1", "1.5", str(MOST_SEED + 1), "\u00b2"])
-def test_a_seed_that_no_generator_takes_is_refused(
-    command: str, text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_seed_that_no_generator_takes_is_refused(command: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command.split(), *WITH_SEED[command], f"--seed={text}"]) == 2
     assert f"--seed: expected a whole number from 0 to {MOST_SEED}, found '{text}'" in capsys.readouterr().err
 

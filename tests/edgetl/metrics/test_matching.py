@@ -86,7 +86,9 @@ def test_matching_is_that_of_the_evaluation(seed: int, found: int, wanted: int) 
         (sizes[1], [{"iscrowd": int(i)} for i in ignore]), (sizes[0], [{"score": 1 - 0.01 * i} for i in range(found)])
     ):  # fmt: skip
         side = COCO()
-        listed = [{"id": i + 1, "bbox": row, **extra, **common} for i, (row, extra) in enumerate(zip(rows, more))]
+        listed = [
+            {"id": i + 1, "bbox": row, **extra, **common} for i, (row, extra) in enumerate(zip(rows, more, strict=True))
+        ]
         side.dataset = {"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": listed}
         side.createIndex()
         sides.append(side)

@@ -22,8 +22,8 @@ from edgetl.data import Dataset, read_dataset
 from edgetl.metrics.predict import Evaluation
 from edgetl.models.backbone import build_backbone
 from edgetl.models.network import Network
-from edgetl.training import learn as learn_module
 from edgetl.training import keep as keep_module
+from edgetl.training import learn as learn_module
 from edgetl.training import probe as probe_module
 from edgetl.training import tune as tune_module
 from edgetl.training.batches import Batch, augmented_batches, epoch_order
@@ -234,7 +234,7 @@ def test_resume_with_other_data_is_refused(data: tuple[Dataset, Dataset], run: P
 
 
 def test_resume_with_other_validation_images_is_refused(data: tuple[Dataset, Dataset], run: Path) -> None:
-    with pytest.raises(InputError, match="judged by other images than .*same --val"):
+    with pytest.raises(InputError, match=r"judged by other images than .*same --val"):
         start((data[0], data[1].only([0])), run, msgspec.structs.replace(CONFIG, epochs=1), resume=True)
 
 
