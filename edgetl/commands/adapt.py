@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     train, val = read_dataset(root, args.train), read_dataset(root, args.val)
     run_directory = args.checkpoint if args.checkpoint.is_dir() else args.checkpoint.parent
     out = args.out or run_directory.with_name(f"{run_directory.resolve().name}-adapted")
-    prepare_run_directory(out, resume=False, force=args.force)
+    needed = [args.checkpoint, root, *(s.image for s in unlabelled.samples)]
+    prepare_run_directory(out, resume=False, force=args.force, needed=needed)
     with no_empty_directory(out):
         adapted = adapt(args.checkpoint, unlabelled, train, val, out, config)
     for stage in adapted.stages:

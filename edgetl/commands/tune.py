@@ -122,7 +122,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     if args.resume and not (out / "last.pt").is_file():
         raise InputError(f"{out}: no last.pt to resume from", remedy="start without --resume")
     if first_process():
-        prepare_run_directory(out, resume=args.resume, force=args.force)
+        needed = [args.data, *(Path(p) for p in (args.start, args.teacher, args.weights) if p)]
+        prepare_run_directory(out, resume=args.resume, force=args.force, needed=needed)
     say(f"tune         {len(train)} images for {', '.join(args.tasks)} -> {out}; Ctrl-C saves, --resume goes on")
     with no_empty_directory(out):
         result = tune(train, val, out, config, resume=args.resume, data_root=str(args.data.resolve()))
