@@ -150,16 +150,16 @@ def make_sample(
     Raises InputError that names the label file for a class id out of range, a box outside its image or with its
     corners the wrong way round, or values that are not finite. Boxes of no area are left out.
     """
-    box_array = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
-    label_array = np.asarray(labels, dtype=np.int64).reshape(-1)
-    ignore_array = np.asarray(ignore, dtype=np.bool_).reshape(-1)
-    unknown = (label_array < 0) | (label_array >= classes)
-    if unknown.any():
+    unknown = next((label for label in labels if not 0 <= label < classes), None)
+    if unknown is not None:
         raise InputError(
-            f"{label_file}: class id {int(label_array[unknown][0])} of image {image.name} is unknown, "
+            f"{label_file}: class id {unknown} of image {image.name} is unknown, "
             f"expected 0 to {classes - 1}",
             remedy="correct the label or name the class in the dataset's description",
         )
+    box_array = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
+    label_array = np.asarray(labels, dtype=np.int64).reshape(-1)
+    ignore_array = np.asarray(ignore, dtype=np.bool_).reshape(-1)
     wrong = ~np.isfinite(box_array).all(axis=1)
     wrong |= (box_array < -OUTSIDE_TOLERANCE).any(axis=1) | (box_array > 1 + OUTSIDE_TOLERANCE).any(axis=1)
     if wrong.any():

@@ -121,6 +121,7 @@ def test_wrong_coco_names_file_and_fault(coco_dir: Path, where: str, value: obje
     ("line", "says"),
     [
         ("7 0.5 0.5 0.1 0.1", "class id 7 .* expected 0 to 1"),
+        ("99999999999999999999 0.5 0.5 0.1 0.1", "class id 99999999999999999999 .* expected 0 to 1"),
         ("0 0.99 0.5 0.2 0.1", "stands outside"),
         ("0 0.5 0.5", "expected `class cx cy w h`"),
         ("car 0.5 0.5 0.1 0.1", "expected `class cx cy w h`"),
