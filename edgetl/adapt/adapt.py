@@ -69,6 +69,10 @@ class AdaptConfig(Frozen, frozen=True, kw_only=True):
     val_images: Positive = 250
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
 
+    def __post_init__(self) -> None:
+        if self.crop_hw is not None and any(side % 32 for side in self.crop_hw):
+            raise ValueError(f"crop_hw must be multiples of 32, found {self.crop_hw[0]}x{self.crop_hw[1]}")
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:

@@ -67,6 +67,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory, scenes: Path, signs: Path) ->
     return made
 
 
+def test_a_crop_that_no_network_was_made_for_is_refused() -> None:
+    with pytest.raises(ValueError, match="crop_hw must be multiples of 32, found 33x64"):
+        AdaptConfig(crop_hw=(33, 64))
+
+
 def start(root: Path, run: Path, out: Path, config: AdaptConfig = CONFIG) -> Adapted:
     out.mkdir()
     (out.parent / "night").mkdir(exist_ok=True)
