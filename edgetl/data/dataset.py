@@ -153,8 +153,7 @@ def make_sample(
     unknown = next((label for label in labels if not 0 <= label < classes), None)
     if unknown is not None:
         raise InputError(
-            f"{label_file}: class id {unknown} of image {image.name} is unknown, "
-            f"expected 0 to {classes - 1}",
+            f"{label_file}: class id {unknown} of image {image.name} is unknown, expected 0 to {classes - 1}",
             remedy="correct the label or name the class in the dataset's description",
         )
     box_array = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)

@@ -39,6 +39,10 @@ from edgetl_runtime.progress import Progress
 __all__ = ["LossNotFinite", "TuneResult", "TuneStopped", "tune"]
 
 
+ONE_CELL = "more than 1 value per channel"
+"""What torch says where a batch norm in training gets a single value for each channel."""
+
+
 @dataclass(frozen=True, slots=True)
 class TuneResult:
     """best: path of the best checkpoint. metric, value: on the validation images used while training, in 0..1.
@@ -72,6 +76,14 @@ def tune(
             result = run.go(interrupt)
             run.team.close()
             return result
+        except ValueError as error:
+            if ONE_CELL not in str(error):
+                raise
+            raise InputError(
+                f"a batch of {config.batch} with crops of {config.crop_hw[1]}x{config.crop_hw[0]} has maps of one "
+                "cell, which a batch norm can't learn from",
+                remedy="give a larger --batch or --crop",
+            ) from error
         finally:
             if run.keeper:
                 run.keeper.close()

@@ -220,6 +220,12 @@ def test_a_run_that_was_killed_after_averaging_does_not_average_again(
     assert result.value == again.card.value
 
 
+def test_maps_of_one_cell_are_refused_in_one_line(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    config = msgspec.structs.replace(CONFIG, crop_hw=(32, 32), batch=1)
+    with pytest.raises(InputError, match=r"a batch of 1 with crops of 32x32 .* larger --batch or --crop"):
+        start(data, tmp_path, config)
+
+
 def test_resume_with_other_settings_is_refused(data: tuple[Dataset, Dataset], run: Path) -> None:
     before = (run / "last.pt").read_bytes()
     with pytest.raises(InputError, match=r"other settings: epochs, seed;.*same command"):
