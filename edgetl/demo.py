@@ -69,9 +69,10 @@ def demo(out: Path, config: DemoConfig, *, compare: bool, force: bool) -> dict[s
     started = time.monotonic()
     with publish_directory(out, force=force) as work:
         train, val, held_out = _render(work, config)
-        learned = {"pretrained": _tune(work, train, val, held_out, config, weights="package")}
+        root = out.resolve() / "data"  # where the data will be
+        learned = {"pretrained": _tune(work, train, val, held_out, config, root, weights="package")}
         if compare:
-            learned["random"] = _tune(work, train, val, held_out, config, weights="none")
+            learned["random"] = _tune(work, train, val, held_out, config, root, weights="none")
         exported = export_checkpoint(
             learned["pretrained"].run,
             work / "bundle",
@@ -113,7 +114,9 @@ def _render(work: Path, config: DemoConfig) -> tuple[Dataset, Dataset, Dataset]:
     return read_dataset(data, "train"), read_dataset(data, "val"), read_dataset(work / "held-out", "train")
 
 
-def _tune(work: Path, train: Dataset, val: Dataset, held_out: Dataset, config: DemoConfig, *, weights: str) -> Learned:
+def _tune(
+    work: Path, train: Dataset, val: Dataset, held_out: Dataset, config: DemoConfig, root: Path, *, weights: str
+) -> Learned:
     """Tune with the same images and epochs; random weights spend the probe's epochs on training everything."""
     transfer = weights != "none"
     tuning = TuneConfig(
@@ -131,7 +134,7 @@ def _tune(work: Path, train: Dataset, val: Dataset, held_out: Dataset, config: D
     )
     run_directory = work / ("tune" if transfer else "tune-random")
     run_directory.mkdir()
-    result = tune(train, val, run_directory, tuning, data_root=str(work / "data"))
+    result = tune(train, val, run_directory, tuning, data_root=str(root))
     with open_subject(result.best) as subject:
         metric = _metric(subject, held_out)
     return Learned(run_directory, read_curve(run_directory / "metrics.csv"), metric)

@@ -69,6 +69,10 @@ class AdaptConfig(Frozen, frozen=True, kw_only=True):
     val_images: Positive = 250
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
 
+    def __post_init__(self) -> None:
+        if self.crop_hw is not None and any(side % 32 for side in self.crop_hw):
+            raise ValueError(f"crop_hw must be multiples of 32, found {self.crop_hw[0]}x{self.crop_hw[1]}")
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -166,7 +170,9 @@ class _Judge:
         found: Evaluation = evaluate(infer, self._frames, self._kinds, title=f"judging: {name}")
         self.metric = found.metric
         subject = Subject(infer, self._card.heads, self._card.preprocess, "torch", "fp32")
-        evidence = Evidence(found.value, _estimate(subject, self._frames, self._new_frames))
+        estimates = _estimates(subject, self._frames, self._new_frames)
+        mean = float(np.mean(list(estimates.values()))) if estimates else None
+        evidence = Evidence(found.value, mean, found.values, estimates)
         if before is None:
             return Stage(name, evidence, Verdict(True, "the network as it was"))
         return Stage(name, evidence, judge(before, evidence, metric=found.metric, max_loss=self._config.max_loss))
@@ -177,19 +183,19 @@ class _Judge:
         return fit_trust(TorchInfer(network.eval(), kinds, self._card.preprocess), self._frames, kinds)
 
 
-def _estimate(subject: Subject, val: Frames, unlabelled: Frames) -> float | None:
-    """Right boxes an image, or accuracy, on the new domain; the mean over heads that can be judged; None for none."""
+def _estimates(subject: Subject, val: Frames, unlabelled: Frames) -> dict[str, float]:
+    """Right boxes an image, or accuracy, on the new domain, of every head that can be judged."""
     if not speaking(subject.heads):
-        return None
+        return {}
     reference, _ = confidences(subject, val)
     new, _ = confidences(subject, unlabelled)
-    values = []
+    values: dict[str, float] = {}
     for name, known in reference.items():
         if known.correct is None or min(len(known.scores), len(new[name].scores)) < 20:
             continue
         found: AccuracyEstimate = estimate_accuracy(known, new[name], bootstraps=1)
-        values.append(found.estimate.value if found.right_per_image is None else found.right_per_image)
-    return float(np.mean(values)) if values else None
+        values[name] = found.estimate.value if found.right_per_image is None else found.right_per_image
+    return values
 
 
 def _renormalised(

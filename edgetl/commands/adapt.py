@@ -11,6 +11,7 @@ from edgetl.commands.arguments import (
     points,
     prepare_run_directory,
     say,
+    seed,
     share_cores,
     size_wxh,
 )
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crop", type=size_wxh, metavar="WxH", help="training crop (default: the network's size)")
     parser.add_argument("--max-loss", type=points, default=0.5, help="points of the metric that --val may lose")
     parser.add_argument("--val-images", type=count, default=250, metavar="N")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--force", action="store_true", help="move an existing --out aside")
 
 
@@ -66,7 +67,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     train, val = read_dataset(root, args.train), read_dataset(root, args.val)
     run_directory = args.checkpoint if args.checkpoint.is_dir() else args.checkpoint.parent
     out = args.out or run_directory.with_name(f"{run_directory.resolve().name}-adapted")
-    prepare_run_directory(out, resume=False, force=args.force)
+    needed = [args.checkpoint, root, *(s.image for s in unlabelled.samples)]
+    prepare_run_directory(out, resume=False, force=args.force, needed=needed)
     with no_empty_directory(out):
         adapted = adapt(args.checkpoint, unlabelled, train, val, out, config)
     for stage in adapted.stages:

@@ -38,6 +38,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+MOST_SEED = 2**63 - 1
+"""What every generator of chance takes."""
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 to MOST_SEED."""
+    if not (text.isascii() and text.isdigit()) or int(text) > MOST_SEED:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {MOST_SEED}, found {text!r}")
+    return int(text)
+
+
 AUTO = -1
 """What `auto` becomes where a number of threads is asked for."""
 
@@ -171,13 +182,19 @@ def no_empty_directory(out: Path) -> Iterator[None]:
             out.rmdir()
 
 
-def prepare_run_directory(out: Path, *, resume: bool, force: bool) -> None:
-    """Make `out` for a run. An existing one is refused, resumed, or with force moved aside to `out.old`."""
+def prepare_run_directory(out: Path, *, resume: bool, force: bool, needed: Sequence[Path] = ()) -> None:
+    """Make `out` for a run. An existing one is refused, resumed, or with force moved aside to `out.old`.
+
+    needed: what the run will read, which must not be moved.
+    """
     if out.exists() and not resume:
         if not force:
             raise InputError(
                 f"{out} exists", remedy="give another --out, --resume to go on with it, or --force to move it aside"
             )
+        inside = [path for path in needed if path.resolve().is_relative_to(out.resolve())]
+        if inside:
+            raise InputError(f"{out}: holds {inside[0]}, which this run reads", remedy="give another --out")
         number = 1
         while (aside := out.with_name(f"{out.name}.old{number}")).exists():
             number += 1

@@ -7,7 +7,7 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetl.commands.arguments import say
+from edgetl.commands.arguments import say, seed
 from edgetl_runtime.errors import GateFailed
 from edgetl_runtime.progress import Progress
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", metavar="FORMAT", help="DATA's format (default: found out)")
     parser.add_argument("--drop", action="store_true", help="leave out, and count, what the format can't hold")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same splits")
+    parser.add_argument("--seed", type=seed, default=0, help="the same seed gives the same splits")
     parser.add_argument("--force", action="store_true", help="replace OUT once the new one is whole")
 
 

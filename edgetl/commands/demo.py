@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgetl.commands.arguments import say, share_cores
+from edgetl.commands.arguments import say, seed, share_cores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("edgetl-demo"), help="directory to write")
     parser.add_argument("--compare", action="store_true", help="also tune from random weights, same budget")
     parser.add_argument("--domain", choices=["day", "night", "fog", "rain"], default="day")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--force", action="store_true", help="replace an existing --out")
 
 

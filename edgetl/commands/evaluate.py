@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     share_cores()
     from edgetl.data import read_dataset
     from edgetl.metrics.detection import Scoring, parse_merge
-    from edgetl.metrics.predict import Frames, evaluate
+    from edgetl.metrics.predict import FramesOnce, evaluate
     from edgetl.metrics.subject import open_subject
     from edgetl_runtime.spec import task_of
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     with open_subject(args.model, engine=args.engine, variant=args.variant, require_signature=required) as subject:
         aligned = subject.align(dataset)
         scoring = Scoring(merge=parse_merge(args.merge, aligned.classes), min_height_px=args.min_height)
-        frames = Frames(aligned, subject.preprocess)
+        frames = FramesOnce(aligned, subject.preprocess)
         found = evaluate(subject.infer, frames, subject.kinds(aligned), scoring=scoring, title="evaluating")
     document: dict[str, object] = {"images": found.images, "engine": subject.engine, "variant": subject.variant}
     heads = {}

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetl.commands.arguments import count, say, share_cores, size_wxh
+from edgetl.commands.arguments import count, say, seed, share_cores, size_wxh
 
 if TYPE_CHECKING:
     from edgetl.data import Dataset
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", metavar="NAME", help="format of both sides (default: found out)")
     parser.add_argument("--group-pattern", metavar="REGEX", help="what in a file's name makes images dependent")
     parser.add_argument("--limit", type=count, default=250, metavar="N", help="N images a side, spread over it")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws by which intervals are made")
+    parser.add_argument("--seed", type=seed, default=0, help="of the draws by which intervals are made")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write an HTML page with figures and pictures")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from edgetl.commands.arguments import (
@@ -15,6 +16,7 @@ from edgetl.commands.arguments import (
     no_empty_directory,
     prepare_run_directory,
     say,
+    seed,
     share_cores,
     size_wxh,
 )
@@ -87,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val-images", type=count, default=100, help="validation images used while training")
     parser.add_argument("--val-every", type=count, default=1, metavar="EPOCHS")
     parser.add_argument("--limit", type=count, metavar="N", help="train on N images spread over the split")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--force", action="store_true", help="move an existing --out aside")
 
@@ -120,7 +122,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     if args.resume and not (out / "last.pt").is_file():
         raise InputError(f"{out}: no last.pt to resume from", remedy="start without --resume")
     if first_process():
-        prepare_run_directory(out, resume=args.resume, force=args.force)
+        needed = [args.data, *(Path(p) for p in (args.start, args.teacher, args.weights) if p)]
+        prepare_run_directory(out, resume=args.resume, force=args.force, needed=needed)
     say(f"tune         {len(train)} images for {', '.join(args.tasks)} -> {out}; Ctrl-C saves, --resume goes on")
     with no_empty_directory(out):
         result = tune(train, val, out, config, resume=args.resume, data_root=str(args.data.resolve()))
@@ -157,6 +160,6 @@ def _range(text: str) -> tuple[float, float]:
         low, high = (float(p) for p in text.split(","))
     except ValueError:
         low, high = 0.0, 0.0
-    if not 0 < low <= high:
+    if not 0 < low <= high < math.inf:
         raise argparse.ArgumentTypeError(f"expected LOW,HIGH such as 0.75,1.6, found {text!r}")
     return low, high

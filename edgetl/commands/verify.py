@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 def _metric(args: argparse.Namespace, key: str, hops: tuple[Hop, ...]) -> dict[str, object]:
     """The metric of every labelled head now, against what the manifest stores for this pair."""
     from edgetl.data import read_dataset
-    from edgetl.metrics.predict import Frames, evaluate
+    from edgetl.metrics.predict import FramesOnce, evaluate
     from edgetl.metrics.subject import open_subject
 
     dataset = read_dataset(args.data, args.split)
@@ -84,7 +84,7 @@ def _metric(args: argparse.Namespace, key: str, hops: tuple[Hop, ...]) -> dict[s
     required = args.require_signature
     with open_subject(args.bundle, engine=args.engine, variant=args.variant, require_signature=required) as subject:
         aligned = subject.align(dataset)
-        frames = Frames(aligned, subject.preprocess)
+        frames = FramesOnce(aligned, subject.preprocess)
         found = evaluate(subject.infer, frames, subject.kinds(aligned), title="evaluating")
     stored = stored_values(hops, key, found.values)
     heads: dict[str, dict[str, object]] = {}

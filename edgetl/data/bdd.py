@@ -69,7 +69,7 @@ def read_bdd(root: Path, split: str) -> Dataset:
 
 def _load(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: not readable as JSON ({error})", remedy="restore the file") from error
 

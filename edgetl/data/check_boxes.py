@@ -17,6 +17,8 @@ WHOLE_IMAGE = 0.95
 FEW = 1e-3
 """Up to this share of the boxes a flaw is a note: no figure will move."""
 SAME_PLACE = 1e-3
+A_PIXEL = 1 - 1e-2
+"""Sides are shares of the image in single precision: a box of one pixel comes out a little smaller or larger."""
 
 
 def box_sizes_px(dataset: Dataset, looks: Looks, size_hw: tuple[int, int]) -> NDArray[np.float64]:
@@ -32,7 +34,7 @@ def box_sizes_px(dataset: Dataset, looks: Looks, size_hw: tuple[int, int]) -> ND
 def box_findings(split: str, dataset: Dataset, looks: Looks, size_hw: tuple[int, int]) -> list[Finding]:
     """All findings about the boxes of a split. size_hw: the network's input that sizes are stated for."""
     sides = _sides_px(dataset, looks)
-    thin = [int((s.min(axis=1) < 1).sum()) if looks.size_hw[i, 0] else 0 for i, s in enumerate(sides)]
+    thin = [int((s.min(axis=1) < A_PIXEL).sum()) if looks.size_hw[i, 0] else 0 for i, s in enumerate(sides)]
     whole = [int((_shares(dataset, i).min(axis=1) > WHOLE_IMAGE).sum()) for i in range(len(dataset))]
     twice = [_repeated(dataset, i) for i in range(len(dataset))]
     found = [

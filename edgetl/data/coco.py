@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edgetl.data.dataset import Dataset, Sample, each_sample, make_sample
+from edgetl.data.dataset import Dataset, Sample, different_names, each_sample, make_sample
+from edgetl.data.header import refuse_turned
 from edgetl_runtime.errors import InputError
 
 
@@ -30,15 +31,18 @@ def read_coco(root: Path, annotation_file: Path, *, name: str) -> Dataset:
     document = _load(annotation_file)
     try:
         return _dataset(root, annotation_file, document, name=name)
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InputError(
             f"{annotation_file}: not in COCO's form ({type(error).__name__}: {error})", remedy="correct the entry"
         ) from error
 
 
 def _dataset(root: Path, annotation_file: Path, document: dict[str, Any], *, name: str) -> Dataset:
+    for what in ("categories", "images"):
+        _refuse_twice(annotation_file, what, [int(entry["id"]) for entry in document[what]])
     categories = sorted(document["categories"], key=lambda c: int(c["id"]))
     index_of = {int(c["id"]): i for i, c in enumerate(categories)}
+    names = different_names((str(c["name"]) for c in categories), annotation_file)
     boxes_of: dict[int, list[dict[str, Any]]] = {int(i["id"]): [] for i in document["images"]}
     for a in document["annotations"]:
         if int(a["image_id"]) not in boxes_of:
@@ -53,17 +57,26 @@ def _dataset(root: Path, annotation_file: Path, document: dict[str, Any], *, nam
                 remedy="correct the annotation or add the category",
             )
         boxes_of[int(a["image_id"])].append(a)
-    domain = str(document.get("info", {}).get("domain", ""))
+    domain = _stated((document.get("info") or {}).get("domain"), "")
     samples = each_sample(
         document["images"],
         lambda image: _sample(root, annotation_file, image, boxes_of[int(image["id"])], index_of, domain),
     )
-    return Dataset(name, tuple(str(c["name"]) for c in categories), samples)
+    return Dataset(name, names, samples)
+
+
+def _refuse_twice(annotation_file: Path, what: str, ids: list[int]) -> None:
+    """Raise InputError for an id that two entries have: what refers to it would count for both, or the wrong one."""
+    seen: set[int] = set()
+    for number in ids:
+        if number in seen:
+            raise InputError(f"{annotation_file}: two of the {what} have the id {number}", remedy="give each its own")
+        seen.add(number)
 
 
 def _load(annotation_file: Path) -> dict[str, Any]:
     try:
-        document = json.loads(annotation_file.read_text(encoding="utf-8"))
+        document = json.loads(annotation_file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(f"{annotation_file}: not readable as JSON ({error})", remedy="restore the file") from error
     missing = [k for k in ("images", "annotations", "categories") if k not in document]
@@ -85,16 +98,22 @@ def _sample(
     for a in annotations:
         x, y, w, h = (float(v) for v in a["bbox"])
         boxes.append((x / width, y / height, (x + w) / width, (y + h) / height))
+    file = _find(root, annotation_file, str(image["file_name"]))
+    refuse_turned(file, (width, height), annotation_file)
     return make_sample(
-        _find(root, annotation_file, str(image["file_name"])),
+        file,
         boxes,
         [index_of[int(a["category_id"])] for a in annotations],
         [bool(a.get("iscrowd", 0)) for a in annotations],
         classes=len(index_of),
         label_file=annotation_file,
-        group=str(image.get("group", "")),
-        domain=str(image.get("domain", domain)),
+        group=_stated(image.get("group"), ""),
+        domain=_stated(image.get("domain"), domain),
     )
+
+
+def _stated(value: object, default: str) -> str:
+    return default if value is None else str(value)
 
 
 def _find(root: Path, annotation_file: Path, file_name: str) -> Path:

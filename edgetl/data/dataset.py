@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.data.header import read_header
+from edgetl.data.header import read_header, untagged
 from edgetl_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -147,19 +147,18 @@ def make_sample(
 ) -> Sample:
     """A Sample whose labels were checked. boxes: x1, y1, x2, y2 as shares of the image.
 
-    Raises InputError that names the label file for a class id out of range, a box outside its image, or
-    values that are not finite. Boxes of no area are left out.
+    Raises InputError that names the label file for a class id out of range, a box outside its image or with its
+    corners the wrong way round, or values that are not finite. Boxes of no area are left out.
     """
+    unknown = next((label for label in labels if not 0 <= label < classes), None)
+    if unknown is not None:
+        raise InputError(
+            f"{label_file}: class id {unknown} of image {image.name} is unknown, expected 0 to {classes - 1}",
+            remedy="correct the label or name the class in the dataset's description",
+        )
     box_array = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
     label_array = np.asarray(labels, dtype=np.int64).reshape(-1)
     ignore_array = np.asarray(ignore, dtype=np.bool_).reshape(-1)
-    unknown = (label_array < 0) | (label_array >= classes)
-    if unknown.any():
-        raise InputError(
-            f"{label_file}: class id {int(label_array[unknown][0])} of image {image.name} is unknown, "
-            f"expected 0 to {classes - 1}",
-            remedy="correct the label or name the class in the dataset's description",
-        )
     wrong = ~np.isfinite(box_array).all(axis=1)
     wrong |= (box_array < -OUTSIDE_TOLERANCE).any(axis=1) | (box_array > 1 + OUTSIDE_TOLERANCE).any(axis=1)
     if wrong.any():
@@ -168,9 +167,25 @@ def make_sample(
             f"{label_file}: a box of image {image.name} stands outside it: {found} as shares of width and height",
             remedy="clip the box to the image or remove it",
         )
+    turned = (box_array[:, 2] < box_array[:, 0]) | (box_array[:, 3] < box_array[:, 1])
+    if turned.any():
+        found = [round(float(v), 4) for v in box_array[turned][0]]
+        raise InputError(
+            f"{label_file}: a box of image {image.name} ends before it begins: {found} as shares of width and height",
+            remedy="put its left and upper edge first, or remove it",
+        )
     box_array = box_array.clip(0, 1)
     keep = (box_array[:, 2] > box_array[:, 0]) & (box_array[:, 3] > box_array[:, 1])
     return Sample(image, box_array[keep], label_array[keep], ignore_array[keep], group or image.stem, domain)
+
+
+def different_names(names: Iterable[str], file: Path) -> tuple[str, ...]:
+    """The names of classes as they are. Raises InputError that names the file for one that two classes have."""
+    found = tuple(names)
+    twice = next((name for i, name in enumerate(found) if name in found[:i]), None)
+    if twice is not None:
+        raise InputError(f"{file}: two classes are called {twice!r}", remedy="give each its own name")
+    return found
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -179,7 +194,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file as (H, W, 3) uint8 BGR, as a person sees it: a JPEG's Exif orientation is applied.
+    """An image file as (H, W, 3) uint8 BGR, as a person sees it: the orientation of a JPEG or TIFF is applied.
 
     Grey becomes three equal channels, alpha is dropped, of 16 bits the upper 8 are kept as a camera would, CMYK is
     converted as OpenCV does. Raises InputError that names a file that can't be read, or claims over 200 megapixels.
@@ -192,7 +207,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             f"{path}: {header.width} x {header.height} pixels, at most {MAX_PIXELS // 1_000_000} million are read",
             remedy="cut or shrink the image",
         )
-    data = _bytes(path)
+    data = untagged(_bytes(path))
     # OpenCV knows orientations of other formats too, by version; the size that boxes refer to must not depend on it.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(data, flags) if data.size else None

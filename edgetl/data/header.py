@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgetl_runtime.errors import InputError
 
 ORIENTATION_TAG, WIDTH_TAG, HEIGHT_TAG = 0x0112, 0x0100, 0x0101
+TIFF_STARTS = frozenset({b"II*\0", b"MM\0*"})
 NOT_FRAMES = frozenset({0xC4, 0xC8, 0xCC})
 """JPEG markers among the start-of-frame numbers that are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the header says: the size as stored, and the Exif orientation (1 to 8; read from JPEG only, else 1)."""
+    """What the header says: the size as stored, and the orientation (1 to 8; read from JPEG and TIFF only, else 1)."""
 
     width: int
     height: int
@@ -34,6 +38,24 @@ class Header:
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) in pixels of the picture that read_image gives, without decoding it."""
     return read_header(path).shown_wh
+
+
+def refuse_turned(image: Path, stated_wh: tuple[float, float], label_file: Path) -> None:
+    """Raise InputError where labels speak of the picture as it is stored, which its orientation turns by 90 degrees.
+
+    Their boxes would lie elsewhere in the picture that read_image gives. stated_wh: the size that they state.
+    """
+    try:
+        header = read_header(image)
+    except InputError:
+        return  # said where the image is used
+    (width, height), (shown_width, shown_height) = stated_wh, header.shown_wh
+    if header.orientation >= 5 and (width - height) * (shown_width - shown_height) < 0:
+        raise InputError(
+            f"{label_file}: states {width:g} x {height:g} pixels for image {image.name}, which its Exif orientation "
+            f"({header.orientation}) shows as {shown_width} x {shown_height}: its boxes would lie elsewhere",
+            remedy="store the image as its labels have it, without the orientation",
+        )
 
 
 def read_header(path: Path) -> Header:
@@ -64,7 +86,7 @@ def _parse(file: BinaryIO) -> Header | None:
         header = _bmp(start)
     elif start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         header = _webp(start)
-    elif start[:4] in {b"II*\0", b"MM\0*"}:
+    elif start[:4] in TIFF_STARTS:
         header = _tiff(file, start)
     elif start[:2] in {b"P5", b"P6"}:
         file.seek(2)
@@ -109,6 +131,21 @@ def _exif_orientation(segment: bytes) -> int:
     return value if 1 <= value <= 8 else 0
 
 
+def untagged(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The bytes of an image file, a TIFF's without its orientation: OpenCV turns TIFFs whatever it is told."""
+    start = data[:8].tobytes()
+    if start[:4] not in TIFF_STARTS:
+        return data
+    order = "<" if start[:2] == b"II" else ">"
+    place = struct.unpack(order + "I", start[4:])[0]
+    entries = struct.unpack(order + "H", data[place : place + 2].tobytes())[0]
+    changed: NDArray[np.uint8] = data.copy()
+    for at in range(place + 2, place + 2 + 12 * entries, 12):
+        if struct.unpack(order + "H", data[at : at + 2].tobytes())[0] == ORIENTATION_TAG:
+            changed[at + 8 : at + 12] = np.frombuffer(struct.pack(order + "HH", 1, 0), np.uint8)
+    return changed
+
+
 def _ifd(data: bytes, base: int) -> dict[int, int]:
     """Tag -> value of the first directory's whole numbers, of TIFF data whose directory starts at its offset - base."""
     order = "<" if data[:2] == b"II" else ">"
@@ -128,7 +165,8 @@ def _tiff(file: BinaryIO, start: bytes) -> Header | None:
     offset = struct.unpack(order + "I", start[4:8])[0]
     file.seek(offset)
     values = _ifd(start[:8] + file.read(2 + 12 * 200), offset - 8)
-    return Header(values.get(WIDTH_TAG, 0), values.get(HEIGHT_TAG, 0))
+    orientation = values.get(ORIENTATION_TAG, 1)
+    return Header(values.get(WIDTH_TAG, 0), values.get(HEIGHT_TAG, 0), orientation if 1 <= orientation <= 8 else 1)
 
 
 def _webp(start: bytes) -> Header | None:

@@ -67,7 +67,7 @@ def _sample(folder: Path, name: str, classes: tuple[str, ...], *, labelled: bool
     if labelled and not file.is_file():
         raise InputError(f"{file}: the labels of image {image.name} are missing", remedy="restore or unlist them")
     boxes, labels, ignore = [], [], []
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if labelled else []
+    lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines() if labelled else []
     width, height = image_size(image) if any(lines) else (1, 1)
     written = tuple(written_name(c) for c in classes)
     for number, line in enumerate(lines, start=1):

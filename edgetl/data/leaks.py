@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -80,8 +81,9 @@ def find_leaks(first: Dataset, second: Dataset, *, full: bool = True) -> Leaks:
     full: look at every image (cached, with a progress bar) for the same picture in other bytes; else groups and equal
     bytes only, and only files of equal size are read. Raises InputError for a file that can't be read.
     """
-    groups = _by_group(first, second)
-    theirs = groups_of(second)
+    stated = stated_groups(first) | stated_groups(second)
+    groups = _by_group(first, second, stated)
+    theirs = _members(second, stated)
     concerned = {why: set[int]() for why in WHYS}
     concerned["same group"] = {index for leak in groups for index in theirs[leak.group]}
     if full:
@@ -117,11 +119,20 @@ def grouped(sample: Sample) -> bool:
     return sample.group != stem and not sample.group.endswith("/" + stem)
 
 
+def stated_groups(dataset: Dataset) -> set[str]:
+    """The groups that the dataset states. A file that bears its group's name, as a drive's first may, is of it too."""
+    return {s.group for s in dataset.samples if grouped(s)}
+
+
 def groups_of(dataset: Dataset) -> dict[str, list[int]]:
-    """Group -> its samples, of all samples that state one."""
+    """Group -> its samples, of all groups that the dataset states."""
+    return _members(dataset, stated_groups(dataset))
+
+
+def _members(dataset: Dataset, stated: AbstractSet[str]) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = defaultdict(list)
     for index, sample in enumerate(dataset.samples):
-        if grouped(sample):
+        if sample.group in stated:
             groups[sample.group].append(index)
     return dict(groups)
 
@@ -131,8 +142,8 @@ def copies(dataset: Dataset) -> list[tuple[int, int]]:
     return [(leak.first, leak.second) for leak in _by_bytes(dataset, dataset) if leak.first != leak.second]
 
 
-def _by_group(first: Dataset, second: Dataset) -> list[Leak]:
-    ours, theirs = groups_of(first), groups_of(second)
+def _by_group(first: Dataset, second: Dataset, stated: AbstractSet[str]) -> list[Leak]:
+    ours, theirs = _members(first, stated), _members(second, stated)
     return [Leak(ours[g][0], theirs[g][0], "same group", group=g) for g in ours if g in theirs]
 
 

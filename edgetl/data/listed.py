@@ -47,8 +47,9 @@ def read_list(file: Path) -> list[str]:
 
 
 def find_image(folder: Path, name: str) -> Path | None:
-    """The image of this name, with whatever suffix."""
-    return next((p for s in sorted(IMAGE_SUFFIXES) for p in (folder / f"{name}{s}",) if p.is_file()), None)
+    """The image of this name, with whatever suffix, in small letters or in capitals."""
+    suffixes = (t for s in sorted(IMAGE_SUFFIXES) for t in (s, s.upper()))
+    return next((p for t in suffixes for p in (folder / f"{name}{t}",) if p.is_file()), None)
 
 
 def with_groups(dataset: Dataset, root: Path) -> Dataset:

@@ -41,7 +41,7 @@ def splits_of(root: Path, format: str | None = None) -> tuple[str, ...]:  # noqa
     if not root.exists():
         raise InputError(f"{root}: no such dataset directory")
     chosen = format_named(format) if format else format_of(root)
-    if format and not chosen.detect(root):
+    if format and not ((root.is_dir() or chosen.name == "yolo") and chosen.detect(root)):
         raise InputError(f"{root}: is not of format {chosen.name}; looked for {chosen.looks_for}")
     return tuple(chosen.splits(root))
 

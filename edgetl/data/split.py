@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgetl.data.dataset import Dataset, Sample
 from edgetl.data.histograms import box_counts, category_counts, mask_counts
-from edgetl.data.leaks import grouped
+from edgetl.data.leaks import grouped, stated_groups
 from edgetl.data.looks import looks_of, same_pictures
 from edgetl_runtime.errors import InputError
 
@@ -68,6 +68,7 @@ def pooled(datasets: Iterable[Dataset], name: str) -> Dataset:
     Images of one name in two splits are different images, so each becomes a group of its own where it has none.
     """
     parts = list(datasets)
+    stated = set[str]().union(*map(stated_groups, parts))
     seen: dict[Path, Sample] = {}
     stems: set[str] = set()
     for part in parts:
@@ -75,7 +76,7 @@ def pooled(datasets: Iterable[Dataset], name: str) -> Dataset:
             place = sample.image.resolve()
             if place in seen:
                 continue
-            clash = not grouped(sample) and sample.group in stems
+            clash = not grouped(sample) and sample.group in stems and sample.group not in stated
             own = dataclasses.replace(sample, group=f"{part.name}/{sample.group}") if clash else sample
             stems.add(own.group)
             seen[place] = own
@@ -103,8 +104,9 @@ def _units(dataset: Dataset, together: Iterable[tuple[int, int]]) -> NDArray[np.
         return i
 
     first: dict[str, int] = {}
+    stated = stated_groups(dataset)
     for i, sample in enumerate(dataset.samples):
-        if grouped(sample):
+        if sample.group in stated:
             parent[root(i)] = root(first.setdefault(sample.group, i))
     for a, b in together:
         parent[root(b)] = root(a)

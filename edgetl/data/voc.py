@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from edgetl.data.dataset import Dataset, Sample, each_sample, make_sample
-from edgetl.data.header import image_size
+from edgetl.data.header import image_size, refuse_turned
 from edgetl.data.listed import check_listed, find_image, listed_classes, read_list
 from edgetl_runtime.errors import InputError
 
@@ -77,7 +77,7 @@ def _parse(file: Path) -> Element:
     parser.CharacterDataHandler = builder.data
     try:
         parser.Parse(file.read_bytes(), True)
-    except (OSError, expat.ExpatError) as error:
+    except (OSError, ValueError, expat.ExpatError) as error:
         raise InputError(f"{file}: not readable as XML ({error})", remedy="restore the file") from error
     return builder.close()
 
@@ -98,6 +98,7 @@ def _sample(root: Path, name: str, tree: Element, classes: tuple[str, ...]) -> S
         width, height = (int(float(_text(tree, f"size/{side}") or 0)) for side in ("width", "height"))
         if width < 1 or height < 1:
             width, height = image_size(image)
+        refuse_turned(image, (width, height), file)
         for item in tree.iter("object"):
             x1, y1, x2, y2 = (float(_text(item, f"bndbox/{k}")) for k in ("xmin", "ymin", "xmax", "ymax"))
             boxes.append(((x1 - 1) / width, (y1 - 1) / height, x2 / width, y2 / height))

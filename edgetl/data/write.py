@@ -15,6 +15,7 @@ import numpy as np
 from edgetl.data.dataset import Dataset, Sample
 from edgetl.data.folders import NOT_SPLITS as NOT_FOLDER_SPLITS
 from edgetl.data.kitti import written_name
+from edgetl.data.leaks import stated_groups
 from edgetl.data.listed import GROUPS_FILE, GROUPS_HEADER
 from edgetl.data.read import same_classes
 from edgetl.data.writers import WRITERS, Placed, write_masks
@@ -70,7 +71,7 @@ def write_dataset_as(
         if format != "folders":
             write_masks(fitted, placed, work, plain=format == "masks")
         if format not in OWN_GROUPS:
-            _write_groups(fitted, files, work)
+            _write_groups(fitted, placed, files, work)
     counts = {n: {"images": len(d), "objects": sum(len(s.labels) for s in d.samples)} for n, d in fitted.items()}
     return WrittenDataset(out, format, counts, dropped)
 
@@ -193,6 +194,7 @@ def _place(format: str, splits: Mapping[str, Dataset]) -> dict[str, list[Placed]
     """A file name for every image, its stem different from all others in the same folder."""
     placed: dict[str, list[Placed]] = {}
     taken: set[str] = set()
+    stated = set[str]().union(*map(stated_groups, splits.values()))
     for split, dataset in splits.items():
         placed[split] = []
         if format not in ONE_FOLDER:
@@ -205,8 +207,15 @@ def _place(format: str, splits: Mapping[str, Dataset]) -> dict[str, list[Placed]
             parent = split if format in ONE_FOLDER else s.image.parent.name
             name = _free(place, stem, parent, taken)
             taken.add(place + name)
-            placed[split].append(Placed(s, f"{name}{s.image.suffix}"))
+            own = s if s.group in stated else dataclasses.replace(s, group=_unstated(dataset, s, name))
+            suffix = s.image.suffix.lower() if format in ONE_FOLDER else s.image.suffix  # found by its name alone
+            placed[split].append(Placed(own, f"{name}{suffix}"))
     return placed
+
+
+def _unstated(dataset: Dataset, sample: Sample, stem: str) -> str:
+    """The group that a reader gives to an image of this name about which nothing is stated."""
+    return f"{dataset.categories[sample.category]}/{stem}" if sample.category >= 0 else stem
 
 
 def _free(place: str, stem: str, parent: str, taken: set[str]) -> str:
@@ -220,13 +229,14 @@ def _free(place: str, stem: str, parent: str, taken: set[str]) -> str:
     return name
 
 
-def _write_groups(splits: Mapping[str, Dataset], files: Mapping[str, list[Path]], work: Path) -> None:
+def _write_groups(
+    splits: Mapping[str, Dataset], placed: Mapping[str, list[Placed]], files: Mapping[str, list[Path]], work: Path
+) -> None:
     """groups.csv, with the images whose group or domain a reader wouldn't know."""
     rows = []
-    for split, dataset in splits.items():
-        for sample, file in zip(dataset.samples, files[split], strict=True):
-            known = f"{dataset.categories[sample.category]}/{file.stem}" if sample.category >= 0 else file.stem
-            if sample.group != known or sample.domain:
+    for split, places in placed.items():
+        for sample, file in zip((p.sample for p in places), files[split], strict=True):
+            if sample.group != _unstated(splits[split], sample, file.stem) or sample.domain:
                 rows.append((file.relative_to(work).as_posix(), sample.group, sample.domain))
     if rows:
         with (work / GROUPS_FILE).open("w", encoding="utf-8", newline="") as lines:

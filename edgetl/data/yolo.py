@@ -6,7 +6,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edgetl.data.dataset import IMAGE_SUFFIXES, Dataset, Sample, each_sample, image_files, make_sample
+from edgetl.data.dataset import (
+    IMAGE_SUFFIXES,
+    Dataset,
+    Sample,
+    different_names,
+    each_sample,
+    image_files,
+    make_sample,
+)
 from edgetl.data.listed import group_of
 from edgetl_runtime.errors import InputError
 
@@ -71,9 +79,9 @@ def _load(description: Path) -> dict[str, Any]:
 def _classes(description: Path, document: dict[str, Any]) -> tuple[str, ...]:
     names = document["names"]
     if isinstance(names, list):
-        return tuple(str(n) for n in names)
+        return different_names(map(str, names), description)
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        return tuple(str(names[i]) for i in range(len(names)))
+        return different_names((str(names[i]) for i in range(len(names))), description)
     raise InputError(f"{description}: names must be a list, or a mapping from 0 upwards")
 
 
@@ -90,7 +98,7 @@ def label_file_of(image: Path) -> Path:
 def _sample(image: Path, classes: int, pattern: re.Pattern[str]) -> Sample:
     label_file = label_file_of(image)
     boxes, labels = [], []
-    lines = label_file.read_text(encoding="utf-8", errors="replace").splitlines() if label_file.is_file() else []
+    lines = label_file.read_text(encoding="utf-8-sig", errors="replace").splitlines() if label_file.is_file() else []
     for number, line in enumerate(lines, start=1):
         fields = line.split()
         if not fields:

@@ -50,8 +50,8 @@ class Scoring:
 
 
 def parse_merge(texts: Sequence[str], classes: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """`vehicle=car,bus,truck` arguments. Raises InputError for a class that is not there."""
-    merged = []
+    """`vehicle=car,bus,truck` arguments. Raises InputError for a class that is not there, or merged twice."""
+    merged: list[tuple[str, tuple[str, ...]]] = []
     for text in texts:
         name, _, rest = text.partition("=")
         parts = tuple(p.strip() for p in rest.split(",") if p.strip())
@@ -60,6 +60,11 @@ def parse_merge(texts: Sequence[str], classes: Sequence[str]) -> tuple[tuple[str
             raise InputError(
                 f"--merge {text}: " + (f"no class {unknown[0]!r}" if unknown else "expected NAME=CLASS,CLASS"),
                 remedy=f"classes are: {', '.join(classes)}",
+            )
+        twice = [p for i, p in enumerate(parts) if p in parts[:i] or any(p in other for _, other in merged)]
+        if twice or name in dict(merged):
+            raise InputError(
+                f"--merge {text}: {twice[0] if twice else name!r} is given twice", remedy="merge each class once"
             )
         merged.append((name, parts))
     return tuple(merged)

@@ -79,6 +79,25 @@ class Frames:
     def __len__(self) -> int:
         return len(self.images)
 
+    def placed(self) -> Iterator[tuple[NDArray[np.uint8], Geometry]]:
+        """Each image and where it lies in its frame."""
+        return zip(self.images, self.shapes, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FramesOnce:
+    """The same frames for whoever wants them once: read when their turn comes, and overwritten by the next."""
+
+    dataset: Dataset
+    preprocess: Preprocess
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def placed(self) -> Iterator[tuple[NDArray[np.uint8], Geometry]]:
+        """Each image and where it lies in its frame, in one buffer."""
+        return _placed(self.dataset, self.preprocess, "")
+
 
 def letterboxed(dataset: Dataset, preprocess: Preprocess, *, title: str) -> Iterator[NDArray[np.uint8]]:
     """The images as `Frames` holds them, one at a time in one buffer: each is overwritten by the next."""
@@ -87,7 +106,7 @@ def letterboxed(dataset: Dataset, preprocess: Preprocess, *, title: str) -> Iter
 
 def _placed(dataset: Dataset, preprocess: Preprocess, title: str) -> Iterator[tuple[NDArray[np.uint8], Geometry]]:
     letterbox = Letterbox(preprocess)
-    with Progress(title, len(dataset), unit="images", enabled=len(dataset) > 200) as progress:
+    with Progress(title, len(dataset), unit="images", enabled=bool(title) and len(dataset) > 200) as progress:
         for image in _read_ahead([sample.image for sample in dataset.samples]):
             yield letterbox(image)
             progress.step()
@@ -122,12 +141,17 @@ def scored_kinds(kinds: Sequence[Scorable], dataset: Dataset) -> tuple[Scorable,
 
 
 def evaluate(
-    infer: Infer, frames: Frames, kinds: Sequence[Scorable], *, scoring: Scoring | None = None, title: str = ""
+    infer: Infer,
+    frames: Frames | FramesOnce,
+    kinds: Sequence[Scorable],
+    *,
+    scoring: Scoring | None = None,
+    title: str = "",
 ) -> Evaluation:
     """The metric of every head that the frames have labels for."""
     meters = {k.head.name: k.meter(frames.dataset, scoring or Scoring()) for k in scored_kinds(kinds, frames.dataset)}
     with Progress(title or "evaluating", len(frames), unit="images", enabled=bool(title)) as progress:
-        for index, (image, shape) in enumerate(zip(frames.images, frames.shapes, strict=True)):
+        for index, (image, shape) in enumerate(frames.placed()):
             outputs = infer(image)
             for meter in meters.values():
                 meter.add(outputs, shape, index)

@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgetl.data import VOID, Dataset, read_image, read_mask
+from edgetl.data import VOID, Dataset, read_mask
+from edgetl.data.header import image_size
 from edgetl.data.histograms import box_counts, category_counts, mask_counts
 from edgetl.heads import Kind
 from edgetl.training.augment import AugmentConfig, View, augmented_view, sided_classes, whole_view
-from edgetl_runtime.letterbox import Letterbox, geometry
+from edgetl_runtime.letterbox import geometry
 from edgetl_runtime.spec import Preprocess
 
 Targets = dict[str, tuple[Tensor, ...]]
@@ -114,15 +115,15 @@ def augmented_batches(
     yield from _ahead(prepare, chunks)
 
 
-def letterboxed_view(dataset: Dataset, index: int, preprocess: Preprocess) -> View:
-    """A whole frame as the vehicle's network sees it, with its labels in network pixels."""
+def letterboxed_labels(dataset: Dataset, index: int, preprocess: Preprocess) -> View:
+    """A whole frame's labels in network pixels, on a black picture: the frame itself is not decoded."""
     sample = dataset.samples[index]
-    image = read_image(sample.image)
-    tensor, shape = Letterbox(preprocess)(image)
-    height, width = image.shape[:2]
+    width, height = image_size(sample.image)
+    shape = geometry((height, width), preprocess.size_hw)
     boxes = shape.to_network(sample.boxes * np.array([width, height, width, height], np.float32))
     masks = tuple(_letterboxed_mask(dataset, index, i, preprocess) for i in range(len(dataset.layers)))
-    return View(tensor[0], boxes, sample.labels, sample.ignore, sample.category, masks)
+    black = np.broadcast_to(np.uint8(0), (*preprocess.size_hw, 3))
+    return View(black, boxes, sample.labels, sample.ignore, sample.category, masks)
 
 
 def _letterboxed_mask(dataset: Dataset, index: int, layer: int, preprocess: Preprocess) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from torch import Tensor
 
+from edgetl.data import Dataset
 from edgetl.heads import Kind
 from edgetl.metrics.predict import Evaluation, Frames, evaluate, scored_kinds
 from edgetl.models.infer import TorchInfer
@@ -23,6 +24,8 @@ from edgetl.training.logs import CurveLog
 from edgetl.training.mix import best_mixture
 from edgetl.training.trust import fit_trust
 from edgetl_runtime.errors import InputError
+
+AVERAGED = "averaged with the probe"
 
 
 @dataclass
@@ -112,10 +115,12 @@ class Keeper:
         best = load_checkpoint(self.out / "best.pt")
         if best.card.history[-1:] == ("probe",):
             return self.at.best
+        if best.card.history[-1:] and best.card.history[-1].startswith(AVERAGED):  # before the run was killed
+            return best.card.value
         first = load_checkpoint(self.out / "probe.pt").model
         found = best_mixture(first, best.model, self.at.best, lambda state: self.score(state).value)
         if found.state is not None:
-            note = f"averaged with the probe, {found.share:.0%} of the fine-tuned weights"
+            note = f"{AVERAGED}, {found.share:.0%} of the fine-tuned weights"
             self.keep(found.state, self.score(found.state), note)
         return found.value
 
@@ -138,6 +143,7 @@ class Keeper:
             "config": msgspec.to_builtins(self.config),
             "at": dataclasses.asdict(self.at),
             "best_heads": dict(self.best_heads),
+            "val_sha256": self._frames.dataset.fingerprint(),
             **training,
         }
         save_checkpoint(self.out / "last.pt", Checkpoint(self.card, _on_cpu(average), state))
@@ -159,11 +165,14 @@ def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.detach().cpu() for k, v in state.items()}
 
 
-def read_last(path: Path, card: ModelCard, config: TuneConfig) -> Checkpoint:
+def read_last(path: Path, card: ModelCard, config: TuneConfig, val: Dataset) -> Checkpoint:
     """The saved state of a run. Raises InputError where it was made with other data or settings."""
     saved = load_checkpoint(path)
     if saved.training is None or saved.card.data_sha256 != card.data_sha256:
         raise InputError(f"{path}: was trained on other data than {card.data}", remedy="use another --out")
+    val_sha256 = val.fingerprint()
+    if saved.training.get("val_sha256", val_sha256) != val_sha256:  # what is the best by one is not by another
+        raise InputError(f"{path}: was judged by other images than {val.name}", remedy="resume with the same --val")
     now = msgspec.to_builtins(config)
     if saved.training["config"] != now:
         changed = [k for k, v in now.items() if saved.training["config"].get(k) != v]

@@ -39,6 +39,10 @@ from edgetl_runtime.progress import Progress
 __all__ = ["LossNotFinite", "TuneResult", "TuneStopped", "tune"]
 
 
+ONE_CELL = "more than 1 value per channel"
+"""What torch says where a batch norm in training gets a single value for each channel."""
+
+
 @dataclass(frozen=True, slots=True)
 class TuneResult:
     """best: path of the best checkpoint. metric, value: on the validation images used while training, in 0..1.
@@ -72,6 +76,14 @@ def tune(
             result = run.go(interrupt)
             run.team.close()
             return result
+        except ValueError as error:
+            if ONE_CELL not in str(error):
+                raise
+            raise InputError(
+                f"a batch of {config.batch} with crops of {config.crop_hw[1]}x{config.crop_hw[0]} has maps of one "
+                "cell, which a batch norm can't learn from",
+                remedy="give a larger --batch or --crop",
+            ) from error
         finally:
             if run.keeper:
                 run.keeper.close()
@@ -102,7 +114,7 @@ class _Run:
         self.average = Average(self.model, config.ema_decay)
         self.balance = Balance()
         self.at = Progressed()
-        heads = self._restore() if resume else {}
+        heads = self._restore(val) if resume else {}
         self.keeper = None
         if self.team.first:
             frames = Frames(val, self.card.preprocess, title="val images")
@@ -287,9 +299,9 @@ class _Run:
             }
             self.keeper.save_last(self.average.state, training)
 
-    def _restore(self) -> dict[str, float]:
+    def _restore(self, val: Dataset) -> dict[str, float]:
         """Put the run where it was; the best value of each head until then."""
-        saved = read_last(self.out / "last.pt", self.card, self.config)
+        saved = read_last(self.out / "last.pt", self.card, self.config, val)
         training = saved.training
         assert training is not None
         if not training["at"]["probed"]:

@@ -9,7 +9,9 @@ import cv2
 import pytest
 
 from edgetl.cli import main
+from edgetl.data import read_dataset
 from edgetl.demo import DemoConfig, demo
+from edgetl.training.checkpoint import load_checkpoint
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.errors import InputError
 
@@ -50,6 +52,8 @@ def test_a_small_demo_leaves_everything(tmp_path: Path) -> None:
     ]
     assert ledger["processed"] == ledger["captured"] == 15
     assert open_bundle(out / "bundle").manifest.heads[0].labels[0] == "car"
+    root = Path(load_checkpoint(out / "tune").card.data_root)
+    assert len(read_dataset(root, "val")) == 8, "adapt and export look for the data there"
     video = cv2.VideoCapture(str(out / "annotated.mp4"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 15
     page = (out / "report.html").read_text(encoding="utf-8")

@@ -67,6 +67,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory, scenes: Path, signs: Path) ->
     return made
 
 
+def test_a_crop_that_no_network_was_made_for_is_refused() -> None:
+    with pytest.raises(ValueError, match="crop_hw must be multiples of 32, found 33x64"):
+        AdaptConfig(crop_hw=(33, 64))
+
+
 def start(root: Path, run: Path, out: Path, config: AdaptConfig = CONFIG) -> Adapted:
     out.mkdir()
     (out.parent / "night").mkdir(exist_ok=True)
@@ -112,7 +117,7 @@ def test_the_statistics_alone_are_accepted_and_can_be_loaded(
     """Norms of a network that was never folded must hold the correction: a checkpoint has no place for new biases."""
     decide(monkeypatch, True)
     estimates = iter([1.0, 2.0])
-    monkeypatch.setattr(adapt_module, "_estimate", lambda *args: next(estimates))
+    monkeypatch.setattr(adapt_module, "_estimates", lambda *args: {"boxes": next(estimates)})
     found = start(scenes, runs["scenes"], tmp_path / "out", AdaptConfig(rounds=0, batch=2, val_images=4))
     assert found.checkpoint is not None
     network, card = load_network(found.checkpoint)
@@ -175,7 +180,7 @@ def test_of_accepted_rounds_the_best_is_kept(
     """By the label-free estimate."""
     decide(monkeypatch, True, True, True)
     numbers = iter(estimates)
-    monkeypatch.setattr(adapt_module, "_estimate", lambda *args: next(numbers))
+    monkeypatch.setattr(adapt_module, "_estimates", lambda *args: {"boxes": next(numbers)})
     found = start(scenes, runs["scenes"], tmp_path / "out", AdaptConfig(rounds=2, batch=2, val_images=4))
     assert found.checkpoint is not None
     assert load_checkpoint(found.checkpoint).card.history[-1].endswith(kept)

@@ -15,7 +15,7 @@ CASES = [
     (0.60, 0.70, 1.0, 0.99, False),
     (0.60, 0.59, 1.0, 0.9, False),
     (0.60, 0.60, None, None, True),
-    (0.60, 0.60, 1.0, None, True),
+    (0.60, 0.60, 1.0, None, False),
     (0.60, 0.60, None, 1.0, True),
     (0.60, 0.50, None, None, False),
     (0.60, float("nan"), None, None, False),
@@ -40,6 +40,28 @@ def test_the_reasons_name_what_decided() -> None:
     assert "label-free estimate on the new domain 1.5 -> 1.25" in worse.reason
     blind = judge(Evidence(0.6, None), Evidence(0.6, None), metric="miou")
     assert "can't be judged without labels" in blind.reason
+
+
+@pytest.mark.parametrize(
+    ("values", "estimates", "accepted"),
+    [
+        ((0.5, 0.7), {"boxes": 2.0, "signs": 0.8}, True),
+        ((0.496, 0.8), {"boxes": 2.0, "signs": 0.8}, True),
+        ((0.4, 0.9), {"boxes": 2.0, "signs": 0.8}, False),
+        ((0.9, float("nan")), {"boxes": 2.0, "signs": 0.8}, False),
+        ((0.5, 0.7), {"boxes": 5.0, "signs": 0.7}, False),
+        ((0.5, 0.7), {"boxes": 5.0}, False),
+    ],
+)
+def test_no_head_may_lose_what_another_gains(
+    values: tuple[float, float], estimates: dict[str, float], accepted: bool
+) -> None:
+    before = Evidence(0.6, 1.4, {"boxes": 0.5, "signs": 0.7, "lane": float("nan")}, {"boxes": 2.0, "signs": 0.8})
+    after = Evidence(0.65, 3.0, dict(zip(("boxes", "signs"), values, strict=True)), estimates)
+    verdict = judge(before, after, metric="mean")
+    assert verdict.accepted is accepted
+    if not accepted:
+        assert "signs" in verdict.reason or "boxes 50.0 -> 40.0" in verdict.reason
 
 
 @pytest.mark.parametrize(("max_loss", "accepted"), [(0.0, False), (0.02, True), (0.05, True), (0.019, False)])

@@ -109,6 +109,13 @@ def test_flawed_boxes_are_counted(tmp_path: Path, code: str, severity: str, boxe
     assert (finding.severity, finding.count) == (severity, 1)
 
 
+def test_boxes_of_one_pixel_are_not_less_than_one(tmp_path: Path) -> None:
+    file = save(tmp_path / "x.png", scene(1, 90, 640))
+    boxes = [[x / 640, 0.1, (x + 1) / 640, 0.9] for x in range(0, 640, 5)]
+    found = check({"train": dataset([boxed(file, boxes, [0] * len(boxes))])})
+    assert "box-degenerate" not in {f.code for f in found.findings}
+
+
 def test_ignored_and_other_class_boxes_are_not_repeated(tmp_path: Path) -> None:
     file = save(tmp_path / "x.png", scene(80))
     sample = boxed(file, [BOX, BOX, BOX], [0, 1, 0], ignore=[False, False, True])

@@ -115,6 +115,40 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
 }  # fmt: skip
 
 
+def test_labels_of_a_stored_picture_that_is_shown_turned_are_refused(tmp_path: Path) -> None:
+    data, exif = voc(tmp_path / "voc"), b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    image = data / "JPEGImages/a.jpg"
+    encoded = image.read_bytes()
+    image.write_bytes(encoded[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + encoded[2:])
+    with pytest.raises(InputError, match=r"a\.xml: states 100 x 50 .* shows as 50 x 100"):
+        read_dataset(data, "train")
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    for width, height, wrong in ((100, 50, True), (50, 100, False)):
+        entry = {"id": 1, "file_name": "JPEGImages/a.jpg", "width": width, "height": height}
+        document = {"images": [entry], "annotations": [annotation], "categories": [{"id": 1, "name": "car"}]}
+        text(data / "annotations/train.json", json.dumps(document))
+        if wrong:
+            with pytest.raises(InputError, match=r"train\.json: states 100 x 50 .* shows as 50 x 100"):
+                read_dataset(data, "train", format="coco")
+        else:
+            assert len(read_dataset(data, "train", format="coco").samples[0].boxes) == 1
+
+
+def test_kitti_and_bdd_labels_that_windows_wrote_are_read(tmp_path: Path) -> None:
+    roots = {name: (MAKERS[name](tmp_path / name), split) for name, split in (("kitti", "train"), ("bdd", "val"))}
+    before = [read_dataset(root, split).fingerprint() for root, split in roots.values()]
+    files = [*roots["kitti"][0].glob("training/label_2/*.txt"), *roots["bdd"][0].glob("labels/*/*.json")]
+    for file in files:
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert [read_dataset(root, split).fingerprint() for root, split in roots.values()] == before
+
+
+@pytest.mark.parametrize("name", [f.name for f in FORMATS])
+def test_a_file_is_of_no_format_that_is_a_directory(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=f"is not of format {name}"):
+        read_dataset(text(tmp_path / "labels.txt", ""), "train", format=name)
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_each_format_is_known_for_what_it_is(tmp_path: Path, name: str) -> None:
     assert format_of(MAKERS[name](tmp_path / "data")).name == name
@@ -136,6 +170,13 @@ def test_voc_counts_pixels_from_one(tmp_path: Path) -> None:
     assert sample.labels.tolist() == [1, 0]
     assert sample.ignore.tolist() == [False, True]
     assert [s.image.name for s in read_dataset(root, "val").samples] == ["b.png"]
+
+
+def test_a_list_that_holds_no_name_is_named(tmp_path: Path) -> None:
+    root = voc(tmp_path)
+    text(root / "ImageSets/Main/train.txt", "a\0b\n")
+    with pytest.raises(InputError, match="not readable as XML"):
+        read_dataset(root, "train")
 
 
 def test_voc_without_lists_is_one_split(tmp_path: Path) -> None:
@@ -232,6 +273,16 @@ def test_wrong_kitti_lines_are_named(tmp_path: Path, line: str, says: str) -> No
     text(root / "training/label_2/000001.txt", line)
     with pytest.raises(InputError, match=rf"000001\.txt.*{says}"):
         read_dataset(root, "train")
+
+
+def test_kitti_and_voc_images_with_suffixes_in_capitals(tmp_path: Path) -> None:
+    kitti(tmp_path / "kitti")
+    image = tmp_path / "kitti/training/image_2/000000.png"
+    image.rename(image.with_suffix(".PNG"))
+    assert [s.image.name for s in read_dataset(tmp_path / "kitti", "train").samples] == ["000000.PNG", "000001.png"]
+    voc(tmp_path / "voc")
+    (tmp_path / "voc/JPEGImages/b.png").rename(tmp_path / "voc/JPEGImages/b.PNG")
+    assert read_dataset(tmp_path / "voc", "val").samples[0].image.name == "b.PNG"
 
 
 def test_kitti_without_a_label_file_is_refused(tmp_path: Path) -> None:

@@ -64,6 +64,37 @@ def test_a_jpeg_is_turned_as_opencv_turns_it(tmp_path: Path, orientation: int, o
     assert read_header(file).orientation == orientation
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_a_tiff_is_turned_as_its_size_says(tmp_path: Path, orientation: int, order: str) -> None:
+    """Red, green and blue in three corners of 6 x 4 pixels, uncompressed."""
+    picture = np.zeros((4, 6, 3), np.uint8)
+    picture[0, 0], picture[0, -1], picture[-1, 0] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    tags = [(256, 4, 6), (257, 4, 4), (259, 3, 1), (262, 3, 2), (273, 4, 140), (274, 3, orientation), (277, 3, 3)]
+    tags += [(278, 4, 4), (279, 4, picture.nbytes)]
+    rows = [struct.pack(order + "HHI" + ("I" if k == 4 else "HH"), t, k, 1, *((v,) if k == 4 else (v, 0)))
+            for t, k, v in tags]  # fmt: skip
+    rows.insert(2, struct.pack(order + "HHII", 258, 3, 3, 134))
+    assert 8 + 2 + 12 * len(rows) + 4 == 134
+    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HI", 42, 8)
+    body = struct.pack(order + "H", len(rows)) + b"".join(rows) + bytes(4) + struct.pack(order + "3H", 8, 8, 8)
+    file = tmp_path / "a.tif"
+    file.write_bytes(head + body + picture.tobytes())
+    seen = read_image(file)[..., ::-1]
+    wanted = _turned(picture, orientation)
+    np.testing.assert_array_equal(seen, wanted)
+    assert image_size(file) == (wanted.shape[1], wanted.shape[0])
+
+
+def _turned(picture: np.ndarray, orientation: int) -> np.ndarray:
+    """TIFF 6.0's table: where the stored first row and column lie in the picture."""
+    flipped, upside = picture[:, ::-1], picture[::-1]
+    return {
+        2: flipped, 3: flipped[::-1], 4: upside, 5: picture.swapaxes(0, 1), 6: upside.swapaxes(0, 1),
+        7: flipped[::-1].swapaxes(0, 1), 8: flipped.swapaxes(0, 1),
+    }.get(orientation, picture)  # fmt: skip
+
+
 def test_exif_that_is_damaged_or_says_nothing_is_no_orientation(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
     encoded = cv2.imencode(".jpg", picture())[1].tobytes()

@@ -48,6 +48,16 @@ def test_a_group_of_a_class_folder_that_is_the_file_name_states_nothing(tmp_path
     assert groups_of(dataset([one, replace(two, group="stop/track7")])) == {"stop/track7": [1]}
 
 
+def test_a_drive_that_is_named_after_its_first_frame_leaks_by_it(tmp_path: Path) -> None:
+    first = boxed(save(tmp_path / "a" / "drive1.png", scene(1)))
+    others = [boxed(save(tmp_path / "b" / f"drive1_{i}.png", scene(2 + i)), group="drive1") for i in range(2)]
+    for a, b in ((dataset([first]), dataset(others)), (dataset(others), dataset([first]))):
+        leaks = find_leaks(a, b, full=False)
+        assert [(p.why, p.group) for p in leaks.pairs] == [("same group", "drive1")]
+        assert leaks.total == len(b)
+    assert groups_of(dataset([first, *others])) == {"drive1": [0, 1, 2]}
+
+
 @pytest.mark.parametrize("full", [False, True])
 def test_the_same_bytes_are_found_in_both_modes(tmp_path: Path, full: bool) -> None:
     a, b = _folder(tmp_path / "a", range(3), "a"), _folder(tmp_path / "b", range(10, 12), "b")

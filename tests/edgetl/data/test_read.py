@@ -57,10 +57,41 @@ def _set(root: Path, where: str, value: object) -> Path:
         document["annotations"][0]["bbox"] = value
     elif where == "image_id":
         document["annotations"][0]["image_id"] = value
+    elif where == "names":
+        for category in document["categories"]:
+            category["name"] = "car"
+    elif where in {"images", "categories"}:
+        document[where].append({**document[where][1], "id": document[where][0]["id"]})
     elif where == "file":
         document["images"][0]["file_name"] = value
     file.write_text(json.dumps(document))
     return file
+
+
+@pytest.mark.parametrize("names", ["[car, car]", "{0: car, 1: car}"])
+def test_two_classes_of_one_name_are_refused(yolo_dir: Path, names: str) -> None:
+    (yolo_dir / "data.yaml").write_text(f"path: .\ntrain: images/train\nval: images/val\nnames: {names}\n")
+    with pytest.raises(InputError, match=r"data\.yaml: two classes are called 'car'"):
+        read_dataset(yolo_dir, "train")
+
+
+def test_coco_fields_that_are_null_state_nothing(coco_dir: Path) -> None:
+    file = coco_dir / "annotations" / "train.json"
+    document = json.loads(file.read_text())
+    for image in document["images"]:
+        image["group"] = image["domain"] = None
+    document["info"] = None
+    file.write_text(json.dumps(document))
+    samples = read_dataset(coco_dir, "train").samples
+    assert [s.group for s in samples] == [s.image.stem for s in samples]
+    assert {s.domain for s in samples} == {""}
+
+
+def test_labels_that_windows_wrote_are_read(coco_dir: Path, yolo_dir: Path) -> None:
+    before = [read_dataset(d, "train").fingerprint() for d in (coco_dir, yolo_dir)]
+    for file in [*coco_dir.glob("annotations/*.json"), *yolo_dir.glob("labels/*/*.txt"), yolo_dir / "data.yaml"]:
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert [read_dataset(d, "train").fingerprint() for d in (coco_dir, yolo_dir)] == before
 
 
 @pytest.mark.parametrize(
@@ -69,7 +100,13 @@ def _set(root: Path, where: str, value: object) -> Path:
         ("class", 77, "unknown class id 77"),
         ("box", [150, 10, 40, 30], "stands outside"),
         ("box", [float("nan"), 10, 40, 30], "stands outside"),
+        ("box", [50, 10, -40, 30], "ends before it begins"),
+        ("box", [10, 50, 40, -30], "ends before it begins"),
         ("image_id", 1234, "image id 1234"),
+        ("images", 1, "two of the images have the id"),
+        ("names", 1, "two classes are called 'car'"),
+        ("categories", 1, "two of the categories have the id"),
+        ("class", float("inf"), "not in COCO's form"),
         ("file", "images/train/gone.png", "gone.png is missing"),
     ],
 )
@@ -84,6 +121,7 @@ def test_wrong_coco_names_file_and_fault(coco_dir: Path, where: str, value: obje
     ("line", "says"),
     [
         ("7 0.5 0.5 0.1 0.1", "class id 7 .* expected 0 to 1"),
+        ("99999999999999999999 0.5 0.5 0.1 0.1", "class id 99999999999999999999 .* expected 0 to 1"),
         ("0 0.99 0.5 0.2 0.1", "stands outside"),
         ("0 0.5 0.5", "expected `class cx cy w h`"),
         ("car 0.5 0.5 0.1 0.1", "expected `class cx cy w h`"),

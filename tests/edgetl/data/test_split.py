@@ -143,6 +143,14 @@ def test_pooling_takes_an_image_once_and_keeps_images_of_one_name_apart(tmp_path
     assert sorted(len(d) for d in splits.values()) == [1, 1, 2]
 
 
+def test_a_drive_that_is_named_after_its_first_frame_stays_whole(tmp_path: Path) -> None:
+    frames = [boxed(tmp_path / f"drive{d}{end}.png", group=f"drive{d}") for d in range(6) for end in ("", "_1", "_2")]
+    splits = split_by_group(dataset(frames), {"x": 0.5, "y": 0.5})
+    assert all(len({s.group for s in d.samples}) * 3 == len(d) == 9 for d in splits.values())
+    a, b = dataset(frames[:1], "a"), dataset([*frames[1:3], boxed(tmp_path / "b" / "drive1.png")], "b")
+    assert [s.group for s in pooled([b, a], "set").samples] == ["drive0", "drive0", "drive1", "drive0"]
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("folder", "split", "pattern", "counts"),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from edgetl.data import Dataset, MaskLayer, Sample, read_dataset
 from edgetl.data.header import image_size
+from edgetl.data.leaks import find_leaks, groups_of
 from edgetl.data.write import INSTEAD, WrittenDataset, write_dataset_as, written_format
 from edgetl_runtime.errors import InputError
 
@@ -225,6 +226,44 @@ def test_pictures_without_a_category_do_not_become_a_class(tmp_path: Path) -> No
     assert done.dropped == {"boxes": 1, "images without a category": 1}
     back = read_dataset(tmp_path / "out", "train")
     assert (back.categories, back.samples[0].category) == (("stop", "go"), 1)
+
+
+@pytest.mark.parametrize("what", ["voc", "kitti", "yolo", "coco", "bdd"])
+def test_images_of_one_name_in_several_splits_become_no_group(tmp_path: Path, what: str) -> None:
+    base = one_sample(tmp_path)
+    images = {(n, f): draw_picture(tmp_path / n / f / "7.png", 3 * i + j, 32, 32)
+              for i, n in enumerate(("test", "train", "val")) for j, f in enumerate("abc")}  # fmt: skip
+    sample = dataclasses.replace(base.samples[0], ignore=np.zeros(len(base.samples[0].labels), np.bool_))
+    splits = {
+        n: dataclasses.replace(
+            base, samples=tuple(dataclasses.replace(sample, image=images[n, f], group="7") for f in "abc")
+        )
+        for n in ("test", "train", "val")
+    }
+    write_dataset_as(what, splits, tmp_path / "out")
+    back = [read_dataset(tmp_path / "out", n) for n in splits]
+    assert [groups_of(d) for d in back] == [{}, {}, {}]
+    assert not find_leaks(back[1], back[2], full=False)
+
+
+@pytest.mark.parametrize("suffix", [".PNG", ".Png"])
+@pytest.mark.parametrize("what", BOXED)
+def test_suffixes_in_capitals_are_found_again(tmp_path: Path, what: str, suffix: str) -> None:
+    base = one_sample(tmp_path)
+    image = draw_picture(tmp_path / "7.png", 1, 32, 32).rename(tmp_path / f"DSC7{suffix}")
+    sample = dataclasses.replace(base.samples[0], image=image, ignore=np.zeros(len(base.samples[0].labels), np.bool_))
+    write_dataset_as(what, {"train": dataclasses.replace(base, samples=(sample,))}, tmp_path / "out")
+    assert len(read_dataset(tmp_path / "out", "train").samples[0].boxes) == len(sample.boxes)
+
+
+@pytest.mark.parametrize("what", ["voc", "yolo", "coco"])
+def test_a_file_that_bears_the_name_of_its_group_stays_in_it_under_another_name(tmp_path: Path, what: str) -> None:
+    base = one_sample(tmp_path)
+    sample = dataclasses.replace(base.samples[0], ignore=np.zeros(len(base.samples[0].labels), np.bool_))
+    images = [draw_picture(tmp_path / f, i, 32, 32) for i, f in enumerate(("a/7.png", "b/7.png", "b/8.png"))]
+    samples = tuple(dataclasses.replace(sample, image=i, group="7") for i in images)
+    write_dataset_as(what, {"train": dataclasses.replace(base, samples=samples)}, tmp_path / "out")
+    assert groups_of(read_dataset(tmp_path / "out", "train")) == {"7": [0, 1, 2]}
 
 
 @pytest.mark.parametrize("what", ["folders", "masks"])

@@ -96,6 +96,12 @@ def test_merged_classes_score_as_one_and_leave_the_rest_out() -> None:
     assert merged.ap50 == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("texts", [["vehicle=car", "all=car,bus"], ["one=car,car"], ["one=car", "one=bus"]])
+def test_a_class_is_merged_once(texts: list[str]) -> None:
+    with pytest.raises(InputError, match=r"(car|one)' is given twice"):
+        parse_merge(texts, CLASSES)
+
+
 @pytest.mark.parametrize("text", ["vehicle=car,tram", "vehicle", "=car", "vehicle="])
 def test_a_wrong_merge_lists_the_classes(text: str) -> None:
     with pytest.raises(InputError, match="car, bus, person"):

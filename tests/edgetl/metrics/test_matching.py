@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from edgetl.metrics.matching import box_iou, match
 
@@ -16,6 +18,11 @@ def plain_iou(a: list[float], b: list[float]) -> float:
     return inner / union if union else 0.0
 
 
+def plain_inside(a: list[float], b: list[float]) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return max(width, 0) * max(height, 0) / ((a[2] - a[0]) * (a[3] - a[1]))
+
+
 def plain_match(boxes: list, classes: list, truth: list, labels: list, ignore: list, iou: float) -> list[int]:
     taken: set[int] = set()
     flags = []
@@ -23,7 +30,7 @@ def plain_match(boxes: list, classes: list, truth: list, labels: list, ignore: l
         best, place = 0.0, -1
         on_ignored = False
         for j, (t, label, skip) in enumerate(zip(truth, labels, ignore, strict=True)):
-            overlap = plain_iou(box, t)
+            overlap = plain_inside(box, t) if skip else plain_iou(box, t)
             if label != c or overlap < iou:
                 continue
             if skip:
@@ -62,6 +69,42 @@ def test_iou_of_known_boxes() -> None:
     b = np.array([[1, 0, 3, 2], [0, 0, 2, 2], [5, 5, 6, 6], [0, 0, 0, 0]])
     np.testing.assert_allclose(box_iou(a, b), [[1 / 3, 1, 0, 0], [0, 0, 0, 0]])
     assert box_iou(a[:0], b).shape == (0, 4) and box_iou(a, b[:0]).shape == (2, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 100_000), st.integers(1, 9), st.integers(1, 7))
+def test_matching_is_that_of_the_evaluation(seed: int, found: int, wanted: int) -> None:
+    """Right, wrong and neither, by pycocotools' own evaluation of one image and class."""
+    rng = np.random.default_rng(seed)
+    boxes, truth = (np.sort(rng.random((n, 2, 2)), axis=1).reshape(n, 4) * 100 for n in (found, wanted))
+    ignore = rng.random(wanted) < 0.4
+    flags = match(boxes, np.zeros(found, int), truth, np.zeros(wanted, int), ignore)
+    sizes = [np.concatenate([b[:, :2], b[:, 2:] - b[:, :2]], axis=1).tolist() for b in (boxes, truth)]
+    common = {"image_id": 1, "category_id": 1, "area": 1.0}
+    sides = []
+    for rows, more in (
+        (sizes[1], [{"iscrowd": int(i)} for i in ignore]), (sizes[0], [{"score": 1 - 0.01 * i} for i in range(found)])
+    ):  # fmt: skip
+        side = COCO()
+        listed = [
+            {"id": i + 1, "bbox": row, **extra, **common} for i, (row, extra) in enumerate(zip(rows, more, strict=True))
+        ]
+        side.dataset = {"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": listed}
+        side.createIndex()
+        sides.append(side)
+    evaluation = COCOeval(*sides, "bbox")
+    evaluation.params.iouThrs = np.array([0.5])
+    evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+    evaluation.evaluate()
+    result = evaluation.evalImgs[0]
+    expected = np.where(result["dtIgnore"][0], -1, (result["dtMatches"][0] > 0).astype(int))
+    assert flags.tolist() == expected.tolist()
+
+
+def test_a_box_in_an_ignored_crowd_is_neither_right_nor_wrong() -> None:
+    crowd, ignore, labels = np.array([[0, 0, 100, 100]]), np.array([True]), np.array([0])
+    boxes = np.array([[10, 10, 20, 20], [90, 0, 111, 10], [90, 0, 109, 10]])
+    assert match(boxes, np.zeros(3, int), crowd, labels, ignore).tolist() == [-1, 0, -1]
 
 
 def test_matching_is_greedy_by_class_and_ignores() -> None:

@@ -13,7 +13,7 @@ import pytest
 from edgetl.data import Dataset, read_dataset, read_image
 from edgetl.heads import HeadMetric, heads_for, kinds_of
 from edgetl.metrics.detection import Scoring
-from edgetl.metrics.predict import Evaluation, Frames, evaluate, letterboxed, remembering, scored_kinds
+from edgetl.metrics.predict import Evaluation, Frames, FramesOnce, evaluate, letterboxed, remembering, scored_kinds
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.letterbox import Letterbox, reference_letterbox
 from edgetl_runtime.spec import Preprocess
@@ -62,6 +62,20 @@ def test_who_knows_the_labels_scores_all(data: Dataset) -> None:
     assert found.heads["detect"].value == pytest.approx(1)
     assert found.heads["ground"].value > 0.93, "a mask at half the size can't be exact at edges"
     assert found.metric == "mean" and found.value == pytest.approx(np.mean(list(found.values.values())))
+
+
+def test_frames_that_are_wanted_once_lie_in_one_buffer_and_score_alike(data: Dataset) -> None:
+    kinds = kinds_of(heads_for(data, ("detect", "segment")), data)
+    frames = Frames(data, PREPROCESS)
+    oracle, buffers = Oracle(frames), []
+
+    def seen(frame: np.ndarray) -> dict[str, np.ndarray]:
+        buffers.append(frame)
+        return oracle(frame)
+
+    once = FramesOnce(data, PREPROCESS)
+    assert evaluate(seen, once, kinds).values == evaluate(oracle, frames, kinds).values
+    assert len(buffers) == len(once) == 4 and all(b is buffers[0] for b in buffers)
 
 
 def test_the_same_answer_for_every_frame_scores_low(data: Dataset) -> None:

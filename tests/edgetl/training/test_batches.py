@@ -18,9 +18,9 @@ import torch
 from edgetl.data import VOID, Dataset, MaskLayer, Sample, read_dataset
 from edgetl.heads import heads_for, kinds_of
 from edgetl.training.augment import AugmentConfig
-from edgetl.training.batches import _ahead, augmented_batches, balanced_order, epoch_order, letterboxed_view
+from edgetl.training.batches import _ahead, augmented_batches, balanced_order, epoch_order, letterboxed_labels
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.letterbox import geometry
+from edgetl_runtime.letterbox import Letterbox, geometry
 from edgetl_runtime.spec import Preprocess
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -167,15 +167,16 @@ def test_letterboxed_masks_and_boxes_lie_where_the_image_does(tmp_path: Path, so
     box = np.array([[left / width, top / height, 3 * left / width, 2 * top / height]], np.float32)
     one = Sample(tmp_path / "i.png", box, np.array([0]), np.array([False]), "a", masks=(tmp_path / "m.png", None))
     data = Dataset("d", ("a",), (one,), layers=(MaskLayer("m", ("no", "yes")), MaskLayer("n", ("no", "yes"))))
-    view = letterboxed_view(data, 0, PREPROCESS)
-    assert view.image.shape == (64, 96, 3) and view.masks[0].shape == (64, 96)
+    view = letterboxed_labels(data, 0, PREPROCESS)
+    seen_image = Letterbox(PREPROCESS)(image)[0][0]
+    assert view.image.shape == seen_image.shape == (64, 96, 3) and view.masks[0].shape == (64, 96)
     assert (view.masks[1] == VOID).all(), "an image without a mask is void"
-    bright = view.image[..., 0].astype(int) > 127
+    bright = seen_image[..., 0].astype(int) > 127
     place = geometry(source_hw, (64, 96))
     inside = np.zeros((64, 96), bool)
     inside[place.pad_top : place.pad_top + place.new_hw[0], place.pad_left : place.pad_left + place.new_hw[1]] = True
     assert ((view.masks[0] == VOID) == ~inside).all()
-    seen = bright & (view.image[..., 0] != PREPROCESS.pad_value)
+    seen = bright & (seen_image[..., 0] != PREPROCESS.pad_value)
     assert (seen[inside] != (view.masks[0] == 1)[inside]).mean() < 0.03
     rows, columns = np.nonzero(view.masks[0] == 1)
     edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]

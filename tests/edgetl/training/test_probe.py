@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from edgetl.metrics.predict import Frames, evaluate
 from edgetl.models.backbone import build_backbone
 from edgetl.models.infer import TorchInfer
 from edgetl.models.network import Network
+from edgetl.training.batches import letterboxed_labels
 from edgetl.training.config import TuneConfig
 from edgetl.training.probe import ProbeEpoch, probe
 from edgetl_runtime.spec import Preprocess
@@ -72,6 +74,24 @@ def test_the_backbone_sees_each_image_once(scenes: Path) -> None:
     again.backbone.register_forward_hook(lambda m, x, y: seen.append(len(x[0])))
     run(again, kinds, data, CONFIG)
     assert sum(seen) == len(data), "another task asks for the same features"
+
+
+def test_memory_does_not_grow_with_the_number_of_images(scenes: Path) -> None:
+    data = read_dataset(scenes, "train")
+    network, kinds = made(data, ("detect", "segment"))
+    run(network, kinds, data, CONFIG)  # features are in the cache, and all is imported
+    held: list[int] = []
+
+    def after(row: ProbeEpoch) -> None:
+        held.append(tracemalloc.get_traced_memory()[0])
+
+    for times in (2, 12):
+        many = dataclasses.replace(data, samples=data.samples * times)
+        tracemalloc.start()
+        probe(network, kinds, many, PREPROCESS, CONFIG, after_each=lambda: None, on_epoch=after)
+        tracemalloc.stop()
+    one = sum(a.nbytes for k in kinds for a in k.targets(letterboxed_labels(data, 0, PREPROCESS)))
+    assert held[3] - held[1] < 10 * len(data) * one / 2, "the targets of all images are held"
 
 
 def test_one_seed_one_result(scenes: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -18,16 +19,20 @@ import pytest
 import torch
 
 from edgetl.data import Dataset, read_dataset
+from edgetl.metrics.predict import Evaluation
 from edgetl.models.backbone import build_backbone
 from edgetl.models.network import Network
+from edgetl.training import keep as keep_module
 from edgetl.training import learn as learn_module
 from edgetl.training import probe as probe_module
 from edgetl.training import tune as tune_module
 from edgetl.training.batches import Batch, augmented_batches, epoch_order
-from edgetl.training.checkpoint import load_checkpoint, load_network
+from edgetl.training.checkpoint import Checkpoint, load_checkpoint, load_network
 from edgetl.training.config import TuneConfig
+from edgetl.training.keep import Keeper
 from edgetl.training.learn import head_losses
 from edgetl.training.logs import read_curve
+from edgetl.training.mix import Mixed, mixture
 from edgetl.training.optimise import Average, freeze_first
 from edgetl.training.tune import LossNotFinite, TuneResult, TuneStopped, tune
 from edgetl_runtime.errors import InputError
@@ -35,6 +40,7 @@ from edgetl_runtime.errors import InputError
 CONFIG = TuneConfig(
     size_hw=(64, 96), crop_hw=(64, 96), epochs=2, probe_epochs=1, batch=2, weights="none", val_images=2, val_every=2
 )
+Weights = dict[str, torch.Tensor]
 PACKAGE = msgspec.structs.replace(CONFIG, weights="package")
 
 
@@ -180,6 +186,46 @@ def run(data: tuple[Dataset, Dataset], finished: dict[str, Path], tmp_path: Path
     return Path(shutil.copytree(finished[""], tmp_path / "run"))
 
 
+def test_a_run_that_was_killed_after_averaging_does_not_average_again(
+    data: tuple[Dataset, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def half(first: Weights, best: Weights, value: float, score: object) -> Mixed:
+        tried.append(value)
+        return Mixed(mixture(first, best, 0.5), 0.5, value)
+
+    def killed(keeper: Keeper) -> Checkpoint:
+        raise RuntimeError("killed")
+
+    # The last epoch is the best by far, so that there is something to average.
+    monkeypatch.setattr(keep_module, "best_mixture", half)
+    values = itertools.count(1)
+    plain = Keeper.score
+
+    def rising(keeper: Keeper, state: Weights) -> Evaluation:
+        found = plain(keeper, state)
+        heads = {k: dataclasses.replace(m, value=next(values) / 100) for k, m in found.heads.items()}
+        return dataclasses.replace(found, heads=heads)
+
+    monkeypatch.setattr(Keeper, "score", rising)
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "trust", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            start(data, tmp_path / "run", PACKAGE)
+    averaged = load_checkpoint(tmp_path / "run").model
+    result = start(data, tmp_path / "run", PACKAGE, resume=True)
+    again = load_checkpoint(tmp_path / "run")
+    assert len(tried) == 1 and all(torch.equal(v, again.model[k]) for k, v in averaged.items())
+    assert result.value == again.card.value
+
+
+def test_maps_of_one_cell_are_refused_in_one_line(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    config = msgspec.structs.replace(CONFIG, crop_hw=(32, 32), batch=1)
+    with pytest.raises(InputError, match=r"a batch of 1 with crops of 32x32 .* larger --batch or --crop"):
+        start(data, tmp_path, config)
+
+
 def test_resume_with_other_settings_is_refused(data: tuple[Dataset, Dataset], run: Path) -> None:
     before = (run / "last.pt").read_bytes()
     with pytest.raises(InputError, match=r"other settings: epochs, seed;.*same command"):
@@ -191,6 +237,11 @@ def test_resume_with_other_data_is_refused(data: tuple[Dataset, Dataset], run: P
     fewer = Dataset(data[0].name, data[0].classes, data[0].samples[:3])
     with pytest.raises(InputError, match="other data"):
         start((fewer, data[1]), run, msgspec.structs.replace(CONFIG, epochs=1), resume=True)
+
+
+def test_resume_with_other_validation_images_is_refused(data: tuple[Dataset, Dataset], run: Path) -> None:
+    with pytest.raises(InputError, match=r"judged by other images than .*same --val"):
+        start((data[0], data[1].only([0])), run, msgspec.structs.replace(CONFIG, epochs=1), resume=True)
 
 
 def test_resume_from_a_best_checkpoint_is_refused(data: tuple[Dataset, Dataset], run: Path) -> None:
