@@ -182,7 +182,8 @@ def _rewrite_conv(
 ) -> None:
     constants = initializers(model)
     weight = np.asarray(constants[conv.input[1]], np.float64)
-    bias = np.asarray(constants[conv.input[2]], np.float64) if len(conv.input) > 2 else np.zeros(len(weight))
+    has_bias = len(conv.input) > 2 and conv.input[2]
+    bias = np.asarray(constants[conv.input[2]], np.float64) if has_bias else np.zeros(len(weight))
     names = [f"frame_conv_{part}{_own(model)}" for part in ("weight", "bias")]
     set_initializer(model, names[0], np.einsum("oikl,ic->ockl", weight, matrix).astype(np.float32))
     set_initializer(model, names[1], (bias + np.einsum("oikl,i->o", weight, offset)).astype(np.float32))

@@ -219,3 +219,11 @@ def test_a_network_without_the_frames_cast(first: str) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     assert fold_input(model)[0] is model
+
+
+def test_a_bias_that_is_left_out_by_name() -> None:
+    model = network(bias=False)
+    next(n for n in model.graph.node if n.op_type == "Conv").input.append("")
+    folded, _ = fold_input(model)
+    assert "Sub" not in operators(folded)
+    np.testing.assert_allclose(run(folded), run(model), atol=2e-4)
