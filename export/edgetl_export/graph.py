@@ -136,6 +136,12 @@ def float_tensors(model: ModelProto) -> list[str]:
     return [o for node in model.graph.node for o in node.output if o in floats]
 
 
+def watchable(model: ModelProto) -> list[str]:
+    """Those of `float_tensors` that an engine can give beside a model's outputs: of a fixed shape, and not empty."""
+    shapes = shapes_of(model)
+    return [name for name in float_tensors(model) if 0 not in shapes.get(name, (0,))]
+
+
 def set_metadata(model: ModelProto, key: str, value: str) -> None:
     """Add or replace a note of the whole model, in place."""
     others = [p for p in model.metadata_props if p.key != key]
