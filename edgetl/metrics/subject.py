@@ -49,7 +49,7 @@ def open_subject(
 ) -> Iterator[Subject]:
     """Open a bundle directory, a run directory or a checkpoint file.
 
-    engine_dir: where a bundle's TensorRT engines lie. require_signature: as `open_bundle` takes it; only a bundle can be
+    engine_dir: where its TensorRT engines lie. require_signature: as `open_bundle` takes it; only a bundle can be
     signed, so that anything else is refused then.
     """
     if (path / MANIFEST_NAME).is_file() or engine or variant or require_signature not in (None, False):

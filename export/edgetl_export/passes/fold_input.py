@@ -106,6 +106,8 @@ def _affine_between(model: ModelProto, start: str, end: str) -> tuple[NDArray[np
     if start == end:
         return np.eye(3), np.zeros(3)
     evaluator = _subgraph(model, start, end)
+    if evaluator is None:
+        return None
     shape = _shape_of(model, start)
 
     def run(x: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -128,7 +130,8 @@ def _affine_between(model: ModelProto, start: str, end: str) -> tuple[NDArray[np
     return matrix, offset
 
 
-def _subgraph(model: ModelProto, start: str, end: str) -> ReferenceEvaluator:
+def _subgraph(model: ModelProto, start: str, end: str) -> ReferenceEvaluator | None:
+    """What makes `end`; None where that is more than pointwise steps."""
     made, names, nodes = producers(model), [end], []
     while names:
         name = names.pop()
@@ -136,6 +139,8 @@ def _subgraph(model: ModelProto, start: str, end: str) -> ReferenceEvaluator:
         if name != start and node is not None and node not in nodes:
             nodes.append(node)
             names.extend(i for i in node.input if i)
+    if any(n.op_type not in POINTWISE for n in nodes):
+        return None
     ordered = [n for n in model.graph.node if n in nodes]
     needed = {i for n in ordered for i in n.input}
     graph = helper.make_graph(

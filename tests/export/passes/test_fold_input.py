@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import pytest
+from networks import either
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -227,3 +228,12 @@ def test_a_bias_that_is_left_out_by_name() -> None:
     folded, _ = fold_input(model)
     assert "Sub" not in operators(folded)
     np.testing.assert_allclose(run(folded), run(model), atol=2e-4)
+
+
+def test_a_branch_that_is_more_than_pointwise_steps() -> None:
+    """Of it the reference evaluator may know nothing."""
+    sure = helper.make_node("Constant", [], ["sure"], value=numpy_helper.from_array(np.array(True)))
+    before = [sure, either("normal", "e"), helper.make_node("Add", ["normal", "e"], ["x"], name="add")]
+    model = network(before=before)
+    folded, note = fold_input(model)
+    assert folded is model and note == "not applied: the steps before the first convolution are not affine"
