@@ -30,6 +30,7 @@ from edgetl_export.graph import (
     prune,
     set_initializer,
     set_nodes,
+    shapes_of,
 )
 from edgetl_export.layers import HEAVY, Layer, weight_axis
 
@@ -74,12 +75,20 @@ def quantise(model: ModelProto, layers: Sequence[Layer], plan: QuantisationPlan)
 
 def quantised_inputs(model: ModelProto, layers: Sequence[Layer]) -> list[str]:
     """The tensors that need a range, whichever layers become INT8 and wherever pairs are put."""
-    made, readers = producers(model), consumers(model)
+    made, readers, shapes = producers(model), consumers(model), shapes_of(model)
     names = {layer.data: None for layer in layers}
-    for node in model.graph.node:
-        if node.op_type == "Add" and any(t in names for t in node.output) and not _constant(model, node):
-            names.update(dict.fromkeys(node.input))
+    for node in reversed(model.graph.node):
+        if any(t in names for t in node.output):
+            if node.op_type in COPIES:
+                names.update((t, None) for t in _data_of(node) if 0 not in shapes.get(t, (0,)))
+            elif node.op_type == "Add" and not _constant(model, node):
+                names.update(dict.fromkeys(node.input))
     return [n for n in names if n in made and n in readers]
+
+
+def _data_of(node: NodeProto) -> Sequence[str]:
+    """What a copy takes its values from, constants among them."""
+    return node.input if node.op_type == "Concat" else node.input[:1]
 
 
 def _constant(model: ModelProto, node: NodeProto) -> bool:
@@ -154,8 +163,7 @@ class _Builder:
 
     def _copied(self, node: NodeProto) -> list[str]:
         """The tensors that a copy takes its values from."""
-        data = node.input if node.op_type == "Concat" else node.input[:1]
-        return [source for source in data if source not in self.constants and source in self.made]
+        return [source for source in _data_of(node) if source not in self.constants and source in self.made]
 
     def _groups(self) -> list[list[str]]:
         """The needed tensors, those together that are copies of one another: they have one scale."""
@@ -278,7 +286,8 @@ class _Builder:
     def _given_bias(self, node: NodeProto, count: int) -> NDArray[np.float64] | None:
         """(count,) the bias of a layer, zeros where it has none; None where it has no place for such a one."""
         name = node.input[2] if len(node.input) > 2 else ""
-        if node.op_type == "MatMul" or (name and name not in self.constants):
+        grouped = node.op_type == "ConvTranspose" and attribute(node, "group") not in (None, 1)
+        if node.op_type == "MatMul" or grouped or (name and name not in self.constants):
             return None
         given = np.asarray(self.constants[name], np.float64) if name else np.zeros(count)
         return given if given.shape == (count,) else None

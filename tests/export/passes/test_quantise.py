@@ -337,3 +337,45 @@ def test_a_matrix_product_with_factors_keeps_its_bias(factor: str) -> None:
     plan = QuantisationPlan("s8s8", {"gemm"}, {"x": (-3.0, 3.0)}, {"x": np.full(12, 2.0)})
     result = quantise(model, layers_of(model, ()), plan)
     assert (initializers(result)[node(result, "gemm").input[2]] == held["b"]).all()
+
+
+def test_a_part_that_float_operators_read_is_not_cut_to_the_range_of_another(tmp_path: Path) -> None:
+    held = {**weights("a", 16, 3, 3, 3), **weights("b", 8, 8, 3, 3), "halves": np.array([8, 8])}
+    held["a_w"][8:] *= 20
+    nodes = [
+        conv("a", "normal", "x"),
+        helper.make_node("Split", ["x", "halves"], ["small", "large"], name="split", axis=1),
+        conv("b", "small", "y"),
+        helper.make_node("Tanh", ["large"], ["z"], name="tanh"),
+        helper.make_node("Mul", ["large", "z"], ["loud"], name="mul"),
+        helper.make_node("Max", ["y", "loud"], ["last"], name="max"),
+    ]
+    before, after = network(tmp_path, nodes, held)
+    assert quantised(after) == {"a", "b"}
+    assert difference(before, after).max() < 0.05
+
+
+def test_a_chain_of_additions_is_watched_as_a_whole() -> None:
+    nodes = [
+        *frame_nodes(),
+        conv("a", "normal", "x0"),
+        conv("b", "normal", "f"),
+        conv("c", "normal", "g"),
+        helper.make_node("Add", ["x0", "f"], ["x1"], name="first"),
+        helper.make_node("Add", ["x1", "g"], ["x2"], name="second"),
+        conv("head", "x2", "heat"),
+    ]
+    held = {**weights("a", 8, 3, 3, 3), **weights("b", 8, 3, 3, 3), **weights("c", 8, 3, 3, 3)}
+    model = graph_of(nodes, ["heat"], {**NORMAL, **held, **weights("head", 2, 8, 3, 3)})
+    layers = [layer for layer in layers_of(model, PROBES) if layer.name == "head"]
+    assert set(quantised_inputs(model, layers)) == {"x0", "x1", "x2", "f", "g"}
+
+
+def test_a_grouped_transposed_convolution_without_bias(tmp_path: Path) -> None:
+    """As networks spread maps that are to stay what they are, channel by channel."""
+    up = helper.make_node("ConvTranspose", ["x", "up_w"], ["y"], name="up", strides=[2, 2], group=8)
+    nodes = [conv("a", "normal", "x"), up, conv("b", "y", "last")]
+    held = {**weights("a", 8, 3, 3, 3), **weights("b", 8, 8, 3, 3), "up_w": weights("up", 8, 1, 2, 2)["up_w"]}
+    before, after = network(tmp_path, nodes, held)
+    assert "up/weight_dq" in node(after, "up").input
+    assert difference(before, after).max() < 0.05
