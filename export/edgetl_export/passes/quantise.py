@@ -88,7 +88,8 @@ def quantised_inputs(model: ModelProto, layers: Sequence[Layer]) -> list[str]:
 
 def _data_of(node: NodeProto) -> Sequence[str]:
     """What a copy takes its values from, constants among them."""
-    return node.input if node.op_type == "Concat" else node.input[:1]
+    inputs: list[str] = list(node.input)
+    return inputs if node.op_type == "Concat" else inputs[:1]
 
 
 def _constant(model: ModelProto, node: NodeProto) -> bool:
@@ -319,7 +320,10 @@ class _Builder:
         if means is None or node.op_type not in ("Conv", "Gemm"):
             return zero
         if node.op_type == "Gemm":
-            if any(attribute(node, key) not in (None, usual) for key, usual in (("alpha", 1.0), ("beta", 1.0))):
+            if any(
+                attribute(node, key) not in (None, usual)
+                for key, usual in (("alpha", 1.0), ("beta", 1.0), ("transA", 0))
+            ):
                 return zero
             matrix = error if attribute(node, "transB") else error.T
             return np.asarray(matrix @ means, np.float64) if matrix.shape[1] == len(means) else zero
