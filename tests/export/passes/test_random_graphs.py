@@ -155,7 +155,7 @@ def pool(d: Drawing, x: str) -> None:
 
 
 def compare(d: Drawing, x: str) -> None:
-    d.add("Greater", [x, d.like(x)], d.shapes[x])
+    d.add("Greater", [x, d.constant(np.array(0.1))], d.shapes[x])
     found = d.nodes[-1].output[0]
     del d.shapes[found]
     d.add("Cast", [found], d.shapes[x], to=TensorProto.FLOAT)
