@@ -102,7 +102,7 @@ def export_foreign(
         latency_runs=options.latency_runs,
         dataset_classes=names,
         passes=options.passes,
-        trials_key=trials_key(judged, heads, options.merge),
+        trials_key=trials_key(judged, heads, options.merge, [name for name, rule in ruled.items() if rule.agreement]),
     )
     return export(request, out, force=options.force, say=say)
 

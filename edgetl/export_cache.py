@@ -45,9 +45,17 @@ def export_key(sources: Sequence[Path], settings: Mapping[str, object], machine:
 
 
 def state_of(folder: Path) -> str:
-    """A hash of the names, sizes and times of all files under a folder: enough to see that something was changed."""
-    digest = hashlib.sha256()
-    for root, folders, files in os.walk(folder):
+    """A hash of the names, sizes and times of all files under a folder: enough to see that something was changed.
+
+    Links to folders are followed, each folder once.
+    """
+    digest, seen = hashlib.sha256(), set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        place = os.path.realpath(root)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
         folders.sort()
         for name in sorted(files):
             path = Path(root) / name
@@ -101,7 +109,7 @@ def keep(key: str, bundle: Path, data: Sequence[Path]) -> None:
     """Keep a copy of a finished bundle. A disk that takes no more costs the cache, not the bundle."""
     place = _place(key)
     temporary = place.with_name(f".{key}.{os.getpid()}")
-    record = Record({str(path.resolve()): state_of(path.resolve()) for path in data})
+    record = Record({str(path.absolute()): state_of(path) for path in data})
     try:
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(bundle, temporary / "bundle")

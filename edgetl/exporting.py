@@ -203,14 +203,18 @@ def _scoring(kind: Scorable, merge: Sequence[str]) -> Scoring:
     return Scoring(merge=parse_merge(merge, kind.head.labels), ap50_only=True)
 
 
-def trials_key(judged: Sequence[Frames], heads: Sequence[Head], merge: Sequence[str] = ()) -> str:
+def trials_key(
+    judged: Sequence[Frames], heads: Sequence[Head], merge: Sequence[str] = (), agreeing: Sequence[str] = ()
+) -> str:
     """Of all that a trial depends on besides graph and engine: frames, labels, heads, edgetl, packages, machine.
 
-    judged: the validation set, then the further ones.
+    judged: the validation set, then the further ones. agreeing: the heads that no label judges, by name.
     """
-    digest = hashlib.sha256(repr((heads, tuple(merge), __version__, package_versions(), machine())).encode())
+    scored = (heads, tuple(merge), sorted(agreeing))
+    digest = hashlib.sha256(repr((scored, __version__, package_versions(), machine())).encode())
     for frames in judged:
-        digest.update(f"{frames.dataset.name} {len(frames)}".encode())
+        data = frames.dataset
+        digest.update(repr((data.name, len(frames), data.classes, data.categories, data.layers)).encode())
         _add_frames(digest, frames)
     return digest.hexdigest()
 

@@ -167,8 +167,13 @@ def _check_spec(args: argparse.Namespace) -> None:
 
 
 def _key(args: argparse.Namespace) -> str:
-    """What this export is kept under; "" where its files are not there, which the export itself will say."""
+    """What this export is kept under; "" where its files are not there, which the export itself will say.
+
+    Raises InputError for a spec file that is wrong.
+    """
     from edgetl_export.foreign.module_file import module_of
+    from edgetl_export.foreign.spec_file import read_spec
+    from edgetl_export.read_onnx import weight_files
 
     others = ("force", "fresh", "json", "config", "out", "sign", "lint")
     flags = {name: value for name, value in vars(args).items() if name not in others}
@@ -179,14 +184,24 @@ def _key(args: argparse.Namespace) -> str:
     files.append(model / "best.pt" if model.is_dir() else model)
     if not all(file.is_file() for file in files):
         return ""
+    if args.spec is not None:
+        flags["labels and anchors"] = [repr(head) for head in read_spec(args.spec).heads]
+    if model.suffix.lower() == ".onnx":
+        files += weight_files(model)
+    if not all(file.is_file() for file in files):
+        return ""
+    flags["data"] = args.data and args.data.absolute()
+    flags["calibration_data"] = [Path(text).absolute() for text in args.calibration_data]
     return export_key(files, flags, machine())
 
 
 def _data_folders(args: argparse.Namespace) -> list[Path]:
     """Every folder that the bundle depends on: data, and the folder of a module that may read weights beside it.
 
-    Of DIRECTORY:SPLIT it is the directory, of a data.yaml the one that it lies in.
+    Of DIRECTORY:SPLIT it is the directory, of a data.yaml the one that it lies in and those of images and labels that
+    it names.
     """
+    from edgetl.data.yolo import folders_of
     from edgetl.shift.source import parted
     from edgetl.training.checkpoint import load_checkpoint
     from edgetl_export.foreign.module_file import module_of
@@ -196,4 +211,5 @@ def _data_folders(args: argparse.Namespace) -> list[Path]:
     beside = [] if module is None else [module[0].resolve().parent]
     places = [parted(text)[0] for text in (str(data), *args.calibration_data)]
     folders = [place.parent if place.is_file() else place for place in places]
-    return [folders[0], *beside, *folders[1:]]
+    elsewhere = [folder for place in places for folder in folders_of(place)]
+    return [folders[0], *beside, *folders[1:], *elsewhere]

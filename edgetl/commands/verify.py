@@ -81,8 +81,13 @@ def _metric(args: argparse.Namespace, key: str, hops: tuple[Hop, ...]) -> dict[s
     dataset = read_dataset(args.data, args.split)
     if args.limit:
         dataset = dataset.take(args.limit)
-    required = args.require_signature
-    with open_subject(args.bundle, engine=args.engine, variant=args.variant, require_signature=required) as subject:
+    with open_subject(
+        args.bundle,
+        engine=args.engine,
+        variant=args.variant,
+        engine_dir=args.engine_dir,
+        require_signature=args.require_signature,
+    ) as subject:
         aligned = subject.align(dataset)
         frames = FramesOnce(aligned, subject.preprocess)
         found = evaluate(subject.infer, frames, subject.kinds(aligned), title="evaluating")
@@ -107,11 +112,14 @@ def _metric(args: argparse.Namespace, key: str, hops: tuple[Hop, ...]) -> dict[s
 def stored_values(hops: tuple[Hop, ...], key: str, names: Iterable[str]) -> dict[str, float]:
     """The metric that the manifest stores for the pair `key`, by those of the heads `names` that it has one for.
 
-    A hop over one head has its figure in `value` alone; it is that head's where one head is asked for.
+    A hop over one head has its figure in `value` alone; it is that head's where one head is asked for. Agreement with
+    the network before it was compiled is no figure that labels give.
     """
+    from edgetl.metrics.agreement import AGREEMENT
+
     hop = next((h for h in hops if h.hop == key), None)
     asked = tuple(names)
-    if hop is None:
+    if hop is None or hop.metric == AGREEMENT:
         return {}
     if hop.heads:
         return {name: hop.heads[name] for name in asked if name in hop.heads}

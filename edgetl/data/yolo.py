@@ -38,6 +38,16 @@ def yolo_splits(root: Path) -> dict[str, Path]:
     }
 
 
+def folders_of(root: Path) -> list[Path]:
+    """The folders of images and labels that a data.yaml names outside its own; none where there is no data.yaml."""
+    if not is_yolo(root):
+        return []
+    own = _description(root).parent.resolve()
+    images = [folder.resolve() for folder in yolo_splits(root).values()]
+    both = [part for folder in images for part in (folder, label_file_of(folder / "image.jpg").parent)]
+    return [folder for folder in dict.fromkeys(both) if not folder.is_relative_to(own)]
+
+
 def read_yolo(root: Path, image_dir: Path, *, name: str) -> Dataset:
     """One split of a YOLO directory as a Dataset.
 

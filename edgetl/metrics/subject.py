@@ -44,16 +44,18 @@ def open_subject(
     *,
     engine: str | None = None,
     variant: str | None = None,
+    engine_dir: Path | None = None,
     require_signature: bool | str | os.PathLike[str] | None = None,
 ) -> Iterator[Subject]:
     """Open a bundle directory, a run directory or a checkpoint file.
 
-    require_signature: as `open_bundle` takes it; only a bundle can be signed, so that anything else is refused then.
+    engine_dir: where its TensorRT engines lie. require_signature: as `open_bundle` takes it; only a bundle can be
+    signed, so that anything else is refused then.
     """
     if (path / MANIFEST_NAME).is_file() or engine or variant or require_signature not in (None, False):
         bundle = open_bundle(path, require_signature=require_signature)
-        picked, name = choose(bundle, variant=variant, engine=engine)
-        loaded = load_bundle_engine(bundle, variant=variant, engine=engine)
+        picked, name = choose(bundle, variant=variant, engine=engine, engine_dir=engine_dir)
+        loaded = load_bundle_engine(bundle, variant=picked.name, engine=engine, engine_dir=engine_dir)
         manifest = bundle.manifest
         try:
             yield Subject(

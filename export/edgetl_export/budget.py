@@ -78,6 +78,12 @@ class Budget:
         if unknown:
             raise InputError(f"--max-drop-class: no class {unknown[0]!r}", remedy=f"there are: {', '.join(labels)}")
 
+    def unheld(self, reference: Measured) -> list[str]:
+        """The classes with a budget of their own that the reference has no value of, on no set of frames."""
+        sets = (reference, *reference.domains.values())
+        known = {label for s in sets for of in s.classes.values() for label, v in of.items() if math.isfinite(v)}
+        return [label for label in self.classes if label not in known]
+
     def judge(self, reference: Measured, found: Measured) -> Verdict:
         """Hold `found` against the reference.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from edgetl_export.crew import crew_of
 from edgetl_export.graph import load_model, save_model, with_outputs
 from edgetl_runtime.errors import InputError
 
+T = TypeVar("T")
 Calibrator = Literal["minmax", "percentile", "entropy", "mse"]
 CALIBRATORS: tuple[Calibrator, ...] = get_args(Calibrator)
 Range = tuple[float, float]
@@ -54,17 +55,45 @@ def observe(
     """
     if not frames:
         raise InputError("no calibration frames", remedy="give --data with training images")
+    rows: dict[str, list[Observed]] = {name: [] for name in tensors}
+    for index, row in enumerate(_each(path, tensors, frames, scratch, _seen)):
+        for name, one in row.items():
+            if not (np.isfinite(one.low) and np.isfinite(one.high)):
+                raise InputError(f"the tensor {name!r} is not finite on calibration frame {index}")
+            rows[name].append(one)
+    return {name: _together(of_frames) for name, of_frames in rows.items()}
+
+
+def magnitudes(
+    path: Path, tensors: Sequence[str], frames: Sequence[NDArray[np.uint8]], scratch: Path
+) -> dict[str, float]:
+    """The largest magnitude of inner tensors, as `observe` watches them; infinite for one that is not finite somewhere,
+    0 for one that holds nothing.
+    """
+    found = dict.fromkeys(tensors, 0.0)
+    for row in _each(path, tensors, frames, scratch, _magnitude):
+        found = {name: max(top, row[name]) for name, top in found.items()}
+    return found
+
+
+def _each(
+    path: Path,
+    tensors: Sequence[str],
+    frames: Sequence[NDArray[np.uint8]],
+    scratch: Path,
+    look: Callable[[NDArray[np.generic]], T],
+) -> Iterator[dict[str, T]]:
+    """What `look` makes of every tensor, frame by frame."""
     probe = scratch / "observed.onnx"
     save_model(with_outputs(load_model(path), tensors), probe)
-    rows: dict[str, list[Observed]] = {name: [] for name in tensors}
     with crew_of("onnxruntime", probe, "fp32", most=MOST_OBSERVERS) as crew:
-        seen = crew.each(frames, lambda outputs: {name: _seen(outputs[name]) for name in tensors})
-        for index, (_, row) in enumerate(seen):
-            for name, one in row.items():
-                if not (np.isfinite(one.low) and np.isfinite(one.high)):
-                    raise InputError(f"the tensor {name!r} is not finite on calibration frame {index}")
-                rows[name].append(one)
-    return {name: _together(of_frames) for name, of_frames in rows.items()}
+        for _, row in crew.each(frames, lambda outputs: {name: look(outputs[name]) for name in tensors}):
+            yield row
+
+
+def _magnitude(tensor: NDArray[np.generic]) -> float:
+    top = float(np.abs(np.asarray(tensor, np.float32)).max(initial=0.0))
+    return top if np.isfinite(top) else float("inf")
 
 
 def _seen(tensor: NDArray[np.generic]) -> Observed:

@@ -313,6 +313,11 @@ def _reference(
     for name, found in {"the validation set": measured, **measured.domains}.items():
         if not math.isfinite(found.value):
             raise InputError(f"nothing in {name} is labelled to judge a head by", remedy="give other or more images")
+    for label in request.budget.unheld(measured):
+        raise InputError(
+            f"nothing is labelled {label} in the frames of the metric, so that its budget can't be held",
+            remedy="give other or more images, or no budget for it",
+        )
     return Reference(
         name=source.name,
         frames=request.frames,

@@ -120,10 +120,11 @@ def downstream(model: ModelProto, names: Iterable[str]) -> list[NodeProto]:
 
 
 def shapes_of(model: ModelProto) -> dict[str, tuple[int, ...]]:
-    """Tensor name -> its static shape, as far as shape inference says; constants too."""
+    """Tensor name -> its shape, 0 for a side that is not fixed, as far as shape inference says; constants too."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     infos = (*inferred.value_info, *inferred.input, *inferred.output)
-    shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in infos}
+    known = [v for v in infos if v.type.tensor_type.HasField("shape")]
+    shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in known}
     return {**shapes, **{i.name: tuple(i.dims) for i in model.graph.initializer}}
 
 
@@ -133,6 +134,12 @@ def float_tensors(model: ModelProto) -> list[str]:
     kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
     floats = {v.name for v in infos if v.type.tensor_type.elem_type in kinds}
     return [o for node in model.graph.node for o in node.output if o in floats]
+
+
+def watchable(model: ModelProto) -> list[str]:
+    """Those of `float_tensors` that an engine can give beside a model's outputs: of a fixed shape, and not empty."""
+    shapes = shapes_of(model)
+    return [name for name in float_tensors(model) if 0 not in shapes.get(name, (0,))]
 
 
 def set_metadata(model: ModelProto, key: str, value: str) -> None:

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgetl_export.graph import copy_of, float_tensors, load_model, save_model, with_outputs
+from edgetl_export.graph import copy_of, load_model, save_model, watchable, with_outputs
 from edgetl_export.parity import Infer, tensor_error
 from edgetl_export.tensorrt.graph import module_of
 from edgetl_runtime.engines import load_engine
@@ -85,7 +85,7 @@ def locate(
     before runs in fp32 on ONNX Runtime, after on `engine`. Passes keep the names of tensors whose meaning they keep.
     """
     old, new = load_model(before), load_model(after)
-    common = [name for name in float_tensors(new) if name in set(float_tensors(old))]
+    common = [name for name in watchable(new) if name in set(watchable(old))]
     makers = {output: node for node in new.graph.node for output in node.output}
     for start in range(0, len(common), TENSORS_AT_ONCE):
         names = common[start : start + TENSORS_AT_ONCE]

@@ -47,6 +47,18 @@ def read_onnx(path: Path, *, static_shapes: bool = False, weights: bool = False)
     return model
 
 
+def weight_files(path: Path) -> tuple[Path, ...]:
+    """The files beside an ONNX file that hold weights of its network, sorted; none where it can't be read."""
+    model = ModelProto()
+    try:
+        model.ParseFromString(read_model_bytes(path))
+    except Exception:  # read_onnx says why
+        return ()
+    outside = [t for t in _tensors(model) if t.data_location == TensorProto.EXTERNAL]
+    places = {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"}
+    return tuple(path.parent / place for place in sorted(places))
+
+
 def _check_versions(path: Path, model: ModelProto) -> None:
     known = onnx.defs.onnx_opset_version()
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)

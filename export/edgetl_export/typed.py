@@ -13,11 +13,11 @@ from pathlib import Path
 
 from msgspec import structs
 
-from edgetl_export.calibrate import Calibrator, observe
+from edgetl_export.calibrate import Calibrator, magnitudes
 from edgetl_export.candidates import FP32_REL_ERROR, Candidate, Pair, Reference, judge, recorded
 from edgetl_export.compile import FloatGraph
 from edgetl_export.crew import at_once
-from edgetl_export.graph import float_tensors, save_model, without_outputs
+from edgetl_export.graph import save_model, watchable, without_outputs
 from edgetl_export.parity import rms_error
 from edgetl_export.passes.half import describe_islands, to_half
 from edgetl_export.search import Found, Quantiser
@@ -51,9 +51,8 @@ def typed_variants(
 def _half(graph: FloatGraph, reference: Reference, say: Callable[[str], None]) -> tuple[Pair, str]:
     say(f"  {HALF}")
     work = graph.probe_file.parent
-    seen = observe(graph.probe_file, float_tensors(graph.model), reference.frames, work)
-    magnitudes = {name: max(-o.low, o.high) for name, o in seen.items()}
-    model, islands = to_half(graph.model, magnitudes, reference.probes)
+    largest = magnitudes(graph.probe_file, watchable(graph.model), reference.frames, work)
+    model, islands = to_half(graph.model, largest, reference.probes)
     pair = _pair(HALF, "fp16", "onnxruntime", work / f"{HALF}.onnx", graph.file.parent)
     save_model(model, pair.probe_file)
     save_model(without_outputs(model, reference.probes), pair.file)

@@ -135,6 +135,19 @@ def test_the_budget_is_held_on_further_splits(
     assert status == 2 and "night" in text and not (tmp_path / "c").exists()
 
 
+def test_trials_by_labels_are_not_those_by_agreement(
+    network: Path, spec: Spec, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {}
+    for metric in ("labels", "agreement"):
+        arguments = (network, "--spec", spec(GROUND | {"metric": metric}), "--data", scenes, "--out", tmp_path / metric)
+        status, document, text = export(capsys, *arguments)
+        assert status == 0, text
+        values[metric] = {hop["hop"]: hop["value"] for hop in document["hops"]}
+    assert values["labels"]["onnxruntime/fp32"] < 0.9
+    assert values["agreement"]["onnxruntime/fp32"] == pytest.approx(1, abs=0.02)
+
+
 def test_names_of_the_dataset_travel_in_the_bundle(
     network: Path, spec: Spec, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

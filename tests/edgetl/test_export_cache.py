@@ -129,3 +129,21 @@ def test_what_a_key_depends_on(place: Path, change: str) -> None:
 def test_an_empty_and_a_missing_folder_have_a_state(place: Path) -> None:
     (place / "empty").mkdir()
     assert state_of(place / "empty") == state_of(place / "missing") != state_of(place / "data")
+
+
+def test_what_lies_behind_a_link_belongs_to_a_folder(place: Path) -> None:
+    (place / "linked").mkdir()
+    (place / "linked" / "images").symlink_to(place / "data" / "images")
+    (place / "data" / "images" / "up").symlink_to(place / "data")
+    before = state_of(place / "linked")
+    (place / "data" / "images" / "b.jpg").write_bytes(b"another picture")
+    assert state_of(place / "linked") != before
+
+
+def test_a_link_to_other_data(place: Path) -> None:
+    (place / "other").mkdir()
+    (place / "current").symlink_to(place / "data")
+    keep("key", place / "made.bundle", [place / "current"])
+    (place / "current").unlink()
+    (place / "current").symlink_to(place / "other")
+    assert recall("key", place / "again.bundle", force=False) is None

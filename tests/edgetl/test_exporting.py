@@ -134,6 +134,18 @@ def test_other_merged_classes_are_other_trials(frames: Frames) -> None:
     assert trials_key([frames], heads) != trials_key([frames], heads, MERGE)
 
 
+def test_the_same_labels_under_other_names_are_other_trials(frames: Frames) -> None:
+    heads = heads_for(frames.dataset, ("detect", "segment"))
+    keys = {trials_key([frames], heads), trials_key([frames], heads, agreeing=["segment"])}
+    renamed = replace(frames.dataset, classes=frames.dataset.classes[::-1])
+    (first, *rest) = frames.dataset.layers
+    otherwise = replace(frames.dataset, layers=(replace(first, values=tuple(range(len(first.classes)))[::-1]), *rest))
+    for dataset in (renamed, otherwise):
+        other = Frames(dataset, Preprocess(size_hw=(64, 96), mean=(0.0,) * 3, std=(1.0,) * 3))
+        keys.add(trials_key([other], heads))
+    assert len(keys) == 4
+
+
 def test_source_date_epoch_is_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     assert created() == "2023-11-14T22:13:20+00:00"

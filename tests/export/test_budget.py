@@ -90,3 +90,11 @@ def test_further_domains_are_measured_beside_the_first() -> None:
     assert over_domains(metric, {}) is metric
     found = over_domains(metric, {"night": lambda infer: Measured({"a": 0.25})})(lambda frame: {})
     assert (found.heads, found.value, found.domains["night"].value) == ({"a": 0.5}, 0.5, 0.25) and len(calls) == 1
+
+
+def test_classes_whose_budget_cannot_be_held() -> None:
+    budget = Budget(0.01, {"person": 0.02, "train": 0.02, "tram": 0.02})
+    day = Measured({"detect": 0.5}, {"detect": {"car": 0.6, "person": NAN, "train": NAN}})
+    night = Measured({"detect": 0.4}, {"detect": {"person": 0.0}})
+    assert budget.unheld(day) == ["person", "train", "tram"]
+    assert budget.unheld(replace(day, domains={"night": night})) == ["train", "tram"]

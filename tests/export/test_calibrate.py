@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from networks import NORMAL, conv, folded, frame_nodes, frames, graph_of, weights
+from onnx import helper
 
-from edgetl_export.calibrate import CALIBRATORS, Observed, observe, range_of, ranges
+from edgetl_export.calibrate import CALIBRATORS, Observed, magnitudes, observe, range_of, ranges
 from edgetl_runtime.engines import load_engine
 from edgetl_runtime.errors import InputError
 
@@ -79,3 +80,12 @@ def test_mse_has_the_least_error_of_all() -> None:
 def test_ranges_of_several_tensors() -> None:
     found = ranges({"a": seen(np.array([0.0, 2.0])), "b": seen(np.array([-1.0, 1.0]))}, "minmax")
     assert found == {"a": (0.0, 2.0), "b": (-1.0, 1.0)}
+
+
+def test_the_largest_magnitude(tmp_path: Path) -> None:
+    nodes = [*frame_nodes(), helper.make_node("Log", ["planes"], ["log"], name="log")]
+    onnx.save(graph_of(nodes, ["normal", "log"], NORMAL), tmp_path / "net.onnx")
+    dark = frames(1)[0] * 0
+    found = magnitudes(tmp_path / "net.onnx", ["normal", "log"], [dark + 1, dark + 100], tmp_path)
+    assert found == {"normal": pytest.approx(126 / 128), "log": pytest.approx(np.log(100))}
+    assert magnitudes(tmp_path / "net.onnx", ["log"], [dark, dark + 1], tmp_path) == {"log": np.inf}

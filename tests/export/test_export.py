@@ -394,6 +394,16 @@ def test_a_domain_without_labels_is_refused(where: str, tmp_path: Path) -> None:
     assert not (tmp_path / "none.bundle").exists()
 
 
+def test_a_budget_of_a_class_that_is_nowhere_labelled(tmp_path: Path) -> None:
+    request = request_of(TinyDetector())
+    label = request.heads[0].labels[0]
+    measured = Measured({"detect": 0.5}, {"detect": {label: math.nan}})
+    request = dataclasses.replace(request, metric=lambda infer: measured, budget=Budget(0.5, {label: 0.1}))
+    with pytest.raises(InputError, match=f"nothing is labelled {label} in the frames of the metric"):
+        export(request, tmp_path / "none.bundle", say=lambda text: None)
+    assert not (tmp_path / "none.bundle").exists()
+
+
 def with_domain(seen: list[dict[str, NDArray[np.generic]]], before: Callable[[], None]) -> ExportRequest:
     """A request whose parity frames are of the validation set, like a checkpoint's, and whose domain is written off it.
 

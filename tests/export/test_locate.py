@@ -216,3 +216,21 @@ def test_statistics() -> None:
     assert (found.low, found.high, found.mean, found.not_finite) == (1.0, 3.0, 2.0, 2)
     assert statistics_of(np.array([np.nan])).not_finite == 1
     assert "1 to 3" in str(found) and "2 not finite" in str(found)
+
+
+def test_tensors_whose_size_depends_on_the_frame_are_passed_over(tmp_path: Path) -> None:
+    """No engine here gives such."""
+    nodes = [
+        *frame_nodes(),
+        helper.make_node("NonZero", ["normal"], ["places"], name="places"),
+        helper.make_node("Cast", ["places"], ["rows"], name="rows", to=onnx.TensorProto.FLOAT),
+        helper.make_node("ReduceMin", ["rows"], ["first"], name="first", keepdims=0),
+        conv("a", "normal", "x"),
+        helper.make_node("Add", ["x", "first"], ["y"], name="y"),
+    ]
+    held = {**NORMAL, **weights("a", 4, 3, 3, 3)}
+    for name, constants in (("before", held), ("after", {**held, "a_w": held["a_w"] * 2})):
+        save_model(graph_of(nodes, ["y"], constants), tmp_path / f"{name}.onnx")
+    model = load_model(tmp_path / "after.onnx")
+    parting = locate(tmp_path / "before.onnx", tmp_path / "after.onnx", frames()[0], limit=1e-3)
+    assert "rows" in float_tensors(model) and parting is not None and parting.tensor == "x"

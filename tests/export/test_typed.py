@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from networks import PROBES, folded, frames
+import numpy as np
+from networks import NORMAL, PROBES, SIZE_HW, conv, folded, frame_nodes, frames, graph_of, weights
+from onnx import helper
 
 from edgetl_export.budget import Budget, Measured
 from edgetl_export.candidates import Reference, infer_of
 from edgetl_export.compile import FloatGraph
-from edgetl_export.graph import load_model
+from edgetl_export.graph import load_model, save_model
 from edgetl_export.parity import record, rms_error
 from edgetl_export.search import Found, quantiser_of
 from edgetl_export.typed import INT8, typed_variants
 from edgetl_runtime.engines import load_engine
 
 
-def test_symmetric_int8_is_computed_as_onnxruntime_does(tmp_path: Path) -> None:
-    """OpenVINO 2026.4 gets this network wrong on a processor with VNNI and without AMX; it must not judge there."""
-    path = folded(tmp_path / "net.onnx")
+def reference_of(path: Path) -> Reference:
+    """What the graph gives on ONNX Runtime; the metric is how near others come to it."""
     engine = load_engine("onnxruntime", path, precision="fp32")
     tensors = record(infer_of(engine), frames(), PROBES)
-    reference = Reference(
+    return Reference(
         name="net",
         frames=frames(),
         probes=PROBES,
@@ -31,6 +32,12 @@ def test_symmetric_int8_is_computed_as_onnxruntime_does(tmp_path: Path) -> None:
         metric_name="nearness",
         budget=Budget(10.0),
     )
+
+
+def test_symmetric_int8_is_computed_as_onnxruntime_does(tmp_path: Path) -> None:
+    """OpenVINO 2026.4 gets this network wrong on a processor with VNNI and without AMX; it must not judge there."""
+    path = folded(tmp_path / "net.onnx")
+    reference = reference_of(path)
     (tmp_path / "ship").mkdir()
     quantiser = quantiser_of(path, PROBES, frames(6, seed=3), work=tmp_path, ship=tmp_path / "ship")
     graph = FloatGraph(path, tmp_path / "ship" / "model.fp32.onnx", load_model(path), (), ())
@@ -40,3 +47,29 @@ def test_symmetric_int8_is_computed_as_onnxruntime_does(tmp_path: Path) -> None:
     int8 = next(c for c in candidates if c.pair.variant == INT8)
     assert int8.hop.value > 0.95 and int8.hop.passed
     assert int8.pair.file.is_file() and int8.pair.probe_file != int8.pair.file
+
+
+def test_values_that_can_not_be_half(tmp_path: Path) -> None:
+    """An attention mask of minus infinity, and a tensor whose size depends on the frame: what makes them stays in FP32,
+    and nothing else is refused for it.
+    """
+    mask = np.zeros((1, 8, *SIZE_HW), np.float32)
+    mask[..., 0] = -np.inf
+    nodes = [
+        *frame_nodes(),
+        conv("a", "normal", "x"),
+        helper.make_node("Add", ["x", "mask"], ["masked"], name="masked"),
+        helper.make_node("Sigmoid", ["masked"], ["y"], name="y"),
+        helper.make_node("NonZero", ["y"], ["places"], name="places"),
+        helper.make_node("Cast", ["places"], ["rows"], name="rows", to=1),
+        helper.make_node("ReduceMin", ["rows"], ["first"], name="first", keepdims=0),
+        helper.make_node("Add", ["y", "first"], ["z"], name="z"),
+        conv("h", "z", "heat"),
+    ]
+    held = {**NORMAL, **weights("a", 8, 3, 3, 3), **weights("h", 2, 8, 3, 3), "mask": mask}
+    path = tmp_path / "net.onnx"
+    save_model(graph_of(nodes, ["heat"], held), path)
+    graph = FloatGraph(path, tmp_path / "model.fp32.onnx", load_model(path), (), ())
+    candidates, left_out = typed_variants(graph, None, Found(), reference_of(path), say=lambda text: None)
+    assert not left_out and candidates[0].hop.value > 0.99
+    assert "2 layers stay FP32" in candidates[0].hop.note

@@ -47,10 +47,11 @@ def compose(network: Network, preprocess: Preprocess, decoders: Sequence[Decoder
     model.CopyFrom(network.model)
     names = raw_names(network, decoders, heads)
     _rename(model.graph, _away(model, network, heads, names))
-    start = _input_nodes(model, network, preprocess)
+    taken = _names(model.graph)
+    start = _input_nodes(model, network, preprocess, _unlike("input", taken))
     parts = [start]
     for i, decoder in enumerate(decoders):
-        g = Nodes(f"decode_{i}_{decoder_name(decoder)}")
+        g = Nodes(_unlike(f"decode_{i}_{decoder_name(decoder)}", taken))
         outputs = [Output(names[o.name], o.shape) for o in network.read_by(decoder)]
         decoder.nodes(g, outputs, preprocess.size_hw)
         parts.append(g)
@@ -109,9 +110,22 @@ def _rename(graph: GraphProto, table: Mapping[str, str]) -> None:
                 _rename(inner, table)
 
 
-def _input_nodes(model: ModelProto, network: Network, preprocess: Preprocess) -> Nodes:
+def _names(graph: GraphProto) -> set[str]:
+    """Of the graph's tensors and nodes."""
+    made = {name for node in graph.node for name in (node.name, *node.output)}
+    return made | {tensor.name for tensor in (*graph.initializer, *graph.input)}
+
+
+def _unlike(part: str, taken: set[str]) -> str:
+    """A name for this part that none of `taken` begins with."""
+    while any(name.startswith(f"{part}/") for name in taken):
+        part += "_"
+    return part
+
+
+def _input_nodes(model: ModelProto, network: Network, preprocess: Preprocess, part: str) -> Nodes:
     """From the frame to the network's input tensor, which they make."""
-    g = Nodes("input")
+    g = Nodes(part)
     target = f"network_{FRAME}" if network.input_name == FRAME else network.input_name
     x = g.add("Transpose", g.cast(FRAME, TensorProto.FLOAT), perm=TO_NCHW)
     if preprocess.channel_order == "rgb":

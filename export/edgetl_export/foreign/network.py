@@ -11,11 +11,13 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper, version_conver
 
 from edgetl_export.foreign.decoders import Decoder, Output
 from edgetl_export.foreign.spec_file import InputSide
+from edgetl_export.graph import bare_with_shapes
 from edgetl_export.to_onnx import OPSET
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.imports import onnxruntime as need_onnxruntime
 
 INPUT_TYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
+HALF_TYPES = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ def read_network(path: Path, side: InputSide) -> Network:
     batch = _fix_input(path, info, side)
     model = _known_opset(path, model)
     outputs = _fix_outputs(path, model, info.name, kind, side)
+    _refuse_half(path, model)
     return Network(path, model, info.name, kind, side.layout, batch, outputs)
 
 
@@ -85,7 +88,8 @@ def _loaded(path: Path) -> ModelProto:
 
 
 def _constants_are_no_inputs(model: ModelProto) -> None:
-    """Old exporters list weights among the inputs, where an engine must treat them as variables."""
+    """Old exporters list weights among the inputs, as IR version 3 asks: an engine must treat them as variables."""
+    model.ir_version = max(model.ir_version, 4)
     constants = {i.name for i in model.graph.initializer}
     kept = [i for i in model.graph.input if i.name not in constants]
     del model.graph.input[:]
@@ -140,6 +144,18 @@ def _known_opset(path: Path, model: ModelProto) -> ModelProto:
             f"{path.name}: opset {opset} can't be brought to {OPSET} ({reason[:160]})",
             remedy=f"export the network again with opset {OPSET}",
         ) from error
+
+
+def _refuse_half(path: Path, model: ModelProto) -> None:
+    graph = bare_with_shapes(model).graph
+    kinds = {v.name: v.type.tensor_type.elem_type for v in graph.value_info}
+    kinds |= {i.name: i.data_type for i in graph.initializer}
+    for name, kind in kinds.items():
+        if kind in HALF_TYPES:
+            raise InputError(
+                f"{path.name} computes in {HALF_TYPES[kind]}: its tensor {name} has this type",
+                remedy="export the network in float32; edgetl finds the precision itself",
+            )
 
 
 def _fix_outputs(path: Path, model: ModelProto, input_name: str, kind: int, side: InputSide) -> dict[str, Output]:

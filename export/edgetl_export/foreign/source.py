@@ -24,6 +24,7 @@ from edgetl_export.foreign.network import Network, read_network
 from edgetl_export.foreign.spec_file import SpecFile
 from edgetl_export.graph import save_model
 from edgetl_export.parity import Infer
+from edgetl_export.read_onnx import weight_files
 from edgetl_export.source import Source
 from edgetl_export.to_onnx import exporter_of, to_onnx
 from edgetl_runtime.errors import InputError
@@ -41,8 +42,8 @@ RunNetwork = Callable[[NDArray[np.generic]], Mapping[str, NDArray[np.generic]]]
 class Foreign:
     """A network with its heads.
 
-    heads_each: how many of them each of the spec's decoders gives. sha256: of the ONNX file, or of the module's
-    weights. kind: what it is, for provenance.
+    heads_each: how many of them each of the spec's decoders gives. sha256: of the ONNX file and those that hold its
+    weights, or of the module's weights. kind: what it is, for provenance.
     """
 
     source: Source
@@ -125,7 +126,10 @@ def _from_onnx(path: Path, spec: SpecFile) -> Foreign:
         raise InputError("`outputs` names what a torch module returns; an ONNX file has names", remedy="remove it")
     network = read_network(path, spec.input)
     source = source_of(network, spec, file_runner(network), name="onnxruntime")
-    return _foreign(network, spec, source, hashlib.sha256(path.read_bytes()).hexdigest(), f"ONNX file {path.name}")
+    digest = hashlib.sha256()
+    for file in (path, *weight_files(path)):
+        digest.update(file.read_bytes())
+    return _foreign(network, spec, source, digest.hexdigest(), f"ONNX file {path.name}")
 
 
 def _foreign(network: Network, spec: SpecFile, source: Source, sha256: str, kind: str) -> Foreign:

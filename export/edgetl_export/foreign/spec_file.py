@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -42,6 +43,8 @@ class InputSide(Frozen, frozen=True, kw_only=True):
     resize: Literal["letterbox"] = "letterbox"
 
     def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (*self.mean, *self.std))):
+            raise ValueError(f"mean and std must be finite numbers, found {self.mean} and {self.std}")
         if max(map(abs, self.mean)) <= 1 and max(self.std) < 1:
             raise ValueError("mean and std must be of bytes 0 to 255, these seem to be of 0 to 1; multiply them by 255")
         if min(self.std) <= 0:
@@ -145,12 +148,17 @@ def _complete(head: AnyDecoder, path: Path) -> AnyDecoder:
         if not head.names or len(set(head.names)) != len(head.names) or "" in head.names:
             twice = next((n for n in head.names if head.names.count(n) > 1), "")
             raise ValueError(f"labels must be different names, found {twice!r} twice" if twice else "labels are empty")
+        if cut := next((n for n in head.names if len(n.splitlines()) > 1), ""):
+            raise ValueError(f"a label must be one line, found {cut!r}")
     if isinstance(head, Ssd) and isinstance(head.anchors, str):
         head = msgspec.structs.replace(head, anchors=_anchor_file(path.parent / head.anchors))
     spoken = [*head.dataset_classes, *(head.thresholds if isinstance(head, BoxDecoder) else ())]
     unknown = [n for n in spoken if n not in head.known_labels]
     if unknown:
         raise ValueError(f"{unknown[0]!r} is not a label; labels are {_shortened(head.known_labels)}")
+    theirs = [name for names in head.dataset_classes.values() for name in names]
+    if several := next((n for n in theirs if theirs.count(n) > 1), ""):
+        raise ValueError(f"dataset_classes: {several!r} can stand for one label only")
     return head
 
 

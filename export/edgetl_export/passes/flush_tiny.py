@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, shape_inference
 
-from edgetl_export.graph import consumers, copy_of, initializers, producers, prune, set_initializer
+from edgetl_export.graph import consumers, copy_of, initializers, needed_whole, producers, prune, set_initializer
 
 TINY = 1e-18
 """A weight of which a million times an input is still nothing beside the other terms of a float32 sum."""
@@ -35,9 +35,9 @@ def flush_tiny(model: ModelProto) -> tuple[ModelProto, str]:
 
 
 def _flush_weights(model: ModelProto) -> int:
-    readers, flushed = consumers(model), 0
+    readers, whole, flushed = consumers(model), needed_whole(model), 0
     for name, value in initializers(model).items():
-        if value.dtype != np.float32 or any(n.op_type not in WEIGHTED for n in readers.get(name, [])):
+        if value.dtype != np.float32 or name in whole or any(n.op_type not in WEIGHTED for n in readers.get(name, [])):
             continue
         tiny = _tiny(value) & (value != 0)
         if tiny.any():

@@ -15,6 +15,7 @@ from edgetl_export.graph import (
     consumers,
     copy_of,
     initializers,
+    needed_whole,
     producers,
     prune,
     set_initializer,
@@ -30,11 +31,11 @@ def fold_batch_norm(model: ModelProto) -> tuple[ModelProto, str]:
         return model, "not applied: no batch-norm"
     result = copy_of(model)
     made, readers, constants = producers(result), consumers(result), initializers(result)
-    outputs = {o.name for o in result.graph.output}
+    whole = needed_whole(result)
     gone = set()
     for norm in [n for n in result.graph.node if n.op_type == "BatchNormalization"]:
         layer = made.get(norm.input[0])
-        if layer is None or len(readers[norm.input[0]]) > 1 or norm.input[0] in outputs:
+        if layer is None or len(readers[norm.input[0]]) > 1 or norm.input[0] in whole:
             continue
         if _fold(result, layer, norm, constants):
             gone.add(norm.name)

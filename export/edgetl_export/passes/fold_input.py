@@ -106,6 +106,8 @@ def _affine_between(model: ModelProto, start: str, end: str) -> tuple[NDArray[np
     if start == end:
         return np.eye(3), np.zeros(3)
     evaluator = _subgraph(model, start, end)
+    if evaluator is None:
+        return None
     shape = _shape_of(model, start)
 
     def run(x: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -128,7 +130,8 @@ def _affine_between(model: ModelProto, start: str, end: str) -> tuple[NDArray[np
     return matrix, offset
 
 
-def _subgraph(model: ModelProto, start: str, end: str) -> ReferenceEvaluator:
+def _subgraph(model: ModelProto, start: str, end: str) -> ReferenceEvaluator | None:
+    """What makes `end`; None where that is more than pointwise steps."""
     made, names, nodes = producers(model), [end], []
     while names:
         name = names.pop()
@@ -136,6 +139,8 @@ def _subgraph(model: ModelProto, start: str, end: str) -> ReferenceEvaluator:
         if name != start and node is not None and node not in nodes:
             nodes.append(node)
             names.extend(i for i in node.input if i)
+    if any(n.op_type not in POINTWISE for n in nodes):
+        return None
     ordered = [n for n in model.graph.node if n in nodes]
     needed = {i for n in ordered for i in n.input}
     graph = helper.make_graph(
@@ -182,7 +187,8 @@ def _rewrite_conv(
 ) -> None:
     constants = initializers(model)
     weight = np.asarray(constants[conv.input[1]], np.float64)
-    bias = np.asarray(constants[conv.input[2]], np.float64) if len(conv.input) > 2 else np.zeros(len(weight))
+    has_bias = len(conv.input) > 2 and conv.input[2]
+    bias = np.asarray(constants[conv.input[2]], np.float64) if has_bias else np.zeros(len(weight))
     names = [f"frame_conv_{part}{_own(model)}" for part in ("weight", "bias")]
     set_initializer(model, names[0], np.einsum("oikl,ic->ockl", weight, matrix).astype(np.float32))
     set_initializer(model, names[1], (bias + np.einsum("oikl,i->o", weight, offset)).astype(np.float32))

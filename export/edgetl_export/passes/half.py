@@ -2,18 +2,27 @@
 
 Requires: a float32 graph with static shapes, and the largest magnitude of every tensor on real frames.
 Ensures: every layer before decoding reads and makes FP16, islands and decoding FP32, Casts between; inputs and outputs
-keep their types, tensors their names.
+keep their types, tensors their names; what graphs inside nodes read stays FP32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from edgetl_export.graph import copy_of, downstream, initializers, prune, set_initializer, set_nodes
+from edgetl_export.graph import (
+    copy_of,
+    downstream,
+    initializers,
+    inner_reads,
+    prune,
+    set_initializer,
+    set_nodes,
+    watchable,
+)
 from edgetl_export.tensorrt.graph import module_of
 
 LARGEST = 65504.0
@@ -40,6 +49,9 @@ SUMS = frozenset(
 )
 """Operators that add up or blow up so much that FP16 loses them even where inputs and results fit."""
 
+FACTORS = frozenset({"Mul", "Div"})
+"""Operators that need their constants as they are. Others take one beyond FP16 cut to its end: a mask, a limit."""
+
 FLOAT_INPUTS = {"Resize": (1, 2)}
 """Inputs by position that stay float32 in a half-precision node."""
 SKIPPED = frozenset({"QuantizeLinear", "DequantizeLinear", "ConstantOfShape", "RandomNormal", "RandomUniform"})
@@ -52,8 +64,14 @@ def to_half(
     result = onnx.shape_inference.infer_shapes(copy_of(model), data_prop=True)
     types = _types(result)
     islands = _islands(result, magnitudes)
-    deciding = {n.name for n in downstream(result, probes)}
-    half = [n for n in result.graph.node if n.name not in islands and n.name not in deciding and _convertible(n, types)]
+    floats = {n.name for n in downstream(result, probes)} | islands.keys()
+    inside = set().union(*(inner_reads(n) for n in result.graph.node))
+    fixed = set(watchable(result))
+    half = [
+        n
+        for n in result.graph.node
+        if n.name not in floats and inside.isdisjoint(n.output) and _convertible(n, types, fixed)
+    ]
     _rewrite(result, {n.name for n in half}, types)
     prune(result)
     del result.graph.value_info[:]
@@ -79,11 +97,13 @@ def _in_module(node: NodeProto) -> str:
 
 
 def _islands(model: ModelProto, magnitudes: Mapping[str, float]) -> dict[str, float]:
-    found = {}
+    found, constants = {}, initializers(model)
     for node in model.graph.node:
         top = max((magnitudes.get(name, 0.0) for name in (*node.input, *node.output)), default=0.0)
-        if top * MARGIN > LARGEST:
-            found[node.name] = top
+        factors = [constants[name] for name in node.input if name in constants and node.op_type in FACTORS]
+        fixed = max((float(np.abs(v).max(initial=0)) for v in factors if v.dtype == np.float32), default=0.0)
+        if top * MARGIN > LARGEST or fixed > LARGEST:
+            found[node.name] = max(top, fixed)
     return found
 
 
@@ -93,11 +113,12 @@ def _types(model: ModelProto) -> dict[str, int]:
     return {**types, **{i.name: i.data_type for i in model.graph.initializer}}
 
 
-def _convertible(node: NodeProto, types: Mapping[str, int]) -> bool:
-    """Whether the node computes in float32 and may compute in FP16 instead."""
+def _convertible(node: NodeProto, types: Mapping[str, int], fixed: Collection[str]) -> bool:
+    """Whether the node computes in float32 and may compute in FP16 instead; fixed: the tensors that were watched."""
     if node.op_type in SUMS or node.op_type in SKIPPED or any(a.HasField("g") for a in node.attribute):
         return False
-    return any(types.get(name) == TensorProto.FLOAT for name in node.output)
+    floats = [name for name in node.output if types.get(name) == TensorProto.FLOAT]
+    return bool(floats) and all(name in fixed for name in floats)
 
 
 def _rewrite(model: ModelProto, half: set[str], types: Mapping[str, int]) -> None:

@@ -30,6 +30,7 @@ from edgetl_export.graph import (
     prune,
     set_initializer,
     set_nodes,
+    shapes_of,
 )
 from edgetl_export.layers import HEAVY, Layer, weight_axis
 
@@ -41,6 +42,8 @@ LAYOUT = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze"})
 """Operators that put the same values in another order or shape."""
 COPIES = LAYOUT | {"Concat", "Gather", "MaxPool", "Resize", "Slice", "Split"}
 """Operators whose results hold nothing but values that they read, or values between those."""
+MOST_STEPS = 2**30
+"""The most that a given bias may come to in units of its scale: half of INT32, the rest is for its correction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +75,21 @@ def quantise(model: ModelProto, layers: Sequence[Layer], plan: QuantisationPlan)
 
 def quantised_inputs(model: ModelProto, layers: Sequence[Layer]) -> list[str]:
     """The tensors that need a range, whichever layers become INT8 and wherever pairs are put."""
-    made, readers = producers(model), consumers(model)
+    made, readers, shapes = producers(model), consumers(model), shapes_of(model)
     names = {layer.data: None for layer in layers}
-    for node in model.graph.node:
-        if node.op_type == "Add" and any(t in names for t in node.output) and not _constant(model, node):
-            names.update(dict.fromkeys(node.input))
+    for node in reversed(model.graph.node):
+        if any(t in names for t in node.output):
+            if node.op_type in COPIES:
+                names.update((t, None) for t in _data_of(node) if 0 not in shapes.get(t, (0,)))
+            elif node.op_type == "Add" and not _constant(model, node):
+                names.update(dict.fromkeys(node.input))
     return [n for n in names if n in made and n in readers]
+
+
+def _data_of(node: NodeProto) -> Sequence[str]:
+    """What a copy takes its values from, constants among them."""
+    inputs: list[str] = list(node.input)
+    return inputs if node.op_type == "Concat" else inputs[:1]
 
 
 def _constant(model: ModelProto, node: NodeProto) -> bool:
@@ -98,6 +110,7 @@ class _Builder:
         self.scales: dict[str, float] = {}
         self.needed: dict[str, None] = {}
         self.int8: dict[str, Layer] = {}
+        self._taken = {*self.made, *self.constants, *self.nodes, *(i.name for i in model.graph.input)}
 
     def add(self, layer: Layer) -> None:
         """Make one layer INT8."""
@@ -151,8 +164,7 @@ class _Builder:
 
     def _copied(self, node: NodeProto) -> list[str]:
         """The tensors that a copy takes its values from."""
-        data = node.input if node.op_type == "Concat" else node.input[:1]
-        return [source for source in data if source not in self.constants and source in self.made]
+        return [source for source in _data_of(node) if source not in self.constants and source in self.made]
 
     def _groups(self) -> list[list[str]]:
         """The needed tensors, those together that are copies of one another: they have one scale."""
@@ -187,8 +199,15 @@ class _Builder:
         producer = self.made.get(tensor)
         return producer is not None and all(n.op_type in LAYOUT for n in (producer, *readers)) and bool(readers)
 
+    def _new(self, name: str) -> str:
+        """This name, or where the network has it already one like it."""
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name
+
     def _pair(self, tensor: str, scale: float, zero: NDArray[np.generic]) -> None:
-        names = {k: f"{tensor}_{k}" for k in ("scale", "zero", "quantised", "dequantised")}
+        names = {k: self._new(f"{tensor}_{k}") for k in ("scale", "zero", "quantised", "dequantised")}
         set_initializer(self.model, names["scale"], np.array(scale, np.float32))
         set_initializer(self.model, names["zero"], zero)
         pair = [
@@ -212,20 +231,26 @@ class _Builder:
         chain = _frame_chain(self.model, self.made, tensor)
         assert chain is not None
         cast, transpose, pad = chain
-        perm = attribute(transpose, "perm")
-        nodes = [helper.make_node("Transpose", [cast.input[0]], ["frame_bytes"], perm=perm, name="frame_to_nchw")]
-        last = "frame_bytes"
+        perm, last = attribute(transpose, "perm"), self._new("frame_bytes")
+        nodes = [helper.make_node("Transpose", [cast.input[0]], [last], perm=perm, name=self._new("frame_to_nchw"))]
         if pad is not None:
-            set_initializer(self.model, "frame_pad_byte", np.array(round(self._pad_value(pad)), np.uint8))
-            inputs = [last, pad.input[1], "frame_pad_byte"]
-            last = "frame_bytes_padded"
-            nodes.append(helper.make_node("Pad", inputs, [last], name="frame_pad_bytes"))
-        set_initializer(self.model, "frame_scale", np.array(1.0, np.float32))
-        set_initializer(self.model, "frame_zero", np.array(0, np.uint8))
-        inputs = [last, "frame_scale", "frame_zero"]
-        nodes.append(helper.make_node("DequantizeLinear", inputs, ["frame_dequantised"], name="frame_dequantise"))
+            value = self._new_constant("frame_pad_byte", np.array(round(self._pad_value(pad)), np.uint8))
+            inputs, last = [last, pad.input[1], value], self._new("frame_bytes_padded")
+            nodes.append(helper.make_node("Pad", inputs, [last], name=self._new("frame_pad_bytes")))
+        scale = self._new_constant("frame_scale", np.array(1.0, np.float32))
+        inputs, last = (
+            [last, scale, self._new_constant("frame_zero", np.array(0, np.uint8))],
+            self._new("frame_dequantised"),
+        )
+        nodes.append(helper.make_node("DequantizeLinear", inputs, [last], name=self._new("frame_dequantise")))
         self.after.setdefault("", []).extend(nodes)
-        self.pairs[tensor], self.scales[tensor] = "frame_dequantised", 1.0
+        self.pairs[tensor], self.scales[tensor] = last, 1.0
+
+    def _new_constant(self, name: str, value: NDArray[np.generic]) -> str:
+        """A new constant; its name."""
+        name = self._new(name)
+        set_initializer(self.model, name, value)
+        return name
 
     def _pad_value(self, pad: NodeProto) -> float:
         return float(self.constants[pad.input[2]].item()) if len(pad.input) > 2 and pad.input[2] else 0.0
@@ -236,46 +261,57 @@ class _Builder:
         axis = weight_axis(node) % weight.ndim
         others = tuple(i for i in range(weight.ndim) if i != axis)
         scale = np.maximum(np.abs(weight).max(axis=others), 1e-8) / 127
+        bias = self._given_bias(node, len(scale))
+        if bias is not None and self.plan.scheme == "u8s8":
+            # Beside a bias whose steps would not fit into INT32 the weights of a channel are next to nothing.
+            least = np.abs(bias) / (MOST_STEPS * self.scales[layer.data])
+            scale = np.maximum(scale, least.astype(np.float32))
         shape = [1] * weight.ndim
         shape[axis] = -1
         rounded = np.clip(np.round(weight / scale.reshape(shape)), -127, 127)
         base = f"{layer.name}/weight"
-        set_initializer(self.model, f"{base}_int8", rounded.astype(np.int8))
-        set_initializer(self.model, f"{base}_scale", scale.astype(np.float32))
-        set_initializer(self.model, f"{base}_zero", np.zeros(len(scale), np.int8))
-        inputs = [f"{base}_int8", f"{base}_scale", f"{base}_zero"]
-        nodes = [
-            helper.make_node("DequantizeLinear", inputs, [f"{base}_dq"], name=f"{base}/DequantizeLinear", axis=axis)
+        inputs = [
+            self._new_constant(f"{base}_int8", rounded.astype(np.int8)),
+            self._new_constant(f"{base}_scale", scale.astype(np.float32)),
+            self._new_constant(f"{base}_zero", np.zeros(len(scale), np.int8)),
         ]
-        node.input[1] = f"{base}_dq"
-        nodes += self._bias(layer, node, rounded * scale.reshape(shape) - weight, scale)
+        output = self._new(f"{base}_dq")
+        nodes = [helper.make_node("DequantizeLinear", inputs, [output], name=f"{base}/DequantizeLinear", axis=axis)]
+        node.input[1] = output
+        if bias is not None:
+            nodes += self._bias(
+                layer, node, bias - self._mean_error(layer, node, rounded * scale.reshape(shape) - weight), scale
+            )
         self.before.setdefault(layer.name, []).extend(nodes)
 
+    def _given_bias(self, node: NodeProto, count: int) -> NDArray[np.float64] | None:
+        """(count,) the bias of a layer, zeros where it has none; None where it has no place for such a one."""
+        name = node.input[2] if len(node.input) > 2 else ""
+        grouped = node.op_type == "ConvTranspose" and attribute(node, "group") not in (None, 1)
+        if node.op_type == "MatMul" or grouped or (name and name not in self.constants):
+            return None
+        given = np.asarray(self.constants[name], np.float64) if name else np.zeros(count)
+        return given if given.shape == (count,) else None
+
     def _bias(
-        self, layer: Layer, node: NodeProto, error: NDArray[np.float32], scale: NDArray[np.float32]
+        self, layer: Layer, node: NodeProto, bias: NDArray[np.float64], scale: NDArray[np.float32]
     ) -> list[NodeProto]:
-        """The corrected bias; under u8s8 as INT32 in units of input scale times weight scale."""
-        if node.op_type == "MatMul" or (len(node.input) > 2 and node.input[2] not in self.constants):
-            return []
-        given = np.asarray(self.constants[node.input[2]], np.float64) if len(node.input) > 2 else np.zeros(len(scale))
-        if given.shape != scale.shape:
-            return []
-        corrected = given - self._mean_error(layer, node, error)
+        """Write a layer's bias; under u8s8 as INT32 in units of input scale times weight scale."""
         name = f"{layer.name}/bias"
         while len(node.input) < 3:
             node.input.append("")
         if self.plan.scheme == "s8s8":
-            set_initializer(self.model, name, corrected.astype(np.float32))
-            node.input[2] = name
+            node.input[2] = self._new_constant(name, bias.astype(np.float32))
             return []
         units = self.scales[layer.data] * scale.astype(np.float64)
-        steps = np.clip(np.round(corrected / units), -(2**31), 2**31 - 1)
-        set_initializer(self.model, f"{name}_int32", steps.astype(np.int32))
-        set_initializer(self.model, f"{name}_scale", units.astype(np.float32))
-        set_initializer(self.model, f"{name}_zero", np.zeros(len(scale), np.int32))
-        node.input[2] = f"{name}_dq"
-        inputs = [f"{name}_int32", f"{name}_scale", f"{name}_zero"]
-        return [helper.make_node("DequantizeLinear", inputs, [f"{name}_dq"], name=f"{name}/DequantizeLinear", axis=0)]
+        steps = np.clip(np.round(bias / units), -(2**31), 2**31 - 1)
+        inputs = [
+            self._new_constant(f"{name}_int32", steps.astype(np.int32)),
+            self._new_constant(f"{name}_scale", units.astype(np.float32)),
+            self._new_constant(f"{name}_zero", np.zeros(len(scale), np.int32)),
+        ]
+        node.input[2] = self._new(f"{name}_dq")
+        return [helper.make_node("DequantizeLinear", inputs, [node.input[2]], name=f"{name}/DequantizeLinear", axis=0)]
 
     def _mean_error(self, layer: Layer, node: NodeProto, error: NDArray[np.float32]) -> NDArray[np.float64]:
         """What the rounding of weights adds to each output channel on average, borders aside."""
@@ -284,6 +320,11 @@ class _Builder:
         if means is None or node.op_type not in ("Conv", "Gemm"):
             return zero
         if node.op_type == "Gemm":
+            if any(
+                attribute(node, key) not in (None, usual)
+                for key, usual in (("alpha", 1.0), ("beta", 1.0), ("transA", 0))
+            ):
+                return zero
             matrix = error if attribute(node, "transB") else error.T
             return np.asarray(matrix @ means, np.float64) if matrix.shape[1] == len(means) else zero
         taps = error.reshape(*error.shape[:2], -1).sum(axis=2, dtype=np.float64)

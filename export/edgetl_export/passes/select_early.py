@@ -87,7 +87,9 @@ def _part(source: NodeProto, axis: int, start: int, stop: int, shapes: Mapping[s
     at = 0
     names: list[str] = list(source.input)
     for name in names:
-        end = at + shapes[name][axis] if name in shapes else at
+        if not (shape := shapes.get(name)) or not shape[axis]:
+            return None
+        end = at + shape[axis]
         if at == start < end == stop:
             return name
         at = end
@@ -163,7 +165,7 @@ class _Way:
         return self._known[key]
 
     def _gather(self, tensor: str, axis: int) -> str:
-        output = f"{self.name}/{tensor}"
+        output = self._new(tensor, tensor, axis)
         node = helper.make_node("Gather", [tensor, self.chosen], [output], name=output, axis=axis)
         self.nodes.append(node)
         return output
@@ -183,16 +185,22 @@ class _Way:
             self.selected(name, where) if where is not None else name
             for name, where in zip(node.input, plan.axes, strict=True)
         ]
-        self._copy(node, inputs, plan)
-        self._known.update({(o, axis): f"{self.name}/{o}" for o in node.output if o})
+        outputs = {o: self._new(o, tensor, axis) for o in node.output if o}
+        self._copy(node, inputs, outputs, self._new(node.name, tensor, axis), plan)
+        self._known.update({(o, axis): name for o, name in outputs.items()})
         return self._known[tensor, axis]
 
-    def _copy(self, node: NodeProto, inputs: Sequence[str], plan: _Plan) -> None:
+    def _new(self, name: str, tensor: str, axis: int) -> str:
+        """What is called `name`, for the chosen cells of a tensor; another name where it has them along two axes."""
+        other = any(known == tensor and along != axis for known, along in self._known)
+        return f"{self.name}/{name}/{axis}" if other else f"{self.name}/{name}"
+
+    def _copy(self, node: NodeProto, inputs: Sequence[str], outputs: Mapping[str, str], name: str, plan: _Plan) -> None:
         copy = NodeProto.FromString(node.SerializeToString())
-        copy.name = f"{self.name}/{node.name}"
+        copy.name = name
         del copy.input[:], copy.output[:]
         copy.input.extend(inputs)
-        copy.output.extend(f"{self.name}/{o}" if o else "" for o in node.output)
+        copy.output.extend(outputs.get(o, "") for o in node.output)
         if plan.shape is not None:
             shape = f"{copy.name}/shape"
             self.shapes_made.append(numpy_helper.from_array(np.array(plan.shape, np.int64), shape))

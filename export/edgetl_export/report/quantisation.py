@@ -20,10 +20,11 @@ def quantisation_section(manifest: Manifest) -> list[Section]:
     trial = chosen_trial(manifest)
     blocks: list[Block] = [Facts(_facts(manifest, search, trial)), _calibrators(search, trial)]
     if search.sensitivities:
-        left = frozenset(trial.float_layers) if trial else frozenset()
-        blocks += _sensitivity(search, left)
+        blocks += _sensitivity(search, trial)
     else:
-        blocks.append(Text(["INT8 in every layer kept within the budget, so no layer was judged alone."]))
+        refused = any(t.float_layers for t in search.trials)
+        where = "every layer that the engine runs in INT8" if refused else "every layer"
+        blocks.append(Text([f"INT8 in {where} kept within the budget, so no layer was judged alone."]))
     lead = "Errors are root mean square, over the spread of the tensors that decoding reads."
     return [Section("INT8, layer by layer", blocks, lead)]
 
@@ -55,8 +56,10 @@ def _calibrators(search: Search, trial: SearchTrial | None) -> Table:
     )
 
 
-def _sensitivity(search: Search, left: frozenset[str]) -> list[Block]:
+def _sensitivity(search: Search, trial: SearchTrial | None) -> list[Block]:
+    """What layers cost, and which are in INT8 in the chosen pair; none is where that has no trial."""
     rows = search.sensitivities[:SHOWN]
+    left = frozenset(trial.float_layers) if trial else frozenset(row.layer for row in search.sensitivities)
     bars = [Bar(label=short(row), value=row.error, note=IN_FLOAT if row.layer in left else "") for row in rows]
     chart = BarChart(
         title="What one layer alone in INT8 costs",

@@ -9,10 +9,12 @@ from typing import Any
 
 import cv2
 import pytest
+from msgspec.structs import replace
 from runtime_support import HEADS, SIZE_HW, expected_many, make_manifest, scene, write_test_bundle
 
 from edgetl.commands import verify
-from edgetl_runtime.bundle import open_bundle, write_manifest
+from edgetl_runtime.bundle import Bundle, open_bundle, write_manifest
+from edgetl_runtime.engines import Engine, load_bundle_engine
 from edgetl_runtime.golden import Golden, read_golden, write_golden
 from edgetl_runtime.spec import Hop
 
@@ -73,6 +75,26 @@ def test_a_hop_over_one_head_has_its_figure_in_value() -> None:
     assert verify.stored_values(hops, PAIR, ["detect"]) == {"detect": 0.6}
     assert verify.stored_values(hops, PAIR, ["detect", "ground"]) == {}, "whose is it?"
     assert verify.stored_values(hops, "openvino/int8", ["detect"]) == {}
+
+
+def test_agreement_is_no_figure_that_labels_are_held_to() -> None:
+    hops = (replace(hop(PAIR, 0.99, detect=1.0, ground=0.98), metric="agreement"),)
+    assert verify.stored_values(hops, PAIR, ["detect", "ground"]) == {}
+
+
+def test_the_metric_is_of_the_engine_that_the_golden_samples_ran_on(
+    folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = []
+
+    def load(bundle: Bundle, **options: Any) -> Engine:
+        folders.append(options["engine_dir"])
+        return load_bundle_engine(bundle, **options)
+
+    monkeypatch.setattr("edgetl_runtime.engines.load_bundle_engine", load)
+    monkeypatch.setattr("edgetl.metrics.subject.load_bundle_engine", load)
+    call(folder, "--data", data, "--engine-dir", tmp_path / "engines")
+    assert folders == [tmp_path / "engines"] * 2
 
 
 def test_golden_samples_of_every_head(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,3 +148,25 @@ def test_only_outputs_that_are_no_float(write_network: Write, tmp_path: Path) ->
     onnx.save(model, str(tmp_path / "ints.onnx"))
     with pytest.raises(InputError, match=r"none of its outputs is float32: best int64\[1, 1, 8, 12\]"):
         read_network(tmp_path / "ints.onnx", SIDE)
+
+
+@pytest.mark.parametrize("opset", [9, 18])
+def test_an_old_file_that_lists_its_weights_among_the_inputs(write_network: Write, tmp_path: Path, opset: int) -> None:
+    """IR version 3 asks for that."""
+    model = onnx.load(str(write_network(opset=opset, weights_as_inputs=True)))
+    model.ir_version = 3
+    onnx.save(model, str(tmp_path / "old.onnx"))
+    network = read_network(tmp_path / "old.onnx", SIDE)
+    onnx.checker.check_model(network.model)
+    x = np.random.default_rng(0).normal(size=(1, 3, 64, 96)).astype(np.float32)
+    np.testing.assert_allclose(run(network, x), file_runner(network)(x)["maps"], atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(TensorProto.FLOAT16, "float16"), (TensorProto.BFLOAT16, "bfloat16")])
+def test_half_precision_inside(write_network: Write, kind: int, name: str) -> None:
+    tail = [
+        helper.make_node("Cast", ["maps"], ["lower"], to=kind),
+        helper.make_node("Cast", ["lower"], ["upper"], to=TensorProto.FLOAT),
+    ]
+    with pytest.raises(InputError, match=f"computes in {name}: its tensor lower .*export the network in float32"):
+        read_network(write_network(tail=tail, outputs=["upper"]), SIDE)

@@ -45,6 +45,29 @@ def spec_of(*heads: AnyDecoder, side: InputSide = SIDE, outputs: tuple[str, ...]
     return SpecFile(name="net", input=side, heads=heads, weights=note, outputs=outputs)
 
 
+def test_tensors_that_are_called_like_those_around_the_network(write_network: Write, tmp_path: Path) -> None:
+    """As those of a network that went through here before."""
+    tail = [
+        helper.make_node("Neg", ["maps"], ["input/Transpose_1"], name="input/Transpose_1"),
+        helper.make_node("Relu", ["input/Transpose_1"], ["decode_0_segmentation/ArgMax_0"], name="relu"),
+    ]
+    path = write_network(tail=tail, outputs=["decode_0_segmentation/ArgMax_0"])
+    check(foreign(str(path), spec_of(SEGMENT)), tmp_path)
+
+
+def test_the_hash_is_of_weights_beside_the_file_too(write_network: Write, tmp_path: Path) -> None:
+    model, hashes = onnx.load(str(write_network())), []
+    for factor in (1, 2):
+        weight = model.graph.initializer[0]
+        weight.CopyFrom(onnx.numpy_helper.from_array(factor * onnx.numpy_helper.to_array(weight), weight.name))
+        path = tmp_path / str(factor) / "net.onnx"
+        path.parent.mkdir()
+        onnx.save(model, str(path), save_as_external_data=True, location="net.bin", size_threshold=0)
+        hashes.append(foreign(str(path), spec_of(SEGMENT)).sha256)
+        model = onnx.load(str(path))
+    assert hashes[0] != hashes[1]
+
+
 def frames(count: int, seed: int = 0) -> list[NDArray[np.uint8]]:
     rng = np.random.default_rng(seed)
     return [rng.integers(0, 256, (1, *SIZE_HW, 3), np.uint8) for _ in range(count)]

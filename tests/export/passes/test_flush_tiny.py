@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from networks import SURE, either
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -110,3 +111,11 @@ def test_the_kept_side_must_have_the_sums_shape() -> None:
     found, _ = flush_tiny(model)
     assert found is model
     assert run(found).shape == (1, 4, 8, 8)
+
+
+def test_a_constant_that_is_read_inside_a_node_stays() -> None:
+    """There it may keep a division safe."""
+    tiny = {"tiny": np.full(1, 1e-20, np.float32), **SURE}
+    nodes = [either("tiny", "e"), helper.make_node("Div", ["x", "e"], ["y"], name="div")]
+    found, _ = flush_tiny(graph_of(nodes, tiny))
+    assert initializers(found)["tiny"] == tiny["tiny"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from networks import NORMAL, conv, frame_nodes, frames, graph_of, weights
+from networks import NORMAL, SURE, conv, either, frame_nodes, frames, graph_of, weights
 from onnx import ModelProto, NodeProto, helper
 from onnxruntime import InferenceSession
 
@@ -70,3 +70,17 @@ def test_a_batch_norm_without_a_layer_stays() -> None:
 def test_none_at_all() -> None:
     model = graph_of([*frame_nodes(), conv("a", "normal", "y")], ["y"], {**NORMAL, **weights("a", 4, 3, 3, 3)})
     assert fold_batch_norm(model) == (model, "not applied: no batch-norm")
+
+
+def test_a_layer_that_is_read_inside_a_node_keeps_its_batch_norm() -> None:
+    nodes = [
+        *frame_nodes(),
+        conv("a", "normal", "x"),
+        norm("x", "z"),
+        either("x", "e"),
+        helper.make_node("Add", ["z", "e"], ["y"], name="add"),
+    ]
+    model = graph_of(nodes, ["y"], {**constants(), **weights("a", 4, 3, 3, 3), **SURE})
+    folded, note = fold_batch_norm(model)
+    assert note == "0 of 1 batch-norms folded"
+    np.testing.assert_array_equal(run(folded), run(model))

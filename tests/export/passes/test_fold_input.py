@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import pytest
+from networks import either
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -219,3 +220,20 @@ def test_a_network_without_the_frames_cast(first: str) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     assert fold_input(model)[0] is model
+
+
+def test_a_bias_that_is_left_out_by_name() -> None:
+    model = network(bias=False)
+    next(n for n in model.graph.node if n.op_type == "Conv").input.append("")
+    folded, _ = fold_input(model)
+    assert "Sub" not in operators(folded)
+    np.testing.assert_allclose(run(folded), run(model), atol=2e-4)
+
+
+def test_a_branch_that_is_more_than_pointwise_steps() -> None:
+    """Of it the reference evaluator may know nothing."""
+    sure = helper.make_node("Constant", [], ["sure"], value=numpy_helper.from_array(np.array(True)))
+    before = [sure, either("normal", "e"), helper.make_node("Add", ["normal", "e"], ["x"], name="add")]
+    model = network(before=before)
+    folded, note = fold_input(model)
+    assert folded is model and note == "not applied: the steps before the first convolution are not affine"

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from networks import PROBES, folded, frames, residual_net
-from onnx import ModelProto, TensorProto
+from networks import (
+    NORMAL,
+    PROBES,
+    SURE,
+    Constants,
+    conv,
+    either,
+    folded,
+    frame_nodes,
+    frames,
+    graph_of,
+    residual_net,
+    weights,
+)
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from edgetl_export.calibrate import observe
+from edgetl_export.calibrate import magnitudes
 from edgetl_export.graph import float_tensors, load_model, save_model
 from edgetl_export.parity import record, rms_error
 from edgetl_export.passes.half import describe_islands, to_half
 from edgetl_runtime.engines import load_engine
 
 
-def magnitudes(path: Path, folder: Path) -> dict[str, float]:
-    seen = observe(path, float_tensors(load_model(path)), frames(), folder)
-    return {name: max(-o.low, o.high) for name, o in seen.items()}
+def largest(path: Path, folder: Path) -> dict[str, float]:
+    return magnitudes(path, float_tensors(load_model(path)), frames(), folder)
 
 
 def types(model: ModelProto) -> dict[str, int]:
@@ -28,7 +41,7 @@ def types(model: ModelProto) -> dict[str, int]:
 @pytest.fixture
 def half(tmp_path: Path) -> ModelProto:
     path = folded(tmp_path / "net.onnx")
-    model, islands = to_half(load_model(path), magnitudes(path, tmp_path), PROBES)
+    model, islands = to_half(load_model(path), largest(path, tmp_path), PROBES)
     assert islands == {} and describe_islands(model, islands) == "no value comes near the limit of FP16"
     save_model(model, tmp_path / "half.onnx")
     return model
@@ -51,18 +64,22 @@ def test_one_cast_at_either_end(half: ModelProto) -> None:
     assert sum(n.op_type == "Cast" for n in half.graph.node) == 2
 
 
-def test_what_it_computes(half: ModelProto, tmp_path: Path) -> None:
+def difference(folder: Path, before: str, after: str) -> float:
     rows = []
-    for name, precision in (("net", "fp32"), ("half", "fp16")):
-        engine = load_engine("onnxruntime", tmp_path / f"{name}.onnx", precision=precision)  # type: ignore[arg-type]
+    for name, precision in ((before, "fp32"), (after, "fp16")):
+        engine = load_engine("onnxruntime", folder / f"{name}.onnx", precision=precision)  # type: ignore[arg-type]
         rows.append(record(lambda f, e=engine: e.infer({"frame": f}), frames(), PROBES))  # type: ignore[misc]
         engine.close()
-    assert 0 < rms_error(*rows) < 2e-3
+    return rms_error(*rows)
+
+
+def test_what_it_computes(half: ModelProto, tmp_path: Path) -> None:
+    assert 0 < difference(tmp_path, "net", "half") < 2e-3
 
 
 def test_an_island_in_the_middle(tmp_path: Path) -> None:
     path = folded(tmp_path / "net.onnx")
-    found = magnitudes(path, tmp_path)
+    found = largest(path, tmp_path)
     found["deep_out"] = 1e6
     model, islands = to_half(load_model(path), found, PROBES)
     assert islands == {"deep": 1e6, "relu2": 1e6}
@@ -82,3 +99,38 @@ def test_sums_stay_float(tmp_path: Path) -> None:
     kinds = types(half)
     pool = next(n for n in half.graph.node if n.op_type == "GlobalAveragePool")
     assert pool.input[0] == "x3_fp32" and kinds["pooled"] == TensorProto.FLOAT
+
+
+def node(op: str, inputs: str, output: str) -> NodeProto:
+    return helper.make_node(op, inputs.split(), [output], name=output)
+
+
+INFINITE = np.zeros((1, 8, 64, 96), np.float32)
+INFINITE[0, 0, 0, 0] = np.inf
+
+
+@pytest.mark.parametrize(
+    ("middle", "constants", "kept"),
+    [
+        ([either("x", "y")], SURE, []),
+        (
+            [node("Mul", "x small", "s"), node("Mul", "s big", "y")],
+            {"small": np.array(1e-3, np.float32), "big": np.array(2e5, np.float32)},
+            ["y"],
+        ),
+        (
+            [node("Add", "x inf", "s"), node("Sigmoid", "s", "y")],
+            {"inf": INFINITE},
+            ["s", "y"],
+        ),
+    ],
+    ids=["read inside a node", "a factor beyond FP16", "a value that is not finite"],
+)
+def test_what_has_to_stay_float(tmp_path: Path, middle: list[NodeProto], constants: Constants, kept: list[str]) -> None:
+    nodes = [*frame_nodes(), conv("a", "normal", "x"), *middle, conv("b", "y", "z"), conv("h", "z", "heat")]
+    held = {**NORMAL, **weights("a", 8, 3, 3, 3), **weights("b", 8, 8, 3, 3), **weights("h", 2, 8, 3, 3), **constants}
+    save_model(graph_of(nodes, ["heat"], held), tmp_path / "net.onnx")
+    model, islands = to_half(load_model(tmp_path / "net.onnx"), largest(tmp_path / "net.onnx", tmp_path), PROBES)
+    save_model(model, tmp_path / "half.onnx")
+    assert list(islands) == kept and types(model)["z"] == TensorProto.FLOAT16
+    assert 0 < difference(tmp_path, "net", "half") < 2e-3

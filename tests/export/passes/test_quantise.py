@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from networks import PROBES, folded, frames, residual_net
-from onnx import ModelProto, helper
+from networks import NORMAL, PROBES, Constants, conv, folded, frame_nodes, frames, graph_of, residual_net, weights
+from onnx import ModelProto, NodeProto, helper
 from onnxruntime import InferenceSession
 
 from edgetl_export.calibrate import Observed, observe, ranges
-from edgetl_export.graph import initializers, load_model, producers, save_model, set_initializer
+from edgetl_export.graph import initializers, load_model, producers, save_model, set_initializer, with_outputs
 from edgetl_export.layers import Layer, layers_of
 from edgetl_export.parity import record, rms_error
 from edgetl_export.passes.fold_input import fold_input
@@ -266,3 +266,116 @@ def test_matrix_products(tmp_path: Path, transposed: int) -> None:
     x = rng.uniform(-2, 2, (1, 12)).astype(np.float32)
     before, after = (InferenceSession(m.SerializeToString()).run(None, {"x": x})[0] for m in (model, result))
     np.testing.assert_allclose(after, before, atol=0.03 * float(np.abs(before).max()))
+
+
+def network(tmp_path: Path, nodes: list[NodeProto], constants: Constants) -> tuple[ModelProto, ModelProto]:
+    """A network that ends in "last" and the head "heat", its input folded, and the same with all other layers INT8."""
+    nodes = [*frame_nodes(), *nodes, conv("head", "last", "heat")]
+    model = fold_input(graph_of(nodes, ["heat"], {**NORMAL, **weights("head", 2, 8, 3, 3), **constants}))[0]
+    save_model(model, tmp_path / "float.onnx")
+    model = load_model(tmp_path / "float.onnx")
+    free = [layer for layer in layers_of(model, PROBES) if not layer.decides]
+    seen = observe(tmp_path / "float.onnx", quantised_inputs(model, free), frames(), tmp_path)
+    return model, quantise(model, free, QuantisationPlan("u8s8", {each.name for each in free}, ranges(seen, "minmax")))
+
+
+def difference(before: ModelProto, after: ModelProto, tensor: str = "heat") -> np.ndarray:  # type: ignore[type-arg]
+    """(C,) the largest difference in each channel, as a share of the largest value."""
+    a, b = (
+        InferenceSession(with_outputs(m, [tensor]).SerializeToString()).run([tensor], {"frame": frames()[0]})[0]
+        for m in (before, after)
+    )
+    return np.asarray(np.abs(b - a).max(axis=(0, 2, 3)) / np.abs(a).max())
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-7])
+def test_a_channel_of_nothing_but_its_bias_keeps_it(tmp_path: Path, share: float) -> None:
+    """In units of the scale of such weights its bias would not fit into INT32."""
+    held = weights("a", 8, 3, 3, 3)
+    held["a_w"][3] *= share
+    held["a_b"][3] = 5
+    nodes = [conv("a", "normal", "x"), conv("b", "x", "last")]
+    before, after = network(tmp_path, nodes, {**held, **weights("b", 8, 8, 3, 3)})
+    assert difference(before, after, "x")[3] < 1e-5
+    assert difference(before, after).max() < 0.05
+
+
+def test_two_convolutions_that_pad_the_frame_otherwise(tmp_path: Path) -> None:
+    nodes = [conv("a", "normal", "x"), conv("c", "normal", "y", pad=2), helper.make_node("Add", ["x", "y"], ["last"])]
+    nodes[-1].name = "add"
+    before, after = network(tmp_path, nodes, {**weights("a", 8, 3, 3, 3), **weights("c", 8, 3, 5, 5)})
+    assert quantised(after) == {"a", "c"} and "Cast" not in {n.op_type for n in after.graph.node}
+    assert difference(before, after).max() < 0.05
+
+
+def test_constants_of_the_network_that_are_called_like_those_of_a_pair(tmp_path: Path) -> None:
+    nodes = [
+        conv("a", "normal", "y"),
+        helper.make_node("Mul", ["y", "x_scale"], ["x"], name="mul"),
+        conv("b", "x", "last"),
+    ]
+    scale = np.linspace(0.5, 2, 8, dtype=np.float32).reshape(8, 1, 1)
+    held = {**weights("a", 8, 3, 3, 3), **weights("b", 8, 8, 3, 3), "x_scale": scale}
+    before, after = network(tmp_path, nodes, held)
+    assert (initializers(after)["x_scale"] == scale).all()
+    assert difference(before, after).max() < 0.05
+
+
+@pytest.mark.parametrize("factor", ["alpha", "beta"])
+def test_a_matrix_product_with_factors_keeps_its_bias(factor: str) -> None:
+    """The mean error of its rounded weights is not what it adds to its result."""
+    rng = np.random.default_rng(0)
+    held = {"m": rng.normal(size=(12, 5)).astype(np.float32), "b": rng.normal(size=5).astype(np.float32)}
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "m", "b"], ["y"], name="gemm", **{factor: 0.25})],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 12])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 5])],
+        [onnx.numpy_helper.from_array(v, n) for n, v in held.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    plan = QuantisationPlan("s8s8", {"gemm"}, {"x": (-3.0, 3.0)}, {"x": np.full(12, 2.0)})
+    result = quantise(model, layers_of(model, ()), plan)
+    assert (initializers(result)[node(result, "gemm").input[2]] == held["b"]).all()
+
+
+def test_a_part_that_float_operators_read_is_not_cut_to_the_range_of_another(tmp_path: Path) -> None:
+    held = {**weights("a", 16, 3, 3, 3), **weights("b", 8, 8, 3, 3), "halves": np.array([8, 8])}
+    held["a_w"][8:] *= 20
+    nodes = [
+        conv("a", "normal", "x"),
+        helper.make_node("Split", ["x", "halves"], ["small", "large"], name="split", axis=1),
+        conv("b", "small", "y"),
+        helper.make_node("Tanh", ["large"], ["z"], name="tanh"),
+        helper.make_node("Mul", ["large", "z"], ["loud"], name="mul"),
+        helper.make_node("Max", ["y", "loud"], ["last"], name="max"),
+    ]
+    before, after = network(tmp_path, nodes, held)
+    assert quantised(after) == {"a", "b"}
+    assert difference(before, after).max() < 0.05
+
+
+def test_a_chain_of_additions_is_watched_as_a_whole() -> None:
+    nodes = [
+        *frame_nodes(),
+        conv("a", "normal", "x0"),
+        conv("b", "normal", "f"),
+        conv("c", "normal", "g"),
+        helper.make_node("Add", ["x0", "f"], ["x1"], name="first"),
+        helper.make_node("Add", ["x1", "g"], ["x2"], name="second"),
+        conv("head", "x2", "heat"),
+    ]
+    held = {**weights("a", 8, 3, 3, 3), **weights("b", 8, 3, 3, 3), **weights("c", 8, 3, 3, 3)}
+    model = graph_of(nodes, ["heat"], {**NORMAL, **held, **weights("head", 2, 8, 3, 3)})
+    layers = [layer for layer in layers_of(model, PROBES) if layer.name == "head"]
+    assert set(quantised_inputs(model, layers)) == {"x0", "x1", "x2", "f", "g"}
+
+
+def test_a_grouped_transposed_convolution_without_bias(tmp_path: Path) -> None:
+    """As networks spread maps that are to stay what they are, channel by channel."""
+    up = helper.make_node("ConvTranspose", ["x", "up_w"], ["y"], name="up", strides=[2, 2], group=8)
+    nodes = [conv("a", "normal", "x"), up, conv("b", "y", "last")]
+    held = {**weights("a", 8, 3, 3, 3), **weights("b", 8, 8, 3, 3), "up_w": weights("up", 8, 1, 2, 2)["up_w"]}
+    before, after = network(tmp_path, nodes, held)
+    assert "up/weight_dq" in node(after, "up").input
+    assert difference(before, after).max() < 0.05

@@ -221,3 +221,36 @@ def test_older_operators_are_left_alone() -> None:
     model = network([*DFL, node("Gather", "scaled best", "y", axis=2)], DFL_CONSTANTS)
     model.opset_import[0].version = 12
     assert select_early(model) == (model, "not applied: it needs opset 13")
+
+
+def test_a_tensor_whose_cells_are_selected_along_two_axes() -> None:
+    """A table of all pairs of cells, made symmetric, of which some rows are read."""
+    tail = [
+        node("Reshape", "flat_scores column", "col"),
+        node("Mul", "col row", "table"),
+        node("Transpose", "table", "turned", perm=[1, 0]),
+        node("Add", "table turned", "both"),
+        node("Gather", "both best", "y", axis=0),
+    ]
+    row = np.random.default_rng(0).normal(size=(1, CELLS)).astype(np.float32)
+    early, note = checked(network(tail, {"column": np.array([CELLS, 1]), "row": row}))
+    assert note == "3 operators run on selected candidates only"
+    assert len({name for n in early.graph.node for name in n.output}) == sum(len(n.output) for n in early.graph.node)
+
+
+@pytest.mark.parametrize("first", ["found", "squeezed"])
+def test_a_concatenation_after_a_part_of_unknown_length(first: str) -> None:
+    """Of what is squeezed not even the number of axes is known."""
+    tail = [
+        node("NonZero", "cells", "places"),
+        node("Cast", "places", "found", to=1),
+        node("Squeeze", "found", "squeezed"),
+        node("Reshape", "cells three", "known"),
+        node("Concat", f"{first} known", "all", axis=1),
+        node("Slice", "all start stop axis_1", "part"),
+        node("Relu", "part", "y"),
+    ]
+    stop = 20 * CELLS // 3
+    more = {"three": np.array([3, stop]), "start": np.array([0]), "stop": np.array([stop])}
+    early, _ = checked(network(tail, more))
+    assert "Slice" in {n.op_type for n in early.graph.node}

@@ -40,6 +40,7 @@ def test_a_float_pair_that_was_chosen_is_said() -> None:
     (section,) = quantisation_section(searched(chosen=chosen))
     assert dict(blocks(section, Facts)[0].pairs)["layers in INT8"] == "the chosen pair is not in INT8"
     assert blocks(section, Table)[0].highlight == frozenset()
+    assert {row[-1] for row in blocks(section, Table)[1].rows} == {IN_FLOAT}
 
 
 def test_without_a_search_of_layers_there_is_no_chart() -> None:
@@ -48,6 +49,13 @@ def test_without_a_search_of_layers_there_is_no_chart() -> None:
     assert blocks(section, BarChart) == []
     assert "every layer" in blocks(section, Text)[0].paragraphs[0]
     assert dict(blocks(section, Facts)[0].pairs)["layers in INT8"] == "9 of 9"
+
+
+def test_layers_that_the_engine_refuses_are_not_every_layer() -> None:
+    tried = structs.replace(trial("int8", 0.6, passed=True), float_layers=("conv3",))
+    (section,) = quantisation_section(manifest(search=Search(calibrators={"mse": 0.1}, layers=9, trials=(tried,))))
+    assert "every layer that the engine runs in INT8" in blocks(section, Text)[0].paragraphs[0]
+    assert dict(blocks(section, Facts)[0].pairs)["layers in INT8"] == "8 of 9"
 
 
 @pytest.mark.parametrize("search", [None, Search(calibrators={}, layers=0)])
