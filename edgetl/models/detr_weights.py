@@ -34,7 +34,8 @@ def build_detr(
     """The detector `name` for these classes, in eval mode, and what its weights are.
 
     weights: `none` (random), `hub`, a folder that transformers' save_pretrained wrote, or a file with a state dict
-    of transformers' model. Classes that the weights know by the same name start from theirs, the others anew.
+    of transformers' model. Classes that the weights know by the same name start from theirs, the others anew; by their
+    place where the weights name no classes and have as many.
     Raises InputError for weights that do not fit, can't be had or may not be used so; MissingPackage.
     """
     if weights == "none":
@@ -47,8 +48,11 @@ def build_detr(
         raise InputError(
             f"{file}: {len(spoiled)} tensors hold NaN or infinity (first: {spoiled[0]})", remedy="give other weights"
         )
-    model = _loaded(name, len(labels), state, source=str(file))
-    _take_classes(model, state, labels, _class_names(config))
+    known = _class_names(config)
+    same = [n.lower() for n in known] == [n.lower() for n in labels]
+    kept = state if same or not known else {k: v for k, v in state.items() if not _of_classes(k)}
+    model = _loaded(name, len(labels), kept, source=str(file))
+    _take_classes(model, state, labels, known)
     return network_from_model(model), source
 
 

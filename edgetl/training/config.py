@@ -10,6 +10,7 @@ from edgetl.models.backbone import DEFAULT_BACKBONE
 from edgetl_runtime.spec import Above0, Frozen, Positive, Share
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Rate = Annotated[float, msgspec.Meta(gt=0, le=10)]
 Task = Literal["detect", "segment", "classify"]
 Recipe = Literal["probe-finetune", "probe", "full", "surgical"]
 
@@ -45,9 +46,9 @@ class TuneConfig(Frozen, frozen=True, kw_only=True):
     epochs: Count = 12
     probe_epochs: Count = 2
     batch: Positive = 4
-    probe_lr: Above0 = 3e-3
-    head_lr: Above0 = 1.5e-3
-    backbone_lr: Above0 = 6e-4
+    probe_lr: Rate = 3e-3
+    head_lr: Rate = 1.5e-3
+    backbone_lr: Rate = 6e-4
     depth_decay: Share = 0.7
     freeze_stride: Literal[0, 4, 8] = 4
     norms: Literal["frozen", "learnt"] = "frozen"

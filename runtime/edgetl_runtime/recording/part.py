@@ -51,7 +51,7 @@ def check_paths(path: Path, *, force: bool) -> Path:
     if part.exists() and not force:
         raise InputError(
             f"{part} exists, from a run that was cut off or still goes on",
-            remedy="replay or rename it, or give --force to replace it",
+            remedy="replay or rename it, or give --force, which keeps it as NAME.killed.mcap",
         )
     return part
 
@@ -59,8 +59,10 @@ def check_paths(path: Path, *, force: bool) -> Path:
 class PartFile:
     """`drive.part.mcap` while it grows, `drive.mcap` when it is finished.
 
-    The temporary name is one that a person finds: after a crash it is what there is to read. force: what other runs
-    left under both names is replaced, but never the file of one that still writes to it, which is locked (flock).
+    The temporary name is one that a person finds: after a crash it is what there is to read. force: a finished
+    recording of that name is replaced, and what a run that was killed left is kept as `drive.killed.mcap`, the latest
+    one, so that a service that starts again doesn't destroy what shows why. The file of a run that still writes to it
+    is locked (flock) and never touched.
     Raises InputError as `check_paths` does, for such a run, and where the file can't be written.
     """
 
@@ -70,7 +72,7 @@ class PartFile:
         self._size = self._whole = 0
         try:
             if force:
-                _remove_dead(self.part)
+                _set_aside(self.part, path.with_name(f"{path.stem}.killed{SUFFIX}"))
             self._stream = self.part.open("xb", buffering=0)
             _lock(self._stream.fileno())
         except OSError as error:
@@ -129,11 +131,11 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _remove_dead(part: Path) -> None:
-    """Remove what another run has left. Raises InputError where that run still writes to it."""
+def _set_aside(part: Path, kept: Path) -> None:
+    """Give what another run has left its other name. Raises InputError where that run still writes to it."""
     with suppress(FileNotFoundError):
         with part.open("rb") as stream:
             alive = not _lock(stream.fileno())
         if alive:
             raise InputError(f"another run is recording to {part}", remedy="end that one, or record to another name")
-        part.unlink()
+        part.replace(kept)

@@ -179,6 +179,15 @@ def test_classes_of_the_same_name_start_from_what_is_known(
     assert all(v.isfinite().all() for v in own.values())
 
 
+def test_classes_of_other_names_start_anew_where_there_are_as_many(folder: tuple[Path, nn.Module]) -> None:
+    path, model = folder
+    known: Any = model.state_dict()
+    network, _ = build_detr("dfine-tiny", ("tram", "car"), str(path))
+    own = network.detr.state_dict()["enc_score_head.weight"]
+    assert torch.equal(own[1], known["model.enc_score_head.weight"][1])
+    assert not torch.equal(own[0], known["model.enc_score_head.weight"][0]), "a tram is no person"
+
+
 def test_a_file_and_a_folder_without_names(folder: tuple[Path, nn.Module], tmp_path: Path) -> None:
     path, model = folder
     torch.save(model.state_dict(), tmp_path / "weights.pt")

@@ -299,6 +299,19 @@ def test_names_and_what_is_in_the_way(tmp_path: Path) -> None:
         (tmp_path / "d.mcap").unlink()
 
 
+def test_force_keeps_what_a_killed_run_left(tmp_path: Path) -> None:
+    """A service that starts again has --force, and what it was recording when it fell is what people want to see."""
+    path, part, killed = (tmp_path / f"d{end}" for end in (".mcap", ".part.mcap", ".killed.mcap"))
+    for fell in (3, 2):
+        record(part.with_name("x.mcap"), fell)
+        part.with_name("x.mcap").rename(part)
+        record(path, 1, force=True)
+        assert len(read_all(killed)[0]) == fell and len(read_all(path)[0]) == 1
+        assert not part.exists()
+    record(path, 1, force=True)
+    assert len(read_all(killed)[0]) == 2, "nothing was killed since"
+
+
 def test_force_does_not_take_the_file_of_a_run_that_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "d.mcap"
     first = RecordSink(path, header())
