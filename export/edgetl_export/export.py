@@ -213,7 +213,7 @@ def export(
             typed, others = typed_variants(graph, quantiser, found, reference, say=say) if compiled else ([], [])
             for pair in [c.pair for c in typed if c.hop.passed]:
                 with crew_of(pair.engine, pair.file, pair.precision, most=1) as crew:
-                    samples.take(pair, crew.over(request.frames))
+                    samples.take(pair, crew.over(samples.frames))
             return typed, others, target_results(graph.file, typed, request.targets, chosen, new)
 
         (typed, others, results), worst = both_at_once(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
+T = TypeVar("T")
 SMALL_BYTES = 4096
 """A constant of this size may be a shape that others follow from."""
 
@@ -160,6 +162,25 @@ def set_nodes(model: ModelProto, nodes: Iterable[NodeProto]) -> None:
     copies = [NodeProto.FromString(n.SerializeToString()) for n in nodes]
     del model.graph.node[:]
     model.graph.node.extend(copies)
+
+
+def rewritten_at(
+    model: ModelProto,
+    names: Iterable[str],
+    find: Callable[[ModelProto, str], T | None],
+    rewrite: Callable[[ModelProto, T], None],
+) -> tuple[ModelProto, int]:
+    """A copy in which what `find` finds at nodes of these names is rewritten in place, one after the other, and how
+    often something was found."""
+    result, count = copy_of(model), 0
+    for name in names:
+        found = find(result, name)
+        if found is not None:
+            rewrite(result, found)
+            count += 1
+    if count:
+        prune(result)
+    return result, count
 
 
 def with_outputs(model: ModelProto, names: Iterable[str]) -> ModelProto:

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -283,6 +285,17 @@ def write_test_bundle(folder: Path, **changes: Any) -> Path:
     write_golden(folder / "golden.npz", Golden(frames=frames, outputs=outputs))
     write_manifest(folder, make_manifest(folder, **changes))
     return folder
+
+
+@contextmanager
+def small_disk(most: int) -> Iterator[None]:
+    """No file of this process may grow beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @dataclass

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import resource
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from runtime_support import scene
+from runtime_support import scene, small_disk
 
 from edgetl_runtime.collect import INDEX, CollectSink
 from edgetl_runtime.errors import InputError
@@ -94,13 +93,9 @@ def test_a_disk_that_fails_ends_the_collecting_and_not_the_run(tmp_path: Path) -
 def test_a_full_disk_is_a_note_and_leaves_no_half_written_frame(tmp_path: Path) -> None:
     sink = CollectSink(tmp_path, budget_mb=1, session="s")
     sink.event(shifted(True))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
+    with small_disk(1000):
         give(sink, 0, seconds=0)
         sink.close()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [p.name for p in tmp_path.iterdir()] == [INDEX] and "File too large" in sink.notes[0]
 
 
@@ -108,14 +103,10 @@ def test_an_index_that_does_not_take_its_line_is_a_note(tmp_path: Path) -> None:
     (tmp_path / INDEX).write_bytes(bytes(50_000))
     sink = CollectSink(tmp_path, budget_mb=1, session="s")
     sink.event(shifted(True))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
-    try:
+    with small_disk(50_000):
         give(sink, 0, seconds=0)
         sink.close()
         sink.close()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "no more frames are kept: [Errno 27] File too large" in sink.notes[-1]
 
 

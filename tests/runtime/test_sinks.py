@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from runtime_support import DETECT, scene
+from runtime_support import DETECT, scene, small_disk
 
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.health import Event
@@ -26,17 +23,6 @@ def result(frame_id: int = 0) -> Result:
 
 def frame(frame_id: int) -> Frame:
     return Frame(scene(8, 8), frame_id, "cam", 10)
-
-
-@contextmanager
-def small_disk(most: int) -> Iterator[None]:
-    """No file of this process may grow beyond so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_events_stand_between_the_results(tmp_path: Path) -> None:

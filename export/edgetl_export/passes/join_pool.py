@@ -21,11 +21,10 @@ from onnx import ModelProto, NodeProto, helper
 from edgetl_export.graph import (
     attribute,
     consumers,
-    copy_of,
     initializers,
     needed_whole,
     producers,
-    prune,
+    rewritten_at,
     set_initializer,
     set_nodes,
     shapes_of,
@@ -37,15 +36,15 @@ FEW = 4
 
 def join_pool(model: ModelProto) -> tuple[ModelProto, str]:
     """A model with pooling done by convolutions, and a note; the same model where there is none to join."""
-    result, count = copy_of(model), 0
-    for name in [n.name for n in model.graph.node if n.op_type == "Concat"]:
-        found = _found(result, name)
-        if found is not None:
-            _join(result, found)
-            count += 1
+    pooled = {o for n in model.graph.node if n.op_type == "AveragePool" for o in n.output}
+    of_channels = [
+        n.name
+        for n in model.graph.node
+        if n.op_type == "Concat" and attribute(n, "axis") in (1, -3) and not pooled.isdisjoint(n.input)
+    ]
+    result, count = rewritten_at(model, of_channels, _found, _join)
     if not count:
         return model, "not applied: no average pooling stands beside a convolution with the same windows"
-    prune(result)
     return result, f"{count} average pooling{'s' if count > 1 else ''} done by the convolution beside"
 
 
@@ -65,8 +64,6 @@ def _found(model: ModelProto, name: str) -> _Found | None:
     shapes = shapes_of(model)
     outputs = needed_whole(model)
     concat = next(n for n in model.graph.node if n.name == name)
-    if attribute(concat, "axis") not in (1, -3):
-        return None
     for place, (first, second) in enumerate(zip(concat.input, concat.input[1:], strict=False)):
         end, pool = made.get(first), made.get(second)
         act = end if end is not None and end.op_type == "PRelu" else None

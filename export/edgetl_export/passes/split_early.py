@@ -21,11 +21,10 @@ from onnx import ModelProto, NodeProto
 from edgetl_export.graph import (
     attribute,
     consumers,
-    copy_of,
     initializers,
     needed_whole,
     producers,
-    prune,
+    rewritten_at,
     set_initializer,
     set_nodes,
     shapes_of,
@@ -41,15 +40,10 @@ PAIRED = frozenset({"Add", "Mul"})
 
 def split_early(model: ModelProto) -> tuple[ModelProto, str]:
     """A model whose convolutions make parts, and a note; the same model where no part can be made."""
-    result, count = copy_of(model), 0
-    for name in [n.name for n in model.graph.node if n.op_type == "Split" and attribute(n, "axis") in (1, -3)]:
-        found = _found(result, name)
-        if found is not None:
-            _split(result, found)
-            count += 1
+    of_channels = [n.name for n in model.graph.node if n.op_type == "Split" and attribute(n, "axis") in (1, -3)]
+    result, count = rewritten_at(model, of_channels, _found, _split)
     if not count:
         return model, "not applied: no convolution's result is only split into whole blocks of channels"
-    prune(result)
     return result, f"{count} convolution{'s' if count > 1 else ''} split where the result was"
 
 

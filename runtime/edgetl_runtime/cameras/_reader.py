@@ -213,14 +213,14 @@ class Reader:
                 continue
             image = decoded(capture, self._pool, size_hw)
             number += 1
-            if image is not None and (channels := channels_of(image)) != BGR:
-                return f"gives pictures with {channels} channel{'s' if channels > 1 else ''}, not the {BGR} of BGR"
             if image is None:
                 self.failed += 1
                 in_a_row += 1
                 if in_a_row == _MAX_FAILED_IN_A_ROW:
                     return f"gave {in_a_row} frames in a row that could not be decoded"
                 continue
+            if (channels := channels_of(image)) != BGR:
+                return f"gives pictures with {channels} channel{'s' if channels > 1 else ''}, not the {BGR} of BGR"
             in_a_row = 0
             size_hw = (image.shape[0], image.shape[1])  # a stream may change its size, or state none before a frame
             if self.opened is None:
