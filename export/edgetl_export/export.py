@@ -212,7 +212,7 @@ def export(
         def for_targets() -> tuple[list[Candidate], list[str], dict[str, TargetResult]]:
             typed, others = typed_variants(graph, quantiser, found, reference, say=say) if compiled else ([], [])
             for pair in [c.pair for c in typed if c.hop.passed]:
-                with crew_of(pair.engine, pair.file, pair.precision, most=1) as crew:
+                with crew_of(pair.engine, pair.probe_file, pair.precision, most=1) as crew:
                     samples.take(pair, crew.over(samples.frames))
             return typed, others, target_results(graph.file, typed, request.targets, chosen, new)
 

@@ -1,8 +1,8 @@
 """Graphs for TensorRT: the precision is written into them, because strongly typed engines take it from there.
 
-They can't be timed here. What they compute can be measured: ONNX Runtime rounds to half between nodes, and computes
-the symmetric INT8 graph as it is written; OpenVINO does that faster, and on some processors wrongly, so it is asked
-only where both agree.
+They can't be timed here. What they compute can be measured: ONNX Runtime runs the FP16 graph with its roundings written
+out, and the symmetric INT8 graph as it is; OpenVINO does the latter faster, and on some processors wrongly, so it is
+asked only where both agree.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from edgetl_export.calibrate import Calibrator, magnitudes
 from edgetl_export.candidates import FP32_REL_ERROR, Candidate, Pair, Reference, judge, recorded
 from edgetl_export.compile import FloatGraph
 from edgetl_export.crew import at_once
-from edgetl_export.graph import save_model, watchable, without_outputs
+from edgetl_export.graph import prune, save_model, watchable, without_outputs
 from edgetl_export.parity import rms_error
 from edgetl_export.passes.half import describe_islands, to_half
+from edgetl_export.passes.rounded import rounded
 from edgetl_export.search import Found, Quantiser
 from edgetl_runtime.engines import available_engines
 from edgetl_runtime.spec import EngineName, Precision
@@ -54,7 +55,9 @@ def _half(graph: FloatGraph, reference: Reference, say: Callable[[str], None]) -
     largest = magnitudes(graph.probe_file, watchable(graph.model), reference.frames, work)
     model, islands = to_half(graph.model, largest, reference.probes)
     pair = _pair(HALF, "fp16", "onnxruntime", work / f"{HALF}.onnx", graph.file.parent)
-    save_model(model, pair.probe_file)
+    wide = rounded(model)
+    prune(wide)
+    save_model(wide, pair.probe_file)
     save_model(without_outputs(model, reference.probes), pair.file)
     return pair, describe_islands(graph.model, islands)
 
