@@ -7,8 +7,8 @@ asked only where both agree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec import structs
@@ -16,37 +16,63 @@ from msgspec import structs
 from edgetl_export.calibrate import Calibrator, magnitudes
 from edgetl_export.candidates import FP32_REL_ERROR, Candidate, Pair, Reference, judge, recorded
 from edgetl_export.compile import FloatGraph
-from edgetl_export.crew import at_once
+from edgetl_export.crew import both_at_once
 from edgetl_export.graph import prune, save_model, watchable, without_outputs
 from edgetl_export.parity import rms_error
 from edgetl_export.passes.half import describe_islands, to_half
 from edgetl_export.passes.rounded import rounded
 from edgetl_export.search import Found, Quantiser
+from edgetl_export.tensorrt.check import HostCheck
 from edgetl_runtime.engines import available_engines
 from edgetl_runtime.spec import EngineName, Precision
 
-HALF, INT8 = "trt-fp16", "trt-int8"
+FLOAT, HALF, INT8 = "fp32", "trt-fp16", "trt-int8"
+Checks = Mapping[str, Mapping[str, HostCheck]]
+"""By graph and target."""
+Check = Callable[[Mapping[str, Path]], Checks]
+"""What the host's compiler says of graphs, by name, for every target."""
 AGREEMENT_FRAMES = 2
 
 
-def typed_variants(
-    graph: FloatGraph, quantiser: Quantiser | None, found: Found, reference: Reference, *, say: Callable[[str], None]
-) -> tuple[list[Candidate], list[str]]:
-    """FP16 with FP32 islands, and symmetric INT8 in the layers that the search left in INT8; and why others are not."""
-    pairs = [_half(graph, reference, say)]
-    if quantiser is not None and found.used:
-        pairs.append(_int8(quantiser, found, reference, say))
-    candidates, left_out = [], []
-    found_of = at_once([partial(judge, pair, reference) for pair, _ in pairs])
-    for (pair, note), judged in zip(pairs, found_of, strict=True):
-        if isinstance(judged, str):
-            left_out.append(judged)
-            continue
-        hop = structs.replace(
-            judged.hop, hop=pair.variant, note=f"{judged.hop.note}, computed by {pair.engine}; {note}"
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """Graphs for TensorRT: those that were judged, why others were not, and what the host's compiler says of each."""
+
+    candidates: Sequence[Candidate] = ()
+    left_out: Sequence[str] = ()
+    checks: Checks = field(default_factory=dict)
+
+    def __add__(self, other: Typed) -> Typed:
+        """What both hold."""
+        return Typed(
+            (*self.candidates, *other.candidates),
+            (*self.left_out, *other.left_out),
+            {**self.checks, **other.checks},
         )
-        candidates.append(Candidate(pair, judged.measured, hop))
-    return candidates, left_out
+
+
+def float_graphs(graph: FloatGraph, reference: Reference, check: Check, *, say: Callable[[str], None]) -> Typed:
+    """FP32, which is judged elsewhere, and FP16 with FP32 islands."""
+    pair, note = _half(graph, reference, say)
+    return _judged(pair, note, reference, check, {FLOAT: graph.file, HALF: pair.file})
+
+
+def int8_graph(
+    quantiser: Quantiser | None, found: Found, reference: Reference, check: Check, *, say: Callable[[str], None]
+) -> Typed:
+    """Symmetric INT8 in the layers that the search left in INT8; nothing where it left none."""
+    if quantiser is None or not found.used:
+        return Typed()
+    pair, note = _int8(quantiser, found, reference, say)
+    return _judged(pair, note, reference, check, {INT8: pair.file})
+
+
+def _judged(pair: Pair, note: str, reference: Reference, check: Check, graphs: Mapping[str, Path]) -> Typed:
+    judged, checks = both_at_once(lambda: judge(pair, reference), lambda: check(graphs))
+    if isinstance(judged, str):
+        return Typed(left_out=(judged,), checks=checks)
+    hop = structs.replace(judged.hop, hop=pair.variant, note=f"{judged.hop.note}, computed by {pair.engine}; {note}")
+    return Typed((Candidate(pair, judged.measured, hop),), (), checks)
 
 
 def _half(graph: FloatGraph, reference: Reference, say: Callable[[str], None]) -> tuple[Pair, str]:

@@ -11,6 +11,8 @@ from onnx import TensorProto, helper, save
 from edgetl_export.budget import Measured
 from edgetl_export.candidates import Candidate, Pair
 from edgetl_export.target_results import state_of, target_results
+from edgetl_export.tensorrt.check import check_graphs
+from edgetl_export.typed import Typed
 from edgetl_runtime.spec import Chosen, Hop
 from edgetl_runtime.tensorrt.protocol import Kind
 
@@ -54,9 +56,10 @@ def candidate(variant: str, file: Path, *, passed: bool) -> Candidate:
 
 def test_every_graph_of_every_target_has_an_answer(tmp_path: Path) -> None:
     file = graph(tmp_path / "model.onnx")
-    typed = [candidate("trt-fp16", file, passed=True), candidate("trt-int8", file, passed=False)]
+    judged = [candidate("trt-fp16", file, passed=True), candidate("trt-int8", file, passed=False)]
+    checks = check_graphs({"fp32": file, "trt-fp16": file, "trt-int8": file}, ["cpu", "thor"])
     chosen = Chosen(variant="int8", engine="openvino", reason="")
-    results = target_results(file, typed, ["cpu", "thor"], chosen, tmp_path)
+    results = target_results(Typed(judged, (), checks), ["cpu", "thor"], chosen, tmp_path)
     assert results["cpu"].graphs == {} and results["cpu"].deployable
     thor = results["thor"]
     assert list(thor.graphs) == ["fp32", "trt-fp16", "trt-int8"] and thor.graphs["trt-int8"] == "over budget"
