@@ -216,7 +216,9 @@ def export(
         clock.begin("golden samples" + ("; INT8 for TensorRT" if compiled else ""))
 
         def for_targets() -> Typed:
-            both = typed + int8_graph(quantiser, found, reference, check, say=say) if compiled else typed
+            if not compiled:
+                return typed
+            both = typed + int8_graph(quantiser, found, reference, typed.largest, check, say=say)
             for pair in [c.pair for c in both.candidates if c.hop.passed]:
                 with crew_of(pair.engine, pair.probe_file, pair.precision, most=1) as crew:
                     samples.take(pair, crew.over(samples.frames))

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgetl_export.targets import get_target
+from edgetl_export.targets import FLOAT, get_target
 from edgetl_export.tensorrt.check import HostCheck
-from edgetl_export.typed import FLOAT, Typed
+from edgetl_export.typed import Typed
 from edgetl_runtime.spec import Check, Chosen, GraphState, TargetResult
 from edgetl_runtime.tensorrt.protocol import Kind
 
@@ -16,9 +16,8 @@ from edgetl_runtime.tensorrt.protocol import Kind
 def target_results(typed: Typed, names: Sequence[str], chosen: Chosen, new: Path) -> dict[str, TargetResult]:
     """A result for every target: the measured pair for `cpu`, what a real parse and build said for the others.
 
-    Where several graphs compile, the target gets the last of fp32, FP16, INT8 that does and keeps the budget; the
-    device times all of them when it builds. new: the bundle's folder; the engine of the graph that a target gets is
-    moved there.
+    Where several graphs compile, the target gets the last of its own that does and keeps the budget; the device times
+    all of them when it builds. new: the bundle's folder; the engine of the graph that a target gets is moved there.
     """
     over: dict[str, GraphState] = {c.pair.variant: "over budget" for c in typed.candidates if not c.hop.passed}
     results: dict[str, TargetResult] = {}
@@ -29,9 +28,13 @@ def target_results(typed: Typed, names: Sequence[str], chosen: Chosen, new: Path
                 variant=chosen.variant, engine=chosen.engine, deployable=True, note="measured on this machine"
             )
             continue
-        here = {variant: found[name] for variant, found in typed.checks.items() if variant not in over}
+        here = {
+            variant: found[name]
+            for variant, found in typed.checks.items()
+            if variant in target.graphs and variant not in over
+        }
         good = [variant for variant, check in here.items() if check.ok] or [FLOAT]
-        variant = good[-1]
+        variant = max(good, key=target.graphs.index)
         built, file = here[variant].engine, ""
         if built is not None:
             file = f"engine.{name}.plan"
@@ -43,7 +46,10 @@ def target_results(typed: Typed, names: Sequence[str], chosen: Chosen, new: Path
             file=file,
             checks=_findings(here),
             note=here[variant].note,
-            graphs={**{graph: state_of(check.kind) for graph, check in here.items()}, **over},
+            graphs={
+                **{graph: state_of(check.kind) for graph, check in here.items()},
+                **{graph: state for graph, state in over.items() if graph in target.graphs},
+            },
         )
     return results
 

@@ -47,7 +47,7 @@ def test_symmetric_int8_is_computed_as_onnxruntime_does(tmp_path: Path) -> None:
     (tmp_path / "ship").mkdir()
     quantiser = quantiser_of(path, PROBES, frames(6, seed=3), work=tmp_path, ship=tmp_path / "ship")
     found = Found(used={"int8": "minmax"})
-    typed = int8_graph(quantiser, found, reference, nothing_asked, say=lambda text: None)
+    typed = int8_graph(quantiser, found, reference, {}, nothing_asked, say=lambda text: None)
     assert not typed.left_out
     (int8,) = typed.candidates
     assert int8.hop.value > 0.95 and int8.hop.passed

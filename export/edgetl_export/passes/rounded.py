@@ -48,36 +48,49 @@ CHOOSES = frozenset(
     }
 )
 """Operators whose results are among their inputs, but for the sign: those of halves are halves."""
+EXACT = frozenset({"Constant", "DequantizeLinear"})
+"""Operators whose results are not rounded: constants are halves, and INT8 kernels read the integers themselves."""
 CUTS = frozenset({"Clip", "Relu"})
 """Those that never change the order of two values: they read what is not rounded yet, and are rounded themselves, which
 gives the same and lets an engine fuse them with what they cut."""
 
 
-def rounded(model: ModelProto) -> ModelProto:
-    """The graph in float32, with the roundings of the FP16 graph written out as Casts."""
+def widened(model: ModelProto) -> ModelProto:
+    """The graph in float32; of what FP16 costs it has the rounded constants alone."""
     result = copy_of(model)
     half = _half_tensors(result)
     for constant in result.graph.initializer:
         if constant.name in half:
             constant.CopyFrom(_widened(constant))
+    for node in result.graph.node:
+        if not half.isdisjoint(node.output):
+            _widen(node)
+    return _typed_anew(result)
+
+
+def rounded(model: ModelProto) -> ModelProto:
+    """The graph in float32, with the roundings of the FP16 graph written out as Casts."""
+    result, half = widened(model), _half_tensors(model)
     readers = consumers(result)
     cuts: set[str] = set()
     nodes: list[NodeProto] = []
     for node in result.graph.node:
-        made = [name for name in node.output if name in half]
-        _widen(node, made)
         nodes.append(node)
-        if node.op_type == "Constant" or (node.op_type in CHOOSES and node.name not in cuts):
+        if node.op_type in EXACT or (node.op_type in CHOOSES and node.name not in cuts):
             continue
-        for name in made:
+        for name in [name for name in node.output if name in half]:
             nodes += _rounding(node, name)
             for cut in _cuts(name, readers):
                 cut.input[0] = f"{name}/wide"
                 cuts.add(cut.name)
     set_nodes(result, nodes)
-    del result.graph.value_info[:]
-    onnx.checker.check_model(result)
-    return onnx.shape_inference.infer_shapes(result, data_prop=True)
+    return _typed_anew(result)
+
+
+def _typed_anew(model: ModelProto) -> ModelProto:
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model)
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
 def _half_tensors(model: ModelProto) -> set[str]:
@@ -85,10 +98,8 @@ def _half_tensors(model: ModelProto) -> set[str]:
     return made | {i.name for i in model.graph.initializer if i.data_type == TensorProto.FLOAT16}
 
 
-def _widen(node: NodeProto, made: Sequence[str]) -> None:
+def _widen(node: NodeProto) -> None:
     """Let a node that makes halves make float32, in place."""
-    if not made:
-        return
     for a in node.attribute:
         if node.op_type == "Cast" and a.name == "to":
             a.i = TensorProto.FLOAT
