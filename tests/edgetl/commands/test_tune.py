@@ -316,10 +316,10 @@ def test_how_the_data_was_read_is_remembered(scenes: Path, tmp_path: Path, monke
     (data / "data.yaml").write_text("path: .\ntrain: images/train\nval: images/val\nnames: [car, person]\n")
     with pytest.raises(InputError, match="2 formats at once"):
         call(data, "--out", tmp_path / "run")
-    call(data, "--format", "coco", "--group-pattern", r"\d", "--weights", "none", "--out", tmp_path / "run")
+    call(data, "--format", "coco", "--group-pattern", r"\d+", "--weights", "none", "--out", tmp_path / "run")
     wanted: list[ExportRequest] = []
     monkeypatch.setattr(edgetl.exporting, "export", lambda request, out, force: wanted.append(request))
     options = ExportOptions(data=None, targets=("cpu",), calibration=2)
     export_checkpoint(tmp_path / "run", tmp_path / "b", options, name="b")
     assert len(wanted[0].validation) == 4
-    assert load_checkpoint(tmp_path / "run").card.reading == Reading(r"\d", "coco")
+    assert load_checkpoint(tmp_path / "run").card.reading == Reading(r"\d+", "coco")
