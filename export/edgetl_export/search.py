@@ -51,7 +51,7 @@ class Quantiser:
     probes: Sequence[str]
     work: Path
     ship: Path
-    _ranges: dict[Calibrator, dict[str, Range]] = field(default_factory=dict)
+    _ranges: dict[tuple[Calibrator, Scheme], dict[str, Range]] = field(default_factory=dict)
 
     @property
     def eligible(self) -> tuple[Layer, ...]:
@@ -72,13 +72,13 @@ class Quantiser:
 
         islands: layers that stay in float32 where they are not in INT8 and the rest runs in bf16.
         """
-        if calibrator not in self._ranges:
-            self._ranges[calibrator] = ranges(self.observed, calibrator)
+        if (calibrator, scheme) not in self._ranges:
+            self._ranges[calibrator, scheme] = ranges(self.observed, calibrator, symmetric=scheme == "s8s8")
         left = set(float_layers)
         plan = QuantisationPlan(
             scheme=scheme,
             layers=frozenset(layer.name for layer in self.eligible if layer.name not in left),
-            ranges=self._ranges[calibrator],
+            ranges=self._ranges[calibrator, scheme],
             means={tensor: seen.means for tensor, seen in self.observed.items()},
         )
         model = quantise(self.model, self.layers, plan)
