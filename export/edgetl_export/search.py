@@ -263,14 +263,21 @@ def _judged(
 
 
 def sensitivities(
-    quantiser: Quantiser, reference: Reference, runner: tuple[EngineName, Precision], calibrator: Calibrator
+    quantiser: Quantiser,
+    reference: Reference,
+    runner: tuple[EngineName, Precision],
+    calibrator: Calibrator,
+    *,
+    scheme: Scheme = "u8s8",
 ) -> list[Sensitivity]:
     """The error of each layer alone in INT8, greatest first."""
     names = [layer.name for layer in quantiser.eligible]
 
     def row_of(number: int, layer: Layer) -> Sensitivity:
         others = [name for name in names if name != layer.name]
-        probe_file, _ = quantiser.build(f"alone{number}", float_layers=others, calibrator=calibrator, shipped=False)
+        probe_file, _ = quantiser.build(
+            f"alone{number}", float_layers=others, calibrator=calibrator, scheme=scheme, shipped=False
+        )
         error = _error((runner[0], "int8"), probe_file, reference, SENSITIVITY_FRAMES)
         probe_file.unlink()
         progress.step()
