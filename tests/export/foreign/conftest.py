@@ -14,7 +14,9 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 from edgetl_export.foreign.compose import contract_of
 from edgetl_export.foreign.decoders import Decoder, Output
 from edgetl_export.foreign.nodes import Nodes
-from edgetl_export.graph import save_model
+from edgetl_export.graph import save_model, typed_anew
+from edgetl_export.passes.late_bytes import late_bytes
+from edgetl_export.tensorrt.check import HostCheck, check_onnx
 
 Arrays = Sequence[NDArray[np.float32]]
 Found = Mapping[str, NDArray[np.generic]]
@@ -59,6 +61,25 @@ def decode() -> Decode:
         return found
 
     return run
+
+
+@pytest.fixture
+def compiled_by_tensorrt(tmp_path: Path) -> Callable[[Decoder, Arrays, tuple[int, int]], HostCheck]:
+    """What the host's compiler says of a decoder as it ships for TensorRT."""
+    pytest.importorskip("tensorrt_rtx_bindings")
+
+    def check(decoder: Decoder, arrays: Arrays, size_hw: tuple[int, int]) -> HostCheck:
+        raw = [Output(f"raw_{i}", a.shape) for i, a in enumerate(arrays)]
+        g = Nodes("decode")
+        decoder.nodes(g, raw, size_hw)
+        inputs = [helper.make_tensor_value_info(o.name, TensorProto.FLOAT, o.shape) for o in raw]
+        infos = [info for head in decoder.heads(raw, size_hw) for info in contract_of(head, size_hw)]
+        graph = helper.make_graph(g.nodes, "decoder", inputs, infos, g.constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        save_model(late_bytes(typed_anew(model)), tmp_path / "decoder.onnx")
+        return check_onnx(tmp_path / "decoder.onnx", target="orin-nano")
+
+    return check
 
 
 WriteNetwork = Callable[..., Path]

@@ -300,6 +300,14 @@ def test_nodes_and_reference_give_what_a_plain_decoder_gives(decode: Any, name: 
         assert {none: above == 0, one: above == 1}.get(scores, above > 1)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_tensorrt_takes_it(compiled_by_tensorrt: Any, name: str) -> None:
+    case = CASES[name]
+    arrays = case.raw(np.random.default_rng(0), many, **dict(case.options))
+    found = compiled_by_tensorrt(case.decoder, arrays, SIZE_HW)
+    assert found.ok and not found.diagnostics, found
+
+
 def test_the_head_says_what_the_spec_says() -> None:
     decoder = Yolo(labels=LABELS, threshold=0.25, thresholds={"person": 0.4}, max_detections=500)
     (head,) = decoder.heads([Output("o", (1, 7, 96))], SIZE_HW)

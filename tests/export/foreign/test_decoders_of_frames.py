@@ -87,6 +87,24 @@ def test_probabilities_of_categories(decode: Any, shape: tuple[int, ...], activa
 
 
 @pytest.mark.parametrize(
+    ("decoder", "shapes"),
+    [
+        (Segmentation(name="g", labels=LABELS), [(1, 4, 16, 24)]),
+        (Segmentation(name="g", labels=LABELS, stride=1), [(1, 4, 16, 24)]),
+        (Segmentation(name="g", labels=LABELS, layout="nhwc"), [(1, 16, 24, 4)]),
+        (Segmentation(name="g", labels=LABELS[:2]), [(1, 2, 16, 24)]),
+        (Segmentation(name="g", labels=LABELS[:2], activation="probabilities"), [(1, 1, 16, 24)]),
+        (TwinLiteNet(drivable="a", lane="b"), [(1, 2, 64, 96)] * 2),
+        (Classification(labels=LABELS), [(1, 4)]),
+        (Classification(labels=LABELS, activation="probabilities"), [(1, 4, 1, 1)]),
+    ],
+)
+def test_tensorrt_takes_it(compiled_by_tensorrt: Any, decoder: AnyDecoder, shapes: list[tuple[int, ...]]) -> None:
+    found = compiled_by_tensorrt(decoder, [maps(*shape) for shape in shapes], SIZE_HW)
+    assert found.ok and not found.diagnostics, found
+
+
+@pytest.mark.parametrize(
     ("decoder", "shape", "line"),
     [
         (Segmentation(name="g", labels=LABELS), (1, 5, 64, 96), r"reads \(1, 4, h, w\) for 4 labels"),
