@@ -112,12 +112,14 @@ def _metric(args: argparse.Namespace, key: str, hops: tuple[Hop, ...]) -> dict[s
 def stored_values(hops: tuple[Hop, ...], key: str, names: Iterable[str]) -> dict[str, float]:
     """The metric that the manifest stores for the pair `key`, by those of the heads `names` that it has one for.
 
+    Of a graph for TensorRT it is stored under the graph's name alone: another engine computed it where it was exported.
     A hop over one head has its figure in `value` alone; it is that head's where one head is asked for. Agreement with
     the network before it was compiled is no figure that labels give.
     """
     from edgetl.metrics.agreement import AGREEMENT
 
-    hop = next((h for h in hops if h.hop == key), None)
+    known_as = (key, key.removeprefix("tensorrt/"))
+    hop = next((h for h in hops if h.hop in known_as), None)
     asked = tuple(names)
     if hop is None or hop.metric == AGREEMENT:
         return {}

@@ -40,8 +40,8 @@ class Proof:
 
     @property
     def ok(self) -> bool:
-        """Whether every layer whose precision the engine tells got what was asked for, one is told at least, and INT8 is
-        there at all.
+        """Whether every layer whose precision the engine tells got what was asked for, one is told at least, and INT8
+        is there at all.
 
         ONNX Runtime only tells how many. Where it does not fuse a pair into a layer it computes in float what the pair
         says, so that accuracy is as measured, and so is the time.

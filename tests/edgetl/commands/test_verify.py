@@ -77,6 +77,12 @@ def test_a_hop_over_one_head_has_its_figure_in_value() -> None:
     assert verify.stored_values(hops, "openvino/int8", ["detect"]) == {}
 
 
+def test_an_engine_that_was_built_is_held_to_what_its_graph_computed() -> None:
+    hops = (hop(PAIR, 0.9), hop("trt-int8", 0.6), hop("trt-fp16", 0.8))
+    assert verify.stored_values(hops, "tensorrt/trt-int8", ["detect"]) == {"detect": 0.6}
+    assert verify.stored_values(hops, "openvino/trt-int8", ["detect"]) == {}
+
+
 def test_agreement_is_no_figure_that_labels_are_held_to() -> None:
     hops = (replace(hop(PAIR, 0.99, detect=1.0, ground=0.98), metric="agreement"),)
     assert verify.stored_values(hops, PAIR, ["detect", "ground"]) == {}
