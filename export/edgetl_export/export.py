@@ -31,7 +31,7 @@ from edgetl_export.candidates import (
 from edgetl_export.compile import FloatGraph, Written, compile_float, write_onnx
 from edgetl_export.crew import at_once, both_at_once, copied, crew_of, telling
 from edgetl_export.layers import layers_of
-from edgetl_export.parity import SAME, Infer, other_input_other_output, record
+from edgetl_export.parity import SAME, Finite, Infer, other_input_other_output, record
 from edgetl_export.passes import PASSES, Pass
 from edgetl_export.proof import proved
 from edgetl_export.publish import publish_directory, refuse_existing, scratch_directory
@@ -297,19 +297,25 @@ def _reference(
     Its answers are those of a former export where that had the same graph from torch.export and the same frames.
     """
     source, trials = request.source, Trials(request.trials_key)
-    frames = [*request.validation, *request.further]
+    frames, finite = [*request.validation, *request.further], Finite(_head_outputs(request))
     whole = exporter_of(written.path) == CAPTURED
     known = trials.answers(written.path, source.name, len(frames)) if whole else None
     if known is not None:
         rows = {id(frame): {name: array[i] for name, array in known.items()} for i, frame in enumerate(frames)}
-        measured = request.metric(watched.through(lambda frame: rows[id(frame)]))
+        measured = request.metric(finite.through(watched.through(lambda frame: rows[id(frame)])))
     else:
         answers = Answers(_head_outputs(request))
         with source.crew() as crew:
-            measured = request.metric(watched.through(answers.through(source.name, crew.over(frames))))
+            measured = request.metric(finite.through(watched.through(answers.through(source.name, crew.over(frames)))))
         made = answers.all_of(source.name, frames)
         if whole and made is not None:
             trials.keep_answers(written.path, source.name, made)
+    for head, value in measured.heads.items():
+        if not math.isfinite(value) and len(measured.heads) > 1:
+            raise InputError(
+                f"nothing in the validation set is labelled to judge the head {head} by",
+                remedy="give other or more images",
+            )
     for name, found in {"the validation set": measured, **measured.domains}.items():
         if not math.isfinite(found.value):
             raise InputError(f"nothing in {name} is labelled to judge a head by", remedy="give other or more images")
@@ -331,6 +337,8 @@ def _reference(
         validation=frames,
         shipped=shipped,
         answers=Answers(_kept_outputs(request)),
+        outputs=_head_outputs(request),
+        not_finite=finite.not_finite,
     )
 
 
@@ -347,7 +355,8 @@ def _head_outputs(request: ExportRequest) -> list[str]:
 def _base(reference: Reference) -> Hop:
     """The hop that all others are compared with."""
     trial = trial_of(SAME, reference.measured)
-    return hop_of(reference.name, reference.metric_name, trial, passed=True, note="the reference")
+    note = "the reference" + (f", NOT FINITE on {reference.not_finite} frames" if reference.not_finite else "")
+    return hop_of(reference.name, reference.metric_name, trial, passed=True, note=note)
 
 
 def _float_candidates(

@@ -16,16 +16,22 @@ from edgetl_runtime.files import arrays_in_cache, cache_directory, keep_arrays_i
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """One graph on one engine: how near its tensors are to the reference, and the metric."""
+    """One graph on one engine: how near its tensors are to the reference, and the metric.
+
+    not_finite: on how many frames of the metric something that it gave was not. outputs: a digest of what it gave on
+    the parity frames, "" where nothing was asked for.
+    """
 
     max_rel_error: float
     cosine: float
     tensor: str
     frame: int
     measured: Measured
+    not_finite: int = 0
+    outputs: str = ""
 
 
-def trial_of(parity: Parity, measured: Measured) -> Trial:
+def trial_of(parity: Parity, measured: Measured, *, not_finite: int = 0, outputs: str = "") -> Trial:
     """What was found, as it is kept."""
     return Trial(
         max_rel_error=parity.max_rel_error,
@@ -33,6 +39,8 @@ def trial_of(parity: Parity, measured: Measured) -> Trial:
         tensor=parity.tensor,
         frame=parity.frame,
         measured=measured,
+        not_finite=not_finite,
+        outputs=outputs,
     )
 
 
