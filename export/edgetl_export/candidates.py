@@ -357,9 +357,10 @@ def choose(candidates: Sequence[Candidate], latencies: Sequence[Latency]) -> Cho
     candidates = [c for c in candidates if times[c.key].runs == runs]
     within = [c for c in candidates if c.hop.passed]
     if not within:
-        nearest = max(candidates, key=lambda c: c.hop.value if math.isfinite(c.hop.value) else -1.0)
+        by_value = sorted(candidates, key=lambda c: c.hop.value if math.isfinite(c.hop.value) else -1.0)
+        nearest = "".join(f"; nearest is {c.key}: {c.hop.note}" for c in by_value[-1:])
         raise GateFailed(
-            f"no variant meets the accuracy budget; nearest is {nearest.key}: {nearest.hop.note}",
+            f"no variant meets the accuracy budget{nearest}",
             remedy="raise --max-drop or give more calibration frames",
         )
     best = min(within, key=lambda c: times[c.key].p50_ms)

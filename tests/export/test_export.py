@@ -323,7 +323,7 @@ def test_an_output_that_is_not_finite_on_one_frame_of_the_metric(tmp_path: Path)
     request = dataclasses.replace(
         by_classes(validation), passes=(*PASSES, Pass("strange", lambda model: (strange(model), "planted")))
     )
-    with pytest.raises(GateFailed, match="no variant meets .* NOT FINITE on 1 frames"):
+    with pytest.raises(GateFailed, match=r"no variant meets .* NOT FINITE on 1 frames"):
         export(request, tmp_path / "x.bundle", say=lambda text: None)
 
 
@@ -368,7 +368,7 @@ def test_int8_that_no_layer_would_run_in_is_no_variant(tmp_path: Path) -> None:
     short = request_of(TinyDetector(short=True), targets=("cpu", "orin-nx"))
     manifest = export(short, tmp_path / "x.bundle", say=lambda text: None).manifest
     assert not [v.name for v in manifest.variants if "int8" in v.name]
-    assert "INT8: openvino runs every layer of this network in float" in (tmp_path / "x.bundle/report.html").read_text()
+    assert "openvino runs every layer of this network in float" in (tmp_path / "x.bundle/report.html").read_text()
 
 
 def test_golden_samples_replay(exported: Exported) -> None:
