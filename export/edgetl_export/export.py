@@ -55,6 +55,7 @@ from edgetl_runtime.spec import (
     AccuracyBudget,
     Calibration,
     Chosen,
+    DetectHead,
     DomainStatistics,
     EngineName,
     Head,
@@ -71,6 +72,8 @@ from edgetl_runtime.spec import (
 )
 
 GOLDEN_FRAMES = 4
+JUDGED = "also judged: by the metric"
+"""The stratum of calibration frames that accuracy is measured on: it is nearer to the network's own than on others."""
 SHIPPED_ANYWAY = frozenset({"fp32", "bf16", "int8", "int8-bf16"})
 """Variants that a bundle keeps even over the budget: another machine, or another budget, may want them."""
 
@@ -181,6 +184,8 @@ def export(
         Shipped() as shipped,
         telling(say),
     ):
+        if judged := _judged_too(request):
+            say(f"{judged} of {len(request.calibration)} calibration frames are frames of the metric, too")
         clock.begin(f"{request.source.name} to ONNX")
         source = _watched(request, request.source.infer)
         tensors = _parity_tensors(request)
@@ -202,7 +207,7 @@ def export(
         latencies = time_candidates(candidates, request.frames[0], runs=request.latency_runs, shipped=shipped)
         chosen = choose(candidates, latencies)
         best = next(c.pair for c in candidates if c.key == f"{chosen.engine}/{chosen.variant}")
-        samples = _Samples(request, best.variant)
+        samples = _Samples(request, best.variant, infer_of(shipped.engine(best)))
         for pair in [c.pair for c in candidates if c.pair.variant in SHIPPED_ANYWAY - {best.variant}]:
             samples.take(pair, infer_of(shipped.engine(pair)))
         shipped.leave(best)
@@ -248,10 +253,17 @@ class _Made:
 
 
 class _Samples:
-    """Golden samples: what each variant that ships gives for the first parity frames, of its first engine alone."""
+    """Golden samples: what each variant that ships gives for some parity frames, of its first engine alone.
 
-    def __init__(self, request: ExportRequest, chosen: str) -> None:
-        self.frames = [np.ascontiguousarray(frame) for frame in request.frames[:GOLDEN_FRAMES]]
+    infer: the chosen pair. Frames on which it is sure of a box come first, since only scores are compared on others.
+    """
+
+    def __init__(self, request: ExportRequest, chosen: str, infer: Infer) -> None:
+        frames = [np.ascontiguousarray(frame) for frame in request.frames]
+        boxes = [head for head in request.heads if isinstance(head, DetectHead)]
+        silent = [not all(_sure(head, outputs) for head in boxes) for outputs in map(infer, frames)]
+        order = sorted(range(len(frames)), key=silent.__getitem__)
+        self.frames = [frames[i] for i in order[:GOLDEN_FRAMES]]
         self._names, self._chosen = _head_outputs(request), chosen
         self._outputs: dict[str, dict[str, NDArray[np.generic]]] = {}
         self.engines: dict[str, EngineName] = {}
@@ -270,6 +282,12 @@ class _Samples:
         """The file that travels in the bundle."""
         others = {name: outputs for name, outputs in self._outputs.items() if name != self._chosen}
         write_golden(path, Golden(np.concatenate(self.frames), self._outputs[self._chosen], others))
+
+
+def _sure(head: DetectHead, outputs: Mapping[str, NDArray[np.generic]]) -> bool:
+    """Whether a box reaches the threshold of its label."""
+    limits = np.asarray(head.thresholds).take(np.asarray(outputs["classes"]).astype(np.intp), mode="clip")
+    return bool((np.asarray(outputs["scores"]) >= limits).any())
 
 
 def _watched(request: ExportRequest, infer: Infer) -> Watched:
@@ -462,6 +480,12 @@ def _variants(made: _Made, new: Path) -> tuple[Variant, ...]:
     return tuple(variants.values())
 
 
+def _judged_too(request: ExportRequest) -> int:
+    """How many calibration frames are frames of the metric as well."""
+    judged = {frame.tobytes() for frame in (*request.validation, *request.further)}
+    return sum(frame.tobytes() in judged for frame in request.calibration)
+
+
 def _write(
     request: ExportRequest,
     made: _Made,
@@ -479,6 +503,8 @@ def _write(
         by = {trial.variant: trial.calibrator for trial in search_.trials}
         method = by.get(made.chosen.variant) or next(iter(by.values()), "")
         calibrated_on = structs.replace(calibrated_on, method=method)
+        if judged := _judged_too(request):
+            calibrated_on = structs.replace(calibrated_on, strata={**calibrated_on.strata, JUDGED: judged})
     domain = None
     if request.domain is not None:
         domain = DomainStatistics(file="domain.npz", output=request.domain.output, images=request.domain.images)

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import BundleError, GateFailed, InputError
 from edgetl_runtime.golden import read_golden, replay_golden
-from edgetl_runtime.spec import Chosen, DetectHead, Hop, Latency, Preprocess, Provenance, Reliability
+from edgetl_runtime.spec import Calibration, Chosen, DetectHead, Hop, Latency, Preprocess, Provenance, Reliability
 
 SIZE_HW = (64, 96)
 K = 4
@@ -379,6 +380,32 @@ def test_golden_samples_replay(exported: Exported) -> None:
     engine.close()
     assert (report.ok, report.compared) == (True, 3)
     assert report.worst_rel_error < 1e-6, "the same engine on the same machine"
+
+
+def test_golden_samples_begin_with_what_tells_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a sure box only scores are compared, and the vehicle replays the first sample alone."""
+    monkeypatch.setattr("edgetl_export.export.choose", fixed_choice)
+    request = request_of(TinyDetector())
+    pictures = [np.zeros((1, *SIZE_HW, 3), np.uint8) + np.uint8(i) for i in range(5)] + frames(1, seed=2)
+    best = [float(np.asarray(request.source.infer(f)["scores"]).max()) for f in pictures]
+    assert best[-1] > max(best[:-1]) + 1e-3
+    head = structs.replace(HEAD, thresholds=((best[-1] + max(best[:-1])) / 2,) * 3)
+    request = dataclasses.replace(request, heads=(head,), frames=pictures)
+    bundle = open_bundle(export(request, tmp_path / "x.bundle", say=lambda text: None).bundle)
+    np.testing.assert_array_equal(read_golden(bundle).frames, np.concatenate([pictures[i] for i in (5, 0, 1, 2)]))
+
+
+def test_calibration_frames_that_the_metric_is_measured_on_are_said(tmp_path: Path) -> None:
+    request = by_classes(frames(4, seed=7))
+    record = Calibration(frames=3, sha256="0" * 64, strata={"light: dark": 3})
+    request = dataclasses.replace(
+        request, calibration=[*frames(1, seed=1), *frames(2, seed=7)], calibrated_on=record, budget=Budget(0.5)
+    )
+    said: list[str] = []
+    manifest = export(request, tmp_path / "x.bundle", say=said.append).manifest
+    assert "2 of 3 calibration frames are frames of the metric, too" in said
+    assert manifest.calibration and manifest.calibration.strata == {"light: dark": 3, "also judged: by the metric": 2}
+    assert "by the metric 2" in (tmp_path / "x.bundle/report.html").read_text()
 
 
 def test_every_variant_has_samples_of_its_own(exported: Exported) -> None:

@@ -144,6 +144,22 @@ def test_an_optional_bad_pass_is_left_out(net: Path, tmp_path: Path) -> None:
     assert any(text.startswith("halve: left out: the step 'halve' broke the network") for text in notes)
 
 
+def test_what_is_small_beside_the_rest_of_its_tensor_is_found_by_the_metric(net: Path, tmp_path: Path) -> None:
+    """Scores beside boxes in pixels: an error of all of a score is next to nothing of the tensor."""
+    model = load_model(net)
+    head = initializers(model)["head_w"] * np.array([1e4, 1], np.float32)[:, None, None, None]
+    set_initializer(model, "head_w", head)
+    save_model(model, tmp_path / "uneven.onnx")
+
+    def lower(model: ModelProto) -> tuple[ModelProto, str]:
+        broken = copy_of(model)
+        set_initializer(broken, "head_b", initializers(broken)["head_b"] - np.array([0, 2], np.float32))
+        return broken, "all is well"
+
+    with pytest.raises(GateFailed, match=r"the step 'lower' broke the network: -\d.* though tensors agree to 1e-03"):
+        compiled(source_of(tmp_path / "uneven.onnx"), tmp_path, (PASSES[0], Pass("lower", lower)))
+
+
 def test_a_wrong_channel_order_is_named(net: Path, tmp_path: Path) -> None:
     model = load_model(net)
     set_initializer(model, "stem_w", np.ascontiguousarray(initializers(model)["stem_w"][:, ::-1]))
