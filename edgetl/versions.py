@@ -17,7 +17,9 @@ PACKAGES = (
     "onnxruntime",
     "openvino",
     "numpy",
+    "onnxslim",
     "opencv-python",
+    "opencv-python-headless",
     "tensorrt-rtx-cu13-libs",
 )
 

@@ -467,7 +467,10 @@ def _same_answers(
 
 
 def _variants(made: _Made, new: Path) -> tuple[Variant, ...]:
-    """Every graph that may run somewhere; of the search's trials only the one that was chosen."""
+    """Every graph that may run somewhere; of the search's trials only the one that was chosen.
+
+    A float graph is for TensorRT, too, where a target gets it because no typed one keeps the budget.
+    """
     variants: dict[str, Variant] = {}
     for c in (*made.candidates, *made.typed):
         wanted = (c in made.typed and c.hop.passed) or c.key == f"{made.chosen.engine}/{made.chosen.variant}"
@@ -477,6 +480,10 @@ def _variants(made: _Made, new: Path) -> tuple[Variant, ...]:
         engines = (*(variants[c.pair.variant].engines if c.pair.variant in variants else ()), engine)
         name, file = c.pair.variant, c.pair.file.relative_to(new).as_posix()
         variants[name] = Variant(name=name, file=file, precision=c.pair.precision, engines=engines)
+    for target in made.targets.values():
+        variant = variants[target.variant]
+        if target.graphs.get(target.variant, "refused") != "refused" and "tensorrt" not in variant.engines:
+            variants[target.variant] = structs.replace(variant, engines=(*variant.engines, "tensorrt"))
     return tuple(variants.values())
 
 

@@ -24,7 +24,7 @@ from onnx import ModelProto, TensorProto, helper
 from torch import Tensor, nn
 
 from edgetl_export.budget import Budget, Measured
-from edgetl_export.candidates import Answers, Candidate, Pair, choose
+from edgetl_export.candidates import Answers, Candidate, Pair, Reference, choose, judge
 from edgetl_export.crew import Crew
 from edgetl_export.export import Domain, Exported, ExportRequest, RunAll, export
 from edgetl_export.graph import copy_of, set_initializer, set_nodes
@@ -34,6 +34,7 @@ from edgetl_export.sbom import read_sbom
 from edgetl_export.source import torch_source
 from edgetl_export.targets import TARGETS
 from edgetl_runtime.bench import BASELINE
+from edgetl_runtime.build import tensorrt_variants
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import BundleError, GateFailed, InputError
@@ -545,6 +546,23 @@ def test_a_head_that_nothing_is_labelled_for_is_refused(tmp_path: Path) -> None:
     request = dataclasses.replace(request_of(TinyDetector()), metric=lambda infer: measured)
     with pytest.raises(InputError, match="nothing in the validation set is labelled to judge the head ground by"):
         export(request, tmp_path / "none.bundle", say=lambda text: None)
+
+
+def test_a_target_that_gets_the_float_graph_can_build_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings")
+    sound = judge
+
+    def over(pair: Pair, reference: Reference) -> Candidate | str:
+        found = sound(pair, reference)
+        assert isinstance(found, Candidate)
+        return dataclasses.replace(found, hop=structs.replace(found.hop, passed=False))
+
+    monkeypatch.setattr("edgetl_export.typed.judge", over)
+    request = request_of(TinyDetector(), targets=("cpu", "orin-nx"))
+    bundle = open_bundle(export(request, tmp_path / "tiny.bundle", say=lambda t: None).bundle)
+    target = bundle.manifest.targets["orin-nx"]
+    assert (target.variant, target.graphs["trt-fp16"]) == ("fp32", "over budget")
+    assert [v.name for v in tensorrt_variants(bundle, None)] == [target.variant]
 
 
 @pytest.mark.parametrize("where", ["the validation set", "night"])
