@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ def export_foreign(
     preprocess = spec.input.preprocess
 
     def read(split: str) -> tuple[Dataset, Dataset]:
-        raw = read_side(str(options.data), split=split)
+        raw = read_side(str(options.data), split=split, **asdict(options.reading))
         return raw, align(raw, _judged(heads, ruled), names)
 
     raw_train, train = read(options.train_split)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.calibration import calibration_frames, choose_calibration
-from edgetl.data import Dataset, read_dataset
+from edgetl.data import Dataset, Reading
 from edgetl.heads import Kind, Scorable, Scoring, kinds_of
 from edgetl.metrics.detection import parse_merge
 from edgetl.metrics.predict import Frames, Infer, evaluate, letterboxed, remembering, scored_kinds
@@ -45,7 +45,8 @@ FEWEST_DOMAIN_IMAGES = 20
 class ExportOptions:
     """What the user decides, whatever the network.
 
-    data: where frames and labels come from; None for what a checkpoint was tuned on. also_val: further splits that the
+    data: where frames and labels come from; None for what a checkpoint was tuned on. reading: how it is read; what is
+    not said is as it was when that was tuned. also_val: further splits that the
     budget is held on, like night beside day, each against what the network itself reaches there. max_drop: 0..1, of
     each head's metric; max_drop_class: the same of single classes. merge: further classes, each of several that are
     scored as one, like vehicle=car,bus,truck; they have the budget of a head where max_drop_class says nothing else.
@@ -54,6 +55,7 @@ class ExportOptions:
     """
 
     data: Path | None
+    reading: Reading = field(default_factory=Reading)
     train_split: str = "train"
     val_split: str = "val"
     also_val: Sequence[str] = ()
@@ -106,15 +108,15 @@ def export_checkpoint(
     refuse_existing(out, force=options.force)
     model, card = load_network(checkpoint)
     heads = options.heads(card.heads)
-    root = options.data or Path(card.data_root)
-    train = read_dataset(root, options.train_split)
-    kinds, val = _labelled(card, heads, read_dataset(root, options.val_split))
+    root, reading = card.data_from(options.data, options.reading)
+    train = reading.read(root, options.train_split)
+    kinds, val = _labelled(card, heads, reading.read(root, options.val_split))
     frames = Frames(val.take(options.val_images), card.preprocess, title="val images")
     metric = metric_of(frames, scored_kinds(kinds, frames.dataset), options.merge)
     judged = [frames]
     further: dict[str, Metric] = {}
     for split in options.further_splits:
-        own, dataset = _labelled(card, heads, read_dataset(root, split).take(options.val_images))
+        own, dataset = _labelled(card, heads, reading.read(root, split).take(options.val_images))
         judged.append(Frames(dataset, card.preprocess, title=f"{split} images"))
         further[split] = metric_of(judged[-1], scored_kinds(own, judged[-1].dataset), options.merge)
     images, calibrated_on = options.calibrate(train, card.preprocess)

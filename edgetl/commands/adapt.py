@@ -6,10 +6,12 @@ import argparse
 from pathlib import Path
 
 from edgetl.commands.arguments import (
+    add_reading_arguments,
     count,
     no_empty_directory,
     points,
     prepare_run_directory,
+    reading_of,
     say,
     seed,
     share_cores,
@@ -26,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, help="run directory to write (default: CHECKPOINT's, with -adapted)")
     parser.add_argument("--data", type=Path, help="the labelled data it was tuned on (default: as the checkpoint says)")
+    add_reading_arguments(parser, "the labelled data's format (default: as it was tuned, else found out)")
     parser.add_argument("--train", default="train", metavar="SPLIT")
     parser.add_argument("--val", default="val", metavar="SPLIT", help="labelled split on which nothing may be lost")
     parser.add_argument("--rounds", type=int, default=4, help="rounds of self-training")
@@ -43,12 +46,11 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     import msgspec
 
     from edgetl.adapt.adapt import AdaptConfig, adapt
-    from edgetl.data import read_dataset
     from edgetl.shift.source import read_side
     from edgetl.training.checkpoint import load_checkpoint
 
     card = load_checkpoint(args.checkpoint).card
-    root = args.data or Path(card.data_root)
+    root, reading = card.data_from(args.data, reading_of(args))
     if not root.is_dir() and not root.is_file():
         raise InputError(f"{root}: the labelled data is not there any more", remedy="give it with --data")
     settings = {
@@ -64,7 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     except msgspec.ValidationError as error:
         raise InputError(f"wrong setting: {error}", remedy="see edgetl adapt --help") from error
     unlabelled = read_side(args.unlabelled, split="train")
-    train, val = read_dataset(root, args.train), read_dataset(root, args.val)
+    train, val = reading.read(root, args.train), reading.read(root, args.val)
     run_directory = args.checkpoint if args.checkpoint.is_dir() else args.checkpoint.parent
     out = args.out or run_directory.with_name(f"{run_directory.resolve().name}-adapted")
     needed = [args.checkpoint, root, *(s.image for s in unlabelled.samples)]

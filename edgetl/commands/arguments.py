@@ -14,6 +14,7 @@ from edgetl_runtime.errors import InputError
 from edgetl_runtime.pairs import MOST_THREADS
 
 if TYPE_CHECKING:
+    from edgetl.data import Reading
     from edgetl_runtime.bundle import Bundle
 
 FRAME_HW = (352, 640)
@@ -73,10 +74,22 @@ def names(text: str) -> tuple[str, ...]:
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     """DATA, and how it is to be read."""
     parser.add_argument("data", type=Path, metavar="DATA", help="dataset directory, in any format that is known")
-    parser.add_argument("--format", metavar="NAME", help="its format (default: found out)")
+    add_reading_arguments(parser, "its format (default: found out)")
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser, about_format: str) -> None:
+    """How a dataset is to be read; see `reading_of`."""
+    parser.add_argument("--format", metavar="NAME", help=about_format)
     parser.add_argument(
         "--group-pattern", metavar="REGEX", help="what in a file's name must stay on one side of a split"
     )
+
+
+def reading_of(args: argparse.Namespace) -> Reading:
+    """What --format and --group-pattern say."""
+    from edgetl.data import Reading
+
+    return Reading(args.group_pattern, args.format)
 
 
 def add_signature_argument(parser: argparse.ArgumentParser) -> None:

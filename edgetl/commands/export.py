@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetl.commands.arguments import class_points, count, points, say, share_cores
+from edgetl.commands.arguments import (
+    add_reading_arguments,
+    class_points,
+    count,
+    points,
+    reading_of,
+    say,
+    share_cores,
+)
 from edgetl.export_cache import export_key, keep, recall
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.machine import machine
@@ -32,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="make no bundle: say which target takes the graph of a checkpoint, or an ONNX file, and what to change",
     )
     parser.add_argument("--data", type=Path, help="dataset for calibration and metric (default: the one tuned on)")
+    add_reading_arguments(parser, "its format (default: as it was tuned, else found out)")
     parser.add_argument("--train", default="train", metavar="SPLIT", help="split that calibration frames come from")
     parser.add_argument("--val", default="val", metavar="SPLIT", help="split that the metric is measured on")
     parser.add_argument(
@@ -131,6 +140,7 @@ def _export(args: argparse.Namespace, targets: tuple[str, ...]) -> Exported:
 
     options = ExportOptions(
         data=args.data,
+        reading=reading_of(args),
         train_split=args.train,
         val_split=args.val,
         also_val=args.also_val,

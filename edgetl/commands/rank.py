@@ -14,6 +14,7 @@ from edgetl.commands.arguments import (
     add_dataset_arguments,
     count,
     names,
+    reading_of,
     say,
     share_cores,
     size_wxh,
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", metavar="NAME", help="layer of masks to segment (default: the first)")
     parser.add_argument("--train", default="train", metavar="SPLIT", help="split whose features are compared")
     parser.add_argument("--val", default="val", metavar="SPLIT", help="split that the trials are scored on")
+    parser.add_argument("--allow-leaks", action="store_true", help="try though the splits share images or groups")
     parser.add_argument("--limit", type=count, default=300, metavar="N", help="compare N images spread over the split")
     parser.add_argument("--size", type=size_wxh, metavar="WxH", help="network input (default: by task)")
     parser.add_argument(
@@ -64,13 +66,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, object]:
     """Rank, and print the table. Raises InputError for wrong input or where no candidate could be scored."""
     share_cores()
-    from edgetl.data import read_dataset
+    from edgetl.data.leaks import refuse_leaks
     from edgetl.features.objects import pick
     from edgetl.ranking.candidates import here, parse_candidates
     from edgetl.ranking.rank import left_out, rank_networks
 
     started = time.monotonic()
-    dataset = read_dataset(args.data, args.train, args.group_pattern, args.format).take(args.limit)
+    reading = reading_of(args)
+    whole = reading.read(args.data, args.train)
+    val = reading.read(args.data, args.val) if args.tune and args.top > 1 else None
+    if val is not None:
+        refuse_leaks(whole, val, allow=args.allow_leaks)
+    dataset = whole.take(args.limit)
     task = _task(dataset, args.task)
     layer = _layer(dataset, args.layer) if task == "segment" else 0
     size_hw = args.size or SIZES[task]
@@ -91,9 +98,9 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         raise InputError(f"no candidate could be scored ({reasons})", remedy="name others with --candidates")
     times, note = _times(args, ranked, dataset, task, layer, size_hw)
     able = [r for r in ranked if _affordable(r, times, args.budget_ms)]
-    halving = (
-        _trials(args, able, dataset, task, layer, size_hw) if args.tune and len(able) > 1 and args.top > 1 else None
-    )
+    halving = None
+    if val is not None and len(able) > 1:
+        halving = _trials(args, able, dataset, val, task, layer, size_hw)
     first = halving.order[0] if halving else able[0].candidate.name if able else None
     chosen = next((r for r in able if r.candidate.name == first), None)
     _print(ranked, skipped, times, args.budget_ms, chosen, note)
@@ -171,14 +178,18 @@ def _affordable(ranked: Ranked, times: Mapping[str, Time], budget_ms: float | No
 
 
 def _trials(
-    args: argparse.Namespace, able: Sequence[Ranked], dataset: Dataset, task: Task, layer: int, size: tuple[int, int]
+    args: argparse.Namespace,
+    able: Sequence[Ranked],
+    dataset: Dataset,
+    val: Dataset,
+    task: Task,
+    layer: int,
+    size: tuple[int, int],
 ) -> Halving:
-    from edgetl.data import read_dataset
     from edgetl.ranking.halving import halve
     from edgetl.ranking.trials import trials
     from edgetl.training.config import TuneConfig
 
-    val = read_dataset(args.data, args.val, args.group_pattern, args.format)
     layers = (dataset.layers[layer].name,) if task == "segment" else ()
     config = TuneConfig(
         tasks=(task,), layers=layers, size_hw=size, crop_hw=size, use=args.use, allow_license=args.allow_license,

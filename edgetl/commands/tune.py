@@ -15,6 +15,7 @@ from edgetl.commands.arguments import (
     names,
     no_empty_directory,
     prepare_run_directory,
+    reading_of,
     say,
     seed,
     share_cores,
@@ -99,7 +100,6 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     share_cores()
     import msgspec
 
-    from edgetl.data import read_dataset
     from edgetl.data.leaks import refuse_leaks
     from edgetl.training.config import TuneConfig
     from edgetl.training.tune import tune
@@ -111,10 +111,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         config = msgspec.convert(settings, TuneConfig)
     except msgspec.ValidationError as error:
         raise InputError(f"wrong setting: {error}", remedy="see edgetl tune --help") from error
-    train, val = (
-        read_dataset(args.data, split, group_pattern=args.group_pattern, format=args.format)
-        for split in (args.train, args.val)
-    )
+    reading = reading_of(args)
+    train, val = (reading.read(args.data, split) for split in (args.train, args.val))
     refuse_leaks(train, val, allow=args.allow_leaks)
     if args.limit:
         train = train.take(args.limit)
@@ -126,7 +124,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         prepare_run_directory(out, resume=args.resume, force=args.force, needed=needed)
     say(f"tune         {len(train)} images for {', '.join(args.tasks)} -> {out}; Ctrl-C saves, --resume goes on")
     with no_empty_directory(out):
-        result = tune(train, val, out, config, resume=args.resume, data_root=str(args.data.resolve()))
+        root = str(args.data.resolve())
+        result = tune(train, val, out, config, resume=args.resume, data_root=root, reading=reading)
     early = "; stopped early, nothing improved" if result.stopped_early else ""
     say(
         f"tune         best {result.metric} {result.value:.3f} on {val.name} in {result.seconds:.0f} s{early}: "

@@ -10,9 +10,11 @@ import msgspec
 
 from edgetl.commands.arguments import (
     add_engine_dir,
+    add_reading_arguments,
     add_signature_argument,
     count,
     points,
+    reading_of,
     say,
     signature_json,
     signature_line,
@@ -27,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", help="variant (default: the chosen one)")
     add_engine_dir(parser)
     parser.add_argument("--data", type=Path, help="also measure the metric on this dataset")
+    add_reading_arguments(parser, "its format (default: found out)")
     parser.add_argument("--split", default="val")
     parser.add_argument("--limit", type=count, metavar="N", help="N images spread over the split")
     parser.add_argument("--max-drop", type=points, default=0.5, help="points a metric may lie under the stored one")
@@ -74,11 +77,10 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
 def _metric(args: argparse.Namespace, key: str, hops: tuple[Hop, ...]) -> dict[str, object]:
     """The metric of every labelled head now, against what the manifest stores for this pair."""
-    from edgetl.data import read_dataset
     from edgetl.metrics.predict import FramesOnce, evaluate
     from edgetl.metrics.subject import open_subject
 
-    dataset = read_dataset(args.data, args.split)
+    dataset = reading_of(args).read(args.data, args.split)
     if args.limit:
         dataset = dataset.take(args.limit)
     with open_subject(

@@ -36,6 +36,22 @@ def read_dataset(root: Path, split: str, group_pattern: str | None = None, forma
     return _grouped(dataset, group_pattern, others, root)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reading:
+    """How a dataset directory is to be read, as `read_dataset` has it."""
+
+    group_pattern: str | None = None
+    format: str | None = None
+
+    def read(self, root: Path, split: str) -> Dataset:
+        """A split of it."""
+        return read_dataset(root, split, self.group_pattern, self.format)
+
+    def over(self, other: Reading) -> Reading:
+        """What is said here, else what the other says."""
+        return Reading(self.group_pattern or other.group_pattern, self.format or other.format)
+
+
 def splits_of(root: Path, format: str | None = None) -> tuple[str, ...]:  # noqa: A002
     """The names of a dataset's splits. Raises InputError as read_dataset does."""
     if not root.exists():

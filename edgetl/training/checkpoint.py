@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from edgetl.data import Reading
 from edgetl.heads import build_network, kinds_of
 from edgetl.models.backbone import WeightSource
 from edgetl.models.network import Network
@@ -26,7 +27,7 @@ class ModelCard:
 
     folded: the backbone's batch norms are folded into its convolutions. metric, value: on the validation images that
     it was chosen by. history: what was done to the weights since, a line each. reliability: of the heads that have
-    scores.
+    scores. reading: how data_root was read.
     """
 
     heads: tuple[Head, ...]
@@ -41,6 +42,17 @@ class ModelCard:
     folded: bool = False
     history: tuple[str, ...] = ()
     reliability: dict[str, Reliability] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
+
+    def data_from(self, given: Path | None, reading: Reading) -> tuple[Path, Reading]:
+        """Where data is and how it is read: as given, and else as it was when this was tuned.
+
+        That holds of the directory of then alone, and of one that was given for it where it is gone.
+        """
+        then = Path(self.data_root)
+        if given is None or given.resolve() == then.resolve() or not then.exists():
+            return given or then, reading.over(self.reading)
+        return given, reading
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import torch
 
-from edgetl.data import Dataset
+from edgetl.data import Dataset, Reading
 from edgetl.data.histograms import mask_counts
 from edgetl.heads import Kind, build_network, heads_for, kinds_of
 from edgetl.heads.segment import Segment
@@ -21,7 +21,9 @@ from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import Head, Preprocess
 
 
-def first_model(train: Dataset, config: TuneConfig, data_root: str) -> tuple[ModelCard, Network, tuple[Kind, ...]]:
+def first_model(
+    train: Dataset, config: TuneConfig, data_root: str, reading: Reading | None = None
+) -> tuple[ModelCard, Network, tuple[Kind, ...]]:
     """The network that a run starts from, in eval mode, its card, and what its heads are."""
     start = load_checkpoint(Path(config.start)) if config.start else None
     backbone = start.card.backbone if start else config.backbone
@@ -42,7 +44,13 @@ def first_model(train: Dataset, config: TuneConfig, data_root: str) -> tuple[Mod
     for kind in kinds:
         if isinstance(kind, Segment):
             kind.weigh(mask_counts(train, kind.layer).per_class(train.layers[kind.layer]).sum(axis=0))
-    card = dataclasses.replace(card, data=train.name, data_root=data_root, data_sha256=train.fingerprint())
+    card = dataclasses.replace(
+        card,
+        data=train.name,
+        data_root=data_root,
+        data_sha256=train.fingerprint(),
+        reading=reading or Reading(),
+    )
     _try_size(model, kinds, card.backbone, config)
     return card, model, kinds
 

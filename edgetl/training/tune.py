@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from edgetl.data import Dataset, same_classes
+from edgetl.data import Dataset, Reading, same_classes
 from edgetl.metrics.predict import Frames, scored_kinds
 from edgetl.models.detr import DetrNetwork
 from edgetl.models.normalise import Normalise
@@ -62,15 +62,23 @@ class TuneResult:
 
 
 def tune(
-    train: Dataset, val: Dataset, out: Path, config: TuneConfig, *, resume: bool = False, data_root: str = ""
+    train: Dataset,
+    val: Dataset,
+    out: Path,
+    config: TuneConfig,
+    *,
+    resume: bool = False,
+    data_root: str = "",
+    reading: Reading | None = None,
 ) -> TuneResult:
     """Fine-tune on `train`, choose by `val`, write best.pt, last.pt, metrics.csv and TensorBoard into `out`.
 
+    data_root, reading: where both came from and how, for the commands that go on from the checkpoint.
     Raises TuneStopped after Ctrl-C with everything saved, LossNotFinite naming the batch, InputError for
     data that does not fit.
     """
     same_classes(train, val)
-    run = _Run(train, val.take(config.val_images), out, config, data_root=data_root, resume=resume)
+    run = _Run(train, val.take(config.val_images), out, config, data_root, reading, resume=resume)
     with Interrupt() as interrupt:
         try:
             result = run.go(interrupt)
@@ -93,11 +101,19 @@ class _Run:
     """The state of one fine-tuning run."""
 
     def __init__(
-        self, train: Dataset, val: Dataset, out: Path, config: TuneConfig, *, data_root: str, resume: bool
+        self,
+        train: Dataset,
+        val: Dataset,
+        out: Path,
+        config: TuneConfig,
+        data_root: str,
+        reading: Reading | None,
+        *,
+        resume: bool,
     ) -> None:
         torch.manual_seed(config.seed)
         self.train_set, self.out, self.config, self.team = train, out, config, Team()
-        self.card, model, self.kinds = first_model(train, config, data_root)
+        self.card, model, self.kinds = first_model(train, config, data_root, reading)
         scored_kinds(self.kinds, val)
         self.transfer = config.weights != "none" or bool(config.start)
         self.model = model.to(device=self.team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

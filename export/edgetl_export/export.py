@@ -42,9 +42,10 @@ from edgetl_export.search import quantiser_of, search, search_record
 from edgetl_export.source import Source
 from edgetl_export.target_results import target_results
 from edgetl_export.targets import get_target
+from edgetl_export.tensorrt.check import check_graphs
 from edgetl_export.to_onnx import CAPTURED, exporter_of
 from edgetl_export.trials import Trials, trial_of
-from edgetl_export.typed import typed_variants
+from edgetl_export.typed import Typed, float_graphs, int8_graph
 from edgetl_export.worst import Watched, Worst, worst_frames
 from edgetl_runtime.bundle import file_entry, open_bundle, write_manifest
 from edgetl_runtime.engines import Engine
@@ -199,8 +200,14 @@ def export(
             lambda: _float_candidates(graph, reference, request.source.probes, say),
             lambda: quantiser_of(graph.probe_file, request.source.probes, request.calibration, work=work, ship=new),
         )
-        clock.begin("INT8")
-        found = search(quantiser, reference, floats=candidates, say=say)
+        compiled = any(get_target(name).compiler != "none" for name in request.targets)
+        (work / "engines").mkdir()
+        check = partial(check_graphs, targets=request.targets, engines=work / "engines")
+        clock.begin("INT8" + ("; FP16 for TensorRT" if compiled else ""))
+        found, typed = both_at_once(
+            lambda: search(quantiser, reference, floats=candidates, say=say),
+            lambda: float_graphs(graph, reference, check, say=say) if compiled else Typed(),
+        )
         candidates += [*found.bf16, *found.candidates]
         left_out += found.left_out
         clock.begin("latency, all engines in turn")
@@ -211,25 +218,29 @@ def export(
         for pair in [c.pair for c in candidates if c.pair.variant in SHIPPED_ANYWAY - {best.variant}]:
             samples.take(pair, infer_of(shipped.engine(pair)))
         shipped.leave(best)
-        compiled = any(get_target(name).compiler != "none" for name in request.targets)
-        clock.begin("golden samples" + ("; graphs for TensorRT, checked on the host" if compiled else ""))
+        clock.begin("golden samples" + ("; INT8 for TensorRT" if compiled else ""))
 
-        def for_targets() -> tuple[list[Candidate], list[str], dict[str, TargetResult]]:
-            typed, others = typed_variants(graph, quantiser, found, reference, say=say) if compiled else ([], [])
-            for pair in [c.pair for c in typed if c.hop.passed]:
-                with crew_of(pair.engine, pair.file, pair.precision, most=1) as crew:
+        def for_targets() -> Typed:
+            if not compiled:
+                return typed
+            both = typed + int8_graph(quantiser, found, reference, typed.largest, check, say=say)
+            for pair in [c.pair for c in both.candidates if c.hop.passed]:
+                with crew_of(pair.engine, pair.probe_file, pair.precision, most=1) as crew:
                     samples.take(pair, crew.over(samples.frames))
-            return typed, others, target_results(graph.file, typed, request.targets, chosen, new)
+            return both
 
-        (typed, others, results), worst = both_at_once(
+        typed, worst = both_at_once(
             for_targets, lambda: _golden(request, best, shipped.engine(best), new, source, reference, samples)
         )
+        results = target_results(typed, request.targets, chosen, new)
         samples.write(new / "golden.npz")
-        left_out += others
+        left_out += typed.left_out
         clock.begin("writing the bundle")
         times = {f"{row.engine}/{row.variant}": row.p50_ms for row in latencies}
         hops.insert(0, _base(reference))
-        made = _Made(graph, hops, candidates, typed, latencies, chosen, results, left_out, worst, samples.engines)
+        made = _Made(
+            graph, hops, candidates, typed.candidates, latencies, chosen, results, left_out, worst, samples.engines
+        )
         record = search_record(found, len(quantiser.eligible), times)
         manifest = _write(request, made, record, new)
         clock.begin("")
@@ -243,7 +254,7 @@ class _Made:
     graph: FloatGraph
     hops: list[Hop]
     candidates: list[Candidate]
-    typed: list[Candidate]
+    typed: Sequence[Candidate]
     latencies: list[Latency]
     chosen: Chosen
     targets: dict[str, TargetResult]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgetl_export.graph import copy_of, load_model, save_model, watchable, with_outputs
+from edgetl_export.graph import load_model, save_model, watchable, with_outputs
 from edgetl_export.parity import Infer, tensor_error
 from edgetl_export.tensorrt.graph import module_of
 from edgetl_runtime.engines import load_engine
@@ -113,26 +112,14 @@ def swapped_channels(infer: Infer, agrees: Callable[[Infer], bool]) -> bool:
 
 
 def _values(
-    model: ModelProto, names: Iterable[str], frame: NDArray[np.uint8], engine: EngineName, precision: Precision
+    model: ModelProto, names: Sequence[str], frame: NDArray[np.uint8], engine: EngineName, precision: Precision
 ) -> dict[str, NDArray[np.generic]]:
-    watched, seen_as = _as_float32(model, names)
     with tempfile.TemporaryDirectory(prefix="edgetl-locate-") as folder:
         path = Path(folder) / "model.onnx"
-        save_model(with_outputs(watched, seen_as.values()), path)
+        save_model(with_outputs(model, names), path)
         loaded = load_engine(engine, path, precision=precision)
         try:
             outputs = loaded.infer({loaded.inputs[0].name: frame})
-            return {name: np.array(outputs[seen]) for name, seen in seen_as.items()}
+            return {name: np.array(outputs[name]) for name in names}
         finally:
             loaded.close()
-
-
-def _as_float32(model: ModelProto, names: Iterable[str]) -> tuple[ModelProto, dict[str, str]]:
-    """A copy with a float32 form of every tensor that isn't one, and by which name each is to be watched."""
-    copy = copy_of(model)
-    halves = {v.name for v in model.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16}
-    seen_as = {name: f"{name}/seen" if name in halves else name for name in names}
-    for name, seen in seen_as.items():
-        if seen != name:
-            copy.graph.node.append(onnx.helper.make_node("Cast", [name], [seen], name=seen, to=onnx.TensorProto.FLOAT))
-    return copy, seen_as

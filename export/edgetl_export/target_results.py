@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from edgetl_export.candidates import Candidate
-from edgetl_export.targets import get_target
-from edgetl_export.tensorrt.check import HostCheck, check_graphs
+from edgetl_export.targets import FLOAT, get_target
+from edgetl_export.tensorrt.check import HostCheck
+from edgetl_export.typed import Typed
 from edgetl_runtime.spec import Check, Chosen, GraphState, TargetResult
 from edgetl_runtime.tensorrt.protocol import Kind
 
-FLOAT = "fp32"
 
+def target_results(typed: Typed, names: Sequence[str], chosen: Chosen, new: Path) -> dict[str, TargetResult]:
+    """A result for every target: the measured pair for `cpu`, what a real parse and build said for the others.
 
-def target_results(
-    float_graph: Path, typed: Sequence[Candidate], names: Sequence[str], chosen: Chosen, new: Path
-) -> dict[str, TargetResult]:
-    """A result for every target: the measured pair for `cpu`, a real parse and build of every graph for the others.
-
-    Where several graphs compile, the target gets the last of fp32, FP16, INT8 that does and keeps the budget; the
-    device times all of them when it builds. new: the bundle's folder, for engines that the host compiles.
+    Where several graphs compile, the target gets the last of its own that does and keeps the budget; the device times
+    all of them when it builds. new: the bundle's folder; the engine of the graph that a target gets is moved there.
     """
-    graphs = {FLOAT: float_graph, **{c.pair.variant: c.pair.file for c in typed if c.hop.passed}}
-    with TemporaryDirectory(dir=new, prefix=".engines-") as engines:
-        checks = check_graphs(graphs, names, engines=Path(engines))
-        return _results(checks, typed, names, chosen, new)
-
-
-def _results(
-    checks: Mapping[str, Mapping[str, HostCheck]],
-    typed: Sequence[Candidate],
-    names: Sequence[str],
-    chosen: Chosen,
-    new: Path,
-) -> dict[str, TargetResult]:
-    """By target; the engine of the graph that it gets is moved into the bundle's folder."""
-    over: dict[str, GraphState] = {c.pair.variant: "over budget" for c in typed if not c.hop.passed}
+    over: dict[str, GraphState] = {c.pair.variant: "over budget" for c in typed.candidates if not c.hop.passed}
     results: dict[str, TargetResult] = {}
     for name in names:
         target = get_target(name)
@@ -46,13 +28,17 @@ def _results(
                 variant=chosen.variant, engine=chosen.engine, deployable=True, note="measured on this machine"
             )
             continue
-        here = {variant: found[name] for variant, found in checks.items()}
+        here = {
+            variant: found[name]
+            for variant, found in typed.checks.items()
+            if variant in target.graphs and variant not in over
+        }
         good = [variant for variant, check in here.items() if check.ok] or [FLOAT]
-        variant = good[-1]
+        variant = max(good, key=target.graphs.index)
         built, file = here[variant].engine, ""
         if built is not None:
             file = f"engine.{name}.plan"
-            built.rename(new / file)
+            shutil.move(built, new / file)
         results[name] = TargetResult(
             variant=variant,
             engine=target.compiler,
@@ -60,7 +46,10 @@ def _results(
             file=file,
             checks=_findings(here),
             note=here[variant].note,
-            graphs={**{graph: state_of(check.kind) for graph, check in here.items()}, **over},
+            graphs={
+                **{graph: state_of(check.kind) for graph, check in here.items()},
+                **{graph: state for graph, state in over.items() if graph in target.graphs},
+            },
         )
     return results
 

@@ -11,7 +11,9 @@ Compiler = Literal["none", "tensorrt-rtx", "tensorrt"]
 TargetPrecision = Literal["fp32", "fp16", "bf16", "int8", "fp8", "fp4"]
 Known = Literal["yes", "no", "unknown"]
 
-OPSET_CEILING = 18
+OPSET_CEILING = 19
+FLOAT, HALF, INT8 = "fp32", "trt-fp16", "trt-int8"
+"""Graphs that are made for TensorRT."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,7 @@ class Target:
     dla: whether the deep-learning accelerator is there; edgetl builds for the GPU only.
     opset_ceiling: the highest ONNX opset that edgetl writes, not the parser's own limit.
     strongly_typed: whether its TensorRT takes the precision from the ONNX.
+    graphs: the graphs that are for it, the one last that is preferred until the device has timed them.
     unknown: what can't be known on the host.
     """
 
@@ -44,6 +47,7 @@ class Target:
     precisions: tuple[TargetPrecision, ...]
     dla: Known
     strongly_typed: Known
+    graphs: tuple[str, ...] = (FLOAT, HALF, INT8)
     compile_for: tuple[str, ...] = ()
     compile_is_proxy: bool = False
     opset_ceiling: int = OPSET_CEILING
@@ -88,6 +92,7 @@ _ROWS = (
         precisions=_AMPERE,
         dla="no",
         strongly_typed="yes",
+        graphs=(FLOAT, INT8, HALF),  # its INT8 layers come as two and more kernels each, those of FP16 as one
         compile_for=("SM80", "SM86", "SM89", "SM120", "SM121"),
         unknown=("latency: kernels are finished on the GPU when the engine is first loaded",),
     ),
@@ -159,6 +164,7 @@ _ROWS = (
         precisions=("fp32", "fp16", "int8"),
         dla="yes",
         strongly_typed="no",
+        graphs=(FLOAT, HALF),  # the INT8 graph has FP16 in Q and DQ, which came with TensorRT 10
         compile_for=("SM86",),
         compile_is_proxy=True,
         opset_ceiling=17,

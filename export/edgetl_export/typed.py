@@ -1,85 +1,135 @@
 """Graphs for TensorRT: the precision is written into them, because strongly typed engines take it from there.
 
-They can't be timed here. What they compute can be measured: ONNX Runtime rounds to half between nodes, and computes
-the symmetric INT8 graph as it is written; OpenVINO does that faster, and on some processors wrongly, so it is asked
+They can't be timed here. What they compute can be measured: ONNX Runtime runs a graph with its roundings to FP16
+written out. OpenVINO runs the symmetric INT8 graph faster, without those and on some processors wrongly, so it is asked
 only where both agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec import structs
+from onnx import ModelProto
 
 from edgetl_export.calibrate import Calibrator, magnitudes
 from edgetl_export.candidates import FP32_REL_ERROR, Candidate, Pair, Reference, judge, recorded
 from edgetl_export.compile import FloatGraph
-from edgetl_export.crew import at_once
-from edgetl_export.graph import save_model, watchable, without_outputs
+from edgetl_export.crew import both_at_once
+from edgetl_export.graph import load_model, prune, save_model, watchable, without_outputs
 from edgetl_export.parity import rms_error
 from edgetl_export.passes.half import describe_islands, to_half
+from edgetl_export.passes.rounded import rounded, widened
 from edgetl_export.search import Found, Quantiser
+from edgetl_export.targets import FLOAT, HALF, INT8
+from edgetl_export.tensorrt.check import HostCheck
 from edgetl_runtime.engines import available_engines
 from edgetl_runtime.spec import EngineName, Precision
 
-HALF, INT8 = "trt-fp16", "trt-int8"
+Checks = Mapping[str, Mapping[str, HostCheck]]
+"""By graph and target."""
+Check = Callable[[Mapping[str, Path]], Checks]
+"""What the host's compiler says of graphs, by name, for every target."""
 AGREEMENT_FRAMES = 2
 
 
-def typed_variants(
-    graph: FloatGraph, quantiser: Quantiser | None, found: Found, reference: Reference, *, say: Callable[[str], None]
-) -> tuple[list[Candidate], list[str]]:
-    """FP16 with FP32 islands, and symmetric INT8 in the layers that the search left in INT8; and why others are not."""
-    pairs = [_half(graph, reference, say)]
-    if quantiser is not None and found.used:
-        pairs.append(_int8(quantiser, found, reference, say))
-    candidates, left_out = [], []
-    found_of = at_once([partial(judge, pair, reference) for pair, _ in pairs])
-    for (pair, note), judged in zip(pairs, found_of, strict=True):
-        if isinstance(judged, str):
-            left_out.append(judged)
-            continue
-        hop = structs.replace(
-            judged.hop, hop=pair.variant, note=f"{judged.hop.note}, computed by {pair.engine}; {note}"
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """Graphs for TensorRT: those that were judged, why others were not, and what the host's compiler says of each.
+
+    largest: the largest magnitude of the float graph's inner tensors on the parity frames.
+    """
+
+    candidates: Sequence[Candidate] = ()
+    left_out: Sequence[str] = ()
+    checks: Checks = field(default_factory=dict)
+    largest: Mapping[str, float] = field(default_factory=dict)
+
+    def __add__(self, other: Typed) -> Typed:
+        """What both hold."""
+        return Typed(
+            (*self.candidates, *other.candidates),
+            (*self.left_out, *other.left_out),
+            {**self.checks, **other.checks},
+            {**self.largest, **other.largest},
         )
-        candidates.append(Candidate(pair, judged.measured, hop))
-    return candidates, left_out
 
 
-def _half(graph: FloatGraph, reference: Reference, say: Callable[[str], None]) -> tuple[Pair, str]:
+def float_graphs(graph: FloatGraph, reference: Reference, check: Check, *, say: Callable[[str], None]) -> Typed:
+    """FP32, which is judged elsewhere, and FP16 with FP32 islands."""
     say(f"  {HALF}")
-    work = graph.probe_file.parent
-    largest = magnitudes(graph.probe_file, watchable(graph.model), reference.frames, work)
+    largest = magnitudes(graph.probe_file, watchable(graph.model), reference.frames, graph.probe_file.parent)
+    pair, note = _half(graph, reference, largest)
+    typed = _judged(pair, note, reference, check, {FLOAT: graph.file, HALF: pair.file})
+    return typed + Typed(largest=largest)
+
+
+def int8_graph(
+    quantiser: Quantiser,
+    found: Found,
+    reference: Reference,
+    largest: Mapping[str, float],
+    check: Check,
+    *,
+    say: Callable[[str], None],
+) -> Typed:
+    """Symmetric INT8 in the layers that the search left in it, and FP16 with FP32 islands; none where it left none."""
+    if not found.used:
+        return Typed()
+    say(f"  {INT8}")
+    pair, note = _int8(quantiser, found, reference, largest)
+    return _judged(pair, note, reference, check, {INT8: pair.file})
+
+
+def _judged(pair: Pair, note: str, reference: Reference, check: Check, graphs: Mapping[str, Path]) -> Typed:
+    judged, checks = both_at_once(lambda: judge(pair, reference), lambda: check(graphs))
+    if isinstance(judged, str):
+        return Typed(left_out=(judged,), checks=checks)
+    hop = structs.replace(judged.hop, hop=pair.variant, note=f"{judged.hop.note}, computed by {pair.engine}; {note}")
+    return Typed((Candidate(pair, judged.measured, hop),), (), checks)
+
+
+def _half(graph: FloatGraph, reference: Reference, largest: Mapping[str, float]) -> tuple[Pair, str]:
     model, islands = to_half(graph.model, largest, reference.probes)
-    pair = _pair(HALF, "fp16", "onnxruntime", work / f"{HALF}.onnx", graph.file.parent)
-    save_model(model, pair.probe_file)
+    probe_file = _saved(rounded(model), graph.probe_file.parent / f"{HALF}.onnx")
+    pair = _pair(HALF, "fp16", "onnxruntime", probe_file, graph.file.parent)
     save_model(without_outputs(model, reference.probes), pair.file)
     return pair, describe_islands(graph.model, islands)
 
 
-def _int8(quantiser: Quantiser, found: Found, reference: Reference, say: Callable[[str], None]) -> tuple[Pair, str]:
-    say(f"  {INT8}")
+def _int8(quantiser: Quantiser, found: Found, reference: Reference, largest: Mapping[str, float]) -> tuple[Pair, str]:
     best = _best(found)
     float_layers: Sequence[str] = best.pair.float_layers if best else ()
     calibrator: Calibrator = found.calibrator_of(best) if best else next(iter(found.used.values()))
-    quantiser.build(INT8, float_layers=float_layers, calibrator=calibrator, scheme="s8s8")
-    probe_file = quantiser.work / f"{INT8}.onnx"
-    engine = _symmetric_runner(probe_file, reference)
-    pair = _pair(INT8, "int8", engine, probe_file, quantiser.ship, tuple(float_layers))
-    return pair, f"symmetric, {len(float_layers)} layers left in float" if float_layers else "symmetric"
+    written, _ = quantiser.build(INT8, float_layers=float_layers, calibrator=calibrator, scheme="s8s8", shipped=False)
+    model, _ = to_half(load_model(written), largest, reference.probes)
+    exact = _saved(rounded(model), quantiser.work / f"{INT8}-exact.onnx")
+    fast = _saved(widened(model), quantiser.work / f"{INT8}-fast.onnx")
+    agree = _agree(exact, fast, reference)
+    engine: EngineName = "openvino" if agree else "onnxruntime"
+    pair = _pair(INT8, "int8", engine, fast if agree else exact, quantiser.ship, tuple(float_layers))
+    save_model(without_outputs(model, reference.probes), pair.file)
+    left = f", {len(float_layers)} layers among it" if float_layers else ""
+    return pair, f"symmetric, the rest in FP16{left}"
 
 
-def _symmetric_runner(probe_file: Path, reference: Reference) -> EngineName:
-    """OpenVINO where it computes the graph as ONNX Runtime does, else ONNX Runtime."""
+def _saved(model: ModelProto, path: Path) -> Path:
+    prune(model)
+    save_model(model, path)
+    return path
+
+
+def _agree(exact: Path, fast: Path, reference: Reference) -> bool:
+    """Whether OpenVINO gives for one graph what ONNX Runtime gives for the other, as nearly as INT8 lets them."""
     if "openvino" not in available_engines():
-        return "onnxruntime"
+        return False
     frames = reference.frames[:AGREEMENT_FRAMES]
-    expected = recorded("onnxruntime", probe_file, "int8", frames, reference.probes)
-    found = recorded("openvino", probe_file, "int8", frames, reference.probes)
+    expected = recorded("onnxruntime", exact, "int8", frames, reference.probes)
+    found = recorded("openvino", fast, "int8", frames, reference.probes)
     apart, from_float = rms_error(expected, found), rms_error(reference.tensors[:AGREEMENT_FRAMES], expected)
-    return "openvino" if apart <= max(from_float, FP32_REL_ERROR) else "onnxruntime"
+    return apart <= max(from_float, FP32_REL_ERROR)
 
 
 def _best(found: Found) -> Candidate | None:

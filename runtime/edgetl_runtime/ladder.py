@@ -37,6 +37,8 @@ MAX_BYTES = 65536
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 _MOST_WAIT_S = 600.0
 _LATE_SHARE = 0.5
+_SILENT_S = 1.0
+"""No frame for longer than this is neither on time nor late."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,7 +121,7 @@ class Ladder:
         self.skipped = self.changes = 0
         self._health, self._load, self._clock = health, load, clock
         self._late = self._seen = self._offered = 0
-        self._window_s = self._good_since_s = clock()
+        self._window_s = self._good_since_s = self._awake_s = clock()
         self._went_up_s: float | None = None
         self._wait_s = policy.up_after_s
         self._loading: threading.Thread | None = None
@@ -136,6 +138,7 @@ class Ladder:
 
     def takes(self) -> bool:
         """Whether the next frame is to be used."""
+        self._awake()
         self._offered += 1
         skips = [s.skip for s in self.policy.steps[: self.at] if s.skip is not None]
         use = not self.stopped and (not skips or self._offered % skips[-1] == 0)
@@ -149,7 +152,7 @@ class Ladder:
 
     def observe(self, age_ms: float) -> None:
         """Take note of one result's age, and change a step when due."""
-        now_s = self._clock()
+        now_s = self._awake_s = self._clock()
         late = age_ms > self.policy.deadline_ms
         self._late += late
         self._seen += 1
@@ -166,6 +169,17 @@ class Ladder:
         if self.at and now_s - self._good_since_s >= self._wait_s and self._loading is None:
             self._went_up_s = now_s
             self._go(self.at - 1, f"on time for {self._wait_s:g} s")
+
+    def _awake(self) -> None:
+        """Let no time have passed while no camera gave anything."""
+        now_s = self._clock()
+        silent_s, self._awake_s = now_s - self._awake_s, now_s
+        if silent_s <= _SILENT_S:
+            return
+        self._window_s += silent_s
+        self._good_since_s += silent_s
+        if self._went_up_s is not None:
+            self._went_up_s += silent_s
 
     def _go(self, at: int, why: str) -> None:
         changed = self.policy.steps[max(at, self.at) - 1]

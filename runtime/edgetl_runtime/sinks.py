@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from array import array
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -12,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.files import refuse_file, remove_stale, sibling
 from edgetl_runtime.imports import cv2 as _cv2
+from edgetl_runtime.mp4 import is_whole, set_times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -124,8 +126,9 @@ ASSUMED_FPS = 30.0
 class VideoSink:
     """An mp4 of the annotated pictures, under its final name only when it is complete.
 
-    The size is the first picture's; later ones of another size are scaled to it. fps: as the source states it, 0 where
-    that is unknown.
+    The size is the first picture's; later ones of another size are scaled to it. Each is shown for as long as there was
+    no newer one, so that a drive of which frames were dropped plays as fast as it was. fps: as the source states it, 0
+    where that is unknown.
     """
 
     needs_picture = True
@@ -142,6 +145,7 @@ class VideoSink:
         self._fps = fps if 1 <= fps <= 1000 else ASSUMED_FPS
         self._temporary = sibling(path)
         self._writer: Any = None
+        self._times_ns = array("q")
         self._size_wh = (0, 0)
 
     def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
@@ -153,6 +157,7 @@ class VideoSink:
         if (picture.shape[1], picture.shape[0]) != self._size_wh:
             picture = self._cv2.resize(picture, self._size_wh)
         self._writer.write(picture)
+        self._times_ns.append(result.scene_ns)
 
     def event(self, event: Event) -> None:
         """A video has no place for it."""
@@ -182,10 +187,11 @@ class VideoSink:
         self._writer.release()
         self._writer = None
         try:
-            if not _is_whole_mp4(self._temporary):
+            if not is_whole(self._temporary):
                 raise InputError(
                     f"{self._path} could not be written to its end, so it is left out", remedy="check free space"
                 )
+            set_times(self._temporary, self._times_ns, self._fps)
             self._give_name()
         except OSError as error:
             raise InputError(f"can't write {self._path}: {error.strerror}") from error
@@ -200,23 +206,6 @@ class VideoSink:
         other = self._path.with_name(f"{self._path.stem}.{os.getpid()}{self._path.suffix}")
         self._temporary.replace(other)
         raise InputError(f"{self._path} was written by another process meanwhile; this video is {other}")
-
-
-def _is_whole_mp4(path: Path) -> bool:
-    """Whether it is whole boxes (ISO/IEC 14496-12, 4.2) to the end, the index `moov` among them, which comes last."""
-    size, at, found = path.stat().st_size, 0, False
-    with path.open("rb") as stream:
-        while at + 8 <= size:
-            stream.seek(at)
-            head = stream.read(16)
-            length = int.from_bytes(head[:4], "big")
-            if length == 1:
-                length = int.from_bytes(head[8:16], "big")
-            if length < 8:
-                return False
-            found = found or head[4:8] == b"moov"
-            at += length
-    return found and at == size
 
 
 class WindowSink:

@@ -110,13 +110,6 @@ def test_a_further_split_has_labels_for_every_head_in_the_images_that_are_taken(
     frames: Frames, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heads = heads_for(frames.dataset, ("detect", "segment"))
-    card = SimpleNamespace(
-        heads=heads,
-        backbone="",
-        data_root=str(scenes),
-        preprocess=Preprocess(size_hw=(64, 96), mean=(0.0,) * 3, std=(1.0,) * 3),
-    )
-    monkeypatch.setattr(edgetl.exporting, "load_network", lambda _: (None, card))
 
     def read(root: Path, split: str) -> Dataset:
         found = read_dataset(root, "train" if split == "night" else split)
@@ -125,7 +118,13 @@ def test_a_further_split_has_labels_for_every_head_in_the_images_that_are_taken(
         bare = (replace(first, **none), *rest, replace(last, **none))
         return replace(found, name="scenes/night", samples=bare) if split == "night" else found
 
-    monkeypatch.setattr(edgetl.exporting, "read_dataset", read)
+    card = SimpleNamespace(
+        heads=heads,
+        backbone="",
+        data_from=lambda given, reading: (given, SimpleNamespace(read=read)),
+        preprocess=Preprocess(size_hw=(64, 96), mean=(0.0,) * 3, std=(1.0,) * 3),
+    )
+    monkeypatch.setattr(edgetl.exporting, "load_network", lambda _: (None, card))
     options = ExportOptions(data=scenes, targets=("cpu",), also_val=("night",), val_images=2)
     with pytest.raises(InputError, match="night has no labels for the head detect"):
         export_checkpoint(tmp_path, tmp_path / "b", options, name="b")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -11,6 +12,8 @@ from onnx import TensorProto, helper, save
 from edgetl_export.budget import Measured
 from edgetl_export.candidates import Candidate, Pair
 from edgetl_export.target_results import state_of, target_results
+from edgetl_export.tensorrt.check import check_graphs, check_onnx
+from edgetl_export.typed import Typed
 from edgetl_runtime.spec import Chosen, Hop
 from edgetl_runtime.tensorrt.protocol import Kind
 
@@ -54,12 +57,31 @@ def candidate(variant: str, file: Path, *, passed: bool) -> Candidate:
 
 def test_every_graph_of_every_target_has_an_answer(tmp_path: Path) -> None:
     file = graph(tmp_path / "model.onnx")
-    typed = [candidate("trt-fp16", file, passed=True), candidate("trt-int8", file, passed=False)]
+    judged = [candidate("trt-fp16", file, passed=True), candidate("trt-int8", file, passed=False)]
+    checks = check_graphs({"fp32": file, "trt-fp16": file, "trt-int8": file}, ["cpu", "thor"])
     chosen = Chosen(variant="int8", engine="openvino", reason="")
-    results = target_results(file, typed, ["cpu", "thor"], chosen, tmp_path)
+    results = target_results(Typed(judged, (), checks), ["cpu", "thor"], chosen, tmp_path)
     assert results["cpu"].graphs == {} and results["cpu"].deployable
     thor = results["thor"]
     assert list(thor.graphs) == ["fp32", "trt-fp16", "trt-int8"] and thor.graphs["trt-int8"] == "over budget"
     here = thor.graphs["fp32"]
     assert here == thor.graphs["trt-fp16"] and here in ("compiled", "cannot tell")
     assert thor.variant == ("trt-fp16" if here == "compiled" else "fp32")
+
+
+def test_what_a_target_prefers_and_what_is_not_for_it(tmp_path: Path) -> None:
+    """A PC's engine is FP16 until its GPU has timed both; TensorRT 8 has no INT8 with FP16 in its Q/DQ."""
+    names = ["rtx", "orin-nano", "drive-orin"]
+    file = graph(tmp_path / "model.onnx")
+    judged = [candidate(variant, file, passed=True) for variant in ("trt-fp16", "trt-int8")]
+    answer = check_onnx(file, target="cpu")
+    checks = {v: dict.fromkeys(names, replace(answer, ok=True, kind="ok")) for v in ("fp32", "trt-fp16", "trt-int8")}
+    chosen = Chosen(variant="int8", engine="openvino", reason="")
+    results = target_results(Typed(judged, (), checks), names, chosen, tmp_path)
+    assert {name: result.variant for name, result in results.items()} == {
+        "rtx": "trt-fp16",
+        "orin-nano": "trt-int8",
+        "drive-orin": "trt-fp16",
+    }
+    assert list(results["drive-orin"].graphs) == ["fp32", "trt-fp16"]
+    assert list(results["rtx"].graphs) == ["fp32", "trt-fp16", "trt-int8"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,13 @@ from edgetl_export.compile import FloatGraph
 from edgetl_export.graph import load_model, save_model
 from edgetl_export.parity import record, rms_error
 from edgetl_export.search import Found, quantiser_of
-from edgetl_export.typed import INT8, typed_variants
+from edgetl_export.typed import Checks, float_graphs, int8_graph
 from edgetl_runtime.engines import load_engine
+
+
+def nothing_asked(graphs: Mapping[str, Path]) -> Checks:
+    """Where no compiler is asked."""
+    return {name: {} for name in graphs}
 
 
 def reference_of(path: Path) -> Reference:
@@ -40,11 +46,10 @@ def test_symmetric_int8_is_computed_as_onnxruntime_does(tmp_path: Path) -> None:
     reference = reference_of(path)
     (tmp_path / "ship").mkdir()
     quantiser = quantiser_of(path, PROBES, frames(6, seed=3), work=tmp_path, ship=tmp_path / "ship")
-    graph = FloatGraph(path, tmp_path / "ship" / "model.fp32.onnx", load_model(path), (), ())
     found = Found(used={"int8": "minmax"})
-    candidates, left_out = typed_variants(graph, quantiser, found, reference, say=lambda text: None)
-    assert not left_out
-    int8 = next(c for c in candidates if c.pair.variant == INT8)
+    typed = int8_graph(quantiser, found, reference, {}, nothing_asked, say=lambda text: None)
+    assert not typed.left_out
+    (int8,) = typed.candidates
     assert int8.hop.value > 0.95 and int8.hop.passed
     assert int8.pair.file.is_file() and int8.pair.probe_file != int8.pair.file
 
@@ -70,6 +75,6 @@ def test_values_that_can_not_be_half(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     save_model(graph_of(nodes, ["heat"], held), path)
     graph = FloatGraph(path, tmp_path / "model.fp32.onnx", load_model(path), (), ())
-    candidates, left_out = typed_variants(graph, None, Found(), reference_of(path), say=lambda text: None)
-    assert not left_out and candidates[0].hop.value > 0.99
-    assert "2 layers stay FP32" in candidates[0].hop.note
+    typed = float_graphs(graph, reference_of(path), nothing_asked, say=lambda text: None)
+    assert not typed.left_out and typed.candidates[0].hop.value > 0.99
+    assert "2 layers stay FP32" in typed.candidates[0].hop.note

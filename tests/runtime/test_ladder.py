@@ -115,6 +115,34 @@ def test_on_time_comes_back_and_the_engine_with_it() -> None:
     assert all(rig.ladder.takes() for _ in range(5))
 
 
+def test_a_cameras_silence_is_neither_on_time_nor_late() -> None:
+    rig = Rig()
+    rig.results(1.1, age_ms=150)
+    assert rig.ladder.at == 1
+    rig.results(1, age_ms=20)
+    rig.now += 3600
+    rig.results(8.5, age_ms=20)
+    assert rig.ladder.at == 1, "on time for 9.5 s of the 10 that it takes"
+    rig.results(1, age_ms=20)
+    assert rig.ladder.at == 0
+    rig.results(0.5, age_ms=20)
+    rig.now += 3600
+    rig.results(0.1, age_ms=5000)
+    assert rig.ladder.at == 0, "the first frame of a camera that is back may be old"
+
+
+def test_an_engine_that_takes_seconds_is_late_all_the_same() -> None:
+    rig = Rig()
+    for _ in range(3):
+        assert rig.ladder.takes()
+        rig.now += 5
+        rig.ladder.observe(5000)
+        if rig.ladder.at:
+            break
+        rig.now += 0.01
+    assert rig.ladder.at == 1
+
+
 def test_now_and_then_late_changes_nothing() -> None:
     rig = Rig()
     for i in range(200):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -76,6 +77,18 @@ def test_a_rate_that_is_unknown_is_assumed(tmp_path: Path, fps: float, found: fl
     sink.write(result(0), frame(0), scene(90, 160, 0))
     sink.close()
     assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FPS) == found
+
+
+def test_a_drive_of_which_frames_were_dropped_plays_as_fast_as_it_was(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "o.mp4", fps=30)
+    for i in range(6):
+        taken = replace(result(i), media_time_s=None, t_capture_ns=10**12 + i * 250_000_000)
+        sink.write(taken, frame(i), scene(90, 160, i))
+    sink.close()
+    capture, shown = cv2.VideoCapture(str(tmp_path / "o.mp4")), []
+    while capture.read()[0]:
+        shown.append(capture.get(cv2.CAP_PROP_POS_MSEC))
+    assert shown == pytest.approx([0, 250, 500, 750, 1000, 1250], abs=1)
 
 
 def test_no_picture_no_file(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """FP16 written into the graph, as strongly typed engines want it, with FP32 islands where FP16 can't hold the values.
 
-Requires: a float32 graph with static shapes, and the largest magnitude of every tensor on real frames.
+Requires: a float32 graph of opset 18 or later with static shapes, with or without Q/DQ, and the largest magnitude of
+every tensor on real frames.
 Ensures: every layer before decoding reads and makes FP16, islands and decoding FP32, Casts between; inputs and outputs
 keep their types, tensors their names; what graphs inside nodes read stays FP32.
 """
@@ -14,10 +15,12 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from edgetl_export.graph import (
+    consumers,
     copy_of,
     downstream,
     initializers,
     inner_reads,
+    producers,
     prune,
     set_initializer,
     set_nodes,
@@ -54,7 +57,11 @@ FACTORS = frozenset({"Mul", "Div"})
 
 FLOAT_INPUTS = {"Resize": (1, 2)}
 """Inputs by position that stay float32 in a half-precision node."""
-SKIPPED = frozenset({"QuantizeLinear", "DequantizeLinear", "ConstantOfShape", "RandomNormal", "RandomUniform"})
+SKIPPED = frozenset({"ConstantOfShape", "RandomNormal", "RandomUniform"})
+PAIR = frozenset({"QuantizeLinear", "DequantizeLinear"})
+"""They take the type of what they stand between."""
+PAIR_OPSET = 19
+"""From here on QuantizeLinear and DequantizeLinear take FP16. What 18 has means the same in 19."""
 
 
 def to_half(
@@ -67,12 +74,13 @@ def to_half(
     floats = {n.name for n in downstream(result, probes)} | islands.keys()
     inside = set().union(*(inner_reads(n) for n in result.graph.node))
     fixed = set(watchable(result))
-    half = [
-        n
+    half = {
+        n.name
         for n in result.graph.node
         if n.name not in floats and inside.isdisjoint(n.output) and _convertible(n, types, fixed)
-    ]
-    _rewrite(result, {n.name for n in half}, types)
+    }
+    half |= _half_pairs(result, half)
+    _rewrite(result, half, types)
     prune(result)
     del result.graph.value_info[:]
     onnx.checker.check_model(result)
@@ -115,10 +123,32 @@ def _types(model: ModelProto) -> dict[str, int]:
 
 def _convertible(node: NodeProto, types: Mapping[str, int], fixed: Collection[str]) -> bool:
     """Whether the node computes in float32 and may compute in FP16 instead; fixed: the tensors that were watched."""
-    if node.op_type in SUMS or node.op_type in SKIPPED or any(a.HasField("g") for a in node.attribute):
+    if node.op_type in SUMS | SKIPPED | PAIR or any(a.HasField("g") for a in node.attribute):
         return False
     floats = [name for name in node.output if types.get(name) == TensorProto.FLOAT]
     return bool(floats) and all(name in fixed for name in floats)
+
+
+def _half_pairs(model: ModelProto, half: Collection[str]) -> set[str]:
+    """The Q and DQ nodes that are to be half, given the others that are: a Q that reads from one, a DQ that one reads.
+
+    A model that has some is given an opset that knows them.
+    """
+    made, readers = producers(model), consumers(model)
+    found = set()
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            maker = made.get(node.input[0])
+            fits = maker is not None and maker.name in half
+        else:
+            behind = readers.get(node.output[0], ())
+            fits = node.op_type == "DequantizeLinear" and any(n.name in half for n in behind)
+        if fits:
+            found.add(node.name)
+    if found:
+        opset = next(o for o in model.opset_import if o.domain in ("", "ai.onnx"))
+        opset.version = max(opset.version, PAIR_OPSET)
+    return found
 
 
 def _rewrite(model: ModelProto, half: set[str], types: Mapping[str, int]) -> None:

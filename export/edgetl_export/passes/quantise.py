@@ -260,7 +260,7 @@ class _Builder:
         weight = np.asarray(self.constants[layer.weight], np.float32)
         axis = weight_axis(node) % weight.ndim
         others = tuple(i for i in range(weight.ndim) if i != axis)
-        scale = np.maximum(np.abs(weight).max(axis=others), 1e-8) / 127
+        scale = _whole_half(np.maximum(np.abs(weight).max(axis=others), 1e-8) / 127, self.plan.scheme)
         bias = self._given_bias(node, len(scale))
         if bias is not None and self.plan.scheme == "u8s8":
             # Beside a bias whose steps would not fit into INT32 the weights of a channel are next to nothing.
@@ -337,9 +337,20 @@ class _Builder:
 def _scale(limits: Range, scheme: Scheme) -> tuple[float, NDArray[np.generic]]:
     low, high = limits
     if scheme == "s8s8":
-        return max(abs(low), abs(high), 1e-8) / 127, np.array(0, np.int8)
+        symmetric = _whole_half(np.array(max(abs(low), abs(high), 1e-8) / 127), scheme)
+        return float(symmetric), np.array(0, np.int8)
     scale = max(high - low, 1e-8) / 255
     return scale, np.array(np.clip(round(-low / scale), 0, 255), np.uint8)
+
+
+def _whole_half(scale: NDArray[np.floating], scheme: Scheme) -> NDArray[np.floating]:
+    """Under s8s8 the next FP16 values from these on, so that a graph whose rest is FP16 has the same; others stay."""
+    if scheme != "s8s8":
+        return scale
+    with np.errstate(over="ignore"):
+        half = scale.astype(np.float16)
+    half = np.where(half < scale, np.nextafter(half, np.float16(np.inf)), half)
+    return np.where(np.isfinite(half), half, scale).astype(np.float32)
 
 
 def _frame_chain(

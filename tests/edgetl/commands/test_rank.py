@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import cv2
@@ -113,3 +114,12 @@ def test_wrong_input_is_one_line(signs: Path, flags: tuple[str, ...], said: str)
     assert said in str(caught.value)
     assert isinstance(caught.value, InputError)
     assert "\n" not in str(caught.value)
+
+
+def test_trials_are_not_judged_by_images_that_were_trained_on(signs: Path) -> None:
+    shutil.copy(signs / "train" / "bar" / "000.png", signs / "val" / "bar" / "000.png")
+    flags = (str(signs), "--candidates", RANDOM, "--size", "32x32", "--no-time")
+    with pytest.raises(InputError, match=r"1 of 20 images of signs/val leak.*") as caught:
+        _run(*flags)
+    assert "--allow-leaks" in caught.value.remedy
+    assert _run(*flags, "--top", "1")["trials"] == []

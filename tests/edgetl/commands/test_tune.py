@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 import torch
 
+import edgetl.exporting
 from edgetl.commands import tune as command
-from edgetl.data import Dataset, read_dataset
+from edgetl.data import Dataset, Reading, read_dataset
+from edgetl.exporting import ExportOptions, export_checkpoint
 from edgetl.heads import HeadMetric, kinds_of
 from edgetl.metrics.predict import Evaluation, Frames
 from edgetl.models.network import Network
@@ -29,6 +31,8 @@ from edgetl.training.checkpoint import load_checkpoint, load_network
 from edgetl.training.config import TuneConfig
 from edgetl.training.logs import read_curve
 from edgetl.training.tune import TuneStopped, tune
+from edgetl_export.export import ExportRequest
+from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import ClassifyHead, SegmentHead
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -304,3 +308,18 @@ def test_a_resumed_run_of_all_heads_ends_bit_for_bit_where_an_unbroken_one_does(
     assert one.training["balance"] == two.training["balance"] and len(one.training["balance"]) == 3
     assert [k for k, v in one.model.items() if not torch.equal(v, two.model[k])] == []
     assert all(torch.equal(v, two.training["live"][k]) for k, v in one.training["live"].items())
+
+
+def test_how_the_data_was_read_is_remembered(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that could be read in two formats has to be named once, and not where it is gone on from."""
+    data = Path(shutil.copytree(scenes, tmp_path / "data"))
+    (data / "data.yaml").write_text("path: .\ntrain: images/train\nval: images/val\nnames: [car, person]\n")
+    with pytest.raises(InputError, match="2 formats at once"):
+        call(data, "--out", tmp_path / "run")
+    call(data, "--format", "coco", "--group-pattern", r"\d+", "--weights", "none", "--out", tmp_path / "run")
+    wanted: list[ExportRequest] = []
+    monkeypatch.setattr(edgetl.exporting, "export", lambda request, out, force: wanted.append(request))
+    options = ExportOptions(data=None, targets=("cpu",), calibration=2)
+    export_checkpoint(tmp_path / "run", tmp_path / "b", options, name="b")
+    assert len(wanted[0].validation) == 4
+    assert load_checkpoint(tmp_path / "run").card.reading == Reading(r"\d+", "coco")

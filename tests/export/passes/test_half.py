@@ -23,10 +23,14 @@ from networks import (
 )
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from edgetl_export.calibrate import magnitudes
+from edgetl_export.calibrate import magnitudes, observe, ranges
 from edgetl_export.graph import float_tensors, load_model, save_model
+from edgetl_export.layers import layers_of
 from edgetl_export.parity import record, rms_error
 from edgetl_export.passes.half import describe_islands, to_half
+from edgetl_export.passes.quantise import QuantisationPlan, quantise, quantised_inputs
+from edgetl_export.passes.rounded import rounded
+from edgetl_export.tensorrt.check import check_onnx
 from edgetl_runtime.engines import load_engine
 
 
@@ -66,8 +70,9 @@ def test_one_cast_at_either_end(half: ModelProto) -> None:
 
 def difference(folder: Path, before: str, after: str) -> float:
     rows = []
-    for name, precision in ((before, "fp32"), (after, "fp16")):
-        engine = load_engine("onnxruntime", folder / f"{name}.onnx", precision=precision)  # type: ignore[arg-type]
+    save_model(rounded(load_model(folder / f"{after}.onnx")), folder / "rounded.onnx")
+    for name in (before, "rounded"):
+        engine = load_engine("onnxruntime", folder / f"{name}.onnx", precision="fp32")
         rows.append(record(lambda f, e=engine: e.infer({"frame": f}), frames(), PROBES))  # type: ignore[misc]
         engine.close()
     return rms_error(*rows)
@@ -134,3 +139,51 @@ def test_what_has_to_stay_float(tmp_path: Path, middle: list[NodeProto], constan
     save_model(model, tmp_path / "half.onnx")
     assert list(islands) == kept and types(model)["z"] == TensorProto.FLOAT16
     assert 0 < difference(tmp_path, "net", "half") < 2e-3
+
+
+def int8_half(folder: Path, **largest_of: float) -> tuple[ModelProto, ModelProto]:
+    """A symmetric INT8 graph, and what becomes of it."""
+    path = folded(folder / "net.onnx")
+    model = load_model(path)
+    layers = [layer for layer in layers_of(model, PROBES) if not layer.decides]
+    observed = observe(path, quantised_inputs(model, layers), frames(6, seed=3), folder)
+    plan = QuantisationPlan("s8s8", frozenset(layer.name for layer in layers), ranges(observed, "minmax"))
+    int8 = quantise(model, layers_of(model, PROBES), plan)
+    save_model(int8, folder / "int8.onnx")
+    return int8, to_half(load_model(folder / "int8.onnx"), largest(path, folder) | largest_of, PROBES)[0]
+
+
+def int8_layers(model: ModelProto) -> list[str]:
+    """Convolutions whose data and weights come straight from DequantizeLinear."""
+    made = {o: n.op_type for n in model.graph.node for o in n.output}
+    convs = [n for n in model.graph.node if n.op_type == "Conv"]
+    return [n.name for n in convs if [made.get(i) for i in n.input[:2]] == ["DequantizeLinear"] * 2]
+
+
+def test_int8_with_the_rest_in_half(tmp_path: Path) -> None:
+    """No Cast stands between a convolution and its INT8 operands: TensorRT would not take it for an INT8 layer then."""
+    int8, half = int8_half(tmp_path)
+    save_model(half, tmp_path / "half.onnx")
+    kinds = types(half)
+    assert half.opset_import[0].version == 19
+    assert int8_layers(half) == int8_layers(int8) and len(int8_layers(half)) == 6
+    assert {kinds[n.output[0]] for n in half.graph.node if n.op_type == "Conv"} == {TensorProto.FLOAT16}
+    assert sum(n.op_type == "Cast" for n in half.graph.node) == 2
+    assert difference(tmp_path, "int8", "half") < 0.02
+
+
+def test_int8_beside_an_island(tmp_path: Path) -> None:
+    _, half = int8_half(tmp_path, deep_out=1e6)
+    kinds = types(half)
+    assert kinds["deep_out"] == TensorProto.FLOAT and kinds["back_out"] == TensorProto.FLOAT16
+    assert "deep" in int8_layers(half)
+    onnx.checker.check_model(half, full_check=True)
+
+
+def test_tensorrt_takes_int8_with_the_rest_in_half(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings")
+    _, half = int8_half(tmp_path)
+    save_model(half, tmp_path / "half.onnx")
+    found = check_onnx(tmp_path / "half.onnx", target="orin-nano")
+    assert found.ok, found.diagnostics
+    assert found.layer_precisions.keys() == {"int8", "fp16"}

@@ -379,3 +379,29 @@ def test_a_grouped_transposed_convolution_without_bias(tmp_path: Path) -> None:
     before, after = network(tmp_path, nodes, held)
     assert "up/weight_dq" in node(after, "up").input
     assert difference(before, after).max() < 0.05
+
+
+def test_symmetric_scales_are_halves_and_clip_no_weight(net: Net) -> None:
+    """A graph whose rest becomes FP16 keeps them; a scale of zero is one that TensorRT refuses."""
+    constants = initializers(net.model)
+    name = net.layers[1].weight
+    weight = np.array(constants[name], np.float32)
+    weight[0] *= 1e-9
+    model = onnx.ModelProto.FromString(net.model.SerializeToString())
+    set_initializer(model, name, weight)
+    layers = layers_of(model, PROBES)
+    plan = QuantisationPlan("s8s8", frozenset(x.name for x in layers if not x.decides), ranges(net.seen, "minmax"))
+    found = initializers(quantise(model, layers, plan))
+    scales = {k: v for k, v in found.items() if k.endswith("_scale")}
+    assert len(scales) > 4
+    for key, scale in scales.items():
+        half = np.asarray(scale).astype(np.float16)
+        np.testing.assert_array_equal(half.astype(np.float32), scale, err_msg=key)
+        assert (half > 0).all(), key
+    for layer in layers:
+        if f"{layer.name}/weight_scale" in scales:
+            given = np.asarray(initializers(model)[layer.weight])
+            steps, scale = found[f"{layer.name}/weight_int8"], scales[f"{layer.name}/weight_scale"]
+            shape = (-1, *[1] * (given.ndim - 1))
+            error = np.abs(np.asarray(steps) * np.reshape(scale, shape) - given)
+            assert (error <= np.reshape(scale, shape) * 0.5001).all(), layer.name
