@@ -148,4 +148,5 @@ def _pair(
         probe_file=probe_file,
         file=ship / f"model.{name}.onnx",
         float_layers=left,
+        for_device=True,
     )
