@@ -339,10 +339,10 @@ def _reference(
         made = answers.all_of(source.name, frames)
         if whole and made is not None:
             trials.keep_answers(written.path, source.name, made)
-    for head, value in measured.heads.items():
-        if not math.isfinite(value) and len(measured.heads) > 1:
+    for head in request.heads:
+        if math.isfinite(measured.value) and not math.isfinite(measured.heads.get(head.name, math.nan)):
             raise InputError(
-                f"nothing in the validation set is labelled to judge the head {head} by",
+                f"nothing in the validation set is labelled to judge the head {head.name} by",
                 remedy="give other or more images",
             )
     for name, found in {"the validation set": measured, **measured.domains}.items():

@@ -540,11 +540,12 @@ def test_graphs_for_tensorrt_and_an_engine_that_the_host_compiles(tmp_path: Path
     assert "symmetric, the rest in FP16" in hops["trt-int8"].note
 
 
-def test_a_head_that_nothing_is_labelled_for_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nothing", [{"detect": math.nan}, {}], ids=["no value", "left out"])
+def test_a_head_that_nothing_is_labelled_for_is_refused(nothing: dict[str, float], tmp_path: Path) -> None:
     """Among others that are: its budget could not be held."""
-    measured = Measured({"detect": 0.5, "ground": math.nan})
+    measured = Measured({"ground": 0.5, **nothing})
     request = dataclasses.replace(request_of(TinyDetector()), metric=lambda infer: measured)
-    with pytest.raises(InputError, match="nothing in the validation set is labelled to judge the head ground by"):
+    with pytest.raises(InputError, match="nothing in the validation set is labelled to judge the head detect by"):
         export(request, tmp_path / "none.bundle", say=lambda text: None)
 
 
