@@ -23,6 +23,8 @@ Range = tuple[float, float]
 SAMPLES_PER_FRAME = 8192
 BINS = 2048
 LEVELS = 128
+ALL_STEPS, SIDE_STEPS = 255, 127
+"""Between the values of INT8: from end to end, and from zero to either end."""
 PERCENTILE = 99.99
 SMALLEST_SHARE = 0.01
 STEPS = 64
@@ -130,18 +132,29 @@ def _channel_means(value: NDArray[np.float32]) -> NDArray[np.float64]:
     return means
 
 
-def ranges(observed: Mapping[str, Observed], calibrator: Calibrator) -> dict[str, Range]:
+def ranges(observed: Mapping[str, Observed], calibrator: Calibrator, *, symmetric: bool = False) -> dict[str, Range]:
     """The range of every tensor by one calibrator, zero always inside."""
-    return {name: range_of(seen, calibrator) for name, seen in observed.items()}
+    return {name: range_of(seen, calibrator, symmetric=symmetric) for name, seen in observed.items()}
 
 
-def range_of(seen: Observed, calibrator: Calibrator) -> Range:
-    """The range of one tensor.
+def range_of(seen: Observed, calibrator: Calibrator, *, symmetric: bool = False) -> Range:
+    """The range of one tensor; symmetric: around zero, of 127 steps on either side instead of 255 in all.
 
     minmax: all that was seen. percentile: all but 0.01 % at either end. mse: the share of the full range with the
     least mean square error of quantised samples. entropy: the one that keeps the distribution best by
     Kullback-Leibler divergence (Migacz, "8-bit inference with TensorRT", GTC 2017).
     """
+    if symmetric:
+        _, top = _range_of(_magnitudes(seen), calibrator, SIDE_STEPS)
+        return -top, top
+    return _range_of(seen, calibrator, ALL_STEPS)
+
+
+def _magnitudes(seen: Observed) -> Observed:
+    return Observed(0.0, max(-seen.low, seen.high, 0.0), np.abs(seen.samples), seen.means)
+
+
+def _range_of(seen: Observed, calibrator: Calibrator, steps: int) -> Range:
     low, high = min(seen.low, 0.0), max(seen.high, 0.0)
     if high - low <= 0:
         return 0.0, 1.0
@@ -150,7 +163,7 @@ def range_of(seen: Observed, calibrator: Calibrator) -> Range:
     if calibrator == "percentile":
         a, b = np.percentile(seen.samples, [100 - PERCENTILE, PERCENTILE])
         return _nonzero(min(float(a), 0.0), max(float(b), 0.0), (low, high))
-    cost = _square_error(seen) if calibrator == "mse" else _divergence(seen, (low, high))
+    cost = _square_error(seen, steps) if calibrator == "mse" else _divergence(seen, (low, high))
     return _best_share((low, high), cost)
 
 
@@ -166,11 +179,11 @@ def _best_share(full: Range, cost: Callable[[Range], float]) -> Range:
     return tried[int(np.argmin(costs))]
 
 
-def _square_error(seen: Observed) -> Callable[[Range], float]:
+def _square_error(seen: Observed, steps: int) -> Callable[[Range], float]:
     values = seen.samples[:: max(len(seen.samples) // COST_SAMPLES, 1) | 1].astype(np.float64)
 
     def cost(limits: Range) -> float:
-        step = (limits[1] - limits[0]) / 255
+        step = (limits[1] - limits[0]) / steps
         rounded = np.round((np.clip(values, *limits) - limits[0]) / step) * step + limits[0]
         return float(np.mean((rounded - values) ** 2))
 

@@ -51,7 +51,7 @@ class Quantiser:
     probes: Sequence[str]
     work: Path
     ship: Path
-    _ranges: dict[Calibrator, dict[str, Range]] = field(default_factory=dict)
+    _ranges: dict[tuple[Calibrator, Scheme], dict[str, Range]] = field(default_factory=dict)
 
     @property
     def eligible(self) -> tuple[Layer, ...]:
@@ -72,13 +72,13 @@ class Quantiser:
 
         islands: layers that stay in float32 where they are not in INT8 and the rest runs in bf16.
         """
-        if calibrator not in self._ranges:
-            self._ranges[calibrator] = ranges(self.observed, calibrator)
+        if (calibrator, scheme) not in self._ranges:
+            self._ranges[calibrator, scheme] = ranges(self.observed, calibrator, symmetric=scheme == "s8s8")
         left = set(float_layers)
         plan = QuantisationPlan(
             scheme=scheme,
             layers=frozenset(layer.name for layer in self.eligible if layer.name not in left),
-            ranges=self._ranges[calibrator],
+            ranges=self._ranges[calibrator, scheme],
             means={tensor: seen.means for tensor, seen in self.observed.items()},
         )
         model = quantise(self.model, self.layers, plan)
@@ -266,14 +266,21 @@ def _judged(
 
 
 def sensitivities(
-    quantiser: Quantiser, reference: Reference, runner: tuple[EngineName, Precision], calibrator: Calibrator
+    quantiser: Quantiser,
+    reference: Reference,
+    runner: tuple[EngineName, Precision],
+    calibrator: Calibrator,
+    *,
+    scheme: Scheme = "u8s8",
 ) -> list[Sensitivity]:
     """The error of each layer alone in INT8, greatest first."""
     names = [layer.name for layer in quantiser.eligible]
 
     def row_of(number: int, layer: Layer) -> Sensitivity:
         others = [name for name in names if name != layer.name]
-        probe_file, _ = quantiser.build(f"alone{number}", float_layers=others, calibrator=calibrator, shipped=False)
+        probe_file, _ = quantiser.build(
+            f"alone{number}", float_layers=others, calibrator=calibrator, scheme=scheme, shipped=False
+        )
         error = _error((runner[0], "int8"), probe_file, reference, SENSITIVITY_FRAMES)
         probe_file.unlink()
         progress.step()

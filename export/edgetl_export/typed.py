@@ -19,10 +19,11 @@ from edgetl_export.candidates import FP32_REL_ERROR, Candidate, Pair, Reference,
 from edgetl_export.compile import FloatGraph
 from edgetl_export.crew import both_at_once
 from edgetl_export.graph import load_model, prune, save_model, watchable, without_outputs
+from edgetl_export.islands import least_prefix
 from edgetl_export.parity import rms_error
 from edgetl_export.passes.half import describe_islands, to_half
 from edgetl_export.passes.rounded import rounded, widened
-from edgetl_export.search import Found, Quantiser
+from edgetl_export.search import Found, Quantiser, sensitivities
 from edgetl_export.targets import FLOAT, HALF, INT8
 from edgetl_export.tensorrt.check import HostCheck
 from edgetl_runtime.engines import available_engines
@@ -75,12 +76,43 @@ def int8_graph(
     *,
     say: Callable[[str], None],
 ) -> Typed:
-    """Symmetric INT8 in the layers that the search left in it, and FP16 with FP32 islands; none where it left none."""
+    """Symmetric INT8 in the layers that the search left in it, and FP16 with FP32 islands; none where it left none.
+
+    It has half as many steps behind a ReLU: where that costs more than the budget, more layers are left in FP16, the
+    most sensitive first, as few as it takes.
+    """
     if not found.used:
         return Typed()
     say(f"  {INT8}")
-    pair, note = _int8(quantiser, found, reference, largest)
-    return _judged(pair, note, reference, check, {INT8: pair.file})
+    best = _best(found)
+    left = best.pair.float_layers if best else ()
+    calibrator: Calibrator = found.calibrator_of(best) if best else next(iter(found.used.values()))
+
+    def made(more: Sequence[str]) -> tuple[Pair, str]:
+        return _int8(quantiser, calibrator, reference, largest, (*left, *more))
+
+    def judged(more: Sequence[str]) -> Typed:
+        pair, note = made(more)
+        return _judged(pair, note, reference, check, {INT8: pair.file})
+
+    typed = judged(())
+    if not typed.candidates or typed.candidates[0].hop.passed:
+        return typed
+    say("  symmetric INT8 everywhere costs more than the budget: which layers does it hurt?")
+    rows = found.sensitivities or sensitivities(
+        quantiser, reference, ("onnxruntime", "int8"), calibrator, scheme="s8s8"
+    )
+    order = [row.layer for row in rows if row.layer not in left]
+
+    def passes(more: Sequence[str]) -> bool:
+        candidate = judge(made(more)[0], reference)
+        passed = isinstance(candidate, Candidate) and candidate.hop.passed
+        note = candidate.hop.note if isinstance(candidate, Candidate) else candidate
+        say(f"  {len(more)} of {len(order)} layers in FP16: {note}, {'within' if passed else 'over'} the budget")
+        return passed
+
+    more = least_prefix(order, passes)
+    return judged(more) if more else typed
 
 
 def _judged(pair: Pair, note: str, reference: Reference, check: Check, graphs: Mapping[str, Path]) -> Typed:
@@ -99,17 +131,20 @@ def _half(graph: FloatGraph, reference: Reference, largest: Mapping[str, float])
     return pair, describe_islands(graph.model, islands)
 
 
-def _int8(quantiser: Quantiser, found: Found, reference: Reference, largest: Mapping[str, float]) -> tuple[Pair, str]:
-    best = _best(found)
-    float_layers: Sequence[str] = best.pair.float_layers if best else ()
-    calibrator: Calibrator = found.calibrator_of(best) if best else next(iter(found.used.values()))
+def _int8(
+    quantiser: Quantiser,
+    calibrator: Calibrator,
+    reference: Reference,
+    largest: Mapping[str, float],
+    float_layers: tuple[str, ...],
+) -> tuple[Pair, str]:
     written, _ = quantiser.build(INT8, float_layers=float_layers, calibrator=calibrator, scheme="s8s8", shipped=False)
     model, _ = to_half(load_model(written), largest, reference.probes)
     exact = _saved(rounded(model), quantiser.work / f"{INT8}-exact.onnx")
     fast = _saved(widened(model), quantiser.work / f"{INT8}-fast.onnx")
     agree = _agree(exact, fast, reference)
     engine: EngineName = "openvino" if agree else "onnxruntime"
-    pair = _pair(INT8, "int8", engine, fast if agree else exact, quantiser.ship, tuple(float_layers))
+    pair = _pair(INT8, "int8", engine, fast if agree else exact, quantiser.ship, float_layers)
     save_model(without_outputs(model, reference.probes), pair.file)
     left = f", {len(float_layers)} layers among it" if float_layers else ""
     return pair, f"symmetric, the rest in FP16{left}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from edgetl_export.compile import FloatGraph
 from edgetl_export.graph import load_model, save_model
 from edgetl_export.parity import record, rms_error
 from edgetl_export.search import Found, quantiser_of
-from edgetl_export.typed import Checks, float_graphs, int8_graph
+from edgetl_export.typed import Checks, Typed, float_graphs, int8_graph
 from edgetl_runtime.engines import load_engine
 
 
@@ -52,6 +53,38 @@ def test_symmetric_int8_is_computed_as_onnxruntime_does(tmp_path: Path) -> None:
     (int8,) = typed.candidates
     assert int8.hop.value > 0.95 and int8.hop.passed
     assert int8.pair.file.is_file() and int8.pair.probe_file != int8.pair.file
+
+
+def test_symmetric_int8_over_the_budget_leaves_more_layers_in_half(tmp_path: Path) -> None:
+    path = folded(tmp_path / "net.onnx")
+    reference = reference_of(path)
+    (tmp_path / "ship").mkdir()
+    quantiser = quantiser_of(path, PROBES, frames(6, seed=3), work=tmp_path, ship=tmp_path / "ship")
+    asked: list[Path] = []
+
+    def check(graphs: Mapping[str, Path]) -> Checks:
+        asked.extend(graphs.values())
+        return nothing_asked(graphs)
+
+    def typed_within(budget: float) -> Typed:
+        held = replace(reference, budget=Budget(budget))
+        return int8_graph(quantiser, Found(used={"int8": "minmax"}), held, {}, check, say=said.append)
+
+    said: list[str] = []
+    lost = 1.0 - typed_within(10.0).candidates[0].hop.value
+    assert len(said) == 1
+    (candidate,) = typed_within(0.7 * lost).candidates
+    left = candidate.pair.float_layers
+    assert candidate.hop.passed and 1.0 - candidate.hop.value <= 0.7 * lost
+    assert 0 < len(left) < len(quantiser.eligible) - 1
+    assert f"the rest in FP16, {len(left)} layers among it" in candidate.hop.note
+    assert any(f"{len(left)} of " in text and text.endswith("within the budget") for text in said)
+    model = load_model(candidate.pair.file)
+    assert asked[-1] == candidate.pair.file, "the compiler was asked of what ships"
+    dequantised = {o for n in model.graph.node if n.op_type == "DequantizeLinear" for o in n.output}
+    assert all(n.input[1] not in dequantised for n in model.graph.node if n.name in left)
+    (over,) = typed_within(1e-9).candidates
+    assert not over.hop.passed
 
 
 def test_values_that_can_not_be_half(tmp_path: Path) -> None:
