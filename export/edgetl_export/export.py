@@ -45,12 +45,12 @@ from edgetl_export.targets import get_target
 from edgetl_export.tensorrt.check import check_graphs
 from edgetl_export.to_onnx import CAPTURED, exporter_of
 from edgetl_export.trials import Trials, trial_of
-from edgetl_export.typed import Typed, float_graphs, int8_graph
+from edgetl_export.typed import Typed, computed_here, float_graphs, int8_graph
 from edgetl_export.worst import Watched, Worst, worst_frames
 from edgetl_runtime.bundle import file_entry, open_bundle, write_manifest
 from edgetl_runtime.engines import Engine
 from edgetl_runtime.errors import GateFailed, InputError
-from edgetl_runtime.golden import TOLERANCE, TOLERANCE_REDUCED, Golden, head_error, write_golden
+from edgetl_runtime.golden import TOLERANCE, TOLERANCE_OTHER, TOLERANCE_REDUCED, Golden, head_error, write_golden
 from edgetl_runtime.spec import (
     SCHEMA_VERSION,
     AccuracyBudget,
@@ -225,8 +225,7 @@ def export(
                 return typed
             both = typed + int8_graph(quantiser, found, reference, typed.largest, check, say=say)
             for pair in [c.pair for c in both.candidates if c.hop.passed]:
-                with crew_of(pair.engine, pair.probe_file, pair.precision, most=1) as crew:
-                    samples.take(pair, crew.over(samples.frames))
+                _sample_for_device(request, pair, samples, work)
             return both
 
         typed, worst = both_at_once(
@@ -422,7 +421,9 @@ def _golden(
     rows = samples.take(pair, infer_of(engine))
     with crew_of(pair.engine, pair.file, pair.precision) as crew:
         one = crew.over(request.validation)
-        _same_answers(request, pair, rows, [one(f) for f in samples.frames])
+        between = f"{pair.key} with one thread a frame and itself with all threads"
+        limit = TOLERANCE if pair.precision == "fp32" else TOLERANCE_REDUCED
+        _same_answers(request, rows, [one(f) for f in samples.frames], between=between, limit=limit)
         watched = _watched(request, one)
         known = _known(request, pair, crew.over(request.frames), reference)
         for frame in request.validation:
@@ -433,6 +434,17 @@ def _golden(
                 new / "domain.npz", lambda frames: _kept(watched, crew.each(frames, copied, known=known)), pair
             )
         return worst_frames(request.heads, source, watched, names=(request.source.name, pair.key))
+
+
+def _sample_for_device(request: ExportRequest, pair: Pair, samples: _Samples, work: Path) -> None:
+    """Take samples of a graph for a device as it ships. Raises GateFailed where that is not the one that was judged."""
+    with crew_of(pair.engine, computed_here(pair, work), pair.precision, most=1) as crew:
+        rows = samples.take(pair, crew.over(samples.frames))
+    with crew_of(pair.engine, pair.probe_file, pair.precision, most=1) as crew:
+        infer = crew.over(samples.frames)
+        judged = [infer(frame) for frame in samples.frames]
+    between = f"what ships of {pair.key} and what was judged"
+    _same_answers(request, rows, judged, between=between, limit=TOLERANCE_OTHER)
 
 
 def _known(
@@ -458,9 +470,11 @@ def _kept(
 
 def _same_answers(
     request: ExportRequest,
-    pair: Pair,
     rows: Sequence[Mapping[str, NDArray[np.generic]]],
     others: Sequence[Mapping[str, NDArray[np.generic]]],
+    *,
+    between: str,
+    limit: float,
 ) -> None:
     """Raise GateFailed where two ways to run a pair answer otherwise."""
     side = max(request.preprocess.size_hw)
@@ -469,11 +483,9 @@ def _same_answers(
         for row, other in zip(rows, others, strict=True)
         for head in request.heads
     ]
-    limit = TOLERANCE if pair.precision == "fp32" else TOLERANCE_REDUCED
     if max(errors) > limit:
         raise GateFailed(
-            f"{pair.key} with one thread a frame differs by {max(errors):.2g} from itself with all threads, more than "
-            f"{limit:.0e}; nothing is shipped"
+            f"between {between} the answers differ by {max(errors):.2g}, more than {limit:.0e}; nothing is shipped"
         )
 
 

@@ -27,7 +27,7 @@ from edgetl_export.budget import Budget, Measured
 from edgetl_export.candidates import Answers, Candidate, Pair, Reference, choose, judge
 from edgetl_export.crew import Crew
 from edgetl_export.export import Domain, Exported, ExportRequest, RunAll, export
-from edgetl_export.graph import copy_of, set_initializer, set_nodes
+from edgetl_export.graph import copy_of, set_initializer, set_nodes, without_outputs
 from edgetl_export.parity import Infer
 from edgetl_export.passes import PASSES, Pass
 from edgetl_export.sbom import read_sbom
@@ -293,6 +293,15 @@ def test_what_ships_is_what_is_judged(
     damaged = [h for h in hops if h.hop.endswith(f"/{precision}")]
     assert damaged and not any(h.passed for h in damaged)
     assert any(h.passed for h in hops if "/" in h.hop)
+
+
+def test_what_ships_for_a_device_is_what_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No engine here runs it, but what it computes can be run."""
+    sound = without_outputs
+    monkeypatch.setattr("edgetl_export.typed.without_outputs", lambda model, probes: planted(sound(model, probes)))
+    request = dataclasses.replace(by_classes(frames(6, seed=7)), targets=("cpu", "orin-nx"))
+    with pytest.raises(GateFailed, match=r"between what ships of .*/trt-fp16 and what was judged the answers differ"):
+        export(request, tmp_path / "x.bundle", say=lambda text: None)
 
 
 def strange(model: ModelProto) -> ModelProto:
