@@ -157,6 +157,13 @@ def copy_of(model: ModelProto) -> ModelProto:
     return copy
 
 
+def typed_anew(model: ModelProto) -> ModelProto:
+    """A model that was changed in place, checked, with its types and shapes inferred from the start."""
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model)
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
 def set_nodes(model: ModelProto, nodes: Iterable[NodeProto]) -> None:
     """Replace the graph's nodes, in place."""
     copies = [NodeProto.FromString(n.SerializeToString()) for n in nodes]

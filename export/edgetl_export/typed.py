@@ -22,6 +22,7 @@ from edgetl_export.graph import load_model, prune, save_model, watchable, withou
 from edgetl_export.islands import least_prefix
 from edgetl_export.parity import rms_error
 from edgetl_export.passes.half import describe_islands, to_half
+from edgetl_export.passes.late_bytes import late_bytes
 from edgetl_export.passes.rounded import rounded, widened
 from edgetl_export.search import Found, Quantiser, sensitivities
 from edgetl_export.targets import FLOAT, HALF, INT8
@@ -62,8 +63,10 @@ def float_graphs(graph: FloatGraph, reference: Reference, check: Check, *, say: 
     """FP32, which is judged elsewhere, and FP16 with FP32 islands."""
     say(f"  {HALF}")
     largest = magnitudes(graph.probe_file, watchable(graph.model), reference.frames, graph.probe_file.parent)
-    pair, note = _half(graph, reference, largest)
-    typed = _judged(pair, note, reference, check, {FLOAT: graph.file, HALF: pair.file})
+    model = late_bytes(graph.model)
+    asked = _saved(without_outputs(model, reference.probes), graph.probe_file.parent / "trt-fp32.onnx")
+    pair, note = _half(model, graph, reference, largest)
+    typed = _judged(pair, note, reference, check, {FLOAT: asked, HALF: pair.file})
     return typed + Typed(largest=largest)
 
 
@@ -129,8 +132,8 @@ def _judged(pair: Pair, note: str, reference: Reference, check: Check, graphs: M
     return Typed((Candidate(pair, judged.measured, hop),), (), checks)
 
 
-def _half(graph: FloatGraph, reference: Reference, largest: Mapping[str, float]) -> tuple[Pair, str]:
-    model, islands = to_half(graph.model, largest, reference.probes)
+def _half(late: ModelProto, graph: FloatGraph, reference: Reference, largest: Mapping[str, float]) -> tuple[Pair, str]:
+    model, islands = to_half(late, largest, reference.probes)
     probe_file = _saved(rounded(model), graph.probe_file.parent / f"{HALF}.onnx")
     pair = _pair(HALF, "fp16", "onnxruntime", probe_file, graph.file.parent)
     save_model(without_outputs(model, reference.probes), pair.file)
@@ -145,7 +148,7 @@ def _int8(
     float_layers: tuple[str, ...],
 ) -> tuple[Pair, str]:
     written, _ = quantiser.build(INT8, float_layers=float_layers, calibrator=calibrator, scheme="s8s8", shipped=False)
-    model, _ = to_half(load_model(written), largest, reference.probes)
+    model, _ = to_half(late_bytes(load_model(written)), largest, reference.probes)
     exact = _saved(rounded(model), quantiser.work / f"{INT8}-exact.onnx")
     fast = _saved(widened(model), quantiser.work / f"{INT8}-fast.onnx")
     agree = _agree(exact, fast, reference)

@@ -24,6 +24,7 @@ from edgetl_export.graph import (
     prune,
     set_initializer,
     set_nodes,
+    typed_anew,
     watchable,
 )
 from edgetl_export.tensorrt.graph import module_of
@@ -82,9 +83,7 @@ def to_half(
     half |= _half_pairs(result, half)
     _rewrite(result, half, types)
     prune(result)
-    del result.graph.value_info[:]
-    onnx.checker.check_model(result)
-    return onnx.shape_inference.infer_shapes(result, data_prop=True), islands
+    return typed_anew(result), islands
 
 
 def describe_islands(model: ModelProto, islands: Mapping[str, float]) -> str:

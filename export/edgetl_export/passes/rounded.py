@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from edgetl_export.graph import consumers, copy_of, set_nodes
+from edgetl_export.graph import consumers, copy_of, set_nodes, typed_anew
 
 CHOOSES = frozenset(
     {
@@ -65,7 +64,7 @@ def widened(model: ModelProto) -> ModelProto:
     for node in result.graph.node:
         if not half.isdisjoint(node.output):
             _widen(node)
-    return _typed_anew(result)
+    return typed_anew(result)
 
 
 def rounded(model: ModelProto) -> ModelProto:
@@ -84,13 +83,7 @@ def rounded(model: ModelProto) -> ModelProto:
                 cut.input[0] = f"{name}/wide"
                 cuts.add(cut.name)
     set_nodes(result, nodes)
-    return _typed_anew(result)
-
-
-def _typed_anew(model: ModelProto) -> ModelProto:
-    del model.graph.value_info[:]
-    onnx.checker.check_model(model)
-    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    return typed_anew(result)
 
 
 def _half_tensors(model: ModelProto) -> set[str]:
