@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgetl.versions import package_versions
+from edgetl.versions import code_sha256, package_versions
 from edgetl_export.publish import publish_directory
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.errors import BundleError
@@ -38,7 +38,7 @@ def export_key(sources: Sequence[Path], settings: Mapping[str, object], machine:
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for source in sources:
         digest.update(hashlib.sha256(source.read_bytes()).digest())
-    digest.update(_code().encode())
+    digest.update(code_sha256().encode())
     digest.update(repr(package_versions()).encode())
     digest.update(machine.encode())
     return digest.hexdigest()[:32]
@@ -130,17 +130,3 @@ def _forget_oldest(folder: Path) -> None:
 
 def _place(key: str) -> Path:
     return cache_directory() / "exports" / key
-
-
-def _code() -> str:
-    """A hash of edgetl's own source: a bundle of older code is another bundle."""
-    import edgetl
-    import edgetl_export
-    import edgetl_runtime
-
-    digest = hashlib.sha256()
-    for package in (edgetl, edgetl_export, edgetl_runtime):
-        folder = Path(package.__file__ or "").parent
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -23,7 +23,7 @@ from edgetl.models.weights import sha256_of
 from edgetl.shift.source import known_embeddings, read_side
 from edgetl.shift.statistics import fit_statistics, save_statistics
 from edgetl.training.checkpoint import ModelCard, load_network
-from edgetl.versions import package_versions
+from edgetl.versions import code_sha256, package_versions
 from edgetl_export.budget import Budget, Measured, Metric, over_domains
 from edgetl_export.candidates import Pair
 from edgetl_export.export import Domain, Exported, ExportRequest, RunAll, export
@@ -208,12 +208,12 @@ def _scoring(kind: Scorable, merge: Sequence[str]) -> Scoring:
 def trials_key(
     judged: Sequence[Frames], heads: Sequence[Head], merge: Sequence[str] = (), agreeing: Sequence[str] = ()
 ) -> str:
-    """Of all that a trial depends on besides graph and engine: frames, labels, heads, edgetl, packages, machine.
+    """Of all that a trial depends on besides graph and engine: frames, labels, heads, edgetl's code, packages, machine.
 
     judged: the validation set, then the further ones. agreeing: the heads that no label judges, by name.
     """
     scored = (heads, tuple(merge), sorted(agreeing))
-    digest = hashlib.sha256(repr((scored, __version__, package_versions(), machine())).encode())
+    digest = hashlib.sha256(repr((scored, code_sha256(), package_versions(), machine())).encode())
     for frames in judged:
         data = frames.dataset
         digest.update(repr((data.name, len(frames), data.classes, data.categories, data.layers)).encode())
@@ -228,7 +228,7 @@ def _add_frames(digest: hashlib._Hash, frames: Frames) -> None:
         for array in (sample.boxes, sample.labels, sample.ignore):
             digest.update(np.ascontiguousarray(array).tobytes())
         for mask in sample.masks:
-            digest.update(str(mask and mask.stat().st_mtime_ns).encode())
+            digest.update(mask.read_bytes() if mask else b"none")
 
 
 def _domain(card: ModelCard, train: Dataset, frames: Frames) -> Domain | None:

@@ -19,7 +19,7 @@ from edgetl.commands.arguments import (
     signature_json,
     signature_line,
 )
-from edgetl_runtime.spec import Hop
+from edgetl_runtime.spec import Hop, Provenance
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +52,9 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     finally:
         engine.close()
     key = f"{engine_name}/{picked.name}"
+    versions = engine_versions(bundle.manifest.provenance, engine_name)
+    if versions and versions["here"] != versions["exported"]:
+        say(f"engine       {engine_name} {versions['here']} here, {versions['exported']} where it was exported")
     say(
         f"golden       {golden.compared} frames on {key}: worst relative error {golden.worst_rel_error:.2e}, "
         f"allowed {golden.tolerance:.0e}: {'ok' if golden.ok else 'FAILED'}"
@@ -68,11 +71,20 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         "exit_status": 0 if ok else 1,
         "engine": engine_name,
         "variant": picked.name,
+        "engine_versions": versions,
         "hops": msgspec.to_builtins(bundle.manifest.hops),
         "golden": {"compared": golden.compared, "worst_rel_error": golden.worst_rel_error},
         "metric": metric,
         "signature": signature_json(bundle, args.require_signature),
     }
+
+
+def engine_versions(provenance: Provenance, engine: str) -> dict[str, str]:
+    """The engine's package, `here` and where the bundle was `exported`; empty where either is not known."""
+    from edgetl.versions import package_versions
+
+    here, exported = package_versions().get(engine), provenance.packages.get(engine)
+    return {"here": here, "exported": exported} if here and exported else {}
 
 
 def _metric(args: argparse.Namespace, key: str, hops: tuple[Hop, ...]) -> dict[str, object]:
@@ -114,12 +126,14 @@ def _metric(args: argparse.Namespace, key: str, hops: tuple[Hop, ...]) -> dict[s
 def stored_values(hops: tuple[Hop, ...], key: str, names: Iterable[str]) -> dict[str, float]:
     """The metric that the manifest stores for the pair `key`, by those of the heads `names` that it has one for.
 
+    Of a graph for TensorRT it is stored under the graph's name alone: another engine computed it where it was exported.
     A hop over one head has its figure in `value` alone; it is that head's where one head is asked for. Agreement with
     the network before it was compiled is no figure that labels give.
     """
     from edgetl.metrics.agreement import AGREEMENT
 
-    hop = next((h for h in hops if h.hop == key), None)
+    known_as = (key, key.removeprefix("tensorrt/"))
+    hop = next((h for h in hops if h.hop in known_as), None)
     asked = tuple(names)
     if hop is None or hop.metric == AGREEMENT:
         return {}

@@ -19,12 +19,14 @@ from edgetl_export.parity import Infer, Parity, compare, record
 from edgetl_export.passes import PASSES, Pass
 from edgetl_export.source import Source
 from edgetl_export.to_onnx import tensor_spec
-from edgetl_export.trials import Trial, trial_of
+from edgetl_export.trials import Trial
 from edgetl_runtime.errors import GateFailed
 from edgetl_runtime.spec import Hop, TensorSpec
 
 EXPORT_REL_ERROR = 1e-3
 """What a float graph may differ from its source by."""
+FLOAT_DROP = 1e-3
+"""What the metric of a float graph may lie over the budget, 0..1: two equal scores in another order are no fault."""
 LAYER_REL_ERROR = 1e-2
 """From where on a layer counts as broken when the first bad one is looked for: one layer's rounding is far below."""
 
@@ -109,7 +111,7 @@ def _gate(path: Path, before: _Step | None, reference: Reference) -> _Step:
     """Compare a float graph with the source on ONNX Runtime, and measure its metric.
 
     A graph that is the one before is not run, and one that gives the same bits on every parity frame has the same
-    metric, as an engine's hop, too.
+    metric as a step: it is measured where it is an engine's hop.
     """
     if before is not None and path.read_bytes() == before.path.read_bytes():
         return _Step(path, before.rows, before.trial)
@@ -118,9 +120,8 @@ def _gate(path: Path, before: _Step | None, reference: Reference) -> _Step:
         parity = compare(reference.tensors, rows)
         _check(path.stem, path, before.path if before else None, reference, parity, crew.over(()))
         known = before.trial if before is not None and _same_bits(before.rows, rows) else None
-        trial = reference.trials.recall(
-            path, "onnxruntime", "fp32", lambda: known or trial_of(parity, reference.measure(crew))
-        )
+        trial = known or reference.trials.recall(path, "onnxruntime", "fp32", lambda: reference.trial(crew, rows))
+        _check_metric(path, before.path if before else None, reference, trial)
         return _Step(path, rows, trial)
 
 
@@ -149,6 +150,20 @@ def _check(
     elif swapped_channels(infer, lambda other: _agrees(other, reference)):
         text += "; with red and blue of the frame swapped it agrees: the channel order is wrong"
     raise GateFailed(f"{text}; nothing is shipped")
+
+
+def _check_metric(path: Path, before: Path | None, reference: Reference, trial: Trial) -> None:
+    """Raise GateFailed where the metric fell although tensors agree: what differs is small beside the rest of them."""
+    verdict = reference.budget.judge(reference.measured, trial.measured)
+    if verdict.drop <= verdict.limit + FLOAT_DROP and trial.not_finite <= reference.not_finite:
+        return
+    strange = f", not finite on {trial.not_finite} frames" if trial.not_finite > reference.not_finite else ""
+    parting = locate(before, path, reference.frames[0], limit=LAYER_REL_ERROR) if before is not None else None
+    raise GateFailed(
+        f"the step {path.stem!r} broke the network: {verdict.note} against {reference.name}{strange}, though tensors "
+        f"agree to {EXPORT_REL_ERROR:.0e}{f'; {parting}' if parting else ''}; nothing is shipped",
+        remedy="give more validation images, or raise --max-drop",
+    )
 
 
 def _agrees(infer: Infer, reference: Reference) -> bool:

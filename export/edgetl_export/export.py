@@ -31,7 +31,7 @@ from edgetl_export.candidates import (
 from edgetl_export.compile import FloatGraph, Written, compile_float, write_onnx
 from edgetl_export.crew import at_once, both_at_once, copied, crew_of, telling
 from edgetl_export.layers import layers_of
-from edgetl_export.parity import SAME, Infer, other_input_other_output, record
+from edgetl_export.parity import SAME, Finite, Infer, other_input_other_output, record
 from edgetl_export.passes import PASSES, Pass
 from edgetl_export.proof import proved
 from edgetl_export.publish import publish_directory, refuse_existing, scratch_directory
@@ -45,17 +45,18 @@ from edgetl_export.targets import get_target
 from edgetl_export.tensorrt.check import check_graphs
 from edgetl_export.to_onnx import CAPTURED, exporter_of
 from edgetl_export.trials import Trials, trial_of
-from edgetl_export.typed import Typed, float_graphs, int8_graph
+from edgetl_export.typed import Typed, computed_here, float_graphs, int8_graph
 from edgetl_export.worst import Watched, Worst, worst_frames
 from edgetl_runtime.bundle import file_entry, open_bundle, write_manifest
 from edgetl_runtime.engines import Engine
 from edgetl_runtime.errors import GateFailed, InputError
-from edgetl_runtime.golden import TOLERANCE, TOLERANCE_REDUCED, Golden, head_error, write_golden
+from edgetl_runtime.golden import TOLERANCE, TOLERANCE_OTHER, TOLERANCE_REDUCED, Golden, head_error, write_golden
 from edgetl_runtime.spec import (
     SCHEMA_VERSION,
     AccuracyBudget,
     Calibration,
     Chosen,
+    DetectHead,
     DomainStatistics,
     EngineName,
     Head,
@@ -72,6 +73,8 @@ from edgetl_runtime.spec import (
 )
 
 GOLDEN_FRAMES = 4
+JUDGED = "also judged: by the metric"
+"""The stratum of calibration frames that accuracy is measured on: it is nearer to the network's own than on others."""
 SHIPPED_ANYWAY = frozenset({"fp32", "bf16", "int8", "int8-bf16"})
 """Variants that a bundle keeps even over the budget: another machine, or another budget, may want them."""
 
@@ -182,6 +185,8 @@ def export(
         Shipped() as shipped,
         telling(say),
     ):
+        if judged := _judged_too(request):
+            say(f"{judged} of {len(request.calibration)} calibration frames are frames of the metric, too")
         clock.begin(f"{request.source.name} to ONNX")
         source = _watched(request, request.source.infer)
         tensors = _parity_tensors(request)
@@ -209,7 +214,7 @@ def export(
         latencies = time_candidates(candidates, request.frames[0], runs=request.latency_runs, shipped=shipped)
         chosen = choose(candidates, latencies)
         best = next(c.pair for c in candidates if c.key == f"{chosen.engine}/{chosen.variant}")
-        samples = _Samples(request, best.variant)
+        samples = _Samples(request, best.variant, infer_of(shipped.engine(best)))
         for pair in [c.pair for c in candidates if c.pair.variant in SHIPPED_ANYWAY - {best.variant}]:
             samples.take(pair, infer_of(shipped.engine(pair)))
         shipped.leave(best)
@@ -220,8 +225,7 @@ def export(
                 return typed
             both = typed + int8_graph(quantiser, found, reference, typed.largest, check, say=say)
             for pair in [c.pair for c in both.candidates if c.hop.passed]:
-                with crew_of(pair.engine, pair.probe_file, pair.precision, most=1) as crew:
-                    samples.take(pair, crew.over(samples.frames))
+                _sample_for_device(request, pair, samples, work)
             return both
 
         typed, worst = both_at_once(
@@ -259,10 +263,17 @@ class _Made:
 
 
 class _Samples:
-    """Golden samples: what each variant that ships gives for the first parity frames, of its first engine alone."""
+    """Golden samples: what each variant that ships gives for some parity frames, of its first engine alone.
 
-    def __init__(self, request: ExportRequest, chosen: str) -> None:
-        self.frames = [np.ascontiguousarray(frame) for frame in request.frames[:GOLDEN_FRAMES]]
+    infer: the chosen pair. Frames on which it is sure of a box come first, since only scores are compared on others.
+    """
+
+    def __init__(self, request: ExportRequest, chosen: str, infer: Infer) -> None:
+        frames = [np.ascontiguousarray(frame) for frame in request.frames]
+        boxes = [head for head in request.heads if isinstance(head, DetectHead)]
+        silent = [not all(_sure(head, outputs) for head in boxes) for outputs in map(infer, frames)]
+        order = sorted(range(len(frames)), key=silent.__getitem__)
+        self.frames = [frames[i] for i in order[:GOLDEN_FRAMES]]
         self._names, self._chosen = _head_outputs(request), chosen
         self._outputs: dict[str, dict[str, NDArray[np.generic]]] = {}
         self.engines: dict[str, EngineName] = {}
@@ -281,6 +292,12 @@ class _Samples:
         """The file that travels in the bundle."""
         others = {name: outputs for name, outputs in self._outputs.items() if name != self._chosen}
         write_golden(path, Golden(np.concatenate(self.frames), self._outputs[self._chosen], others))
+
+
+def _sure(head: DetectHead, outputs: Mapping[str, NDArray[np.generic]]) -> bool:
+    """Whether a box reaches the threshold of its label."""
+    limits = np.asarray(head.thresholds).take(np.asarray(outputs["classes"]).astype(np.intp), mode="clip")
+    return bool((np.asarray(outputs["scores"]) >= limits).any())
 
 
 def _watched(request: ExportRequest, infer: Infer) -> Watched:
@@ -308,19 +325,25 @@ def _reference(
     Its answers are those of a former export where that had the same graph from torch.export and the same frames.
     """
     source, trials = request.source, Trials(request.trials_key)
-    frames = [*request.validation, *request.further]
+    frames, finite = [*request.validation, *request.further], Finite(_head_outputs(request))
     whole = exporter_of(written.path) == CAPTURED
     known = trials.answers(written.path, source.name, len(frames)) if whole else None
     if known is not None:
         rows = {id(frame): {name: array[i] for name, array in known.items()} for i, frame in enumerate(frames)}
-        measured = request.metric(watched.through(lambda frame: rows[id(frame)]))
+        measured = request.metric(finite.through(watched.through(lambda frame: rows[id(frame)])))
     else:
         answers = Answers(_head_outputs(request))
         with source.crew() as crew:
-            measured = request.metric(watched.through(answers.through(source.name, crew.over(frames))))
+            measured = request.metric(finite.through(watched.through(answers.through(source.name, crew.over(frames)))))
         made = answers.all_of(source.name, frames)
         if whole and made is not None:
             trials.keep_answers(written.path, source.name, made)
+    for head in request.heads:
+        if math.isfinite(measured.value) and not math.isfinite(measured.heads.get(head.name, math.nan)):
+            raise InputError(
+                f"nothing in the validation set is labelled to judge the head {head.name} by",
+                remedy="give other or more images",
+            )
     for name, found in {"the validation set": measured, **measured.domains}.items():
         if not math.isfinite(found.value):
             raise InputError(f"nothing in {name} is labelled to judge a head by", remedy="give other or more images")
@@ -342,6 +365,8 @@ def _reference(
         validation=frames,
         shipped=shipped,
         answers=Answers(_kept_outputs(request)),
+        outputs=_head_outputs(request),
+        not_finite=finite.not_finite,
     )
 
 
@@ -358,7 +383,8 @@ def _head_outputs(request: ExportRequest) -> list[str]:
 def _base(reference: Reference) -> Hop:
     """The hop that all others are compared with."""
     trial = trial_of(SAME, reference.measured)
-    return hop_of(reference.name, reference.metric_name, trial, passed=True, note="the reference")
+    note = "the reference" + (f", NOT FINITE on {reference.not_finite} frames" if reference.not_finite else "")
+    return hop_of(reference.name, reference.metric_name, trial, passed=True, note=note)
 
 
 def _float_candidates(
@@ -395,7 +421,9 @@ def _golden(
     rows = samples.take(pair, infer_of(engine))
     with crew_of(pair.engine, pair.file, pair.precision) as crew:
         one = crew.over(request.validation)
-        _same_answers(request, pair, rows, [one(f) for f in samples.frames])
+        between = f"{pair.key} with one thread a frame and itself with all threads"
+        limit = TOLERANCE if pair.precision == "fp32" else TOLERANCE_REDUCED
+        _same_answers(request, rows, [one(f) for f in samples.frames], between=between, limit=limit)
         watched = _watched(request, one)
         known = _known(request, pair, crew.over(request.frames), reference)
         for frame in request.validation:
@@ -406,6 +434,17 @@ def _golden(
                 new / "domain.npz", lambda frames: _kept(watched, crew.each(frames, copied, known=known)), pair
             )
         return worst_frames(request.heads, source, watched, names=(request.source.name, pair.key))
+
+
+def _sample_for_device(request: ExportRequest, pair: Pair, samples: _Samples, work: Path) -> None:
+    """Take samples of a graph for a device as it ships. Raises GateFailed where that is not the one that was judged."""
+    with crew_of(pair.engine, computed_here(pair, work), pair.precision, most=1) as crew:
+        rows = samples.take(pair, crew.over(samples.frames))
+    with crew_of(pair.engine, pair.probe_file, pair.precision, most=1) as crew:
+        infer = crew.over(samples.frames)
+        judged = [infer(frame) for frame in samples.frames]
+    between = f"what ships of {pair.key} and what was judged"
+    _same_answers(request, rows, judged, between=between, limit=TOLERANCE_OTHER)
 
 
 def _known(
@@ -431,9 +470,11 @@ def _kept(
 
 def _same_answers(
     request: ExportRequest,
-    pair: Pair,
     rows: Sequence[Mapping[str, NDArray[np.generic]]],
     others: Sequence[Mapping[str, NDArray[np.generic]]],
+    *,
+    between: str,
+    limit: float,
 ) -> None:
     """Raise GateFailed where two ways to run a pair answer otherwise."""
     side = max(request.preprocess.size_hw)
@@ -442,16 +483,17 @@ def _same_answers(
         for row, other in zip(rows, others, strict=True)
         for head in request.heads
     ]
-    limit = TOLERANCE if pair.precision == "fp32" else TOLERANCE_REDUCED
     if max(errors) > limit:
         raise GateFailed(
-            f"{pair.key} with one thread a frame differs by {max(errors):.2g} from itself with all threads, more than "
-            f"{limit:.0e}; nothing is shipped"
+            f"between {between} the answers differ by {max(errors):.2g}, more than {limit:.0e}; nothing is shipped"
         )
 
 
 def _variants(made: _Made, new: Path) -> tuple[Variant, ...]:
-    """Every graph that may run somewhere; of the search's trials only the one that was chosen."""
+    """Every graph that may run somewhere; of the search's trials only the one that was chosen.
+
+    A float graph is for TensorRT, too, where a target gets it because no typed one keeps the budget.
+    """
     variants: dict[str, Variant] = {}
     for c in (*made.candidates, *made.typed):
         wanted = (c in made.typed and c.hop.passed) or c.key == f"{made.chosen.engine}/{made.chosen.variant}"
@@ -461,7 +503,17 @@ def _variants(made: _Made, new: Path) -> tuple[Variant, ...]:
         engines = (*(variants[c.pair.variant].engines if c.pair.variant in variants else ()), engine)
         name, file = c.pair.variant, c.pair.file.relative_to(new).as_posix()
         variants[name] = Variant(name=name, file=file, precision=c.pair.precision, engines=engines)
+    for target in made.targets.values():
+        variant = variants[target.variant]
+        if target.graphs.get(target.variant, "refused") != "refused" and "tensorrt" not in variant.engines:
+            variants[target.variant] = structs.replace(variant, engines=(*variant.engines, "tensorrt"))
     return tuple(variants.values())
+
+
+def _judged_too(request: ExportRequest) -> int:
+    """How many calibration frames are frames of the metric as well."""
+    judged = {frame.tobytes() for frame in (*request.validation, *request.further)}
+    return sum(frame.tobytes() in judged for frame in request.calibration)
 
 
 def _write(
@@ -481,6 +533,8 @@ def _write(
         by = {trial.variant: trial.calibrator for trial in search_.trials}
         method = by.get(made.chosen.variant) or next(iter(by.values()), "")
         calibrated_on = structs.replace(calibrated_on, method=method)
+        if judged := _judged_too(request):
+            calibrated_on = structs.replace(calibrated_on, strata={**calibrated_on.strata, JUDGED: judged})
     domain = None
     if request.domain is not None:
         domain = DomainStatistics(file="domain.npz", output=request.domain.output, images=request.domain.images)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from onnx import ModelProto, NodeProto
 
-from edgetl_export.graph import attribute, downstream, initializers, producers, shapes_of
+from edgetl_export.graph import attribute, consumers, downstream, initializers, producers, shapes_of
 from edgetl_export.tensorrt.graph import module_of
 
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+AFFINE = frozenset({"Add", "Div", "Mul", "Sub"})
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One node: its name, operator and the module it came from, the tensors it reads and makes.
 
-    macs: multiply-accumulates for one frame. decides: whether it makes what decoding reads, or comes after that.
+    macs: multiply-accumulates for one frame. decides: whether it makes what decoding reads, or comes after that. takes:
+    nodes behind it that engines make part of it, as a bias or a factor of its weights, and what they make.
     """
 
     name: str
@@ -29,12 +31,18 @@ class Layer:
     output: str
     macs: int
     decides: bool
+    takes: tuple[str, ...] = ()
+
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """What an engine may call it: OpenVINO calls what makes an output by that, and some sums by their last term."""
+        return (self.name, self.output, *self.takes)
 
 
 def layers_of(model: ModelProto, probes: Sequence[str]) -> tuple[Layer, ...]:
     """Every heavy layer in graph order; `probes` are the tensors that decoding reads."""
     constants = {i.name: i for i in model.graph.initializer}
-    made, shapes = producers(model), shapes_of(model)
+    made, shapes, readers = producers(model), shapes_of(model), consumers(model)
     deciding = {id(n) for n in downstream(model, probes)}
     deciding |= {id(made[t]) for t in probes if t in made}
     found = []
@@ -53,9 +61,19 @@ def layers_of(model: ModelProto, probes: Sequence[str]) -> tuple[Layer, ...]:
                 output=node.output[0],
                 macs=_macs(node, tuple(weight), output),
                 decides=id(node) in deciding,
+                takes=tuple(_takes(node, readers, constants)),
             )
         )
     return tuple(found)
+
+
+def _takes(node: NodeProto, readers: Mapping[str, Sequence[NodeProto]], constants: Collection[str]) -> Iterator[str]:
+    """Sums and products with constants that alone read a layer, one after the other: their names and their results'."""
+    while len(found := readers.get(node.output[0], [])) == 1:
+        node = found[0]
+        if node.op_type not in AFFINE or not any(i in constants for i in node.input):
+            return
+        yield from (node.name, node.output[0])
 
 
 def _module_of_weight(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,6 +79,43 @@ def rms_error(
             return float("inf")
         errors.append(float(np.sqrt(np.mean((a - b) ** 2)) / max(float(a.std()), 1e-12)))
     return float(np.mean(errors))
+
+
+def digest_of(rows: Sequence[Mapping[str, NDArray[np.float32]]], names: Sequence[str]) -> str:
+    """The same for the same bits of these tensors on every frame; "" of no tensors."""
+    digest = hashlib.sha256()
+    for row in rows:
+        for name in names:
+            digest.update(f"{name} {row[name].shape} ".encode() + row[name].tobytes())
+    return digest.hexdigest() if names else ""
+
+
+class Finite:
+    """Counts the frames for which a network gives something that is not finite.
+
+    names: of the outputs to look at. Frames are told apart by identity and must stay alive.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._not: set[int] = set()
+
+    def through(self, infer: Infer) -> Infer:
+        """The same function, counted."""
+
+        def counted(frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.generic]]:
+            outputs = infer(frame)
+            there = [outputs[name] for name in self._names if name in outputs]
+            if not all(np.isfinite(array).all() for array in there if np.issubdtype(array.dtype, np.floating)):
+                self._not.add(id(frame))
+            return outputs
+
+        return counted
+
+    @property
+    def not_finite(self) -> int:
+        """How many frames."""
+        return len(self._not)
 
 
 def other_input_other_output(rows: Sequence[Mapping[str, NDArray[np.float32]]]) -> bool:

@@ -26,29 +26,37 @@ REST: dict[Precision, Precision] = {"int8-bf16": "bf16", "int8": "fp32", "bf16":
 @dataclass(frozen=True, slots=True)
 class Proof:
     """int8: how many of the `asked` layers run in INT8. wrong: layers by name that run in another precision than asked,
-    with that precision. finer: float layers that run in a finer one, which costs time and no accuracy. Where an engine
-    tells no names both are empty.
+    with that precision. finer: float layers that run in a finer one, which costs time and no accuracy. untold: layers
+    that an engine which tells names does not name; told: whether it names any. Where an engine tells no names these
+    are empty.
     """
 
     asked: int
     int8: int
     wrong: dict[str, Precision]
     finer: int = 0
+    untold: int = 0
+    told: bool = True
 
     @property
     def ok(self) -> bool:
-        """Whether every layer whose precision the engine tells got what was asked for, and INT8 is there at all.
+        """Whether every layer whose precision the engine tells got what was asked for, one is told at least, and INT8
+        is there at all.
 
         ONNX Runtime only tells how many. Where it does not fuse a pair into a layer it computes in float what the pair
         says, so that accuracy is as measured, and so is the time.
         """
-        return not self.wrong and (self.int8 > 0 or not self.asked)
+        return self.told and not self.wrong and (self.int8 > 0 or not self.asked)
 
     def __str__(self) -> str:
         """One phrase."""
         text = f"{self.int8} of {self.asked} INT8 layers run in INT8" if self.asked else "precision as asked"
+        if not self.told:
+            return "the engine tells no layer's precision"
         if self.finer:
             text += f", {self.finer} float layers in FP32"
+        if self.untold:
+            text += f", of {self.untold} layers it is not told"
         if self.wrong:
             named = [f"{name} ({found})" for name, found in list(self.wrong.items())[:3]]
             text += f"; not as asked: {', '.join(named)}" + (" ..." if len(self.wrong) > 3 else "")
@@ -61,16 +69,17 @@ def prove(engine: Engine, layers: Collection[Layer], int8: Collection[str], fp32
     """
     assert isinstance(engine, OpenVinoEngine)
     found, rest = engine.layer_precisions(), REST[engine.precision]
-    wrong, right, finer = {}, 0, 0
+    wrong, right, finer, untold = {}, 0, 0, 0
     for layer in layers:
         asked: Precision = "int8" if layer.name in int8 else "fp32" if layer.name in fp32 else rest
-        got = found.get(layer.name)
+        got = next((found[name] for name in layer.known_as if name in found), None)
         right += asked == got == "int8"
+        untold += got is None
         if got == "fp32" and asked != "int8":
             finer += asked != "fp32"
         elif got is not None and got != asked:
             wrong[layer.name] = got
-    return Proof(len(int8), right, wrong, finer)
+    return Proof(len(int8), right, wrong, finer, untold, told=not layers or untold < len(layers))
 
 
 def proved(

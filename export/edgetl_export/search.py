@@ -146,6 +146,9 @@ def search(
         found.left_out.append("INT8: no engine here runs it" if runner is None else "INT8: no layer can be quantised")
         return found
     best = _calibrated(quantiser, reference, runner, found)
+    if len(found.refused) == len(quantiser.eligible):
+        found.left_out.append(f"INT8: {runner[0]} runs every layer of this network in float")
+        return found
     for place, calibrator in enumerate(best[:2]):
         variant = "int8" if place == 0 else f"int8-{calibrator}"
         say(f"  {variant}, calibrated by {calibrator}")

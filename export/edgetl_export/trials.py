@@ -16,16 +16,22 @@ from edgetl_runtime.files import arrays_in_cache, cache_directory, keep_arrays_i
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """One graph on one engine: how near its tensors are to the reference, and the metric."""
+    """One graph on one engine: how near its tensors are to the reference, and the metric.
+
+    not_finite: on how many frames of the metric something that it gave was not. outputs: a digest of what it gave on
+    the parity frames, "" where nothing was asked for.
+    """
 
     max_rel_error: float
     cosine: float
     tensor: str
     frame: int
     measured: Measured
+    not_finite: int = 0
+    outputs: str = ""
 
 
-def trial_of(parity: Parity, measured: Measured) -> Trial:
+def trial_of(parity: Parity, measured: Measured, *, not_finite: int = 0, outputs: str = "") -> Trial:
     """What was found, as it is kept."""
     return Trial(
         max_rel_error=parity.max_rel_error,
@@ -33,6 +39,8 @@ def trial_of(parity: Parity, measured: Measured) -> Trial:
         tensor=parity.tensor,
         frame=parity.frame,
         measured=measured,
+        not_finite=not_finite,
+        outputs=outputs,
     )
 
 
@@ -48,9 +56,11 @@ class Trials:
         self._known: dict[str, Trial] = {}
         self.reused = 0
 
-    def recall(self, graph: Path, engine: str, precision: str, compute: Callable[[], Trial]) -> Trial:
-        """The trial of this graph's bytes, computed where it is not known yet."""
-        name = self._name(graph, engine, precision)
+    def recall(
+        self, graph: Path, engine: str, precision: str, compute: Callable[[], Trial], *, ships: Path | None = None
+    ) -> Trial:
+        """The trial of this graph's bytes, and of those of the graph that ships, computed where it is not known yet."""
+        name = self._name(graph, engine, precision, ships)
         found = self._known.get(name) or self._read(name)
         if found is None:
             found = compute()
@@ -59,6 +69,11 @@ class Trials:
             self.reused += 1
         self._known[name] = found
         return found
+
+    def known(self, graph: Path, engine: str, precision: str) -> Trial | None:
+        """The trial of this graph's bytes that nothing ships as, None where it was not made."""
+        name = self._name(graph, engine, precision)
+        return self._known.get(name) or self._read(name)
 
     def answers(self, graph: Path, source: str, frames: int) -> dict[str, NDArray[np.generic]] | None:
         """What the source of this graph answered to all frames, (frames, ...) by output; None where it is not kept."""
@@ -74,8 +89,9 @@ class Trials:
     def _answers_path(self, graph: Path, source: str) -> Path:
         return cache_directory() / "answers" / f"{self._name(graph, source, 'answers')}.npz"
 
-    def _name(self, graph: Path, engine: str, precision: str) -> str:
-        content = hashlib.sha256(graph.read_bytes()).hexdigest()
+    def _name(self, graph: Path, engine: str, precision: str, ships: Path | None = None) -> str:
+        files = [graph] if ships is None else [graph, ships]
+        content = " ".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
         return hashlib.sha256(f"{self._key} {content} {engine} {precision}".encode()).hexdigest()[:32]
 
     def _path(self, name: str) -> Path:

@@ -118,6 +118,12 @@ def int8_graph(
     return judged(more) if more else typed
 
 
+def computed_here(pair: Pair, work: Path) -> Path:
+    """What ships, in the form that its engine here computes it in, as `work` holds it then."""
+    wide = widened if pair.engine == "openvino" else rounded
+    return _saved(wide(load_model(pair.file)), work / f"{pair.variant}-ships.onnx")
+
+
 def _judged(pair: Pair, note: str, reference: Reference, check: Check, graphs: Mapping[str, Path]) -> Typed:
     judged, checks = both_at_once(lambda: judge(pair, reference), lambda: check(graphs))
     if isinstance(judged, str):
@@ -186,4 +192,5 @@ def _pair(
         probe_file=probe_file,
         file=ship / f"model.{name}.onnx",
         float_layers=left,
+        for_device=True,
     )

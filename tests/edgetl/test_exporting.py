@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -143,6 +145,29 @@ def test_the_same_labels_under_other_names_are_other_trials(frames: Frames) -> N
         other = Frames(dataset, Preprocess(size_hw=(64, 96), mean=(0.0,) * 3, std=(1.0,) * 3))
         keys.add(trials_key([other], heads))
     assert len(keys) == 4
+
+
+def test_other_code_measures_anew(frames: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was kept is what the code of then found out: the same version may have been mended since."""
+    heads = heads_for(frames.dataset, ("detect",))
+    before = trials_key([frames], heads)
+    monkeypatch.setattr("edgetl.exporting.code_sha256", lambda: "mended")
+    assert trials_key([frames], heads) != before
+
+
+def test_a_mask_with_its_time_kept_is_another(frames: Frames, tmp_path: Path) -> None:
+    """As `cp -p`, rsync and archives write it."""
+    heads = heads_for(frames.dataset, ("segment",))
+    mask = tmp_path / "mask.png"
+    (sample, *rest) = frames.dataset.samples
+    shutil.copy(sample.masks[0] or "", mask)
+    place = replace(sample, masks=(mask, *sample.masks[1:]))
+    dataset = replace(frames.dataset, samples=(place, *rest))
+    other = Frames(dataset, Preprocess(size_hw=(64, 96), mean=(0.0,) * 3, std=(1.0,) * 3))
+    before, time = trials_key([other], heads), mask.stat().st_mtime_ns
+    mask.write_bytes(mask.read_bytes() + b" ")
+    os.utime(mask, ns=(time, time))
+    assert trials_key([other], heads) != before
 
 
 def test_source_date_epoch_is_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

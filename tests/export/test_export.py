@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import importlib
 import math
 import os
 import subprocess
@@ -17,23 +18,28 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper
 from torch import Tensor, nn
 
 from edgetl_export.budget import Budget, Measured
-from edgetl_export.candidates import Answers, Candidate, Pair, choose
+from edgetl_export.candidates import Answers, Candidate, Pair, Reference, choose, judge
 from edgetl_export.crew import Crew
 from edgetl_export.export import Domain, Exported, ExportRequest, RunAll, export
+from edgetl_export.graph import copy_of, set_initializer, set_nodes, without_outputs
 from edgetl_export.parity import Infer
+from edgetl_export.passes import PASSES, Pass
 from edgetl_export.sbom import read_sbom
 from edgetl_export.source import torch_source
 from edgetl_export.targets import TARGETS
 from edgetl_runtime.bench import BASELINE
+from edgetl_runtime.build import tensorrt_variants
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import BundleError, GateFailed, InputError
 from edgetl_runtime.golden import read_golden, replay_golden
-from edgetl_runtime.spec import Chosen, DetectHead, Hop, Latency, Preprocess, Provenance, Reliability
+from edgetl_runtime.spec import Calibration, Chosen, DetectHead, Hop, Latency, Preprocess, Provenance, Reliability
 
 SIZE_HW = (64, 96)
 K = 4
@@ -44,12 +50,14 @@ TRUST = Reliability(before=((0.4, 0.5, 4),), after=((0.5, 0.5, 4),), error_befor
 
 
 class TinyDetector(nn.Module):
-    """Two convolutions to a heatmap of three classes at stride 8; the K brightest cells become boxes."""
+    """Convolutions to a heatmap of three classes at stride 8; the K brightest cells become boxes."""
 
-    def __init__(self, *, blind: bool = False) -> None:
+    def __init__(self, *, blind: bool = False, short: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.first = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        middle = [] if short else [nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
+        self.middle = nn.Sequential(*middle)
         self.second = nn.Conv2d(8, 3, 5, stride=4, padding=2)
         self.blind = blind
 
@@ -59,7 +67,7 @@ class TinyDetector(nn.Module):
         x = (x - 127.0) / 128.0
         if self.blind:
             x = x * 0.0
-        heat = self.second(torch.relu(self.first(x)))
+        heat = self.second(self.middle(torch.relu(self.first(x))))
         best, label = heat.max(dim=1)
         score, index = torch.topk(best.flatten(1), K, dim=1)
         left = (index % (SIZE_HW[1] // STRIDE) * STRIDE).to(torch.float32)
@@ -238,9 +246,140 @@ def test_every_hop_is_recorded(exported: Exported) -> None:
     assert "onnxruntime/fp32" in hops and "onnxruntime/int8" in hops
     assert all(h.passed and h.max_rel_error < 1e-4 for h in list(hops.values())[: len(steps)])
     assert "folded" in hops["fold-input"].note
-    assert 0 < hops["onnxruntime/int8"].max_rel_error < 0.2, "INT8 is float, or broken"
+    assert 1e-3 < hops["onnxruntime/int8"].max_rel_error < 0.2, "INT8 is float, or broken"
     assert {f"{r.engine}/{r.variant}" for r in exported.manifest.latencies} == set(list(hops)[len(steps) :])
     assert exported.seconds and all(s >= 0 for s in exported.seconds.values())
+
+
+def planted(model: ModelProto) -> ModelProto:
+    """The classes of every box one further."""
+    broken = copy_of(model)
+    for node in broken.graph.node:
+        node.output[:] = ["their_classes" if name == "classes" else name for name in node.output]
+    further = [
+        helper.make_node("Add", ["their_classes", "one"], ["next_classes"], name="further"),
+        helper.make_node("Mod", ["next_classes", "three"], ["classes"], name="around"),
+    ]
+    broken.graph.node.extend(further)
+    set_initializer(broken, "one", np.array(1))
+    set_initializer(broken, "three", np.array(3))
+    return broken
+
+
+def by_classes(validation: Sequence[NDArray[np.uint8]]) -> ExportRequest:
+    """A request whose metric is the share of boxes that have the class which the network itself gives them."""
+    request = request_of(TinyDetector())
+    expected = {id(f): np.array(request.source.infer(f)["classes"]) for f in validation}
+
+    def metric(infer: Infer) -> Measured:
+        return Measured(
+            {"detect": float(np.mean([np.mean(infer(f)["classes"] == expected[id(f)]) for f in validation]))}
+        )
+
+    return dataclasses.replace(request, metric=metric, validation=validation, frames=validation[:3])
+
+
+@pytest.mark.parametrize(
+    ("where", "precision"), [("compile.without_outputs", "fp32"), ("search.without_probes", "int8")]
+)
+def test_what_ships_is_what_is_judged(
+    where: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph that is damaged on its way into the bundle, where the one with probes is sound."""
+    module, name = where.split(".")
+    sound = getattr(importlib.import_module(f"edgetl_export.{module}"), name)
+    monkeypatch.setattr(f"edgetl_export.{where}", lambda model, probes: planted(sound(model, probes)))
+    hops = export(by_classes(frames(6, seed=7)), tmp_path / "x.bundle", say=lambda text: None).manifest.hops
+    damaged = [h for h in hops if h.hop.endswith(f"/{precision}")]
+    assert damaged and not any(h.passed for h in damaged)
+    assert any(h.passed for h in hops if "/" in h.hop)
+
+
+def test_what_ships_for_a_device_is_what_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No engine here runs it, but what it computes can be run."""
+    sound = without_outputs
+    monkeypatch.setattr("edgetl_export.typed.without_outputs", lambda model, probes: planted(sound(model, probes)))
+    request = dataclasses.replace(by_classes(frames(6, seed=7)), targets=("cpu", "orin-nx"))
+    with pytest.raises(GateFailed, match=r"between what ships of .*/trt-fp16 and what was judged the answers differ"):
+        export(request, tmp_path / "x.bundle", say=lambda text: None)
+
+
+def strange(model: ModelProto) -> ModelProto:
+    """The scores of a frame that begins with 255 are not finite."""
+    broken = copy_of(model)
+    for node in broken.graph.node:
+        node.output[:] = ["sound_scores" if name == "scores" else name for name in node.output]
+    nodes = [
+        ("Slice", ["frame", "begin", "end"], "corner"),
+        ("Cast", ["corner"], "corner_float"),
+        ("Sub", ["corner_float", "white"], "below"),
+        ("Reshape", ["below", "once"], "factor"),
+        ("Div", ["factor", "factor"], "whole"),
+        ("Mul", ["sound_scores", "whole"], "scores"),
+    ]
+    for op, inputs, output in nodes:
+        more = {"to": TensorProto.FLOAT} if op == "Cast" else {}
+        broken.graph.node.append(helper.make_node(op, inputs, [output], name=output, **more))
+    constants = {"begin": [0] * 4, "end": [1] * 4, "once": [1, 1], "white": np.float32(255)}
+    for name, value in constants.items():
+        set_initializer(broken, name, np.array(value))
+    return broken
+
+
+def test_an_output_that_is_not_finite_on_one_frame_of_the_metric(tmp_path: Path) -> None:
+    """No frame that tensors are compared on, and few enough for the budget."""
+    validation = frames(6, seed=7)
+    for frame in validation:
+        frame[0, 0, 0] = 255 if frame is validation[5] else 7
+    request = dataclasses.replace(
+        by_classes(validation), passes=(*PASSES, Pass("strange", lambda model: (strange(model), "planted")))
+    )
+    with pytest.raises(GateFailed, match=r"no variant meets .* NOT FINITE on 1 frames"):
+        export(request, tmp_path / "x.bundle", say=lambda text: None)
+
+
+def test_a_network_that_is_not_finite_itself_is_no_reason_to_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgetl_export.parity.Finite.not_finite", 1)
+    hops = export(by_classes(frames(4, seed=7)), tmp_path / "x.bundle", say=lambda text: None).manifest.hops
+    assert hops[0].note == "the reference, NOT FINITE on 1 frames" and all(h.passed for h in hops)
+
+
+def test_a_step_is_measured_again_as_an_engine(tmp_path: Path) -> None:
+    """What gives the same bits on the parity frames may break others."""
+    validation = frames(6, seed=7)
+    for i, frame in enumerate(validation):
+        frame[0, 0, 0] = 255 if i > 2 else 7
+
+    def late(model: ModelProto) -> tuple[ModelProto, str]:
+        broken = planted(model)
+        for node in broken.graph.node:
+            node.input[:] = ["bright" if name == "one" else name for name in node.input]
+        corner = [
+            helper.make_node("Slice", ["frame", "begin", "end"], ["corner"], name="corner"),
+            helper.make_node("Reshape", ["corner", "once"], ["first"], name="first"),
+            helper.make_node("Cast", ["first"], ["wide"], name="wide", to=TensorProto.INT64),
+            helper.make_node("Div", ["wide", "white"], ["bright"], name="bright"),
+        ]
+        nodes = [*corner, *broken.graph.node]
+        set_nodes(broken, nodes)
+        for name, value in {"begin": [0] * 4, "end": [1] * 4, "once": [1, 1], "white": 255}.items():
+            set_initializer(broken, name, np.array(value))
+        return broken, "planted"
+
+    request = dataclasses.replace(by_classes(validation), passes=(*PASSES, Pass("late", late)), budget=Budget(0.1))
+    with pytest.raises(GateFailed, match=r"nearest is .*: -50.00 points"):
+        export(request, tmp_path / "x.bundle", say=lambda text: None)
+
+
+def test_int8_that_no_layer_would_run_in_is_no_variant(tmp_path: Path) -> None:
+    """OpenVINO 2026.4 leaves a first layer behind a Pad in float, and the other one decides."""
+    pytest.importorskip("openvino")
+    short = request_of(TinyDetector(short=True), targets=("cpu", "orin-nx"))
+    manifest = export(short, tmp_path / "x.bundle", say=lambda text: None).manifest
+    assert not [v.name for v in manifest.variants if "int8" in v.name]
+    assert "openvino runs every layer of this network in float" in (tmp_path / "x.bundle/report.html").read_text()
 
 
 def test_golden_samples_replay(exported: Exported) -> None:
@@ -251,6 +390,32 @@ def test_golden_samples_replay(exported: Exported) -> None:
     engine.close()
     assert (report.ok, report.compared) == (True, 3)
     assert report.worst_rel_error < 1e-6, "the same engine on the same machine"
+
+
+def test_golden_samples_begin_with_what_tells_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a sure box only scores are compared, and the vehicle replays the first sample alone."""
+    monkeypatch.setattr("edgetl_export.export.choose", fixed_choice)
+    request = request_of(TinyDetector())
+    pictures = [np.zeros((1, *SIZE_HW, 3), np.uint8) + np.uint8(i) for i in range(5)] + frames(1, seed=2)
+    best = [float(np.asarray(request.source.infer(f)["scores"]).max()) for f in pictures]
+    assert best[-1] > max(best[:-1]) + 1e-3
+    head = structs.replace(HEAD, thresholds=((best[-1] + max(best[:-1])) / 2,) * 3)
+    request = dataclasses.replace(request, heads=(head,), frames=pictures)
+    bundle = open_bundle(export(request, tmp_path / "x.bundle", say=lambda text: None).bundle)
+    np.testing.assert_array_equal(read_golden(bundle).frames, np.concatenate([pictures[i] for i in (5, 0, 1, 2)]))
+
+
+def test_calibration_frames_that_the_metric_is_measured_on_are_said(tmp_path: Path) -> None:
+    request = by_classes(frames(4, seed=7))
+    record = Calibration(frames=3, sha256="0" * 64, strata={"light: dark": 3})
+    request = dataclasses.replace(
+        request, calibration=[*frames(1, seed=1), *frames(2, seed=7)], calibrated_on=record, budget=Budget(0.5)
+    )
+    said: list[str] = []
+    manifest = export(request, tmp_path / "x.bundle", say=said.append).manifest
+    assert "2 of 3 calibration frames are frames of the metric, too" in said
+    assert manifest.calibration and manifest.calibration.strata == {"light: dark": 3, "also judged: by the metric": 2}
+    assert "by the metric 2" in (tmp_path / "x.bundle/report.html").read_text()
 
 
 def test_every_variant_has_samples_of_its_own(exported: Exported) -> None:
@@ -382,6 +547,32 @@ def test_graphs_for_tensorrt_and_an_engine_that_the_host_compiles(tmp_path: Path
     hops = {h.hop: h for h in manifest.hops}
     assert 0 < hops["trt-fp16"].max_rel_error < 5e-3 and "limit of FP16" in hops["trt-fp16"].note
     assert "symmetric, the rest in FP16" in hops["trt-int8"].note
+
+
+@pytest.mark.parametrize("nothing", [{"detect": math.nan}, {}], ids=["no value", "left out"])
+def test_a_head_that_nothing_is_labelled_for_is_refused(nothing: dict[str, float], tmp_path: Path) -> None:
+    """Among others that are: its budget could not be held."""
+    measured = Measured({"ground": 0.5, **nothing})
+    request = dataclasses.replace(request_of(TinyDetector()), metric=lambda infer: measured)
+    with pytest.raises(InputError, match="nothing in the validation set is labelled to judge the head detect by"):
+        export(request, tmp_path / "none.bundle", say=lambda text: None)
+
+
+def test_a_target_that_gets_the_float_graph_can_build_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings")
+    sound = judge
+
+    def over(pair: Pair, reference: Reference) -> Candidate | str:
+        found = sound(pair, reference)
+        assert isinstance(found, Candidate)
+        return dataclasses.replace(found, hop=structs.replace(found.hop, passed=False))
+
+    monkeypatch.setattr("edgetl_export.typed.judge", over)
+    request = request_of(TinyDetector(), targets=("cpu", "orin-nx"))
+    bundle = open_bundle(export(request, tmp_path / "tiny.bundle", say=lambda t: None).bundle)
+    target = bundle.manifest.targets["orin-nx"]
+    assert (target.variant, target.graphs["trt-fp16"]) == ("fp32", "over budget")
+    assert [v.name for v in tensorrt_variants(bundle, None)] == [target.variant]
 
 
 @pytest.mark.parametrize("where", ["the validation set", "night"])

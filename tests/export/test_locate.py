@@ -98,7 +98,7 @@ def test_a_step_that_changes_nothing_is_not_run_again(
     assert loaded == ["onnx", "fold-input"]
 
 
-def test_a_step_with_the_same_bits_is_measured_once_as_a_step_and_as_an_engine(net: Path, tmp_path: Path) -> None:
+def test_a_step_with_the_same_bits_is_measured_as_an_engine_alone(net: Path, tmp_path: Path) -> None:
     def named(model: ModelProto) -> tuple[ModelProto, str]:
         other = copy_of(model)
         other.graph.node[-1].name += "_other"
@@ -119,7 +119,7 @@ def test_a_step_with_the_same_bits_is_measured_once_as_a_step_and_as_an_engine(n
     pair = Pair(variant="fp32", precision="fp32", engine="onnxruntime", probe_file=graph.probe_file, file=graph.file)
     found = judge(pair, counted)
     assert isinstance(found, Candidate)
-    assert len(measured) == 1
+    assert len(measured) == 2, "the file itself, and the engine"
     assert {hop.value for hop in (*hops, found.hop)} == {reference.measured.value}
 
 
@@ -143,6 +143,22 @@ def test_a_bad_pass_is_named_with_its_first_bad_layer(net: Path, tmp_path: Path)
 def test_an_optional_bad_pass_is_left_out(net: Path, tmp_path: Path) -> None:
     notes = compiled(source_of(net), tmp_path, (Pass("halve", bad_pass, optional=True), *PASSES))
     assert any(text.startswith("halve: left out: the step 'halve' broke the network") for text in notes)
+
+
+def test_what_is_small_beside_the_rest_of_its_tensor_is_found_by_the_metric(net: Path, tmp_path: Path) -> None:
+    """Scores beside boxes in pixels: an error of all of a score is next to nothing of the tensor."""
+    model = load_model(net)
+    head = initializers(model)["head_w"] * np.array([1e4, 1], np.float32)[:, None, None, None]
+    set_initializer(model, "head_w", head)
+    save_model(model, tmp_path / "uneven.onnx")
+
+    def lower(model: ModelProto) -> tuple[ModelProto, str]:
+        broken = copy_of(model)
+        set_initializer(broken, "head_b", initializers(broken)["head_b"] - np.array([0, 2], np.float32))
+        return broken, "all is well"
+
+    with pytest.raises(GateFailed, match=r"the step 'lower' broke the network: -\d.* though tensors agree to 1e-03"):
+        compiled(source_of(tmp_path / "uneven.onnx"), tmp_path, (PASSES[0], Pass("lower", lower)))
 
 
 def test_a_wrong_channel_order_is_named(net: Path, tmp_path: Path) -> None:

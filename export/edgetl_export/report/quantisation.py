@@ -21,6 +21,8 @@ def quantisation_section(manifest: Manifest) -> list[Section]:
     blocks: list[Block] = [Facts(_facts(manifest, search, trial)), _calibrators(search, trial)]
     if search.sensitivities:
         blocks += _sensitivity(search, trial)
+    elif not search.trials:
+        blocks.append(Text(["The engine runs every layer in float, so no graph in INT8 was measured."]))
     else:
         refused = any(t.float_layers for t in search.trials)
         where = "every layer that the engine runs in INT8" if refused else "every layer"

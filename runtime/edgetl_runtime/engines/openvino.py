@@ -38,6 +38,8 @@ _PRODUCTS = frozenset(
     {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul"}
 )
 _FUSED = frozenset({"Add", "Multiply", "Relu", "PRelu", "Clamp", "Swish", "Sigmoid", "HSwish", "Gelu"})
+_SUFFIXES = ("/DequantizationMultiply", "/WithoutBiases")
+"""What OpenVINO adds to a node's name while it rewrites the graph, the last first."""
 _PORT = '<port id="{}" precision="FP32"><dim>1</dim></port>'
 _MARKED = (
     '<net name="mark" version="11"><layers>'
@@ -123,7 +125,9 @@ class OpenVinoEngine:
         self._bound[name] = array
 
     def layer_precisions(self) -> dict[str, Precision]:
-        """What each convolution and matrix product runs in, by the names of the ONNX nodes that are fused in it."""
+        """What each convolution and matrix product runs in, by the names of the ONNX nodes that are fused in it; a node
+        that makes an output of the graph is called like that output.
+        """
         found: dict[str, Precision] = {}
         for op in self._request.get_compiled_model().get_runtime_model().get_ops():
             said = op.get_rt_info()
@@ -131,7 +135,7 @@ class OpenVinoEngine:
                 _text(said, key) for key in ("layerType", "runtimePrecision", "originalLayersNames")
             )
             if kind in _HEAVY and precision in _PRECISIONS:
-                found.update((name.removesuffix("/WithoutBiases"), _PRECISIONS[precision]) for name in names.split(","))
+                found.update((_as_read(name), _PRECISIONS[precision]) for name in names.split(","))
         return found
 
     def another(self) -> OpenVinoEngine:
@@ -144,6 +148,13 @@ class OpenVinoEngine:
         """Free the infer request, and with the last one the compiled model."""
         self._request = None
         self._bound = {}
+
+
+def _as_read(name: str) -> str:
+    """A node's name as it was before OpenVINO rewrote the graph."""
+    for suffix in _SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
 
 
 def list_of_names(names: Iterable[str]) -> str:

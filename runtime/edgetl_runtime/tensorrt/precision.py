@@ -130,6 +130,9 @@ def prove(layers: Iterable[Mapping[str, Any]], asked: Mapping[str, Asked]) -> Pr
     heavy_asked = Counter(a.precision for a in asked.values() if a.heavy)
     if heavy_asked["int8"] and seen - {""} and "int8" not in seen:
         mismatches.append(Mismatch("the whole engine", (), "int8", "no layer in INT8"))
+    halves = [kind for kind in sorted(REDUCED) if heavy_asked[kind]]
+    if halves and not mismatches and seen - {""} == {"fp32"}:
+        mismatches.append(Mismatch("the whole engine", (), "/".join(halves), "every layer in FP32"))
     return Proof(
         asked=dict(sorted(heavy_asked.items())),
         found=dict(sorted(found.items())),

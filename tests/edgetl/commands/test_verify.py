@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from runtime_support import HEADS, SIZE_HW, expected_many, make_manifest, scene, write_test_bundle
 
 from edgetl.commands import verify
+from edgetl.versions import package_versions
 from edgetl_runtime.bundle import Bundle, open_bundle, write_manifest
 from edgetl_runtime.engines import Engine, load_bundle_engine
 from edgetl_runtime.golden import Golden, read_golden, write_golden
@@ -77,6 +78,12 @@ def test_a_hop_over_one_head_has_its_figure_in_value() -> None:
     assert verify.stored_values(hops, "openvino/int8", ["detect"]) == {}
 
 
+def test_an_engine_that_was_built_is_held_to_what_its_graph_computed() -> None:
+    hops = (hop(PAIR, 0.9), hop("trt-int8", 0.6), hop("trt-fp16", 0.8))
+    assert verify.stored_values(hops, "tensorrt/trt-int8", ["detect"]) == {"detect": 0.6}
+    assert verify.stored_values(hops, "openvino/trt-int8", ["detect"]) == {}
+
+
 def test_agreement_is_no_figure_that_labels_are_held_to() -> None:
     hops = (replace(hop(PAIR, 0.99, detect=1.0, ground=0.98), metric="agreement"),)
     assert verify.stored_values(hops, PAIR, ["detect", "ground"]) == {}
@@ -103,6 +110,18 @@ def test_golden_samples_of_every_head(folder: Path, capsys: pytest.CaptureFixtur
     assert document["golden"]["compared"] == 3 and document["golden"]["worst_rel_error"] < 1e-5
     shown = capsys.readouterr()
     assert shown.out == "" and all(f"{h.name} " in shown.err for h in HEADS)
+
+
+@pytest.mark.parametrize(("exported", "said"), [("0.1", True), (None, False), ("", False)])
+def test_another_version_of_the_engine_is_said(
+    folder: Path, exported: str | None, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = package_versions()["onnxruntime"]
+    packages = {} if exported == "" else {"onnxruntime": exported or here}
+    provenance = replace(make_manifest(folder, heads=HEADS).provenance, packages=packages)
+    write_manifest(folder, make_manifest(folder, heads=HEADS, provenance=provenance))
+    assert call(folder)["engine_versions"] == ({"here": here, "exported": exported or here} if packages else {})
+    assert (f"onnxruntime {here} here, 0.1 where it was exported" in capsys.readouterr().err) is said
 
 
 def test_a_mask_that_came_out_otherwise_fails(folder: Path) -> None:

@@ -163,6 +163,13 @@ def test_an_engine_without_int8_is_a_mismatch_though_no_layer_names_its_nodes() 
     assert prove([layer("__myl_Fc_0", "Int8", kind="gemm")], ASKED).mismatches == ()
 
 
+def test_an_engine_in_fp32_is_a_mismatch_though_no_layer_names_its_nodes() -> None:
+    asked = {name: node for name, node in ASKED.items() if node.precision != "int8"}
+    proof = prove([layer("__myl_Fc_0", "Float", kind="gemm")], asked)
+    assert [(m.asked, m.found) for m in proof.mismatches] == [("fp16", "every layer in FP32")]
+    assert prove([layer("__myl_Fc_0", "Half", kind="gemm"), layer("__myl_Sum", "Float")], asked).mismatches == ()
+
+
 @pytest.mark.parametrize("layers", [[], [layer("/stem/Conv", "N/A due to dynamic shapes", "/stem/Conv")]])
 def test_what_is_not_said_is_unknown_and_no_mismatch(layers: list[dict[str, object]]) -> None:
     proof = prove(layers, ASKED)
