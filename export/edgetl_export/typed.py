@@ -63,10 +63,8 @@ def float_graphs(graph: FloatGraph, reference: Reference, check: Check, *, say: 
     """FP32, which is judged elsewhere, and FP16 with FP32 islands."""
     say(f"  {HALF}")
     largest = magnitudes(graph.probe_file, watchable(graph.model), reference.frames, graph.probe_file.parent)
-    model = late_bytes(graph.model)
-    asked = _saved(without_outputs(model, reference.probes), graph.probe_file.parent / "trt-fp32.onnx")
-    pair, note = _half(model, graph, reference, largest)
-    typed = _judged(pair, note, reference, check, {FLOAT: asked, HALF: pair.file})
+    pair, note = _half(graph, reference, largest)
+    typed = _judged(pair, note, reference, check, {FLOAT: graph.file, HALF: pair.file})
     return typed + Typed(largest=largest)
 
 
@@ -132,8 +130,8 @@ def _judged(pair: Pair, note: str, reference: Reference, check: Check, graphs: M
     return Typed((Candidate(pair, judged.measured, hop),), (), checks)
 
 
-def _half(late: ModelProto, graph: FloatGraph, reference: Reference, largest: Mapping[str, float]) -> tuple[Pair, str]:
-    model, islands = to_half(late, largest, reference.probes)
+def _half(graph: FloatGraph, reference: Reference, largest: Mapping[str, float]) -> tuple[Pair, str]:
+    model, islands = to_half(late_bytes(graph.model), largest, reference.probes)
     probe_file = _saved(rounded(model), graph.probe_file.parent / f"{HALF}.onnx")
     pair = _pair(HALF, "fp16", "onnxruntime", probe_file, graph.file.parent)
     save_model(without_outputs(model, reference.probes), pair.file)
