@@ -81,8 +81,8 @@ def quantised_inputs(model: ModelProto, layers: Sequence[Layer]) -> list[str]:
         if any(t in names for t in node.output):
             if node.op_type in COPIES:
                 names.update((t, None) for t in _data_of(node) if 0 not in shapes.get(t, (0,)))
-            elif node.op_type == "Add" and not _constant(model, node):
-                names.update(dict.fromkeys(node.input))
+            else:
+                names.update(dict.fromkeys(_summands(model, made, node)))
     return [n for n in names if n in made and n in readers]
 
 
@@ -95,6 +95,13 @@ def _data_of(node: NodeProto) -> Sequence[str]:
 def _constant(model: ModelProto, node: NodeProto) -> bool:
     constants = {i.name for i in model.graph.initializer}
     return any(i in constants for i in node.input)
+
+
+def _summands(model: ModelProto, made: Mapping[str, NodeProto], node: NodeProto) -> Sequence[str]:
+    """What is added up where a node is an addition of two tensors, or the ReLU behind one; else nothing."""
+    if node.op_type == "Relu" and node.input[0] in made:
+        node = made[node.input[0]]
+    return list(node.input) if node.op_type == "Add" and not _constant(model, node) else []
 
 
 class _Builder:
@@ -157,8 +164,8 @@ class _Builder:
         if producer.op_type in COPIES:
             for source in self._copied(producer):
                 self._need(source)
-        elif self.plan.scheme == "u8s8" and producer.op_type == "Add" and not _constant(self.model, producer):
-            for source in producer.input:
+        elif self.plan.scheme == "u8s8":
+            for source in _summands(self.model, self.made, producer):
                 if source in self.plan.ranges:
                     self._need(source)
 

@@ -371,6 +371,22 @@ def test_a_chain_of_additions_is_watched_as_a_whole() -> None:
     assert set(quantised_inputs(model, layers)) == {"x0", "x1", "x2", "f", "g"}
 
 
+def test_both_sides_of_an_addition_before_a_relu_are_quantised_for_cpu_engines(tmp_path: Path) -> None:
+    """As in every ResNet: ONNX Runtime adds in INT8, and runs the convolution before it in INT8, only then."""
+    nodes = [
+        conv("a", "normal", "x"),
+        conv("b", "x", "f"),
+        helper.make_node("Add", ["x", "f"], ["sum"], name="add"),
+        helper.make_node("Relu", ["sum"], ["y"], name="relu"),
+        conv("c", "y", "last"),
+    ]
+    held = {**weights("a", 8, 3, 3, 3), **weights("b", 8, 8, 3, 3), **weights("c", 8, 8, 3, 3)}
+    before, after = network(tmp_path, nodes, held)
+    made = producers(after)
+    assert [made[i].op_type for i in node(after, "add").input] == ["DequantizeLinear"] * 2
+    assert difference(before, after).max() < 0.05
+
+
 def test_a_grouped_transposed_convolution_without_bias(tmp_path: Path) -> None:
     """As networks spread maps that are to stay what they are, channel by channel."""
     up = helper.make_node("ConvTranspose", ["x", "up_w"], ["y"], name="up", strides=[2, 2], group=8)
