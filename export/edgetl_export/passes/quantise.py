@@ -130,6 +130,8 @@ class _Builder:
 
     def finish(self) -> None:
         """Insert pairs, redirect readers, quantise weights, and write the nodes."""
+        if self.plan.scheme == "u8s8" and any(layer.op == "MatMul" for layer in self.int8.values()):
+            self._widen_biases()
         for group in self._groups():
             self._pairs(group)
         for layer in self.int8.values():
@@ -290,6 +292,23 @@ class _Builder:
                 layer, node, bias - self._mean_error(layer, node, rounded * scale.reshape(shape) - weight), scale
             )
         self.before.setdefault(layer.name, []).extend(nodes)
+
+    def _widen_biases(self) -> None:
+        """Give what is added to a stack of matrix products all of its axes.
+
+        ONNX Runtime makes a float Gemm of a MatMul and a vector behind it, whose product then is no longer in INT8.
+        """
+        shapes = shapes_of(self.model)
+        for layer in self.int8.values():
+            shape = shapes.get(layer.output, ())
+            for node in self.readers.get(layer.output, []) if layer.op == "MatMul" and len(shape) > 2 else []:
+                if node.op_type != "Add" or not any(i in self.constants for i in node.input):
+                    continue
+                for i, name in enumerate(node.input):
+                    if name in self.constants and self.constants[name].ndim < len(shape):
+                        value = self.constants[name]
+                        wide = value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
+                        node.input[i] = self._new_constant(f"{name}_wide", wide)
 
     def _given_bias(self, node: NodeProto, count: int) -> NDArray[np.float64] | None:
         """(count,) the bias of a layer, zeros where it has none; None where it has no place for such a one."""

@@ -17,6 +17,7 @@ from edgetl_export.layers import Layer, layers_of
 from edgetl_export.parity import record, rms_error
 from edgetl_export.passes.fold_input import fold_input
 from edgetl_export.passes.quantise import QuantisationPlan, Scheme, quantise, quantised_inputs
+from edgetl_export.proof import prove_by_count
 from edgetl_runtime.engines import available_engines, load_engine
 
 
@@ -264,6 +265,31 @@ def test_matrix_products(tmp_path: Path, transposed: int) -> None:
     assert constants[made[node(result, "gemm").input[1]].input[1]].shape == (5,)
     assert constants[made[node(result, "matmul").input[1]].input[1]].shape == (3,)
     x = rng.uniform(-2, 2, (1, 12)).astype(np.float32)
+    before, after = (InferenceSession(m.SerializeToString()).run(None, {"x": x})[0] for m in (model, result))
+    np.testing.assert_allclose(after, before, atol=0.03 * float(np.abs(before).max()))
+
+
+def test_onnx_runtime_multiplies_a_stack_of_tokens_in_int8_where_a_bias_is_added(tmp_path: Path) -> None:
+    """As in every transformer."""
+    rng = np.random.default_rng(0)
+    held = {"w": rng.normal(size=(16, 24)).astype(np.float32), "b": rng.normal(size=24).astype(np.float32)}
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["y"], name="square"),
+        helper.make_node("MatMul", ["y", "w"], ["z"], name="matmul"),
+        helper.make_node("Add", ["b", "z"], ["last"], name="add"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 10, 16])],
+        [helper.make_tensor_value_info("last", onnx.TensorProto.FLOAT, [1, 10, 24])],
+        [onnx.numpy_helper.from_array(v, n) for n, v in held.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    result = quantise(model, layers_of(model, ()), QuantisationPlan("u8s8", {"matmul"}, {"y": (0.0, 4.0)}))
+    save_model(result, tmp_path / "int8.onnx")
+    assert prove_by_count(tmp_path / "int8.onnx", {"matmul"}).int8 == 1
+    x = rng.uniform(-2, 2, (1, 10, 16)).astype(np.float32)
     before, after = (InferenceSession(m.SerializeToString()).run(None, {"x": x})[0] for m in (model, result))
     np.testing.assert_allclose(after, before, atol=0.03 * float(np.abs(before).max()))
 
