@@ -2,7 +2,8 @@
 
 Networks that are trained with several branches (RepVGG, MobileOne, RepViT, FastViT, RepGhost, YOLOv6 and v7, PP-YOLOE)
 run with one, but their files often still hold all: convolutions of one tensor, the tensor itself, batch-norms and
-factors for each channel, added up. All of these are linear, and so one convolution says the same.
+factors for each channel, added up. All of these are linear, and so one convolution says the same. A factor for each
+channel behind a single convolution, as a layer scale, goes into it in the same way.
 
 Requires: batch-norms folded where a convolution stands before them; constants as initializers; static shapes. Ensures:
 no sum of convolutions of one tensor is left that one convolution computes with no more taps; the result keeps its name;
@@ -49,14 +50,24 @@ def join_branches(model: ModelProto) -> tuple[ModelProto, str]:
                 found.append(total)
                 inside |= {o for each in total.nodes for o in each.output}
     if not found:
-        return model, "not applied: no branches of convolutions are added up"
+        return model, "not applied: no branches of convolutions are added up or scaled"
     result = copy_of(model)
     joined = {total.top.output[0]: graph.join(result, total) for total in found}
     nodes = [n for n in result.graph.node if n.output[0] in joined or n.output[0] not in inside]
     set_nodes(result, [joined.get(n.output[0], n) for n in nodes])
     prune(result)
-    branches = sum(len(total.leaves) for total in found)
-    return result, f"{branches} branches joined into {len(found)} convolution{'s' if len(found) > 1 else ''}"
+    return result, _note([len(total.leaves) for total in found])
+
+
+def _note(leaves: Sequence[int]) -> str:
+    """leaves: how many each convolution stands for; one alone has taken in what scaled it."""
+    joined, scaled = sum(n > 1 for n in leaves), sum(n == 1 for n in leaves)
+    parts = []
+    if joined:
+        parts.append(f"{sum(leaves) - scaled} branches joined into {joined} convolution{'s' if joined > 1 else ''}")
+    if scaled:
+        parts.append(f"factors by channel folded into {scaled} convolution{'s' if scaled > 1 else ''}")
+    return ", ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +117,9 @@ class _Graph:
         if len(shape) != 4 or 0 in shape:
             return None
         found = self._linear(top, shape[1])
-        if found is None or not found.convs or len(found.leaves) < 2:
+        if found is None or not found.convs:
             return None
-        if len(found.convs) < 2 and not found.normed:
+        if len(found.convs) < 2 <= len(found.leaves) and not found.normed:
             return None
         return found if self._fits(found) else None
 

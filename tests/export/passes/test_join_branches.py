@@ -10,7 +10,7 @@ from onnxruntime import InferenceSession
 
 from edgetl_export.passes.join_branches import join_branches
 
-LEFT_ALONE = "not applied: no branches of convolutions are added up"
+LEFT_ALONE = "not applied: no branches of convolutions are added up or scaled"
 CHANNELS = 8
 
 
@@ -91,6 +91,15 @@ def test_a_difference_scaled_by_channel_as_in_fastvit() -> None:
         add("x", "scaled", "y"),
     ]
     joined_as_one(model_of(nodes, held(a=(CHANNELS, 1, 3, 3))), 3)
+
+
+def test_a_layer_scale_goes_into_its_convolution() -> None:
+    nodes = [conv("a", "x", "p"), add("p", "ls", "q", "Mul"), add("q", "x", "y")]
+    model = model_of(nodes, held(a=(CHANNELS, CHANNELS, 3, 3)))
+    joined, note = join_branches(model)
+    assert note == "factors by channel folded into 1 convolution"
+    assert [n.op_type for n in joined.graph.node][4:] == ["Conv", "Relu", "Conv", "Add"]
+    np.testing.assert_allclose(run(joined)[0], run(model)[0], atol=2e-5)
 
 
 def test_kernels_that_lie_unevenly() -> None:
