@@ -151,8 +151,13 @@ class _Builder:
         set_nodes(self.model, ordered)
 
     def _stays_float(self, node: NodeProto) -> bool:
-        """A float layer reads what was there before; so does what only few values pass through."""
+        """A float layer reads what was there before; so does a mask, as of tokens: OpenVINO takes the factors of any
+        axis for those of channels and then can't load the graph.
+        """
         heavy = len(node.input) > 1 and node.input[1] in self.constants and node.op_type in HEAVY
+        if node.op_type in ("Mul", "Div"):
+            factors = [self.constants[i] for i in node.input if i in self.constants]
+            return any(f.size > 1 and (f.ndim < 3 or f.shape[-3] != f.size) for f in factors)
         return heavy and node.name not in self.int8
 
     def _need(self, tensor: str) -> None:

@@ -294,6 +294,34 @@ def test_onnx_runtime_multiplies_a_stack_of_tokens_in_int8_where_a_bias_is_added
     np.testing.assert_allclose(after, before, atol=0.03 * float(np.abs(before).max()))
 
 
+def test_a_mask_of_tokens_reads_what_was_there_before(tmp_path: Path) -> None:
+    """As that of RT-DETR's and D-FINE's memory: OpenVINO could not load the graph of two decoder layers otherwise."""
+    rng = np.random.default_rng(0)
+    held = {name: rng.normal(size=(16, 24)).astype(np.float32) for name in ("u", "v", "w")}
+    held["mask"] = np.arange(10, dtype=np.float32).reshape(1, 10, 1) % 3
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["y"], name="square"),
+        helper.make_node("Mul", ["mask", "y"], ["masked"], name="masking"),
+        helper.make_node("MatMul", ["masked", "u"], ["c"], name="float"),
+        helper.make_node("MatMul", ["y", "v"], ["a"], name="first"),
+        helper.make_node("MatMul", ["y", "w"], ["b"], name="second"),
+        helper.make_node("Concat", ["a", "b", "c"], ["last"], name="concat", axis=2),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 10, 16])],
+        [helper.make_tensor_value_info("last", onnx.TensorProto.FLOAT, [1, 10, 72])],
+        [onnx.numpy_helper.from_array(v, n) for n, v in held.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    result = quantise(model, layers_of(model, ()), QuantisationPlan("u8s8", {"first", "second"}, {"y": (0.0, 4.0)}))
+    assert list(node(result, "masking").input) == ["mask", "y"]
+    save_model(result, tmp_path / "int8.onnx")
+    for engine in available_engines():
+        load_engine(engine, tmp_path / "int8.onnx", precision="int8").close()
+
+
 def network(tmp_path: Path, nodes: list[NodeProto], constants: Constants) -> tuple[ModelProto, ModelProto]:
     """A network that ends in "last" and the head "heat", its input folded, and the same with all other layers INT8."""
     nodes = [*frame_nodes(), *nodes, conv("head", "last", "heat")]
