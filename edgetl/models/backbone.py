@@ -92,11 +92,9 @@ def _feature_network(name: str) -> nn.Module:
 
     remedy = f"choose another, such as {DEFAULT_BACKBONE}"
     try:
-        reductions = _reductions(name)
+        by_stride = _levels(name)
     except Exception as error:
         raise InputError(f"backbone {name} gives no features ({_reason(error)})", remedy=remedy) from error
-    # A later level of the same stride has seen more layers.
-    by_stride = {stride: index for index, stride in enumerate(reductions)}
     if any(s not in by_stride for s in STRIDES):
         raise InputError(
             f"backbone {name} has features at strides {sorted(by_stride)}, expected {list(STRIDES)} among them",
@@ -107,8 +105,8 @@ def _feature_network(name: str) -> nn.Module:
     return module
 
 
-def _reductions(name: str) -> list[int]:
-    """Strides of all levels that timm can take features from."""
+def _levels(name: str) -> dict[int, int]:
+    """Stride -> timm's number of the last level that has it, which has seen the most layers."""
     import timm
     import torch
 
@@ -117,7 +115,8 @@ def _reductions(name: str) -> list[int]:
             network = timm.create_model(name, pretrained=False, features_only=True)
     except Exception:
         network = timm.create_model(name, pretrained=False, features_only=True)
-    return [int(r) for r in network.feature_info.reduction()]
+    info = network.feature_info  # of the levels that are given by default, which need not begin with the first
+    return {int(r): int(i) for r, i in zip(info.reduction(), info.out_indices, strict=True)}
 
 
 def _tried(module: nn.Module, name: str) -> tuple[int, ...]:

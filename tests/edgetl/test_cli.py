@@ -655,13 +655,14 @@ def test_export_document(made: Made) -> None:
     assert document["seconds"] > 0
     cpu = document["targets"]["cpu"]
     assert {"variant", "engine", "deployable", "checks"} <= set(cpu) and cpu["deployable"]
-    assert [h["hop"] for h in document["hops"]][:11] == [
+    assert [h["hop"] for h in document["hops"]][:12] == [
         "torch",
         "onnx",
         "flush-tiny",
         "fold-constants",
         "select-early",
         "fold-batch-norm",
+        "join-branches",
         "join-pool",
         "fold-input",
         "drop-dead",

@@ -37,13 +37,14 @@ def test_a_small_demo_leaves_everything(tmp_path: Path) -> None:
     assert isinstance(ledger, dict)
     assert isinstance(hops, list)
     assert set(transfer) == {"pretrained", "random"}
-    assert [h["hop"] for h in hops][:11] == [
+    assert [h["hop"] for h in hops][:12] == [
         "torch",
         "onnx",
         "flush-tiny",
         "fold-constants",
         "select-early",
         "fold-batch-norm",
+        "join-branches",
         "join-pool",
         "fold-input",
         "drop-dead",

@@ -239,8 +239,8 @@ def test_a_full_disk_at_any_step_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 def test_every_hop_is_recorded(exported: Exported) -> None:
     hops = {h.hop: h for h in exported.manifest.hops}
     steps = [
-        "torch", "onnx", "flush-tiny", "fold-constants", "select-early", "fold-batch-norm", "join-pool", "fold-input",
-        "drop-dead", "shuffle-late", "split-early",
+        "torch", "onnx", "flush-tiny", "fold-constants", "select-early", "fold-batch-norm", "join-branches",
+        "join-pool", "fold-input", "drop-dead", "shuffle-late", "split-early",
     ]  # fmt: skip
     assert list(hops)[: len(steps)] == steps
     assert "onnxruntime/fp32" in hops and "onnxruntime/int8" in hops

@@ -76,8 +76,8 @@ def net(tmp_path: Path) -> Path:
 
 def test_nothing_planted_nothing_found(net: Path, tmp_path: Path) -> None:
     assert [text.partition(":")[0] for text in compiled(source_of(net), tmp_path)] == [
-        "onnx", "flush-tiny", "fold-constants", "select-early", "fold-batch-norm", "join-pool", "fold-input",
-        "drop-dead", "shuffle-late", "split-early",
+        "onnx", "flush-tiny", "fold-constants", "select-early", "fold-batch-norm", "join-branches",
+        "join-pool", "fold-input", "drop-dead", "shuffle-late", "split-early",
     ]  # fmt: skip
     assert locate(net, tmp_path / "work" / "fold-input.onnx", frames()[0], limit=1e-3) is None
 

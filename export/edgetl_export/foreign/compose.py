@@ -6,7 +6,7 @@ Transpose -> channel order -> (x - mean) / std -> the network; outputs are the h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
 
@@ -41,24 +41,33 @@ def raw_names(network: Network, decoders: Sequence[Decoder], heads: Sequence[Hea
     return {name: f"raw_{name}" if name in taken else name for name in dict.fromkeys(wanted)}
 
 
+def probe_names(network: Network, decoders: Sequence[Decoder], names: Mapping[str, str]) -> dict[str, str]:
+    """The network's own outputs that decoders read -> what parity compares of each; names: as `raw_names` has it."""
+    unsteady = {network.read_by(d)[place].name for d in decoders for place in d.unsteady()}
+    return {raw: f"steady_{name}" if raw in unsteady else name for raw, name in names.items()}
+
+
 def compose(network: Network, preprocess: Preprocess, decoders: Sequence[Decoder], heads: Sequence[Head]) -> ModelProto:
     """The whole graph, with shapes inferred."""
     model = ModelProto()
     model.CopyFrom(network.model)
     names = raw_names(network, decoders, heads)
-    _rename(model.graph, _away(model, network, heads, names))
+    probes = probe_names(network, decoders, names)
+    _rename(model.graph, _away(model, network, heads, names, {*probes.values()} - {*names.values()}))
     taken = _names(model.graph)
     start = _input_nodes(model, network, preprocess, _unlike("input", taken))
     parts = [start]
     for i, decoder in enumerate(decoders):
         g = Nodes(_unlike(f"decode_{i}_{decoder_name(decoder)}", taken))
-        outputs = [Output(names[o.name], o.shape) for o in network.read_by(decoder)]
+        read = network.read_by(decoder)
+        outputs = [Output(names[o.name], o.shape) for o in read]
         decoder.nodes(g, outputs, preprocess.size_hw)
+        decoder.steady_nodes(g, outputs, {i: probes[read[i].name] for i in decoder.unsteady()})
         parts.append(g)
     _join(model, parts, preprocess.size_hw)
     infos = [o for h in heads for o in contract_of(h, preprocess.size_hw)]
     infos += [
-        helper.make_tensor_value_info(names[name], TensorProto.FLOAT, network.outputs[name].shape) for name in names
+        helper.make_tensor_value_info(probes[name], TensorProto.FLOAT, network.outputs[name].shape) for name in names
     ]
     del model.graph.output[:]
     model.graph.output.extend(infos)
@@ -85,9 +94,11 @@ def contract_of(head: Head, size_hw: tuple[int, int]) -> list[ValueInfoProto]:
     ]
 
 
-def _away(model: ModelProto, network: Network, heads: Sequence[Head], names: Mapping[str, str]) -> dict[str, str]:
+def _away(
+    model: ModelProto, network: Network, heads: Sequence[Head], names: Mapping[str, str], steady: Set[str]
+) -> dict[str, str]:
     """Old name -> new name of every tensor of the network whose name is needed for another."""
-    taken = {FRAME, *(o for h in heads for o in h.outputs)}
+    taken = {FRAME, *steady, *(o for h in heads for o in h.outputs)}
     own = {network.input_name, *(i.name for i in model.graph.initializer)}
     own |= {o for n in model.graph.node for o in n.output}
     moved = {name: f"network_{name}" for name in own & taken}

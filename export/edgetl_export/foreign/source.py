@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from edgetl_export.foreign.compose import compose, heads_of, raw_names
+from edgetl_export.foreign.compose import compose, heads_of, probe_names, raw_names
 from edgetl_export.foreign.decoders import Decoder
 from edgetl_export.foreign.module_file import flattened, load_module, module_of
 from edgetl_export.foreign.network import Network, read_network
@@ -77,18 +77,20 @@ def _reference(
     run: RunNetwork,
     preprocess: Preprocess,
     reads: Sequence[tuple[Decoder, Sequence[str]]],
-    names: Mapping[str, str],
+    probes: Mapping[str, str],
     *,
     layout: str,
     dtype: type[np.generic],
 ) -> Infer:
-    """A frame to the heads' outputs and the network's own, by the names that they have in the graph that ships."""
+    """A frame to the heads' outputs and the network's own, by the names that they have in the graph."""
 
     def infer(frame: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
         raw = run(prepare(frame, preprocess, layout=layout, dtype=dtype))
-        found: dict[str, NDArray[np.generic]] = {names[name]: np.asarray(raw[name]) for name in names}
+        found: dict[str, NDArray[np.generic]] = {probes[name]: np.asarray(raw[name]) for name in probes}
         for decoder, wanted in reads:
-            found |= decoder.reference([np.asarray(raw[n], np.float32) for n in wanted], preprocess.size_hw)
+            arrays = [np.asarray(raw[n], np.float32) for n in wanted]
+            found |= decoder.reference(arrays, preprocess.size_hw)
+            found |= {probes[wanted[place]]: array for place, array in decoder.steady(arrays).items()}
         return found
 
     return infer
@@ -98,7 +100,7 @@ def source_of(network: Network, spec: SpecFile, run: RunNetwork, *, name: str, n
     """A Source whose reference is `run` between numpy's preparation and decoding."""
     preprocess = spec.input.preprocess
     heads = heads_of(network, spec.heads, preprocess.size_hw)
-    names = raw_names(network, spec.heads, heads)
+    probes = probe_names(network, spec.heads, raw_names(network, spec.heads, heads))
     uint8 = network.input_type == TensorProto.UINT8
 
     def write(path: Path) -> str:
@@ -108,12 +110,12 @@ def source_of(network: Network, spec: SpecFile, run: RunNetwork, *, name: str, n
     return Source(
         name=name,
         outputs=tuple(o for h in heads for o in h.outputs),
-        probes=tuple(names.values()),
+        probes=tuple(probes.values()),
         infer=_reference(
             run,
             preprocess,
             [(d, [o.name for o in network.read_by(d)]) for d in spec.heads],
-            names,
+            probes,
             layout=network.layout,
             dtype=np.uint8 if uint8 else np.float32,
         ),

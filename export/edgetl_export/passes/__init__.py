@@ -16,6 +16,7 @@ from edgetl_export.passes.flush_tiny import flush_tiny
 from edgetl_export.passes.fold_batch_norm import fold_batch_norm
 from edgetl_export.passes.fold_constants import fold_constants
 from edgetl_export.passes.fold_input import fold_input
+from edgetl_export.passes.join_branches import join_branches
 from edgetl_export.passes.join_pool import join_pool
 from edgetl_export.passes.select_early import select_early
 from edgetl_export.passes.shuffle_late import shuffle_late
@@ -37,6 +38,7 @@ PASSES = (
     Pass("fold-constants", fold_constants),
     Pass("select-early", select_early),
     Pass("fold-batch-norm", fold_batch_norm),
+    Pass("join-branches", join_branches),
     Pass("join-pool", join_pool),
     Pass("fold-input", fold_input),
     Pass("drop-dead", drop_dead),

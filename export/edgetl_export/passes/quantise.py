@@ -81,8 +81,8 @@ def quantised_inputs(model: ModelProto, layers: Sequence[Layer]) -> list[str]:
         if any(t in names for t in node.output):
             if node.op_type in COPIES:
                 names.update((t, None) for t in _data_of(node) if 0 not in shapes.get(t, (0,)))
-            elif node.op_type == "Add" and not _constant(model, node):
-                names.update(dict.fromkeys(node.input))
+            else:
+                names.update(dict.fromkeys(_summands(model, made, node)))
     return [n for n in names if n in made and n in readers]
 
 
@@ -95,6 +95,13 @@ def _data_of(node: NodeProto) -> Sequence[str]:
 def _constant(model: ModelProto, node: NodeProto) -> bool:
     constants = {i.name for i in model.graph.initializer}
     return any(i in constants for i in node.input)
+
+
+def _summands(model: ModelProto, made: Mapping[str, NodeProto], node: NodeProto) -> Sequence[str]:
+    """What is added up where a node is an addition of two tensors, or the ReLU behind one; else nothing."""
+    if node.op_type == "Relu" and node.input[0] in made:
+        node = made[node.input[0]]
+    return list(node.input) if node.op_type == "Add" and not _constant(model, node) else []
 
 
 class _Builder:
@@ -123,6 +130,8 @@ class _Builder:
 
     def finish(self) -> None:
         """Insert pairs, redirect readers, quantise weights, and write the nodes."""
+        if self.plan.scheme == "u8s8" and any(layer.op == "MatMul" for layer in self.int8.values()):
+            self._widen_biases()
         for group in self._groups():
             self._pairs(group)
         for layer in self.int8.values():
@@ -142,8 +151,13 @@ class _Builder:
         set_nodes(self.model, ordered)
 
     def _stays_float(self, node: NodeProto) -> bool:
-        """A float layer reads what was there before; so does what only few values pass through."""
+        """A float layer reads what was there before; so does a mask, as of tokens: OpenVINO takes the factors of any
+        axis for those of channels and then can't load the graph.
+        """
         heavy = len(node.input) > 1 and node.input[1] in self.constants and node.op_type in HEAVY
+        if node.op_type in ("Mul", "Div"):
+            factors = [self.constants[i] for i in node.input if i in self.constants]
+            return any(f.size > 1 and (f.ndim < 3 or f.shape[-3] != f.size) for f in factors)
         return heavy and node.name not in self.int8
 
     def _need(self, tensor: str) -> None:
@@ -157,8 +171,8 @@ class _Builder:
         if producer.op_type in COPIES:
             for source in self._copied(producer):
                 self._need(source)
-        elif self.plan.scheme == "u8s8" and producer.op_type == "Add" and not _constant(self.model, producer):
-            for source in producer.input:
+        elif self.plan.scheme == "u8s8":
+            for source in _summands(self.model, self.made, producer):
                 if source in self.plan.ranges:
                     self._need(source)
 
@@ -283,6 +297,23 @@ class _Builder:
                 layer, node, bias - self._mean_error(layer, node, rounded * scale.reshape(shape) - weight), scale
             )
         self.before.setdefault(layer.name, []).extend(nodes)
+
+    def _widen_biases(self) -> None:
+        """Give what is added to a stack of matrix products all of its axes.
+
+        ONNX Runtime makes a float Gemm of a MatMul and a vector behind it, whose product then is no longer in INT8.
+        """
+        shapes = shapes_of(self.model)
+        for layer in self.int8.values():
+            shape = shapes.get(layer.output, ())
+            for node in self.readers.get(layer.output, []) if layer.op == "MatMul" and len(shape) > 2 else []:
+                if node.op_type != "Add" or not any(i in self.constants for i in node.input):
+                    continue
+                for i, name in enumerate(node.input):
+                    if name in self.constants and self.constants[name].ndim < len(shape):
+                        value = self.constants[name]
+                        wide = value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
+                        node.input[i] = self._new_constant(f"{name}_wide", wide)
 
     def _given_bias(self, node: NodeProto, count: int) -> NDArray[np.float64] | None:
         """(count,) the bias of a layer, zeros where it has none; None where it has no place for such a one."""

@@ -37,6 +37,12 @@ EXPORTED = ("repvit_m0_9",)
 FULLY_FOLDED = sorted(set(FAMILIES) - {"vgg16", "convnext_atto", "repvit_m0_9"})
 
 
+@pytest.mark.parametrize("name", ["dla34", "tresnet_m"])
+def test_networks_whose_levels_timm_does_not_give_from_the_first_on(name: str) -> None:
+    maps = build_backbone(name, "none").module.eval()(torch.zeros(1, 3, 64, 96))
+    assert [(64 // m.shape[2], 96 // m.shape[3]) for m in maps] == [(s, s) for s in STRIDES]
+
+
 def other_statistics(module: nn.Module) -> nn.Module:
     """Norms that do something: fresh ones pass on what they get, and any fold would look right."""
     generator = torch.Generator().manual_seed(7)
@@ -113,7 +119,7 @@ def export_and_compare(name: str, path: Path) -> None:
         ("no_such_network", "is not one of timm's"),
         ("vit_tiny_patch16_224", "features at strides [16]"),
         ("swin_tiny_patch4_window7_224", "can't take a frame"),
-        ("dla34", "gives maps"),
+        ("mambaout_femto", "gives maps"),
         ("resnet18.no_such_tag", "no pretrained tag 'no_such_tag'"),
     ],
 )

@@ -158,8 +158,38 @@ def test_names_that_the_contract_needs_are_freed(write_network: Write, tmp_path:
     decoder = Detr(labels=("car", "person"), logits="scores", boxes="boxes", max_detections=20)
     found = foreign(str(path), spec_of(decoder))
     assert found.source.outputs == ("boxes", "scores", "classes")
-    assert found.source.probes == ("raw_scores", "raw_boxes")
+    assert found.source.probes == ("steady_raw_scores", "steady_raw_boxes")
     check(found, tmp_path)
+
+
+@pytest.mark.parametrize(("activation", "steady"), [("sigmoid", True), ("probabilities", True), ("softmax", False)])
+def test_queries_in_another_order_are_the_same(
+    write_network: Write, tmp_path: Path, activation: Any, steady: bool
+) -> None:
+    """RT-DETR and D-FINE pick them by a TopK, where rounding swaps those of nearly equal scores."""
+    constants = {"zero": [0], "two": [2], "three": [3], "four": [4], "end": [7], "rows": [1, 7, 96]}
+    given = []
+    for order in (np.arange(96), np.arange(96)[::-1]):
+        tail = [
+            helper.make_node("Reshape", ["maps", "rows"], ["columns"]),
+            helper.make_node("Transpose", ["columns"], ["flat"], perm=[0, 2, 1]),
+            helper.make_node("Gather", ["flat", "order"], ["ordered"], axis=1),
+            helper.make_node("Sigmoid", ["ordered"], ["shares"]),
+            helper.make_node("Slice", ["shares", "zero", "four", "two"], ["b"]),
+            helper.make_node("Slice", ["shares", "four", "end", "two"], ["s"]),
+        ]
+        path = write_network(
+            channels=7,
+            tail=tail,
+            outputs=["s", "b"],
+            constants={k: np.array(v, np.int64) for k, v in {**constants, "order": order}.items()},
+        )
+        names = ("car", "person") if activation == "softmax" else ("car", "person", "rider")
+        found = foreign(str(path), spec_of(Detr(labels=names, logits="s", boxes="b", activation=activation)))
+        given.append(run_file(check(found, tmp_path), frames(1)[0]))
+        assert all(name.startswith("steady_") == steady for name in found.source.probes)
+    first, second = given
+    assert all(np.array_equal(first[name], second[name]) == steady for name in found.source.probes)
 
 
 def test_several_heads_on_one_network(write_network: Write, tmp_path: Path) -> None:

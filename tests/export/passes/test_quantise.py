@@ -17,6 +17,7 @@ from edgetl_export.layers import Layer, layers_of
 from edgetl_export.parity import record, rms_error
 from edgetl_export.passes.fold_input import fold_input
 from edgetl_export.passes.quantise import QuantisationPlan, Scheme, quantise, quantised_inputs
+from edgetl_export.proof import prove_by_count
 from edgetl_runtime.engines import available_engines, load_engine
 
 
@@ -268,6 +269,59 @@ def test_matrix_products(tmp_path: Path, transposed: int) -> None:
     np.testing.assert_allclose(after, before, atol=0.03 * float(np.abs(before).max()))
 
 
+def test_onnx_runtime_multiplies_a_stack_of_tokens_in_int8_where_a_bias_is_added(tmp_path: Path) -> None:
+    """As in every transformer."""
+    rng = np.random.default_rng(0)
+    held = {"w": rng.normal(size=(16, 24)).astype(np.float32), "b": rng.normal(size=24).astype(np.float32)}
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["y"], name="square"),
+        helper.make_node("MatMul", ["y", "w"], ["z"], name="matmul"),
+        helper.make_node("Add", ["b", "z"], ["last"], name="add"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 10, 16])],
+        [helper.make_tensor_value_info("last", onnx.TensorProto.FLOAT, [1, 10, 24])],
+        [onnx.numpy_helper.from_array(v, n) for n, v in held.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    result = quantise(model, layers_of(model, ()), QuantisationPlan("u8s8", {"matmul"}, {"y": (0.0, 4.0)}))
+    save_model(result, tmp_path / "int8.onnx")
+    assert prove_by_count(tmp_path / "int8.onnx", {"matmul"}).int8 == 1
+    x = rng.uniform(-2, 2, (1, 10, 16)).astype(np.float32)
+    before, after = (InferenceSession(m.SerializeToString()).run(None, {"x": x})[0] for m in (model, result))
+    np.testing.assert_allclose(after, before, atol=0.03 * float(np.abs(before).max()))
+
+
+def test_a_mask_of_tokens_reads_what_was_there_before(tmp_path: Path) -> None:
+    """As that of RT-DETR's and D-FINE's memory: OpenVINO could not load the graph of two decoder layers otherwise."""
+    rng = np.random.default_rng(0)
+    held = {name: rng.normal(size=(16, 24)).astype(np.float32) for name in ("u", "v", "w")}
+    held["mask"] = np.arange(10, dtype=np.float32).reshape(1, 10, 1) % 3
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["y"], name="square"),
+        helper.make_node("Mul", ["mask", "y"], ["masked"], name="masking"),
+        helper.make_node("MatMul", ["masked", "u"], ["c"], name="float"),
+        helper.make_node("MatMul", ["y", "v"], ["a"], name="first"),
+        helper.make_node("MatMul", ["y", "w"], ["b"], name="second"),
+        helper.make_node("Concat", ["a", "b", "c"], ["last"], name="concat", axis=2),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 10, 16])],
+        [helper.make_tensor_value_info("last", onnx.TensorProto.FLOAT, [1, 10, 72])],
+        [onnx.numpy_helper.from_array(v, n) for n, v in held.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    result = quantise(model, layers_of(model, ()), QuantisationPlan("u8s8", {"first", "second"}, {"y": (0.0, 4.0)}))
+    assert list(node(result, "masking").input) == ["mask", "y"]
+    save_model(result, tmp_path / "int8.onnx")
+    for engine in available_engines():
+        load_engine(engine, tmp_path / "int8.onnx", precision="int8").close()
+
+
 def network(tmp_path: Path, nodes: list[NodeProto], constants: Constants) -> tuple[ModelProto, ModelProto]:
     """A network that ends in "last" and the head "heat", its input folded, and the same with all other layers INT8."""
     nodes = [*frame_nodes(), *nodes, conv("head", "last", "heat")]
@@ -369,6 +423,22 @@ def test_a_chain_of_additions_is_watched_as_a_whole() -> None:
     model = graph_of(nodes, ["heat"], {**NORMAL, **held, **weights("head", 2, 8, 3, 3)})
     layers = [layer for layer in layers_of(model, PROBES) if layer.name == "head"]
     assert set(quantised_inputs(model, layers)) == {"x0", "x1", "x2", "f", "g"}
+
+
+def test_both_sides_of_an_addition_before_a_relu_are_quantised_for_cpu_engines(tmp_path: Path) -> None:
+    """As in every ResNet: ONNX Runtime adds in INT8, and runs the convolution before it in INT8, only then."""
+    nodes = [
+        conv("a", "normal", "x"),
+        conv("b", "x", "f"),
+        helper.make_node("Add", ["x", "f"], ["sum"], name="add"),
+        helper.make_node("Relu", ["sum"], ["y"], name="relu"),
+        conv("c", "y", "last"),
+    ]
+    held = {**weights("a", 8, 3, 3, 3), **weights("b", 8, 8, 3, 3), **weights("c", 8, 8, 3, 3)}
+    before, after = network(tmp_path, nodes, held)
+    made = producers(after)
+    assert [made[i].op_type for i in node(after, "add").input] == ["DequantizeLinear"] * 2
+    assert difference(before, after).max() < 0.05
 
 
 def test_a_grouped_transposed_convolution_without_bias(tmp_path: Path) -> None:

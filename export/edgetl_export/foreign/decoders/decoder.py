@@ -60,6 +60,20 @@ class Decoder(Frozen, frozen=True, kw_only=True):
         """The heads' outputs of one frame, in numpy."""
         raise NotImplementedError
 
+    def unsteady(self) -> tuple[int, ...]:
+        """Places, among `reads`, of outputs whose rows rounding can put into another order."""
+        return ()
+
+    def steady_nodes(self, g: Nodes, outputs: Sequence[Output], names: Mapping[int, str]) -> None:
+        """Add nodes that make, of each unsteady output, a tensor of its shape for parity to compare instead.
+
+        names: of these tensors, by place.
+        """
+
+    def steady(self, arrays: Sequence[NDArray[np.float32]]) -> Mapping[int, NDArray[np.float32]]:
+        """The same tensors in numpy, by place."""
+        return {}
+
     @property
     def known_labels(self) -> tuple[str, ...]:
         """The labels of all its heads."""

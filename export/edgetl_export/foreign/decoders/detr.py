@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -57,6 +57,31 @@ class Detr(BoxDecoder, frozen=True, kw_only=True, tag_field="decoder", tag="detr
         x, y, w, h = g.columns(rows, 4)
         whole = g.constant([size_hw[1], size_hw[0]] * 2)
         return Picked(g.add("Mul", corners(g, (x, y), (w, h)), whole), values, label)
+
+    def unsteady(self) -> tuple[int, ...]:
+        """Both: RT-DETR, D-FINE and Deformable DETR pick their queries by a TopK; those of DETR have their places."""
+        return () if self.activation == "softmax" else (0, 1)
+
+    def steady_nodes(self, g: Nodes, outputs: Sequence[Output], names: Mapping[int, str]) -> None:
+        """Each column in falling order, weighted by the query's best score.
+
+        Rounding swaps queries of nearly equal scores in that TopK, which sorting undoes, and sometimes swaps the last
+        of them, of next to no score, for another.
+        """
+        if not names:
+            return
+        weight = g.add("ReduceMax", outputs[0].name, g.indices(2), keepdims=1)
+        if self.activation == "sigmoid":
+            weight = g.add("Sigmoid", weight)
+        count = g.indices(outputs[0].shape[1])
+        for place, name in names.items():
+            g.several("TopK", g.add("Mul", outputs[place].name, weight), count, outputs=(name, ""), axis=1)
+
+    def steady(self, arrays: Sequence[NDArray[np.float32]]) -> Mapping[int, NDArray[np.float32]]:
+        weight = arrays[0].max(2, keepdims=True)
+        if self.activation == "sigmoid":
+            weight = sigmoid(weight)
+        return {place: np.sort(arrays[place] * weight, 1)[:, ::-1] for place in self.unsteady()}
 
     def candidates(self, arrays: Sequence[NDArray[np.float32]], size_hw: Size) -> Candidates:
         logits, (height, width) = arrays[0][0], size_hw
