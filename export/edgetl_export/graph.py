@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -119,6 +119,15 @@ def downstream(model: ModelProto, names: Iterable[str]) -> list[NodeProto]:
             reached.update(node.output)
             nodes.append(node)
     return nodes
+
+
+def leading_to(model: ModelProto, ops: Collection[str]) -> set[str]:
+    """Tensors that a node of these operators reads, or that one depends on."""
+    names: set[str] = set()
+    for node in reversed(model.graph.node):
+        if node.op_type in ops or not names.isdisjoint(node.output):
+            names.update(node.input)
+    return names
 
 
 def shapes_of(model: ModelProto) -> dict[str, tuple[int, ...]]:

@@ -2,8 +2,8 @@
 
 Requires: a float32 graph of opset 18 or later with static shapes, with or without Q/DQ, and the largest magnitude of
 every tensor on real frames.
-Ensures: every layer before decoding reads and makes FP16, islands and decoding FP32, Casts between; inputs and outputs
-keep their types, tensors their names; what graphs inside nodes read stays FP32.
+Ensures: every layer before decoding reads and makes FP16, islands, decoding and what is behind the last layers FP32,
+Casts between; inputs and outputs keep their types, tensors their names; what graphs inside nodes read stays FP32.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from edgetl_export.graph import (
     downstream,
     initializers,
     inner_reads,
+    leading_to,
     producers,
     prune,
     set_initializer,
@@ -27,6 +28,7 @@ from edgetl_export.graph import (
     typed_anew,
     watchable,
 )
+from edgetl_export.layers import HEAVY
 from edgetl_export.tensorrt.graph import module_of
 
 LARGEST = 65504.0
@@ -72,7 +74,9 @@ def to_half(
     result = onnx.shape_inference.infer_shapes(copy_of(model), data_prop=True)
     types = _types(result)
     islands = _islands(result, magnitudes)
-    floats = {n.name for n in downstream(result, probes)} | islands.keys()
+    leading = leading_to(result, HEAVY)
+    tail = {n.name for n in result.graph.node if n.op_type not in HEAVY and leading.isdisjoint(n.output)}
+    floats = {n.name for n in downstream(result, probes)} | tail | islands.keys()
     inside = set().union(*(inner_reads(n) for n in result.graph.node))
     fixed = set(watchable(result))
     half = {

@@ -153,6 +153,26 @@ def int8_half(folder: Path, **largest_of: float) -> tuple[ModelProto, ModelProto
     return int8, to_half(load_model(folder / "int8.onnx"), largest(path, folder) | largest_of, PROBES)[0]
 
 
+def test_decoding_is_behind_the_last_layer_where_a_probe_is_made_of_what_it_reads(tmp_path: Path) -> None:
+    """As of a transformer's queries, which parity compares in order: boxes in pixels have no place in FP16."""
+    nodes = [
+        *frame_nodes(),
+        conv("a", "normal", "x"),
+        conv("h", "x", "raw"),
+        node("Neg", "raw", "steady"),
+        node("Sigmoid", "raw", "share"),
+        node("Mul", "share size", "boxes"),
+    ]
+    held = {**NORMAL, **weights("a", 8, 3, 3, 3), **weights("h", 2, 8, 3, 3), "size": np.array(640, np.float32)}
+    save_model(graph_of(nodes, ["boxes", "steady"], held), tmp_path / "net.onnx")
+    model = load_model(tmp_path / "net.onnx")
+    assert [layer.name for layer in layers_of(model, ["steady"]) if layer.decides] == ["h"]
+    half, _ = to_half(model, {}, ["steady"])
+    kinds = types(half)
+    assert (kinds["x"], kinds["raw"]) == (TensorProto.FLOAT16, TensorProto.FLOAT16)
+    assert [kinds[name] for name in ("share", "boxes", "steady")] == [TensorProto.FLOAT] * 3
+
+
 def int8_layers(model: ModelProto) -> list[str]:
     """Convolutions whose data and weights come straight from DequantizeLinear."""
     made = {o: n.op_type for n in model.graph.node for o in n.output}
