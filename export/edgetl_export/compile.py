@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from msgspec import structs
 from numpy.typing import NDArray
 from onnx import ModelProto
 
@@ -70,23 +69,26 @@ def compile_float(
 
     Raises GateFailed that names the first step and the first layer that broke the network.
     """
-    path = written.path
-    step = _gate(path, None, reference)
-    hops = [step.hop("onnx", reference, written.note)]
+    steps = [_gated("onnx", written.note, written.path, None, reference)]
     for each in passes:
         say(f"  {each.name}")
-        after = work / f"{each.name}.onnx"
-        model, note = each.run(load_model(path))
+        before, after = steps[-1], work / f"{each.name}.onnx"
+        model, note = each.run(load_model(before.path))
         save_model(model, after)
         try:
-            step = _gate(after, step, reference)
+            step = _gated(each.name, note, after, before, reference)
+            if each.optional:
+                _measured([step], reference)
         except GateFailed as error:
             if not each.optional:
                 raise
-            hops.append(structs.replace(hops[-1], hop=each.name, note=f"left out: {error.message}"))
-            continue
-        hops.append(step.hop(each.name, reference, note))
-        path = after
+            step = replace(before, name=each.name, note=f"left out: {error.message}")
+        steps.append(step)
+    hops = []
+    for alike in _alike(steps):
+        trial = _measured(alike, reference)
+        hops += [hop_of(s.name, reference.metric_name, trial, passed=True, note=s.note) for s in alike]
+    path = steps[-1].path
     model = load_model(path)
     file = ship / "model.fp32.onnx"
     save_model(without_outputs(model, source.probes), file)
@@ -96,71 +98,91 @@ def compile_float(
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One float graph that held: its file, what it gave on the parity frames, and its trial."""
+    """One float graph whose tensors held: its file, that of the step before, and what it gave on the parity frames."""
 
+    name: str
+    note: str
     path: Path
+    before: Path | None
     rows: list[dict[str, NDArray[np.float32]]]
-    trial: Trial
-
-    def hop(self, name: str, reference: Reference, note: str) -> Hop:
-        """As the manifest keeps it."""
-        return hop_of(name, reference.metric_name, self.trial, passed=True, note=note)
 
 
-def _gate(path: Path, before: _Step | None, reference: Reference) -> _Step:
-    """Compare a float graph with the source on ONNX Runtime, and measure its metric.
-
-    A graph that is the one before is not run, and one that gives the same bits on every parity frame has the same
-    metric as a step: it is measured where it is an engine's hop.
-    """
+def _gated(name: str, note: str, path: Path, before: _Step | None, reference: Reference) -> _Step:
+    """Compare a float graph with the source on ONNX Runtime, tensor by tensor; one that did not change is not run."""
     if before is not None and path.read_bytes() == before.path.read_bytes():
-        return _Step(path, before.rows, before.trial)
+        return replace(before, name=name, note=note)
     with crew_of("onnxruntime", path, "fp32") as crew:
         rows = reference.record(crew)
-        parity = compare(reference.tensors, rows)
-        _check(path.stem, path, before.path if before else None, reference, parity, crew.over(()))
-        known = before.trial if before is not None and _same_bits(before.rows, rows) else None
-        trial = known or reference.trials.recall(path, "onnxruntime", "fp32", lambda: reference.trial(crew, rows))
-        _check_metric(path, before.path if before else None, reference, trial)
-        return _Step(path, rows, trial)
+        step = _Step(name, note, path, before.path if before else None, rows)
+        _check(step, reference, compare(reference.tensors, rows), crew.over(()))
+    return step
+
+
+def _alike(steps: Sequence[_Step]) -> list[list[_Step]]:
+    """The steps, those together that follow one another with the same bits on every parity frame."""
+    groups = [[steps[0]]]
+    for step in steps[1:]:
+        if _same_bits(groups[-1][-1].rows, step.rows):
+            groups[-1].append(step)
+        else:
+            groups.append([step])
+    return groups
+
+
+def _measured(alike: Sequence[_Step], reference: Reference) -> Trial:
+    """The metric of steps that give the same bits, measured on the last of them, which stands for all.
+
+    Raises GateFailed where it fell, for the first of them whose own did.
+    """
+    try:
+        return _measured_alone(alike[-1], reference)
+    except GateFailed:
+        for step in alike[:-1]:
+            _measured_alone(step, reference)
+        raise
+
+
+def _measured_alone(step: _Step, reference: Reference) -> Trial:
+    def run() -> Trial:
+        with crew_of("onnxruntime", step.path, "fp32") as crew:
+            return reference.trial(crew, step.rows)
+
+    trial = reference.trials.recall(step.path, "onnxruntime", "fp32", run)
+    _check_metric(step, reference, trial)
+    return trial
 
 
 def _same_bits(a: Sequence[Mapping[str, NDArray[np.float32]]], b: Sequence[Mapping[str, NDArray[np.float32]]]) -> bool:
     return all(np.array_equal(x[name], y[name]) for x, y in zip(a, b, strict=True) for name in x)
 
 
-def _check(
-    name: str,
-    path: Path,
-    before: Path | None,
-    reference: Reference,
-    parity: Parity,
-    infer: Infer,
-) -> None:
+def _check(step: _Step, reference: Reference, parity: Parity, infer: Infer) -> None:
     """Raise GateFailed with all that can be said about what broke."""
     if parity.max_rel_error <= EXPORT_REL_ERROR:
         return
     text = (
-        f"the step {name!r} broke the network: {parity.tensor} differs by {parity.max_rel_error:.2g} "
+        f"the step {step.name!r} broke the network: {parity.tensor} differs by {parity.max_rel_error:.2g} "
         f"on frame {parity.frame}, more than {EXPORT_REL_ERROR:.0e}"
     )
-    if before is not None:
-        parting = locate(before, path, reference.frames[parity.frame], limit=LAYER_REL_ERROR)
+    if step.before is not None:
+        parting = locate(step.before, step.path, reference.frames[parity.frame], limit=LAYER_REL_ERROR)
         text += f"; {parting or 'every layer that both graphs have agrees'}"
     elif swapped_channels(infer, lambda other: _agrees(other, reference)):
         text += "; with red and blue of the frame swapped it agrees: the channel order is wrong"
     raise GateFailed(f"{text}; nothing is shipped")
 
 
-def _check_metric(path: Path, before: Path | None, reference: Reference, trial: Trial) -> None:
+def _check_metric(step: _Step, reference: Reference, trial: Trial) -> None:
     """Raise GateFailed where the metric fell although tensors agree: what differs is small beside the rest of them."""
     verdict = reference.budget.judge(reference.measured, trial.measured)
     if verdict.drop <= verdict.limit + FLOAT_DROP and trial.not_finite <= reference.not_finite:
         return
     strange = f", not finite on {trial.not_finite} frames" if trial.not_finite > reference.not_finite else ""
-    parting = locate(before, path, reference.frames[0], limit=LAYER_REL_ERROR) if before is not None else None
+    parting = None
+    if step.before is not None:
+        parting = locate(step.before, step.path, reference.frames[0], limit=LAYER_REL_ERROR)
     raise GateFailed(
-        f"the step {path.stem!r} broke the network: {verdict.note} against {reference.name}{strange}, though tensors "
+        f"the step {step.name!r} broke the network: {verdict.note} against {reference.name}{strange}, though tensors "
         f"agree to {EXPORT_REL_ERROR:.0e}{f'; {parting}' if parting else ''}; nothing is shipped",
         remedy="give more validation images, or raise --max-drop",
     )

@@ -334,7 +334,7 @@ def test_an_output_that_is_not_finite_on_one_frame_of_the_metric(tmp_path: Path)
     request = dataclasses.replace(
         by_classes(validation), passes=(*PASSES, Pass("strange", lambda model: (strange(model), "planted")))
     )
-    with pytest.raises(GateFailed, match=r"no variant meets .* NOT FINITE on 1 frames"):
+    with pytest.raises(GateFailed, match=r"the step 'strange' broke the network: .* not finite on 1 frames"):
         export(request, tmp_path / "x.bundle", say=lambda text: None)
 
 
@@ -346,7 +346,7 @@ def test_a_network_that_is_not_finite_itself_is_no_reason_to_refuse(
     assert hops[0].note == "the reference, NOT FINITE on 1 frames" and all(h.passed for h in hops)
 
 
-def test_a_step_is_measured_again_as_an_engine(tmp_path: Path) -> None:
+def test_a_step_that_breaks_other_frames_than_those_of_parity_is_named(tmp_path: Path) -> None:
     """What gives the same bits on the parity frames may break others."""
     validation = frames(6, seed=7)
     for i, frame in enumerate(validation):
@@ -369,7 +369,7 @@ def test_a_step_is_measured_again_as_an_engine(tmp_path: Path) -> None:
         return broken, "planted"
 
     request = dataclasses.replace(by_classes(validation), passes=(*PASSES, Pass("late", late)), budget=Budget(0.1))
-    with pytest.raises(GateFailed, match=r"nearest is .*: -50.00 points"):
+    with pytest.raises(GateFailed, match=r"the step 'late' broke the network: -50.00 points"):
         export(request, tmp_path / "x.bundle", say=lambda text: None)
 
 
