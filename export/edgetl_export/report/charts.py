@@ -46,10 +46,10 @@ def bar_chart(chart: BarChart) -> str:
     sx = scale(0.0, marks[-1], BAR_LABEL, WIDTH - BAR_RIGHT)
     bottom = TOP + BAR_ROW * len(chart.bars)
     parts = []
-    for mark in marks:
+    for mark, text in zip(marks, tick_texts(marks), strict=True):
         x = sx(mark)
         parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP - 4}" x2="{x:.1f}" y2="{bottom}"/>')
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{number(mark)}</text>')
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{text}</text>')
     unit = escape(chart.unit)
     parts.append(f'<text class="tick" x="{WIDTH - BAR_RIGHT + 22}" y="{bottom + 18}">{unit}</text>')
     parts += [_bar(chart, i, sx) for i in range(len(chart.bars))]
@@ -88,6 +88,14 @@ def ticks(low: float, high: float, *, wanted: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
 
 
+def tick_texts(values: Sequence[float]) -> list[str]:
+    """Numbers of one axis, all with the decimals that the one that needs most of them needs."""
+    if not 1e-3 <= max(map(abs, values)) < 1e7:
+        return [number(value) for value in values]
+    decimals = next((d for d in range(7) if all(math.isclose(round(v, d), v, abs_tol=1e-9) for v in values)), 7)
+    return [f"{value:,.{decimals}f}".replace(",", "\u202f").replace("-", "−") for value in values]
+
+
 def scale(low: float, high: float, start: float, end: float) -> Scale:
     """A straight map from low..high to start..end in pixels."""
     span = (high - low) or 1.0
@@ -106,15 +114,15 @@ def _empty(title: str) -> str:
 def _axes(chart: LineChart, x_ticks: Sequence[float], y_ticks: Sequence[float], sx: Scale, sy: Scale) -> str:
     parts = []
     floor, right = sy(y_ticks[0]), WIDTH - RIGHT
-    for tick in y_ticks:
+    for tick, text in zip(y_ticks, tick_texts(y_ticks), strict=True):
         y = sy(tick)
         kind = "axis" if tick == y_ticks[0] else "grid"
         parts.append(f'<line class="{kind}" x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{number(tick)}</text>')
-    for tick in x_ticks:
+        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+    for tick, text in zip(x_ticks, tick_texts(x_ticks), strict=True):
         x = sx(tick)
         parts.append(f'<line class="axis" x1="{x:.1f}" y1="{floor:.1f}" x2="{x:.1f}" y2="{floor + 4:.1f}"/>')
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{floor + 18:.1f}" text-anchor="middle">{number(tick)}</text>')
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{floor + 18:.1f}" text-anchor="middle">{text}</text>')
     middle = (LEFT + right) / 2
     parts.append(
         f'<text class="name" x="{middle:.0f}" y="{LINE_HEIGHT - 8}" text-anchor="middle">{escape(chart.x_label)}</text>'

@@ -18,6 +18,7 @@ from edgetl_export.report.charts import (
     Scale,
     scale,
     shorten,
+    tick_texts,
     ticks,
 )
 
@@ -75,15 +76,13 @@ def scatter_chart(chart: ScatterChart) -> str:
 
 def _frame(chart: ScatterChart, x_ticks: Sequence[float], y_ticks: Sequence[float], sx: Scale, sy: Scale) -> str:
     parts, floor, right = [], sy(y_ticks[0]), WIDTH - RIGHT
-    for tick in y_ticks:
+    for tick, text in zip(y_ticks, tick_texts(y_ticks), strict=True):
         y = sy(tick)
         kind = "axis" if tick == y_ticks[0] else "grid"
         parts.append(f'<line class="{kind}" x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{number(tick)}</text>')
-    for tick in x_ticks:
-        parts.append(
-            f'<text class="tick" x="{sx(tick):.1f}" y="{floor + 18:.1f}" text-anchor="middle">{number(tick)}</text>'
-        )
+        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+    for tick, text in zip(x_ticks, tick_texts(x_ticks), strict=True):
+        parts.append(f'<text class="tick" x="{sx(tick):.1f}" y="{floor + 18:.1f}" text-anchor="middle">{text}</text>')
     middle, centre = (LEFT + right) / 2, (TOP + floor) / 2
     parts.append(
         f'<text class="name" x="{middle:.0f}" y="{LINE_HEIGHT - 8}" text-anchor="middle">{escape(chart.x_label)}</text>'

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from edgetl_export.report.blocks import number, significant
-from edgetl_export.report.charts import scale, shorten, ticks
+from edgetl_export.report.charts import scale, shorten, tick_texts, ticks
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,17 @@ def test_a_scale_maps_ends_to_ends() -> None:
 def test_a_cut_is_marked() -> None:
     assert shorten("abcdef", 4) == "abc…"
     assert shorten("abcd", 4) == "abcd"
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([0.0, 2.5, 5.0], ["0.0", "2.5", "5.0"]),
+        ([80.0, 80.25, 80.5], ["80.00", "80.25", "80.50"]),
+        ([-1.0, 0.0, 2000.0], ["−1", "0", "2\u202f000"]),
+        ([0.0, 2e-5], ["0", "2.00e−5"]),
+        ([0.0, 5e7], ["0", "50\u202f000\u202f000"]),
+    ],
+)
+def test_an_axis_has_the_same_decimals_everywhere(values: list[float], texts: list[str]) -> None:
+    assert tick_texts(values) == texts
