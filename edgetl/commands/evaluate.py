@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgetl.commands.arguments import add_dataset_arguments, add_signature_argument, count, say, share_cores
+from edgetl.commands.arguments import add_dataset_arguments, add_signature_argument, count, reading_of, say, share_cores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, object]:
     """Evaluate, and print the metrics by class."""
     share_cores()
-    from edgetl.data import read_dataset
     from edgetl.metrics.detection import Scoring, parse_merge
     from edgetl.metrics.predict import FramesOnce, evaluate
     from edgetl.metrics.subject import open_subject
     from edgetl_runtime.spec import task_of
 
-    dataset = read_dataset(args.data, args.split, group_pattern=args.group_pattern, format=args.format)
+    dataset = reading_of(args).read(args.data, args.split)
     if args.limit:
         dataset = dataset.take(args.limit)
     required = args.require_signature

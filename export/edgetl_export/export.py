@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -185,8 +185,7 @@ def export(
         Shipped() as shipped,
         telling(say),
     ):
-        if judged := _judged_too(request):
-            say(f"{judged} of {len(request.calibration)} calibration frames are frames of the metric, too")
+        request = _overlap_said(request, say)
         clock.begin(f"{request.source.name} to ONNX")
         source = _watched(request, request.source.infer)
         tensors = _parity_tensors(request)
@@ -510,10 +509,17 @@ def _variants(made: _Made, new: Path) -> tuple[Variant, ...]:
     return tuple(variants.values())
 
 
-def _judged_too(request: ExportRequest) -> int:
-    """How many calibration frames are frames of the metric as well."""
+def _overlap_said(request: ExportRequest, say: Callable[[str], None]) -> ExportRequest:
+    """The request, whose record of calibration says how many of its frames are frames of the metric as well."""
     judged = {frame.tobytes() for frame in (*request.validation, *request.further)}
-    return sum(frame.tobytes() in judged for frame in request.calibration)
+    count = sum(frame.tobytes() in judged for frame in request.calibration)
+    if not count:
+        return request
+    say(f"{count} of {len(request.calibration)} calibration frames are frames of the metric, too")
+    record = request.calibrated_on
+    if record is not None:
+        record = structs.replace(record, strata={**record.strata, JUDGED: count})
+    return replace(request, calibrated_on=record)
 
 
 def _write(
@@ -533,8 +539,6 @@ def _write(
         by = {trial.variant: trial.calibrator for trial in search_.trials}
         method = by.get(made.chosen.variant) or next(iter(by.values()), "")
         calibrated_on = structs.replace(calibrated_on, method=method)
-        if judged := _judged_too(request):
-            calibrated_on = structs.replace(calibrated_on, strata={**calibrated_on.strata, JUDGED: judged})
     domain = None
     if request.domain is not None:
         domain = DomainStatistics(file="domain.npz", output=request.domain.output, images=request.domain.images)

@@ -121,13 +121,24 @@ def downstream(model: ModelProto, names: Iterable[str]) -> list[NodeProto]:
     return nodes
 
 
-def leading_to(model: ModelProto, ops: Collection[str]) -> set[str]:
-    """Tensors that a node of these operators reads, or that one depends on."""
-    names: set[str] = set()
+def last_nodes(model: ModelProto, ops: Collection[str]) -> list[NodeProto]:
+    """Every node that none of these operators depends on, in graph order: the last ones of them, and what follows."""
+    leading: set[str] = set()
+    found = []
     for node in reversed(model.graph.node):
-        if node.op_type in ops or not names.isdisjoint(node.output):
-            names.update(node.input)
-    return names
+        if leading.isdisjoint(node.output):
+            found.append(node)
+            if node.op_type not in ops:
+                continue
+        leading.update(node.input)
+    return found[::-1]
+
+
+def types_of(model: ModelProto) -> dict[str, int]:
+    """Tensor name -> its ONNX element type, as far as the model says; constants too."""
+    infos = (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    types = {v.name: v.type.tensor_type.elem_type for v in infos}
+    return {**types, **{i.name: i.data_type for i in model.graph.initializer}}
 
 
 def shapes_of(model: ModelProto) -> dict[str, tuple[int, ...]]:

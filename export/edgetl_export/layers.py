@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, NodeProto
 
-from edgetl_export.graph import attribute, consumers, downstream, initializers, leading_to, producers, shapes_of
+from edgetl_export.graph import attribute, consumers, downstream, initializers, last_nodes, producers, shapes_of
 from edgetl_export.tensorrt.graph import module_of
 
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -44,10 +44,9 @@ def layers_of(model: ModelProto, probes: Sequence[str]) -> tuple[Layer, ...]:
     """Every heavy layer in graph order; `probes` are the tensors that decoding reads."""
     constants = {i.name: i for i in model.graph.initializer}
     made, shapes, readers = producers(model), shapes_of(model), consumers(model)
-    leading = leading_to(model, HEAVY)
     deciding = {id(n) for n in downstream(model, probes)}
     deciding |= {id(made[t]) for t in probes if t in made}
-    deciding |= {id(n) for n in model.graph.node if leading.isdisjoint(n.output)}
+    deciding |= {id(n) for n in last_nodes(model, HEAVY)}
     found = []
     for node in model.graph.node:
         if node.op_type not in HEAVY or len(node.input) < 2 or node.input[1] not in constants:

@@ -15,7 +15,6 @@ from edgetl_export.graph import load_model, save_model, watchable, with_outputs
 from edgetl_export.parity import Infer, tensor_error
 from edgetl_export.tensorrt.graph import module_of
 from edgetl_runtime.engines import load_engine
-from edgetl_runtime.spec import EngineName, Precision
 
 TENSORS_AT_ONCE = 64
 """Inner tensors that are made outputs in one run: all of them at once would hold the whole network's activations."""
@@ -69,27 +68,19 @@ def statistics_of(value: NDArray[np.generic]) -> Statistics:
     )
 
 
-def locate(
-    before: Path,
-    after: Path,
-    frame: NDArray[np.uint8],
-    *,
-    limit: float,
-    engine: EngineName = "onnxruntime",
-    precision: Precision = "fp32",
-) -> Parting | None:
+def locate(before: Path, after: Path, frame: NDArray[np.uint8], *, limit: float) -> Parting | None:
     """The first tensor of `after`, in graph order, that differs by more than `limit` from the one of the same name in
     `before`; None where all that both have agree.
 
-    before runs in fp32 on ONNX Runtime, after on `engine`. Passes keep the names of tensors whose meaning they keep.
+    Both run on ONNX Runtime. Passes keep the names of tensors whose meaning they keep.
     """
     old, new = load_model(before), load_model(after)
-    common = [name for name in watchable(new) if name in set(watchable(old))]
+    there = set(watchable(old))
+    common = [name for name in watchable(new) if name in there]
     makers = {output: node for node in new.graph.node for output in node.output}
     for start in range(0, len(common), TENSORS_AT_ONCE):
         names = common[start : start + TENSORS_AT_ONCE]
-        a = _values(old, names, frame, "onnxruntime", "fp32")
-        b = _values(new, names, frame, engine, precision)
+        a, b = _values(old, names, frame), _values(new, names, frame)
         for name in names:
             error, _ = tensor_error(np.asarray(a[name], np.float32), np.asarray(b[name], np.float32))
             if error > limit:
@@ -111,13 +102,11 @@ def swapped_channels(infer: Infer, agrees: Callable[[Infer], bool]) -> bool:
     return agrees(lambda frame: infer(np.ascontiguousarray(frame[..., ::-1])))
 
 
-def _values(
-    model: ModelProto, names: Sequence[str], frame: NDArray[np.uint8], engine: EngineName, precision: Precision
-) -> dict[str, NDArray[np.generic]]:
+def _values(model: ModelProto, names: Sequence[str], frame: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
     with tempfile.TemporaryDirectory(prefix="edgetl-locate-") as folder:
         path = Path(folder) / "model.onnx"
         save_model(with_outputs(model, names), path)
-        loaded = load_engine(engine, path, precision=precision)
+        loaded = load_engine("onnxruntime", path, precision="fp32")
         try:
             outputs = loaded.infer({loaded.inputs[0].name: frame})
             return {name: np.array(outputs[name]) for name in names}

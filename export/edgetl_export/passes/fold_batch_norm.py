@@ -6,6 +6,8 @@ Ensures: the layer's weights and bias hold it; the tensor keeps the batch-norm's
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
@@ -44,6 +46,16 @@ def fold_batch_norm(model: ModelProto) -> tuple[ModelProto, str]:
     return result, f"{len(gone)} of {len(norms)} batch-norms folded"
 
 
+def affine_of(
+    norm: NodeProto, constants: Mapping[str, NDArray[np.generic]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """What a batch-norm with constants does, (x - mean) * factor + shift: factor, shift and mean, (C,) each."""
+    scale, shift, mean, variance = (np.asarray(constants[i], np.float64) for i in norm.input[1:5])
+    epsilon = attribute(norm, "epsilon")
+    factor = scale / np.sqrt(variance + (1e-5 if epsilon is None else float(epsilon)))  # type: ignore[arg-type]
+    return factor, shift, mean
+
+
 def _fold(model: ModelProto, layer: NodeProto, norm: NodeProto, constants: dict[str, NDArray[np.generic]]) -> bool:
     """Put one batch-norm into its layer; False where the pattern does not hold."""
     if layer.op_type not in ("Conv", "ConvTranspose", "Gemm") or any(i not in constants for i in norm.input[1:]):
@@ -54,9 +66,7 @@ def _fold(model: ModelProto, layer: NodeProto, norm: NodeProto, constants: dict[
         return False
     if layer.op_type == "Gemm" and any(attribute(layer, k) not in (None, 1.0) for k in ("alpha", "beta")):
         return False
-    scale, shift, mean, variance = (np.asarray(constants[i], np.float64) for i in norm.input[1:5])
-    epsilon = attribute(norm, "epsilon")
-    factor = scale / np.sqrt(variance + (1e-5 if epsilon is None else float(epsilon)))  # type: ignore[arg-type]
+    factor, shift, mean = affine_of(norm, constants)
     weight = np.asarray(constants[layer.input[1]], np.float64)
     shape = [1] * weight.ndim
     shape[weight_axis(layer)] = -1

@@ -20,12 +20,13 @@ from edgetl_export.graph import (
     downstream,
     initializers,
     inner_reads,
-    leading_to,
+    last_nodes,
     producers,
     prune,
     set_initializer,
     set_nodes,
     typed_anew,
+    types_of,
     watchable,
 )
 from edgetl_export.layers import HEAVY
@@ -72,10 +73,9 @@ def to_half(
 ) -> tuple[ModelProto, dict[str, float]]:
     """The typed graph, and the islands: nodes that stay FP32 for their values, with the largest magnitude of each."""
     result = onnx.shape_inference.infer_shapes(copy_of(model), data_prop=True)
-    types = _types(result)
+    types = types_of(result)
     islands = _islands(result, magnitudes)
-    leading = leading_to(result, HEAVY)
-    tail = {n.name for n in result.graph.node if n.op_type not in HEAVY and leading.isdisjoint(n.output)}
+    tail = {n.name for n in last_nodes(result, HEAVY) if n.op_type not in HEAVY}
     floats = {n.name for n in downstream(result, probes)} | tail | islands.keys()
     inside = set().union(*(inner_reads(n) for n in result.graph.node))
     fixed = set(watchable(result))
@@ -116,12 +116,6 @@ def _islands(model: ModelProto, magnitudes: Mapping[str, float]) -> dict[str, fl
         if top * MARGIN > LARGEST or fixed > LARGEST:
             found[node.name] = max(top, fixed)
     return found
-
-
-def _types(model: ModelProto) -> dict[str, int]:
-    infos = (*model.graph.value_info, *model.graph.input, *model.graph.output)
-    types = {v.name: v.type.tensor_type.elem_type for v in infos}
-    return {**types, **{i.name: i.data_type for i in model.graph.initializer}}
 
 
 def _convertible(node: NodeProto, types: Mapping[str, int], fixed: Collection[str]) -> bool:

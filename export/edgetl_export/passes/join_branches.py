@@ -32,6 +32,7 @@ from edgetl_export.graph import (
     set_nodes,
     shapes_of,
 )
+from edgetl_export.passes.fold_batch_norm import affine_of
 
 LINEAR = ("Add", "Sub", "Mul", "BatchNormalization")
 Array = NDArray[np.float64]
@@ -159,9 +160,7 @@ class _Graph:
         under = self._operand(node.input[0], channels)
         if under is None:
             return None
-        scale, shift, mean, variance = (np.asarray(self.constants[i], np.float64) for i in node.input[1:5])
-        epsilon = attribute(node, "epsilon")
-        factor = scale / np.sqrt(variance + (1e-5 if epsilon is None else float(epsilon)))  # type: ignore[arg-type]
+        factor, shift, mean = affine_of(node, self.constants)
         return _times(under, node, factor, shift - mean * factor, normed=True)
 
     def _scaled(self, node: NodeProto, channels: int) -> _Sum | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from edgetl_export.graph import attribute, copy_of, producers, prune, set_nodes, typed_anew
+from edgetl_export.graph import attribute, copy_of, producers, prune, set_nodes, typed_anew, types_of
 
 MOVES = frozenset(
     {
@@ -32,8 +32,7 @@ MOVES = frozenset(
 def late_bytes(model: ModelProto) -> ModelProto:
     """The graph with Casts to uint8 behind what only moves their results."""
     result = copy_of(model)
-    kinds = {v.name: v.type.tensor_type.elem_type for v in (*result.graph.value_info, *result.graph.output)}
-    made = producers(result)
+    kinds, made = types_of(result), producers(result)
     nodes: list[NodeProto] = []
     for node in result.graph.node:
         cast = made.get(node.input[0]) if node.input else None

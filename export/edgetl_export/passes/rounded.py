@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from edgetl_export.graph import consumers, copy_of, set_nodes, typed_anew
+from edgetl_export.graph import consumers, copy_of, set_nodes, typed_anew, types_of
 
 CHOOSES = frozenset(
     {
@@ -87,8 +87,7 @@ def rounded(model: ModelProto) -> ModelProto:
 
 
 def _half_tensors(model: ModelProto) -> set[str]:
-    made = {v.name for v in model.graph.value_info if v.type.tensor_type.elem_type == TensorProto.FLOAT16}
-    return made | {i.name for i in model.graph.initializer if i.data_type == TensorProto.FLOAT16}
+    return {name for name, kind in types_of(model).items() if kind == TensorProto.FLOAT16}
 
 
 def _widen(node: NodeProto) -> None:

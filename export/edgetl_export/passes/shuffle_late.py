@@ -29,6 +29,7 @@ from edgetl_export.graph import (
     set_initializer,
     set_nodes,
     shapes_of,
+    types_of,
 )
 
 FEW = 8
@@ -46,7 +47,8 @@ def shuffle_late(model: ModelProto) -> tuple[ModelProto, str]:
     """A model that spreads as late as it can, and a note; the same model where there is nothing to do."""
     result = copy_of(model)
     readers = consumers(result)
-    low = _Low(initializers(result), shapes_of(result), _kinds(result))
+    kinds = types_of(onnx.shape_inference.infer_shapes(result, data_prop=True))
+    low = _Low(initializers(result), shapes_of(result), kinds)
     starts = [
         node.name
         for node in result.graph.node
@@ -67,12 +69,6 @@ def shuffle_late(model: ModelProto) -> tuple[ModelProto, str]:
     prune(result)
     which = "a transposed convolution" if len(starts) == 1 else f"{len(starts)} transposed convolutions"
     return result, f"what follows {which} is computed before spreading"
-
-
-def _kinds(model: ModelProto) -> dict[str, int]:
-    """Tensor name -> its ONNX element type."""
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    return {v.name: v.type.tensor_type.elem_type for v in (*inferred.value_info, *inferred.output)}
 
 
 def _without_overlap(node: NodeProto, low: _Low) -> bool:

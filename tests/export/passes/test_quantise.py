@@ -269,6 +269,18 @@ def test_matrix_products(tmp_path: Path, transposed: int) -> None:
     np.testing.assert_allclose(after, before, atol=0.03 * float(np.abs(before).max()))
 
 
+def of_tokens(nodes: list[NodeProto], width: int, held: Constants) -> ModelProto:
+    """A graph of 10 tokens "x" of 16 values; it gives "last", of `width` values each."""
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 10, 16])],
+        [helper.make_tensor_value_info("last", onnx.TensorProto.FLOAT, [1, 10, width])],
+        [onnx.numpy_helper.from_array(v, n) for n, v in held.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
 def test_onnx_runtime_multiplies_a_stack_of_tokens_in_int8_where_a_bias_is_added(tmp_path: Path) -> None:
     """As in every transformer."""
     rng = np.random.default_rng(0)
@@ -278,14 +290,7 @@ def test_onnx_runtime_multiplies_a_stack_of_tokens_in_int8_where_a_bias_is_added
         helper.make_node("MatMul", ["y", "w"], ["z"], name="matmul"),
         helper.make_node("Add", ["b", "z"], ["last"], name="add"),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 10, 16])],
-        [helper.make_tensor_value_info("last", onnx.TensorProto.FLOAT, [1, 10, 24])],
-        [onnx.numpy_helper.from_array(v, n) for n, v in held.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    model = of_tokens(nodes, 24, held)
     result = quantise(model, layers_of(model, ()), QuantisationPlan("u8s8", {"matmul"}, {"y": (0.0, 4.0)}))
     save_model(result, tmp_path / "int8.onnx")
     assert prove_by_count(tmp_path / "int8.onnx", {"matmul"}).int8 == 1
@@ -307,14 +312,7 @@ def test_a_mask_of_tokens_reads_what_was_there_before(tmp_path: Path) -> None:
         helper.make_node("MatMul", ["y", "w"], ["b"], name="second"),
         helper.make_node("Concat", ["a", "b", "c"], ["last"], name="concat", axis=2),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 10, 16])],
-        [helper.make_tensor_value_info("last", onnx.TensorProto.FLOAT, [1, 10, 72])],
-        [onnx.numpy_helper.from_array(v, n) for n, v in held.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    model = of_tokens(nodes, 72, held)
     result = quantise(model, layers_of(model, ()), QuantisationPlan("u8s8", {"first", "second"}, {"y": (0.0, 4.0)}))
     assert list(node(result, "masking").input) == ["mask", "y"]
     save_model(result, tmp_path / "int8.onnx")
