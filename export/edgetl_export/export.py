@@ -40,7 +40,7 @@ from edgetl_export.report.page import Section
 from edgetl_export.sbom import write_sbom
 from edgetl_export.search import quantiser_of, search, search_record
 from edgetl_export.source import Source
-from edgetl_export.target_results import target_results
+from edgetl_export.target_results import for_devices, target_results
 from edgetl_export.targets import get_target
 from edgetl_export.tensorrt.check import check_graphs
 from edgetl_export.to_onnx import CAPTURED, exporter_of
@@ -219,18 +219,18 @@ def export(
         shipped.leave(best)
         clock.begin("golden samples" + ("; INT8 for TensorRT" if compiled else ""))
 
-        def for_targets() -> Typed:
-            if not compiled:
-                return typed
-            both = typed + int8_graph(quantiser, found, reference, typed.largest, check, say=say)
-            for pair in [c.pair for c in both.candidates if c.hop.passed]:
-                _sample_for_device(request, pair, samples, work)
-            return both
+        def for_targets() -> tuple[Typed, dict[str, TargetResult]]:
+            both = typed
+            if compiled:
+                both += int8_graph(quantiser, found, reference, typed.largest, check, say=say)
+            results = target_results(both, request.targets, chosen, new)
+            for candidate in for_devices(both.candidates, results):
+                _sample_for_device(request, candidate.pair, samples, work)
+            return both, results
 
-        typed, worst = both_at_once(
+        (typed, results), worst = both_at_once(
             for_targets, lambda: _golden(request, best, shipped.engine(best), new, source, reference, samples)
         )
-        results = target_results(typed, request.targets, chosen, new)
         samples.write(new / "golden.npz")
         left_out += typed.left_out
         clock.begin("writing the bundle")
@@ -494,8 +494,9 @@ def _variants(made: _Made, new: Path) -> tuple[Variant, ...]:
     A float graph is for TensorRT, too, where a target gets it because no typed one keeps the budget.
     """
     variants: dict[str, Variant] = {}
+    devices = for_devices(made.typed, made.targets)
     for c in (*made.candidates, *made.typed):
-        wanted = (c in made.typed and c.hop.passed) or c.key == f"{made.chosen.engine}/{made.chosen.variant}"
+        wanted = c in devices or c.key == f"{made.chosen.engine}/{made.chosen.variant}"
         if not wanted and c.pair.variant not in SHIPPED_ANYWAY:
             continue
         engine: EngineName = "tensorrt" if c in made.typed else c.pair.engine

@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgetl_export.targets import FLOAT, get_target
+from edgetl_export.candidates import Candidate
+from edgetl_export.targets import FLOAT, LATE, get_target
 from edgetl_export.tensorrt.check import HostCheck
 from edgetl_export.typed import Typed
 from edgetl_runtime.spec import Check, Chosen, GraphState, TargetResult
@@ -33,7 +34,7 @@ def target_results(typed: Typed, names: Sequence[str], chosen: Chosen, new: Path
             for variant, found in typed.checks.items()
             if variant in target.graphs and variant not in over
         }
-        good = [variant for variant, check in here.items() if check.ok] or [FLOAT]
+        good = [variant for variant, check in here.items() if check.ok] or [v for v in here if v in (FLOAT, LATE)]
         variant = max(good, key=target.graphs.index)
         built, file = here[variant].engine, ""
         if built is not None:
@@ -52,6 +53,12 @@ def target_results(typed: Typed, names: Sequence[str], chosen: Chosen, new: Path
             },
         )
     return results
+
+
+def for_devices(typed: Sequence[Candidate], targets: Mapping[str, TargetResult]) -> list[Candidate]:
+    """Graphs that devices build: those within the budget, in FP32 only where a target gets nothing else."""
+    got = {target.variant for target in targets.values()}
+    return [c for c in typed if c.hop.passed and (c.pair.precision != "fp32" or c.pair.variant in got)]
 
 
 def state_of(kind: Kind) -> GraphState:

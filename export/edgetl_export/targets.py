@@ -12,8 +12,8 @@ TargetPrecision = Literal["fp32", "fp16", "bf16", "int8", "fp8", "fp4"]
 Known = Literal["yes", "no", "unknown"]
 
 OPSET_CEILING = 19
-FLOAT, HALF, INT8 = "fp32", "trt-fp16", "trt-int8"
-"""Graphs that are made for TensorRT."""
+FLOAT, LATE, HALF, INT8 = "fp32", "trt-fp32", "trt-fp16", "trt-int8"
+"""Graphs for TensorRT; LATE stands for FLOAT where that has bytes moved, which TensorRT refuses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Target:
     precisions: tuple[TargetPrecision, ...]
     dla: Known
     strongly_typed: Known
-    graphs: tuple[str, ...] = (FLOAT, HALF, INT8)
+    graphs: tuple[str, ...] = (FLOAT, LATE, HALF, INT8)
     compile_for: tuple[str, ...] = ()
     compile_is_proxy: bool = False
     opset_ceiling: int = OPSET_CEILING
@@ -92,7 +92,7 @@ _ROWS = (
         precisions=_AMPERE,
         dla="no",
         strongly_typed="yes",
-        graphs=(FLOAT, INT8, HALF),  # its INT8 layers come as two and more kernels each, those of FP16 as one
+        graphs=(FLOAT, LATE, INT8, HALF),  # its INT8 layers come as two and more kernels each, those of FP16 as one
         compile_for=("SM80", "SM86", "SM89", "SM120", "SM121"),
         unknown=("latency: kernels are finished on the GPU when the engine is first loaded",),
     ),
@@ -164,7 +164,7 @@ _ROWS = (
         precisions=("fp32", "fp16", "int8"),
         dla="yes",
         strongly_typed="no",
-        graphs=(FLOAT, HALF),  # the INT8 graph has FP16 in Q and DQ, and so opset 19
+        graphs=(FLOAT, LATE, HALF),  # the INT8 graph has FP16 in Q and DQ, and so opset 19
         compile_for=("SM86",),
         compile_is_proxy=True,
         opset_ceiling=17,

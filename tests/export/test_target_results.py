@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, save
 
 from edgetl_export.budget import Measured
 from edgetl_export.candidates import Candidate, Pair
-from edgetl_export.target_results import state_of, target_results
+from edgetl_export.target_results import for_devices, state_of, target_results
 from edgetl_export.tensorrt.check import check_graphs, check_onnx
 from edgetl_export.typed import Typed
 from edgetl_runtime.spec import Chosen, Hop
@@ -85,3 +85,18 @@ def test_what_a_target_prefers_and_what_is_not_for_it(tmp_path: Path) -> None:
     }
     assert list(results["drive-orin"].graphs) == ["fp32", "trt-fp16"]
     assert list(results["rtx"].graphs) == ["fp32", "trt-fp16", "trt-int8"]
+
+
+def test_fp32_is_what_is_left_and_ships_only_then(tmp_path: Path) -> None:
+    """A target falls back on the float graph that TensorRT takes; where it gets another, its device builds no FP32."""
+    file = graph(tmp_path / "model.onnx")
+    answer = replace(check_onnx(file, target="cpu"), ok=True, kind="ok")
+    checks = {v: {"thor": answer} for v in ("trt-fp32", "trt-fp16")}
+    chosen = Chosen(variant="int8", engine="openvino", reason="")
+    late = candidate("trt-fp32", file, passed=True)
+    late = replace(late, pair=replace(late.pair, precision="fp32"))
+    for passed, expected in ((False, ["trt-fp32"]), (True, ["trt-fp16"])):
+        judged = [late, candidate("trt-fp16", file, passed=passed)]
+        results = target_results(Typed(judged, (), checks), ["thor"], chosen, tmp_path)
+        assert [results["thor"].variant] == expected
+        assert [c.pair.variant for c in for_devices(judged, results)] == expected

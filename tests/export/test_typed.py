@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from networks import NORMAL, PROBES, SIZE_HW, conv, folded, frame_nodes, frames, graph_of, weights
-from onnx import helper
+from onnx import NodeProto, TensorProto, helper
 
 from edgetl_export.budget import Budget, Measured
 from edgetl_export.candidates import Reference, infer_of
@@ -16,6 +17,8 @@ from edgetl_export.compile import FloatGraph
 from edgetl_export.graph import load_model, save_model
 from edgetl_export.parity import record, rms_error
 from edgetl_export.search import Found, quantiser_of
+from edgetl_export.targets import FLOAT, HALF, LATE
+from edgetl_export.tensorrt.check import check_onnx
 from edgetl_export.typed import Checks, Typed, float_graphs, int8_graph
 from edgetl_runtime.engines import load_engine
 
@@ -111,3 +114,45 @@ def test_values_that_can_not_be_half(tmp_path: Path) -> None:
     typed = float_graphs(graph, reference_of(path), nothing_asked, say=lambda text: None)
     assert not typed.left_out and typed.candidates[0].hop.value > 0.99
     assert "2 layers stay FP32" in typed.candidates[0].hop.note
+
+
+def with_mask(*, spread: bool) -> list[NodeProto]:
+    """A heat map, and a mask of it that is spread as bytes, or is not spread."""
+    moved = helper.make_node("DepthToSpace", ["low"], ["mask"], name="spread", blocksize=2, mode="CRD")
+    return [
+        *frame_nodes(),
+        conv("h", "normal", "heat"),
+        helper.make_node("Greater", ["heat", "nought"], ["truth"], name="truth"),
+        helper.make_node("Cast", ["truth"], ["low" if spread else "mask"], name="to_bytes", to=TensorProto.UINT8),
+        *([moved] if spread else []),
+    ]
+
+
+@pytest.mark.parametrize("spread", [True, False])
+def test_tensorrt_gets_a_float_graph_that_it_takes(spread: bool, tmp_path: Path) -> None:
+    """Where masks are moved as bytes for processors, the float graph for TensorRT is another file."""
+    held = {**NORMAL, **weights("h", 4, 3, 3, 3), "nought": np.array(0, np.float32)}
+    model = graph_of(with_mask(spread=spread), ["heat"], held)
+    model.graph.output.extend(v for v in model.graph.value_info if v.name == "mask")
+    path, ships = tmp_path / "net.onnx", tmp_path / "model.fp32.onnx"
+    for file in (path, ships):
+        save_model(model, file)
+    asked: dict[str, Path] = {}
+
+    def check(graphs: Mapping[str, Path]) -> Checks:
+        asked.update(graphs)
+        return nothing_asked(graphs)
+
+    reference = replace(reference_of(path), outputs=["mask"])
+    typed = float_graphs(FloatGraph(path, ships, load_model(path), (), ()), reference, check, say=lambda text: None)
+    assert list(asked) == [LATE if spread else FLOAT, HALF]
+    assert [c.pair.variant for c in typed.candidates] == ([LATE, HALF] if spread else [HALF])
+    if not spread:
+        assert asked[FLOAT] == ships
+        return
+    late = typed.candidates[0]
+    assert late.hop.passed and late.hop.value == 1.0 and late.hop.max_rel_error == 0.0
+    assert late.pair.file == asked[LATE] != ships
+    pytest.importorskip("tensorrt_rtx_bindings")
+    verdicts = {file.name: check_onnx(file, target="orin-nano").ok for file in (ships, late.pair.file)}
+    assert verdicts == {"model.fp32.onnx": False, "model.trt-fp32.onnx": True}

@@ -30,7 +30,7 @@ MOVES = frozenset(
 
 
 def late_bytes(model: ModelProto) -> ModelProto:
-    """The graph with Casts to uint8 behind what only moves their results."""
+    """The graph with Casts to uint8 behind what only moves their results; the same model where there are none."""
     result = copy_of(model)
     kinds, made = types_of(result), producers(result)
     nodes: list[NodeProto] = []
@@ -48,6 +48,8 @@ def late_bytes(model: ModelProto) -> ModelProto:
         after = helper.make_node("Cast", [node.output[0]], [output], name=f"{output}/bytes", to=TensorProto.UINT8)
         made[output] = after
         nodes += [node, after]
+    if len(nodes) == len(model.graph.node):
+        return model
     set_nodes(result, nodes)
     prune(result)
     return typed_anew(result)
