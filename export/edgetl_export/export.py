@@ -489,10 +489,7 @@ def _same_answers(
 
 
 def _variants(made: _Made, new: Path) -> tuple[Variant, ...]:
-    """Every graph that may run somewhere; of the search's trials only the one that was chosen.
-
-    A float graph is for TensorRT, too, where a target gets it because no typed one keeps the budget.
-    """
+    """Every graph that may run somewhere; of the search's trials only the one that was chosen."""
     variants: dict[str, Variant] = {}
     devices = for_devices(made.typed, made.targets)
     for c in (*made.candidates, *made.typed):
@@ -503,10 +500,6 @@ def _variants(made: _Made, new: Path) -> tuple[Variant, ...]:
         engines = (*(variants[c.pair.variant].engines if c.pair.variant in variants else ()), engine)
         name, file = c.pair.variant, c.pair.file.relative_to(new).as_posix()
         variants[name] = Variant(name=name, file=file, precision=c.pair.precision, engines=engines)
-    for target in made.targets.values():
-        variant = variants[target.variant]
-        if target.graphs.get(target.variant, "refused") != "refused" and "tensorrt" not in variant.engines:
-            variants[target.variant] = structs.replace(variant, engines=(*variant.engines, "tensorrt"))
     return tuple(variants.values())
 
 

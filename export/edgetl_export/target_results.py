@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgetl_export.candidates import Candidate
-from edgetl_export.targets import FLOAT, LATE, get_target
+from edgetl_export.targets import FLOAT, get_target
 from edgetl_export.tensorrt.check import HostCheck
 from edgetl_export.typed import Typed
 from edgetl_runtime.spec import Check, Chosen, GraphState, TargetResult
@@ -34,7 +34,7 @@ def target_results(typed: Typed, names: Sequence[str], chosen: Chosen, new: Path
             for variant, found in typed.checks.items()
             if variant in target.graphs and variant not in over
         }
-        good = [variant for variant, check in here.items() if check.ok] or [v for v in here if v in (FLOAT, LATE)]
+        good = [variant for variant, check in here.items() if check.ok] or [FLOAT]
         variant = max(good, key=target.graphs.index)
         built, file = here[variant].engine, ""
         if built is not None:

@@ -12,8 +12,12 @@ TargetPrecision = Literal["fp32", "fp16", "bf16", "int8", "fp8", "fp4"]
 Known = Literal["yes", "no", "unknown"]
 
 OPSET_CEILING = 19
-FLOAT, LATE, HALF, INT8 = "fp32", "trt-fp32", "trt-fp16", "trt-int8"
-"""Graphs for TensorRT; LATE stands for FLOAT where that has bytes moved, which TensorRT refuses."""
+"""TensorRT 9.2 reads this, 10.6 reads 22, 10.15 reads 24 (onnx-tensorrt, docs/operators.md of each)."""
+OLDEST_OPSET = 17
+"""What TensorRT 8.5 and 8.6 read. From 18 on the axes of ReduceMax are an input, which 8's parser takes no notice of
+(onnx-tensorrt, builtin_op_importers.cpp: reduceTensor): it reduces over all of them, without a word."""
+FLOAT, HALF, INT8 = "trt-fp32", "trt-fp16", "trt-int8"
+"""Graphs that are made for TensorRT."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +38,7 @@ class Target:
     compile_is_proxy: `compile_for` is the nearest GPU that builder knows, not the target's own.
     dla: whether the deep-learning accelerator is there; edgetl builds for the GPU only.
     opset_ceiling: the highest ONNX opset that edgetl writes, not the parser's own limit.
-    strongly_typed: whether its TensorRT takes the precision from the ONNX.
+    strongly_typed: whether its TensorRT takes the precision from the ONNX, which `edgetl build` asks for.
     graphs: the graphs that are for it, the one last that is preferred until the device has timed them.
     unknown: what can't be known on the host.
     """
@@ -47,7 +51,7 @@ class Target:
     precisions: tuple[TargetPrecision, ...]
     dla: Known
     strongly_typed: Known
-    graphs: tuple[str, ...] = (FLOAT, LATE, HALF, INT8)
+    graphs: tuple[str, ...] = (FLOAT, HALF, INT8)
     compile_for: tuple[str, ...] = ()
     compile_is_proxy: bool = False
     opset_ceiling: int = OPSET_CEILING
@@ -92,7 +96,7 @@ _ROWS = (
         precisions=_AMPERE,
         dla="no",
         strongly_typed="yes",
-        graphs=(FLOAT, LATE, INT8, HALF),  # its INT8 layers come as two and more kernels each, those of FP16 as one
+        graphs=(FLOAT, INT8, HALF),  # its INT8 layers come as two and more kernels each, those of FP16 as one
         compile_for=("SM80", "SM86", "SM89", "SM120", "SM121"),
         unknown=("latency: kernels are finished on the GPU when the engine is first loaded",),
     ),
@@ -164,10 +168,10 @@ _ROWS = (
         precisions=("fp32", "fp16", "int8"),
         dla="yes",
         strongly_typed="no",
-        graphs=(FLOAT, LATE, HALF),  # the INT8 graph has FP16 in Q and DQ, and so opset 19
+        graphs=(FLOAT, HALF),  # the INT8 graph has FP16 in Q and DQ, and so opset 19
         compile_for=("SM86",),
         compile_is_proxy=True,
-        opset_ceiling=17,
+        opset_ceiling=OLDEST_OPSET,
         unknown=(*_ON_DEVICE, "precision: TensorRT 8 may choose its own, so read it back from the engine"),
     ),
     Target(

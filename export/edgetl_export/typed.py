@@ -23,9 +23,10 @@ from edgetl_export.islands import least_prefix
 from edgetl_export.parity import rms_error
 from edgetl_export.passes.half import describe_islands, to_half
 from edgetl_export.passes.late_bytes import late_bytes
+from edgetl_export.passes.lower_opset import lower_opset
 from edgetl_export.passes.rounded import rounded, widened
 from edgetl_export.search import Found, Quantiser, sensitivities
-from edgetl_export.targets import FLOAT, HALF, INT8, LATE
+from edgetl_export.targets import FLOAT, HALF, INT8, OLDEST_OPSET
 from edgetl_export.tensorrt.check import HostCheck
 from edgetl_runtime.engines import available_engines
 from edgetl_runtime.spec import EngineName, Precision
@@ -60,15 +61,14 @@ class Typed:
 
 
 def float_graphs(graph: FloatGraph, reference: Reference, check: Check, *, say: Callable[[str], None]) -> Typed:
-    """FP32, which is judged elsewhere, and FP16 with FP32 islands."""
+    """FP32, which gives the bits of the float graph, and FP16 with FP32 islands; both read by old parsers too."""
     say(f"  {HALF}")
     largest = magnitudes(graph.probe_file, watchable(graph.model), reference.frames, graph.probe_file.parent)
-    model = late_bytes(graph.model)
-    late = () if model is graph.model else (_late(graph, model, reference),)
-    floats = {LATE: late[0].pair.file} if late else {FLOAT: graph.file}
+    model = lower_opset(late_bytes(graph.model), OLDEST_OPSET)
+    floats = _float(graph, model, reference)
     pair, note = _half(graph, model, reference, largest)
-    typed = _judged(pair, note, reference, check, {**floats, HALF: pair.file})
-    return Typed(late, largest=largest) + typed
+    typed = _judged(pair, note, reference, check, {FLOAT: floats.pair.file, HALF: pair.file})
+    return Typed((floats,), largest=largest) + typed
 
 
 def int8_graph(
@@ -133,18 +133,19 @@ def _judged(pair: Pair, note: str, reference: Reference, check: Check, graphs: M
     return Typed((Candidate(pair, judged.measured, hop),), (), checks)
 
 
-def _late(graph: FloatGraph, model: ModelProto, reference: Reference) -> Candidate:
-    """The float graph with its bytes moved late: what that was found to do is so of it, if it gives the same bits."""
-    pair = _pair(LATE, "fp32", "onnxruntime", graph.probe_file, graph.file.parent)
+def _float(graph: FloatGraph, model: ModelProto, reference: Reference) -> Candidate:
+    """The float graph for TensorRT: what the other was found to do is so of it, if it gives the same bits."""
+    pair = _pair(FLOAT, "fp32", "onnxruntime", graph.probe_file, graph.file.parent)
     save_model(without_outputs(model, reference.probes), pair.file)
     judged = judge(replace(pair, for_device=False), reference)
     assert isinstance(judged, Candidate), judged
-    note = f"{judged.hop.note}; the float graph with bytes moved last"
-    return Candidate(pair, judged.measured, structs.replace(judged.hop, hop=LATE, note=note))
+    return Candidate(pair, judged.measured, structs.replace(judged.hop, hop=FLOAT))
 
 
-def _half(graph: FloatGraph, late: ModelProto, reference: Reference, largest: Mapping[str, float]) -> tuple[Pair, str]:
-    model, islands = to_half(late, largest, reference.probes)
+def _half(
+    graph: FloatGraph, float_model: ModelProto, reference: Reference, largest: Mapping[str, float]
+) -> tuple[Pair, str]:
+    model, islands = to_half(float_model, largest, reference.probes)
     probe_file = _saved(rounded(model), graph.probe_file.parent / f"{HALF}.onnx")
     pair = _pair(HALF, "fp16", "onnxruntime", probe_file, graph.file.parent)
     save_model(without_outputs(model, reference.probes), pair.file)

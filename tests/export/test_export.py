@@ -565,13 +565,13 @@ def test_a_target_that_gets_the_float_graph_can_build_it(tmp_path: Path, monkeyp
     def over(pair: Pair, reference: Reference) -> Candidate | str:
         found = sound(pair, reference)
         assert isinstance(found, Candidate)
-        return dataclasses.replace(found, hop=structs.replace(found.hop, passed=False))
+        return dataclasses.replace(found, hop=structs.replace(found.hop, passed=pair.precision == "fp32"))
 
     monkeypatch.setattr("edgetl_export.typed.judge", over)
     request = request_of(TinyDetector(), targets=("cpu", "orin-nx"))
     bundle = open_bundle(export(request, tmp_path / "tiny.bundle", say=lambda t: None).bundle)
     target = bundle.manifest.targets["orin-nx"]
-    assert (target.variant, target.graphs["trt-fp16"]) == ("fp32", "over budget")
+    assert (target.variant, target.graphs["trt-fp16"]) == ("trt-fp32", "over budget")
     assert [v.name for v in tensorrt_variants(bundle, None)] == [target.variant]
 
 

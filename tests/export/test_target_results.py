@@ -58,15 +58,15 @@ def candidate(variant: str, file: Path, *, passed: bool) -> Candidate:
 def test_every_graph_of_every_target_has_an_answer(tmp_path: Path) -> None:
     file = graph(tmp_path / "model.onnx")
     judged = [candidate("trt-fp16", file, passed=True), candidate("trt-int8", file, passed=False)]
-    checks = check_graphs({"fp32": file, "trt-fp16": file, "trt-int8": file}, ["cpu", "thor"])
+    checks = check_graphs({"trt-fp32": file, "trt-fp16": file, "trt-int8": file}, ["cpu", "thor"])
     chosen = Chosen(variant="int8", engine="openvino", reason="")
     results = target_results(Typed(judged, (), checks), ["cpu", "thor"], chosen, tmp_path)
     assert results["cpu"].graphs == {} and results["cpu"].deployable
     thor = results["thor"]
-    assert list(thor.graphs) == ["fp32", "trt-fp16", "trt-int8"] and thor.graphs["trt-int8"] == "over budget"
-    here = thor.graphs["fp32"]
+    assert list(thor.graphs) == ["trt-fp32", "trt-fp16", "trt-int8"] and thor.graphs["trt-int8"] == "over budget"
+    here = thor.graphs["trt-fp32"]
     assert here == thor.graphs["trt-fp16"] and here in ("compiled", "cannot tell")
-    assert thor.variant == ("trt-fp16" if here == "compiled" else "fp32")
+    assert thor.variant == ("trt-fp16" if here == "compiled" else "trt-fp32")
 
 
 def test_what_a_target_prefers_and_what_is_not_for_it(tmp_path: Path) -> None:
@@ -75,7 +75,9 @@ def test_what_a_target_prefers_and_what_is_not_for_it(tmp_path: Path) -> None:
     file = graph(tmp_path / "model.onnx")
     judged = [candidate(variant, file, passed=True) for variant in ("trt-fp16", "trt-int8")]
     answer = check_onnx(file, target="cpu")
-    checks = {v: dict.fromkeys(names, replace(answer, ok=True, kind="ok")) for v in ("fp32", "trt-fp16", "trt-int8")}
+    checks = {
+        v: dict.fromkeys(names, replace(answer, ok=True, kind="ok")) for v in ("trt-fp32", "trt-fp16", "trt-int8")
+    }
     chosen = Chosen(variant="int8", engine="openvino", reason="")
     results = target_results(Typed(judged, (), checks), names, chosen, tmp_path)
     assert {name: result.variant for name, result in results.items()} == {
@@ -83,12 +85,12 @@ def test_what_a_target_prefers_and_what_is_not_for_it(tmp_path: Path) -> None:
         "orin-nano": "trt-int8",
         "drive-orin": "trt-fp16",
     }
-    assert list(results["drive-orin"].graphs) == ["fp32", "trt-fp16"]
-    assert list(results["rtx"].graphs) == ["fp32", "trt-fp16", "trt-int8"]
+    assert list(results["drive-orin"].graphs) == ["trt-fp32", "trt-fp16"]
+    assert list(results["rtx"].graphs) == ["trt-fp32", "trt-fp16", "trt-int8"]
 
 
 def test_fp32_is_what_is_left_and_ships_only_then(tmp_path: Path) -> None:
-    """A target falls back on the float graph that TensorRT takes; where it gets another, its device builds no FP32."""
+    """A target falls back on the float graph; where it gets another, its device builds no FP32."""
     file = graph(tmp_path / "model.onnx")
     answer = replace(check_onnx(file, target="cpu"), ok=True, kind="ok")
     checks = {v: {"thor": answer} for v in ("trt-fp32", "trt-fp16")}

@@ -14,7 +14,7 @@ from msgspec import structs
 from edgetl_export.crew import going_on
 from edgetl_export.targets import Target, get_target
 from edgetl_export.tensorrt.graph import Graph, OpUse, op_uses
-from edgetl_export.tensorrt.lint import HARDWARE, WARNINGS, lint
+from edgetl_export.tensorrt.lint import REFUSALS, WARNINGS, lint
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.machine import usable_cores
 from edgetl_runtime.spec import Check
@@ -24,6 +24,7 @@ from edgetl_runtime.tensorrt.protocol import Finding, Job, Kind
 from edgetl_runtime.tensorrt.worker import WORKER
 
 Verdict = Literal["ok", "rewrite", "cannot-tell"]
+BY_HAND = "trtexec --fp16, since `edgetl build` needs TensorRT 10; its INT64 outputs are INT32 there"
 CANNOT_TELL = "The host check cannot tell"
 UNDECIDED: dict[Kind, str] = {"crash": "native-crash", "timeout": "timeout", "missing-package": "not-compiled-here"}
 """Kinds of answer that need a finding of their own, and its code."""
@@ -198,7 +199,8 @@ def _judge(row: Target, graph: Graph, outcome: Outcome, keep: Path | None) -> Ho
     result = outcome.result
     kind = _kind(row, outcome)
     ok = kind == "ok"
-    findings = [*lint(graph, opset_ceiling=row.opset_ceiling, precisions=row.precisions), *outcome.findings]
+    shown = lint(graph, opset_ceiling=row.opset_ceiling, precisions=row.precisions, releases=row.releases)
+    findings = [*shown, *outcome.findings]
     diagnostics = [_worded(row, finding) for finding in _merge(findings)]
     if kind in UNDECIDED:
         code = UNDECIDED[kind]
@@ -233,7 +235,7 @@ def _kind(row: Target, outcome: Outcome) -> Kind:
 def _verdict(row: Target, kind: Kind, findings: list[Finding]) -> Verdict:
     """What TensorRT said counts; what the file alone shows, where it could not say, and where it was not asked."""
     shown = [finding for finding in findings if not finding.fatal and finding.check.code not in WARNINGS]
-    if kind in ("parse", "build", "invalid-model") or any(f.check.code == HARDWARE for f in shown):
+    if kind in ("parse", "build", "invalid-model") or any(f.check.code in REFUSALS for f in shown):
         return "rewrite"
     if kind == "ok":
         return "ok"
@@ -286,6 +288,8 @@ def _note(row: Target, kind: Kind, detail: str) -> str:
         text = f"engine for {compiled_for}, compiled without a GPU and not run"
     elif kind == "ok":
         text = f"compiled for {compiled_for} as a check only; the engine is built on the {row.summary} itself"
+        if row.strongly_typed == "no":
+            text += f" with {BY_HAND}"
     elif kind == "missing-package":
         text = "not compiled here, only read"
     elif kind in ("crash", "timeout", "cannot-tell"):

@@ -1,7 +1,7 @@
-"""ONNX operators that TensorRT's parser has no importer for, each with what to write instead; a table of facts.
+"""ONNX operators that TensorRT's parser has no importer for, each with what to write instead; tables of facts.
 
 Found by giving the parser of TensorRT for RTX 1.7.1 every operator of ONNX by itself. TensorRT's parser is the
-same code in other releases; an older one lacks more.
+same code in other releases; what older ones lack beside is in SINCE.
 """
 
 from __future__ import annotations
@@ -61,6 +61,32 @@ REWRITES: dict[str, str] = {
     "TfIdfVectorizer": _TEXT,
     "Unique": "Return the values with their repeats and remove these after the engine: its shapes must be fixed.",
 }
+
+SINCE: dict[str, tuple[str, str]] = {
+    "Attention": ("10.6", "10.15"),
+    "BitShift": ("10.15", ""),
+    "BlackmanWindow": ("10.3", "10.4"),
+    "CastLike": ("8.5", "9.2"),
+    "Compress": ("10.15", ""),
+    "DeformConv": ("10.0", "10.1"),
+    "Gelu": ("9.2", "10.6"),
+    "GroupNormalization": ("8.5", "8.6"),
+    "HammingWindow": ("10.3", "10.4"),
+    "HannWindow": ("10.3", "10.4"),
+    "Hardmax": ("9.1", "9.2"),
+    "IsInf": ("8.5", "8.6"),
+    "LayerNormalization": ("8.5", "8.6"),
+    "Mish": ("9.2", "10.6"),
+    "RMSNormalization": ("10.6", "10.15"),
+    "RotaryEmbedding": ("10.6", "10.15"),
+    "STFT": ("10.4", "10.5"),
+}
+"""Operators that older releases of TensorRT lack: the last that is known to be without, and the first that is known to
+have it, "" where none is.
+
+From docs/operators.md of https://github.com/onnx/onnx-tensorrt as published with 8.5, 9.2, 10.6 and 10.15, and from its
+docs/Changelog.md.
+"""
 
 PLUGINS = re.compile(
     r"^(NonZero|DeformConv|MatMulNBits|MultiscaleDeformableAttnPlugin|ModulatedDeformConv2d|EfficientNMS\w*|"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -10,8 +11,10 @@ import onnx
 import pytest
 
 from edgetl_export.targets import get_target
+from edgetl_export.tensorrt.check import check_targets
 from edgetl_export.tensorrt.graph import Graph, module_of, op_uses
-from edgetl_export.tensorrt.lint import lint
+from edgetl_export.tensorrt.lint import SOME_TOO_OLD, TOO_NEW, lint
+from edgetl_runtime.tensorrt.operators import REWRITES, SINCE
 
 SHAPES = {"x": [2, 4, 4], "d": [2], "y": [2]}
 
@@ -142,3 +145,64 @@ def test_what_looks_like_trouble_and_is_none(kept: dict[str, object], graphs: Mo
         ends = [graphs.value(n, graphs.FLOAT, [4]) for n in "xy"]
         graphs.save(path, nodes, ends[:1], ends[1:], {"s": np.float32(0.1), "z": np.uint8(0)})
     assert list(lint(load(path), opset_ceiling=18)) == []
+
+
+def one_node(op: str, **attributes: int) -> onnx.ModelProto:
+    """A graph of one operator on 4x8 floats; what it reads beside is constant."""
+    schema = onnx.defs.get_schema(op)
+    names = ["x", *(f"i{k}" for k in range(1, schema.min_input))]
+    values = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [4, 8]) for n in ("x", "y")]
+    held = [onnx.helper.make_tensor(n, onnx.TensorProto.FLOAT, [8], [1.0] * 8) for n in names[1:]]
+    node = onnx.helper.make_node(op, names, ["y"], "it", **attributes)
+    made = onnx.helper.make_graph([node], "g", values[:1], values[1:], held)
+    return onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
+
+
+@pytest.mark.parametrize(
+    ("op", "target", "code", "words"),
+    [
+        (
+            "LayerNormalization",
+            "drive-orin",
+            SOME_TOO_OLD,
+            r"not in TensorRT 8\.5\.10 \(DRIVE OS 6\.0\.6\): .* with 8\.6\.",
+        ),
+        ("LayerNormalization", "orin-nano", None, ""),
+        (
+            "Hardmax",
+            "drive-orin",
+            TOO_NEW,
+            r"8\.5\.10 .*, TensorRT 8\.6\.12 .*: it came with 9\.2\.",
+        ),
+        ("Compress", "drive-thor", TOO_NEW, r"10\.10\.10 \(DRIVE OS 7\.0\.3\): no release is known to have it"),
+        ("Compress", "orin-nano", SOME_TOO_OLD, r"TensorRT 10\.3 \(JetPack 6\.1\), TensorRT 10\.3 \(JetPack 6\.2\)"),
+        ("CastLike", "drive-orin", SOME_TOO_OLD, r"CastLike is not in TensorRT 8\.5\.10"),
+        (
+            "Gelu",
+            "orin-nano",
+            SOME_TOO_OLD,
+            r"Whether Gelu is in TensorRT 10\.3 .*: 9\.2 has it not, 10\.6 has",
+        ),
+        ("Gelu", "drive-thor", None, ""),
+        ("Gelu", "rtx", None, ""),
+        ("Relu", "drive-orin", None, ""),
+    ],
+)
+def test_operators_that_a_release_lacks(op: str, target: str, code: str | None, words: str) -> None:
+    made = Graph(one_node(op))
+    found = [f.check for f in lint(made, opset_ceiling=99, releases=get_target(target).releases)]
+    assert [c.code for c in found] == ([code] if code else [])
+    for check in found:
+        assert check.op == op and re.search(words, check.advice)
+
+
+def test_a_graph_that_no_release_of_a_target_takes_is_to_be_rewritten(tmp_path: Path) -> None:
+    """Whatever the host's compiler says of it, which is newer."""
+    onnx.save(one_node("Hardmax"), tmp_path / "net.onnx")
+    found = check_targets(tmp_path / "net.onnx", ["drive-orin", "orin-nano"])
+    assert found["drive-orin"].verdict == "rewrite" and found["orin-nano"].verdict != "rewrite"
+
+
+def test_operators_that_came_later_are_none_that_all_releases_lack() -> None:
+    assert not SINCE.keys() & REWRITES.keys()
+    assert all(onnx.defs.has(op) for op in SINCE)
