@@ -35,7 +35,10 @@ def lint(
     """
     opset = graph.opset("")
     if opset > opset_ceiling:
-        advice = f"The file has opset {opset}; export for this target with {opset_ceiling} or lower."
+        advice = (
+            f"The file has opset {opset}, the target's parser reads {opset_ceiling}: `edgetl export` writes graphs in "
+            "that where nothing in them is newer."
+        )
         yield _finding(Check(code="opset-above-ceiling", advice=advice))
     for tensor in graph.model.graph.input:
         if tensor.name not in graph.constants and _is_dynamic(tensor):
