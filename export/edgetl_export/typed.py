@@ -28,6 +28,7 @@ from edgetl_export.passes.rounded import rounded, widened
 from edgetl_export.search import Found, Quantiser, sensitivities
 from edgetl_export.targets import FLOAT, HALF, INT8, OLDEST_OPSET
 from edgetl_export.tensorrt.check import HostCheck
+from edgetl_export.tensorrt.kernels import without_int8_kernel
 from edgetl_runtime.engines import available_engines
 from edgetl_runtime.spec import EngineName, Precision
 
@@ -82,18 +83,23 @@ def int8_graph(
 ) -> Typed:
     """Symmetric INT8 in the layers that the search left in it, and FP16 with FP32 islands; none where it left none.
 
-    It has half as many steps behind a ReLU: where that costs more than the budget, more layers are left in FP16, the
-    most sensitive first, as few as it takes.
+    Layers that TensorRT has no INT8 kernel for are FP16. It has half as many steps behind a ReLU: where that costs more
+    than the budget, more layers are left in FP16, the most sensitive first, as few as it takes.
     """
     if not found.used:
         return Typed()
     say(f"  {INT8}")
     best = _best(found)
-    left = best.pair.float_layers if best else ()
+    known = {layer.name for layer in quantiser.eligible}
+    none = without_int8_kernel(quantiser.model) & known
+    left = tuple(sorted({*(best.pair.float_layers if best else ()), *none} & known))
+    if len(left) == len(known):
+        return Typed(left_out=(f"{INT8}: TensorRT has a kernel for none of the layers that may be INT8",))
     calibrator: Calibrator = found.calibrator_of(best) if best else next(iter(found.used.values()))
 
     def made(more: Sequence[str]) -> tuple[Pair, str]:
-        return _int8(quantiser, calibrator, reference, largest, (*left, *more))
+        pair, note = _int8(quantiser, calibrator, reference, largest, (*left, *more))
+        return pair, f"{note}, {len(none)} of them for want of a kernel" if none else note
 
     def judged(more: Sequence[str]) -> Typed:
         pair, note = made(more)

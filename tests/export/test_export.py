@@ -55,10 +55,11 @@ class TinyDetector(nn.Module):
     def __init__(self, *, blind: bool = False, short: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.first = nn.Conv2d(3, 8, 3, stride=2, padding=1)
-        middle = [] if short else [nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
+        self.first = nn.Conv2d(3, 16, 3, stride=2, padding=1)
+        convolutions = [nn.Conv2d(16, 16, 3, padding=1) for _ in range(0 if short else 2)]
+        middle = [layer for convolution in convolutions for layer in (convolution, nn.ReLU())]
         self.middle = nn.Sequential(*middle)
-        self.second = nn.Conv2d(8, 3, 5, stride=4, padding=2)
+        self.second = nn.Conv2d(16, 3, 5, stride=4, padding=2)
         self.blind = blind
 
     def forward(self, frame: Tensor) -> tuple[Tensor, ...]:

@@ -58,7 +58,31 @@ def test_symmetric_int8_is_computed_as_onnxruntime_does(tmp_path: Path) -> None:
     assert int8.pair.file.is_file() and int8.pair.probe_file != int8.pair.file
 
 
-def test_symmetric_int8_over_the_budget_leaves_more_layers_in_half(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kept", "note"), [(4, "3 layers among it, 3 of them for want of a kernel"), (0, "")])
+def test_layers_without_an_int8_kernel_are_half(
+    kept: int, note: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folded(tmp_path / "net.onnx")
+    (tmp_path / "ship").mkdir()
+    quantiser = quantiser_of(path, PROBES, frames(6, seed=3), work=tmp_path, ship=tmp_path / "ship")
+    names = [layer.name for layer in quantiser.eligible]
+    monkeypatch.setattr("edgetl_export.typed.without_int8_kernel", lambda model: frozenset(names[kept:]))
+    found = Found(used={"int8": "minmax"})
+    typed = int8_graph(quantiser, found, reference_of(path), {}, nothing_asked, say=lambda text: None)
+    if not kept:
+        assert not typed.candidates and "kernel for none of the layers" in typed.left_out[0]
+        return
+    (int8,) = typed.candidates
+    assert int8.hop.note.endswith(note) and names[0] == "stem" and len(names) == 7
+    model = load_model(int8.pair.file)
+    dequantised = {o for n in model.graph.node if n.op_type == "DequantizeLinear" for o in n.output}
+    assert {n.name for n in model.graph.node if n.op_type == "Conv" and n.input[1] in dequantised} == set(names[1:kept])
+
+
+def test_symmetric_int8_over_the_budget_leaves_more_layers_in_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgetl_export.typed.without_int8_kernel", lambda model: frozenset())
     path = folded(tmp_path / "net.onnx")
     reference = reference_of(path)
     (tmp_path / "ship").mkdir()
