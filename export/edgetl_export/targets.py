@@ -72,6 +72,8 @@ _JETPACK_6 = (
     Release(name="JetPack 6.1", tensorrt="10.3"),
     Release(name="JetPack 6.2", tensorrt="10.3", note="JetPack 6 stays on TensorRT 10"),
 )
+_JETPACK_7_2 = Release(name="JetPack 7.2", tensorrt="10.16.2", note="as read on a Thor: roboflow/inference, pull 2478")
+_JETPACK_7_2_2 = Release(name="JetPack 7.2.2 and later", tensorrt="11.4.1")
 _AMPERE: tuple[TargetPrecision, ...] = ("fp32", "fp16", "bf16", "int8")
 _BLACKWELL: tuple[TargetPrecision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8", "fp4")
 
@@ -105,7 +107,7 @@ _ROWS = (
         summary="Jetson Orin Nano",
         compiler="tensorrt",
         sm=87,
-        releases=(*_JETPACK_6, Release(name="JetPack 7", tensorrt=None)),
+        releases=(*_JETPACK_6, _JETPACK_7_2),
         precisions=_AMPERE,
         dla="no",
         strongly_typed="yes",
@@ -118,7 +120,7 @@ _ROWS = (
         summary="Jetson Orin NX",
         compiler="tensorrt",
         sm=87,
-        releases=(*_JETPACK_6, Release(name="JetPack 7", tensorrt=None)),
+        releases=(*_JETPACK_6, _JETPACK_7_2),
         precisions=_AMPERE,
         dla="yes",
         strongly_typed="yes",
@@ -131,7 +133,7 @@ _ROWS = (
         summary="Jetson AGX Orin",
         compiler="tensorrt",
         sm=87,
-        releases=(*_JETPACK_6, Release(name="JetPack 7.2.2 and later", tensorrt="11.4.1")),
+        releases=(*_JETPACK_6, _JETPACK_7_2, _JETPACK_7_2_2),
         precisions=_AMPERE,
         dla="yes",
         strongly_typed="yes",
@@ -145,8 +147,9 @@ _ROWS = (
         compiler="tensorrt",
         sm=110,
         releases=(
-            Release(name="JetPack 7.0", tensorrt=None),
-            Release(name="JetPack 7.2.2 and later", tensorrt="11.4.1"),
+            Release(name="JetPack 7.0 and 7.1", tensorrt="10.13"),
+            _JETPACK_7_2,
+            _JETPACK_7_2_2,
         ),
         precisions=_BLACKWELL,
         dla="no",
