@@ -70,7 +70,26 @@ RULES = (
         "library",
         r"^(NonMaxSuppression)?$",
     ),
-    _rule("no-kernel", r"has no runners that implement it", "No kernel runs this layer: change its type or shape."),
+    _rule(
+        "workspace",
+        r"insufficient workspace|increas\w+ (the )?workspace",
+        "The builder's workspace is too small for a kernel of this layer: give more with --workspace-mb, and close "
+        "other programs that use the GPU.",
+        "gpu",
+    ),
+    _rule(
+        "no-kernel",
+        r"has no runners that implement it|could not find any implementation for node",
+        "No kernel runs this layer in its types on this GPU: leave it in FP16 where it is INT8, take another variant "
+        "with --variant, or give the builder more memory with --workspace-mb.",
+    ),
+    _rule(
+        "wrong-gpu",
+        r"Target GPU SM ?\d+ is not supported|Unsupported SM|no kernel image is available",
+        "This TensorRT is not made for this GPU: install the one of the device's own system (JetPack, DRIVE OS), or a "
+        "later one.",
+        "library",
+    ),
     _rule(
         "uint8-weights",
         r"unsupported input type of UINT8|type UINT8 .*(weight|zero)",

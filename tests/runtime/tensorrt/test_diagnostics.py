@@ -38,6 +38,23 @@ UINT8 = (
         ("nms_0 has no runners that implement it", "", "NonMaxSuppression", "nms-not-in-rtx", "library"),
         ("x has no runners that implement it", "", "Conv", "no-kernel", "graph"),
         (
+            "IBuilder::buildSerializedNetwork: Error Code 10: Internal Error (Could not find any implementation for "
+            "node w + node_of_w_quantized + node_of_y. In computeCosts at optimizer.cpp:4265)",
+            "",
+            "Conv",
+            "no-kernel",
+            "graph",
+        ),
+        (
+            "Could not find any implementation for node {ForeignNode[a...b]} due to insufficient workspace. See "
+            "verbose log for requested sizes.",
+            "",
+            "",
+            "workspace",
+            "gpu",
+        ),
+        ("Target GPU SM 120 is not supported by this TensorRT release.", "", "", "wrong-gpu", "library"),
+        (
             "plugin != nullptr: ROIAlign plugin was not found",
             "UNSUPPORTED_NODE",
             "RoiAlign",
