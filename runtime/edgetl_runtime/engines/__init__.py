@@ -119,7 +119,8 @@ def choose(
 ) -> tuple[Variant, EngineName]:
     """The pair to run: what was asked for, else what the manifest chose. Never another one in silence.
 
-    For TensorRT the variant is by default the one that `edgetl build` measured to be the fastest on this device.
+    An engine that was asked for alone, and that the chosen variant is not for, runs its own of the same precision. For
+    TensorRT the variant is by default the one that `edgetl build` measured to be the fastest on this device.
 
     Raises EngineError that lists every pair in the bundle where the one asked for is not among them.
     """
@@ -128,7 +129,7 @@ def choose(
         from edgetl_runtime.engines.tensorrt import built_variant
 
         variant = built_variant(bundle, engine_dir)
-    wanted = (variant or manifest.chosen.variant, engine or manifest.chosen.engine)
+    wanted = (variant or _chosen_for(engine, manifest), engine or manifest.chosen.engine)
     for candidate in manifest.variants:
         for name in candidate.engines:
             if (candidate.name, name) == wanted:
@@ -138,6 +139,15 @@ def choose(
         f"the bundle {bundle.path} has no variant {wanted[0]!r} for engine {wanted[1]!r}",
         remedy=f"there are: {pairs}; choose with --variant and --engine",
     )
+
+
+def _chosen_for(engine: str | None, manifest: Manifest) -> str:
+    """The chosen variant, or what this engine has instead of it in the same precision."""
+    chosen = manifest.variant(manifest.chosen.variant)
+    if engine is None or engine in chosen.engines:
+        return chosen.name
+    own = (v.name for v in manifest.variants if engine in v.engines and v.precision == chosen.precision)
+    return next(own, chosen.name)
 
 
 def load_bundle_engine(
