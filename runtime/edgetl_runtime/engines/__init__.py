@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgetl_runtime.bundle import Bundle
-    from edgetl_runtime.spec import Precision, TensorSpec, Variant
+    from edgetl_runtime.spec import Manifest, Precision, TensorSpec, Variant
 
 Spin = Literal["short", "off", "default"]
 """How worker threads wait between frames: a short busy wait, none, or the engine's own default."""
