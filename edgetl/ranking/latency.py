@@ -18,7 +18,9 @@ from edgetl_runtime.progress import Progress
 if TYPE_CHECKING:
     from edgetl.data import Dataset
     from edgetl_runtime.engines import Engine
-    from edgetl_runtime.spec import Head, Precision
+    from edgetl_runtime.spec import EngineName, Head, Precision
+
+    Runner = tuple[EngineName, Precision]
 
 CALIBRATION_FRAMES = 4
 """Enough for ranges that let an engine run at its speed; accuracy is not looked at here."""
@@ -66,8 +68,8 @@ def measure_latency(
 
 def compile_network(
     backbone: str, heads: tuple[Head, ...], size_hw: tuple[int, int], frames: Sequence[NDArray[np.uint8]], folder: Path
-) -> Mapping[Precision, Path]:
-    """ONNX files by precision of a network of random weights with these heads.
+) -> Mapping[Runner, Path]:
+    """ONNX files by engine and precision of a network of random weights with these heads.
 
     Raises GateFailed where the network can't be exported, InputError for a backbone that isn't one.
     """
@@ -76,9 +78,10 @@ def compile_network(
     from edgetl.heads import kinds_of, network_of
     from edgetl.models.backbone import build_backbone
     from edgetl.models.deploy import INPUT, Deployed
+    from edgetl_export.candidates import FLOAT_RUNNERS
     from edgetl_export.graph import load_model, save_model, without_outputs
     from edgetl_export.passes import PASSES
-    from edgetl_export.search import quantiser_of
+    from edgetl_export.search import RUNNERS, named, quantiser_of
     from edgetl_export.to_onnx import to_onnx
     from edgetl_runtime.spec import Preprocess
 
@@ -96,24 +99,24 @@ def compile_network(
     save_model(model, folded)
     save_model(without_outputs(model, module.probes), fp32)
     quantiser = quantiser_of(folded, module.probes, frames, work=folder, ship=folder)
-    return {"fp32": fp32, "int8": quantiser.build("int8")[1]}
+    schemes = dict.fromkeys(quantiser.scheme_for(engine) for engine, _ in RUNNERS)
+    int8 = {scheme: quantiser.build(named("int8", scheme), scheme=scheme)[1] for scheme in schemes}
+    files = {runner: int8[quantiser.scheme_for(runner[0])] for runner in RUNNERS}
+    return {**dict.fromkeys(FLOAT_RUNNERS, fp32), **files}
 
 
-def _fastest(files: Mapping[Precision, Path], frame: NDArray[np.uint8]) -> tuple[str, Engine]:
+def _fastest(files: Mapping[Runner, Path], frame: NDArray[np.uint8]) -> tuple[str, Engine]:
     """`engine/variant` and the loaded engine of the fastest pair that runs here; the caller closes it."""
-    from edgetl_export.candidates import FLOAT_RUNNERS
-    from edgetl_export.search import RUNNERS
     from edgetl_runtime.bench import measure
     from edgetl_runtime.engines import available_engines, load_engine
     from edgetl_runtime.errors import EngineError
 
     engines: dict[str, Engine] = {}
     reasons: list[str] = []
-    for engine, precision in (*FLOAT_RUNNERS, *RUNNERS):
+    for (engine, precision), path in files.items():
         if engine not in available_engines():
             continue
         try:
-            path = files["int8" if (engine, precision) in RUNNERS else "fp32"]
             engines[f"{engine}/{precision}"] = load_engine(engine, path, precision=precision)
         except EngineError as error:
             reasons.append(error.message)

@@ -75,7 +75,7 @@ from edgetl_runtime.spec import (
 GOLDEN_FRAMES = 4
 JUDGED = "also judged: by the metric"
 """The stratum of calibration frames that accuracy is measured on: it is nearer to the network's own than on others."""
-SHIPPED_ANYWAY = frozenset({"fp32", "bf16", "int8", "int8-bf16"})
+SHIPPED_ANYWAY = frozenset({"fp32", "bf16", "int8", "int8-bf16", "int8-ort"})
 """Variants that a bundle keeps even over the budget: another machine, or another budget, may want them."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from edgetl_export.graph import load_model, save_model
 from edgetl_export.islands import FloatNetwork, find_islands, keep_fp32, least_prefix, nodes_of, without_probes
 from edgetl_export.layers import Layer, layers_of
 from edgetl_export.parity import record, rms_error
-from edgetl_export.passes.quantise import QuantisationPlan, Scheme, quantise, quantised_inputs
+from edgetl_export.passes.quantise import QuantisationPlan, Scheme, open_results, quantise, quantised_inputs
 from edgetl_export.proof import prove, proved
 from edgetl_runtime.engines import Engine, load_engine
 from edgetl_runtime.errors import EngineError
@@ -33,6 +33,9 @@ RUNNERS: tuple[tuple[EngineName, Precision], ...] = (
 """Engines that run U8S8 graphs, the fastest that was met first; the search is made on the first engine that runs
 here."""
 
+SCHEMES: Mapping[EngineName, Scheme] = {"onnxruntime": "u8s8-ort"}
+"""Of engines that have a graph of their own where that differs from u8s8, which is everyone else's."""
+
 SENSITIVITY_FRAMES = 4
 FEWER_FLOAT_TRIES = 6
 
@@ -42,7 +45,7 @@ class Quantiser:
     """One float network and all that INT8 graphs of it are made from.
 
     model: with the probes as outputs. layers: of `layers_of`. observed: what they read, on the calibration frames.
-    work, ship: folders for graphs with probes and without.
+    work, ship: folders for graphs with probes and without. opened: layers that `open_results` finds.
     """
 
     model: ModelProto
@@ -51,12 +54,17 @@ class Quantiser:
     probes: Sequence[str]
     work: Path
     ship: Path
+    opened: frozenset[str] = frozenset()
     _ranges: dict[tuple[Calibrator, Scheme], dict[str, Range]] = field(default_factory=dict)
 
     @property
     def eligible(self) -> tuple[Layer, ...]:
         """Layers that may become INT8, not those that decoding reads: equal scores would make one object many."""
         return tuple(layer for layer in self.layers if not layer.decides)
+
+    def scheme_for(self, engine: EngineName, float_layers: Collection[str] = ()) -> Scheme:
+        """How this engine's graph is quantised: as all others' where it would come out the same."""
+        return SCHEMES.get(engine, "u8s8") if self.opened.difference(float_layers) else "u8s8"
 
     def build(
         self,
@@ -97,8 +105,17 @@ def quantiser_of(
     """Run the float graph over the calibration frames. Raises InputError without frames or with values not finite."""
     model = load_model(probe_file)
     layers = layers_of(model, probes)
-    tensors = quantised_inputs(model, [layer for layer in layers if not layer.decides])
-    return Quantiser(model, layers, observe(probe_file, tensors, calibration, work), probes, work, ship)
+    free = [layer for layer in layers if not layer.decides]
+    results = set(open_results(model, free))
+    seen = observe(probe_file, quantised_inputs(model, free), calibration, work)
+    return Quantiser(
+        model, layers, seen, probes, work, ship, frozenset(layer.name for layer in free if layer.output in results)
+    )
+
+
+def named(variant: str, scheme: Scheme) -> str:
+    """What a variant is called in a U8S8 scheme: `int8`, and ONNX Runtime's own `int8-ort`."""
+    return variant + scheme.removeprefix("u8s8")
 
 
 @dataclass(slots=True)
@@ -152,20 +169,25 @@ def search(
     for place, calibrator in enumerate(best[:2]):
         variant = "int8" if place == 0 else f"int8-{calibrator}"
         say(f"  {variant}, calibrated by {calibrator}")
-        files = quantiser.build(
-            variant, float_layers=tuple(found.refused), calibrator=calibrator, islands=found.islands
-        )
-        found.used[variant] = calibrator
         runners = RUNNERS if place == 0 else (runner,)
+        graphs = [quantiser.scheme_for(engine, found.refused) for engine, _ in runners]
+        files = {
+            scheme: _built(quantiser, found, named(variant, scheme), scheme, calibrator, tuple(found.refused))
+            for scheme in dict.fromkeys(graphs)
+        }
         calls = [
-            partial(_judged, quantiser, found, reference, variant, files, each, tuple(found.refused))
-            for each in runners
+            partial(
+                _judged, quantiser, found, reference, named(variant, scheme), files[scheme], each, tuple(found.refused)
+            )
+            for each, scheme in zip(runners, graphs, strict=True)
         ]
         judged = [_noted(found, each) for each in at_once(calls)]
         if any(c is not None and c.hop.passed and c.pair.engine == runner[0] for c in judged):
             return found
     say("  INT8 everywhere costs more than the budget: which layers does it hurt?")
-    found.sensitivities = sensitivities(quantiser, reference, runner, best[0])
+    found.sensitivities = sensitivities(
+        quantiser, reference, runner, best[0], scheme=quantiser.scheme_for(runner[0], found.refused)
+    )
     for engine, precision in RUNNERS:
         rest = "bf16" if precision == "int8-bf16" else "fp32"
         if engine != runner[0]:
@@ -185,7 +207,9 @@ def _calibrated(
     engines: dict[Calibrator, Engine] = {}
 
     def error_of(name: Calibrator) -> float:
-        probe_file, _ = quantiser.build(f"by-{name}", calibrator=name, shipped=False)
+        probe_file, _ = quantiser.build(
+            f"by-{name}", calibrator=name, scheme=quantiser.scheme_for(runner[0]), shipped=False
+        )
         engines[name] = load_engine(runner[0], probe_file, precision=runner[1])
         rows = record(infer_of(engines[name]), reference.frames, reference.probes)
         return rms_error(reference.tensors, rows)
@@ -225,6 +249,21 @@ def _refused(quantiser: Quantiser, engine: Engine) -> dict[str, Precision]:
     names = {layer.name for layer in quantiser.eligible}
     proof = prove(engine, quantiser.layers, names)
     return {name: found for name, found in proof.wrong.items() if name in names}
+
+
+def _built(
+    quantiser: Quantiser,
+    found: Found,
+    variant: str,
+    scheme: Scheme,
+    calibrator: Calibrator,
+    float_layers: Sequence[str],
+) -> tuple[Path, Path]:
+    """The files of a variant, whose calibrator is noted."""
+    found.used[variant] = calibrator
+    return quantiser.build(
+        variant, float_layers=float_layers, calibrator=calibrator, scheme=scheme, islands=found.islands
+    )
 
 
 def _noted(found: Found, judged: Candidate | str) -> Candidate | None:
@@ -305,9 +344,9 @@ def _mixed(
 
     def attempt(chosen: Sequence[str]) -> bool:
         float_layers = [*found.refused, *chosen]
-        variant = f"mixed{sum(v.startswith('mixed') for v in found.used)}"
-        found.used[variant] = calibrator
-        files = quantiser.build(variant, float_layers=float_layers, calibrator=calibrator, islands=found.islands)
+        scheme = quantiser.scheme_for(runner[0], float_layers)
+        variant = named(f"mixed{sum(v.startswith('mixed') for v in found.used)}", scheme)
+        files = _built(quantiser, found, variant, scheme, calibrator, float_layers)
         judged = _judged(quantiser, found, reference, variant, files, runner, float_layers)
         candidate = _noted(found, judged)
         passed = candidate is not None and candidate.hop.passed

@@ -82,6 +82,21 @@ def frame_nodes() -> list[NodeProto]:
 NORMAL: Constants = {"mean": np.array(127, np.float32), "std": np.array(128, np.float32)}
 
 
+def silu_net() -> ModelProto:
+    """`residual_net` whose ReLUs are SiLUs."""
+    model = residual_net()
+    nodes: list[NodeProto] = []
+    for node in model.graph.node:
+        if node.op_type == "Relu":
+            (source,), (result,), name = node.input, node.output, node.name
+            nodes.append(helper.make_node("Sigmoid", [source], [f"{result}_gate"], name=f"{name}_gate"))
+            nodes.append(helper.make_node("Mul", [source, f"{result}_gate"], [result], name=name))
+        else:
+            nodes.append(node)
+    outputs = [output.name for output in model.graph.output]
+    return graph_of(nodes, outputs, {i.name: numpy_helper.to_array(i) for i in model.graph.initializer})
+
+
 def residual_net(*, pad: int = 1) -> ModelProto:
     """A stem, a residual block with a depthwise convolution, a concatenation, a head "heat", and its sigmoid."""
     nodes = [
@@ -116,9 +131,9 @@ def residual_net(*, pad: int = 1) -> ModelProto:
     return graph_of(nodes, ["scores", "heat"], constants)
 
 
-def folded(path: Path, *, pad: int = 1) -> Path:
-    """`residual_net` after the input was folded, on disk."""
-    onnx.save(fold_input(residual_net(pad=pad))[0], path)
+def folded(path: Path, *, pad: int = 1, silu: bool = False) -> Path:
+    """`residual_net`, or `silu_net`, after the input was folded, on disk."""
+    onnx.save(fold_input(silu_net() if silu else residual_net(pad=pad))[0], path)
     return path
 
 

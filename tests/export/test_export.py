@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -33,10 +33,10 @@ from edgetl_export.passes import PASSES, Pass
 from edgetl_export.sbom import read_sbom
 from edgetl_export.source import torch_source
 from edgetl_export.targets import TARGETS
-from edgetl_runtime.bench import BASELINE
+from edgetl_runtime.bench import BASELINE, bench_bundle
 from edgetl_runtime.build import tensorrt_variants
 from edgetl_runtime.bundle import open_bundle
-from edgetl_runtime.engines import load_bundle_engine
+from edgetl_runtime.engines import available_engines, load_bundle_engine
 from edgetl_runtime.errors import BundleError, GateFailed, InputError
 from edgetl_runtime.golden import read_golden, replay_golden
 from edgetl_runtime.spec import Calibration, Chosen, DetectHead, Hop, Latency, Preprocess, Provenance, Reliability
@@ -52,12 +52,12 @@ TRUST = Reliability(before=((0.4, 0.5, 4),), after=((0.5, 0.5, 4),), error_befor
 class TinyDetector(nn.Module):
     """Convolutions to a heatmap of three classes at stride 8; the K brightest cells become boxes."""
 
-    def __init__(self, *, blind: bool = False, short: bool = False) -> None:
+    def __init__(self, *, blind: bool = False, short: bool = False, act: type[nn.Module] = nn.ReLU) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.first = nn.Conv2d(3, 16, 3, stride=2, padding=1)
         convolutions = [nn.Conv2d(16, 16, 3, padding=1) for _ in range(0 if short else 2)]
-        middle = [layer for convolution in convolutions for layer in (convolution, nn.ReLU())]
+        middle = [layer for convolution in convolutions for layer in (convolution, act())]
         self.middle = nn.Sequential(*middle)
         self.second = nn.Conv2d(16, 3, 5, stride=4, padding=2)
         self.blind = blind
@@ -163,6 +163,26 @@ def test_the_contract_is_the_graphs_own(exported: Exported) -> None:
         ("scores", "float32", (1, K)),
         ("classes", "int64", (1, K)),
     ]
+
+
+@pytest.mark.skipif("openvino" not in available_engines(), reason="needs openvino")
+def test_onnxruntime_ships_a_graph_of_its_own_where_it_fuses_less(tmp_path: Path) -> None:
+    """It is named wherever a pair is: among hops, latencies and trials, in the report, golden samples and by bench."""
+    folder = tmp_path / "silu.bundle"
+    manifest = export(request_of(TinyDetector(act=nn.SiLU)), folder, say=lambda text: None).manifest
+    bundle = open_bundle(folder)
+    engines = {v.name: v.engines for v in manifest.variants}
+    assert engines["int8-ort"] == ("onnxruntime",) and "onnxruntime" not in engines["int8"]
+    pairs = [h.hop for h in manifest.hops], [f"{r.engine}/{r.variant}" for r in manifest.latencies]
+    assert all("onnxruntime/int8-ort" in each and "onnxruntime/int8" not in each for each in pairs)
+    assert manifest.search is not None
+    assert ("onnxruntime", "int8-ort") in {(t.engine, t.variant) for t in manifest.search.trials}
+    assert "onnxruntime/int8-ort" in (folder / "report.html").read_text()
+    with closing(load_bundle_engine(bundle, variant="int8-ort", engine="onnxruntime")) as engine:
+        report = replay_golden(bundle, engine, variant="int8-ort")
+    assert report.ok and report.worst_rel_error == 0.0
+    rows = bench_bundle(bundle, runs=2)["rows"]
+    assert ("onnxruntime", "int8-ort") in {(r["engine"], r["variant"]) for r in rows}  # type: ignore[attr-defined]
 
 
 def fixed_choice(candidates: Sequence[Candidate], latencies: Sequence[Latency]) -> Chosen:

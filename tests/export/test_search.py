@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,8 @@ INT8 = {"stem", "wide", "deep", "back", "left", "right", "mix"}
 class Lab:
     """The residual network with a metric that is its nearness to the float network: 1 minus the heat's error."""
 
-    def __init__(self, folder: Path, max_drop: float) -> None:
-        path = folded(folder / "net.onnx")
+    def __init__(self, folder: Path, max_drop: float, *, silu: bool = False) -> None:
+        path = folded(folder / "net.onnx", silu=silu)
         engine = load_engine("onnxruntime", path, precision="fp32")
         infer = infer_of(engine)
         tensors = record(infer, frames(), PROBES)
@@ -60,6 +61,49 @@ def test_int8_everywhere_where_the_budget_allows_it(tmp_path: Path) -> None:
     best = min(found.calibrators, key=lambda name: found.calibrators[name])
     assert found.used["int8"] == best
     assert all((c.pair.file.parent, c.pair.file.is_file()) == (tmp_path / "ship", True) for c in found.candidates)
+
+
+@needs_openvino
+def test_onnxruntime_has_a_graph_of_its_own_where_it_fuses_less(tmp_path: Path) -> None:
+    """Not one trial more: where both had the same graph ONNX Runtime's was judged, too."""
+    lab = Lab(tmp_path, max_drop=1.0, silu=True)
+    found = search(lab.quantiser, lab.reference, say=lambda text: None)
+    graphs = {c.key: c.pair.file.name for c in found.candidates}
+    assert graphs.pop("onnxruntime/int8-ort") == "model.int8-ort.onnx"
+    assert graphs and {key.split("/")[0] for key in graphs} == {"openvino"}
+    assert set(graphs.values()) == {"model.int8.onnx"}
+    own = next(c for c in found.candidates if c.pair.engine == "onnxruntime")
+    assert own.hop.passed and f"{len(INT8)} of {len(INT8)} INT8 layers run in INT8" in own.hop.note
+    assert prove_by_count(tmp_path / "ship" / "model.int8.onnx", INT8).int8 < len(INT8) - 2
+    best = min(found.calibrators, key=lambda name: found.calibrators[name])
+    assert {t.calibrator for t in search_record(found, len(INT8), {}).trials} == {best}
+
+
+@pytest.mark.parametrize("silu", [True, False])
+def test_without_openvino_every_graph_is_onnxruntimes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silu: bool
+) -> None:
+    """Those with layers in float too, which a budget that INT8 everywhere does not keep asks for."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    lab = Lab(tmp_path, max_drop=1e-4, silu=silu)
+    found = search(lab.quantiser, lab.reference, say=lambda text: None)
+    assert {c.pair.engine for c in found.candidates} == {"onnxruntime"}
+    names = [c.pair.variant for c in found.candidates]
+    assert len(names) > 2 and names[0] == ("int8-ort" if silu else "int8")
+    for c in found.candidates:
+        assert c.pair.variant.endswith("-ort") is bool(lab.quantiser.opened.difference(c.pair.float_layers))
+    assert {found.calibrator_of(c) for c in found.candidates} <= set(found.calibrators)
+    assert {row.layer for row in found.sensitivities} == INT8
+
+
+def test_a_network_without_such_activations_has_one_graph(tmp_path: Path) -> None:
+    quantiser = Lab(tmp_path, max_drop=1.0).quantiser
+    assert not quantiser.opened and quantiser.scheme_for("onnxruntime") == "u8s8"
+    silu = tmp_path / "silu"
+    silu.mkdir()
+    quantiser = Lab(silu, max_drop=1.0, silu=True).quantiser
+    assert [quantiser.scheme_for(engine) for engine in ("openvino", "onnxruntime")] == ["u8s8", "u8s8-ort"]
+    assert quantiser.scheme_for("onnxruntime", sorted(quantiser.opened)) == "u8s8", "none of them is in INT8"
 
 
 @needs_openvino

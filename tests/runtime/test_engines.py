@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import ONNX_ENGINES, available_engines, choose, load_bundle_engine, load_engine
 from edgetl_runtime.engines.openvino import last_line
 from edgetl_runtime.errors import EngineError, MissingPackage
-from edgetl_runtime.golden import read_golden
-from edgetl_runtime.spec import TensorSpec
+from edgetl_runtime.golden import read_golden, variant_of
+from edgetl_runtime.spec import Chosen, TensorSpec, Variant
 
 FRAMES = np.random.default_rng(3).integers(0, 256, (4, *SIZE_HW, 3), np.uint8)
 
@@ -143,6 +144,42 @@ def test_a_bundle_runs_its_chosen_pair(shared_bundle: Path) -> None:
     engine = load_bundle_engine(bundle)
     assert (engine.name, engine.precision) == ("onnxruntime", "fp32")
     assert choose(bundle, engine="openvino")[1] == "openvino"
+
+
+def test_an_engine_runs_its_own_graph_of_the_chosen_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where OpenVINO is not installed: that of ONNX Runtime has another name."""
+    file = "model.fp32.onnx"
+    variants = (
+        Variant(name="fp32", file=file, precision="fp32", engines=("onnxruntime", "openvino")),
+        Variant(name="int8", file=file, precision="int8", engines=("openvino",)),
+        Variant(name="int8-bf16", file=file, precision="int8-bf16", engines=("openvino",)),
+        Variant(name="int8-ort", file=file, precision="int8", engines=("onnxruntime",)),
+    )
+    chosen = Chosen(variant="int8", engine="openvino", reason="fastest")
+    bundle = open_bundle(write_test_bundle(tmp_path / "b", variants=variants, chosen=chosen))
+    assert [(v.name, e) for v, e in (choose(bundle), choose(bundle, engine="openvino"))] == [("int8", "openvino")] * 2
+    assert [x if isinstance(x, str) else x.name for x in choose(bundle, engine="onnxruntime")] == [
+        "int8-ort", "onnxruntime",
+    ]  # fmt: skip
+    assert choose(bundle, variant="fp32", engine="onnxruntime")[0].name == "fp32"
+    with pytest.raises(EngineError, match=r"no variant 'int8' for engine 'onnxruntime'.*int8-ort on onnxruntime"):
+        choose(bundle, variant="int8", engine="onnxruntime")
+    with closing(load_bundle_engine(bundle, engine="onnxruntime")) as engine:
+        assert variant_of(bundle, engine) == "int8-ort"
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingPackage, match="--variant int8-ort --engine onnxruntime"):
+        load_bundle_engine(bundle)
+
+
+def test_an_engine_without_the_chosen_precision_is_not_given_another(tmp_path: Path) -> None:
+    variants = (
+        Variant(name="fp32", file="model.fp32.onnx", precision="fp32", engines=("onnxruntime",)),
+        Variant(name="int8", file="model.fp32.onnx", precision="int8", engines=("openvino",)),
+    )
+    chosen = Chosen(variant="int8", engine="openvino", reason="fastest")
+    bundle = open_bundle(write_test_bundle(tmp_path / "b", variants=variants, chosen=chosen))
+    with pytest.raises(EngineError, match="fp32 on onnxruntime, int8 on openvino"):
+        choose(bundle, engine="onnxruntime")
 
 
 @pytest.mark.parametrize("asked", [{"variant": "int8"}, {"engine": "tensorrt"}])

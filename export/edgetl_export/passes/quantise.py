@@ -5,8 +5,10 @@ Ensures: Q/DQ pairs before INT8 layers, weights as INT8 per output channel, ever
 
 Placement follows what each engine fuses. For TensorRT a layer's result is not quantised on its way into an addition, so
 that the addition becomes part of the layer; ONNX Runtime adds in INT8 only where both sides are quantised, and OpenVINO
-is as fast either way. Copies (Concat, MaxPool, Resize, ...) have one scale before and after, which holds the values of
-all of them.
+is as fast either way. OpenVINO makes SiLU, GELU and their like part of the convolution before them. ONNX Runtime runs a
+convolution in INT8 only where its result is quantised, at once or behind a ReLU or Clip, and multiplies in INT8, as
+SiLU does, where both factors are quantised. Copies (Concat, MaxPool, Resize, ...) have one scale before and after,
+which holds the values of all of them.
 """
 
 from __future__ import annotations
@@ -32,11 +34,43 @@ from edgetl_export.graph import (
     set_nodes,
     shapes_of,
 )
-from edgetl_export.layers import HEAVY, Layer, weight_axis
+from edgetl_export.layers import AFFINE, HEAVY, Layer, weight_axis
 
-Scheme = Literal["u8s8", "s8s8"]
-"""u8s8: unsigned activations with a zero point, biases as INT32: ONNX Runtime and OpenVINO. s8s8: signed, every zero
-point 0, float biases: TensorRT."""
+Scheme = Literal["u8s8", "u8s8-ort", "s8s8"]
+"""u8s8: unsigned activations with a zero point, biases as INT32, as OpenVINO fuses it: and ONNX Runtime where u8s8-ort
+is the same. u8s8-ort: as ONNX Runtime does. s8s8: signed, every zero point 0, float biases: TensorRT."""
+FLOAT_THERE = frozenset(
+    {
+        *("Celu", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Selu", "Sigmoid"),
+        *("LayerNormalization", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu"),
+    }
+)
+"""Activations, what others are composed of, and normalisations that ONNX Runtime does not make part of a layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What graphs of a scheme are like.
+
+    symmetric: activations are signed and have no zero point, biases stay float. both: operators of two tensors that
+    engines compute in INT8 where both are quantised, and the result. closed: operators of layers that run in INT8 only
+    where what they give is quantised, though one of `before` reads it.
+    """
+
+    symmetric: bool = False
+    both: frozenset[str] = frozenset()
+    closed: frozenset[str] = frozenset()
+    before: frozenset[str] = frozenset()
+
+
+STYLES: Mapping[Scheme, Style] = {
+    "u8s8": Style(both=frozenset({"Add"})),
+    "u8s8-ort": Style(both=frozenset({"Add", "Mul"}), closed=frozenset({"Conv"}), before=FLOAT_THERE),
+    "s8s8": Style(symmetric=True),
+}
+CUTS = frozenset({"Clip", "Relu"})
+"""Activations that every engine makes part of the layer right before them."""
+ARITHMETIC = AFFINE | {"Pow"}
 
 LAYOUT = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze"})
 """Operators that put the same values in another order or shape."""
@@ -63,7 +97,7 @@ class QuantisationPlan:
 def quantise(model: ModelProto, layers: Sequence[Layer], plan: QuantisationPlan) -> ModelProto:
     """A copy in which the plan's layers are INT8; layers that read the frame itself stay float under s8s8."""
     result = copy_of(model)
-    builder = _Builder(result, plan)
+    builder = _Builder(result, layers, plan)
     for layer in layers:
         if layer.name in plan.layers:
             builder.add(layer)
@@ -76,14 +110,41 @@ def quantise(model: ModelProto, layers: Sequence[Layer], plan: QuantisationPlan)
 def quantised_inputs(model: ModelProto, layers: Sequence[Layer]) -> list[str]:
     """The tensors that need a range, whichever layers become INT8 and wherever pairs are put."""
     made, readers, shapes = producers(model), consumers(model), shapes_of(model)
-    names = {layer.data: None for layer in layers}
+    opened = open_results(model, layers)
+    both = STYLES["u8s8-ort" if opened else "u8s8"].both
+    names = dict.fromkeys((*(layer.data for layer in layers), *opened))
     for node in reversed(model.graph.node):
         if any(t in names for t in node.output):
             if node.op_type in COPIES:
                 names.update((t, None) for t in _data_of(node) if 0 not in shapes.get(t, (0,)))
             else:
-                names.update(dict.fromkeys(_summands(model, made, node)))
+                names.update(dict.fromkeys(_sides(model, made, node, both)))
     return [n for n in names if n in made and n in readers]
+
+
+def open_results(model: ModelProto, layers: Sequence[Layer], scheme: Scheme = "u8s8-ort") -> list[str]:
+    """What layers give to float operators behind them where it has to be quantised all the same, so that they run in
+    INT8. ONNX Runtime has no need of a graph of its own where there is nothing of the kind.
+    """
+    style, readers, constants = STYLES[scheme], consumers(model), initializers(model)
+    return [x.output for x in layers if x.op in style.closed and _read_by(x.output, style.before, readers, constants)]
+
+
+def _read_by(
+    tensor: str, ops: Collection[str], readers: Mapping[str, Sequence[NodeProto]], constants: Collection[str]
+) -> bool:
+    """Whether such an operator reads a tensor, in whatever layout, or what arithmetic makes of nothing but it."""
+    own, left = {tensor}, [tensor]
+    while left:
+        source = left.pop()
+        for node in readers.get(source, ()):
+            if node.op_type in ops or (node.op_type in CUTS and source != tensor):
+                return True
+            follows = node.op_type in LAYOUT or node.op_type in ARITHMETIC
+            if follows and node.output[0] not in own and all(i in own or i in constants for i in node.input):
+                own.add(node.output[0])
+                left.append(node.output[0])
+    return False
 
 
 def _data_of(node: NodeProto) -> Sequence[str]:
@@ -97,18 +158,18 @@ def _constant(model: ModelProto, node: NodeProto) -> bool:
     return any(i in constants for i in node.input)
 
 
-def _summands(model: ModelProto, made: Mapping[str, NodeProto], node: NodeProto) -> Sequence[str]:
-    """What is added up where a node is an addition of two tensors, or the ReLU behind one; else nothing."""
+def _sides(model: ModelProto, made: Mapping[str, NodeProto], node: NodeProto, ops: Collection[str]) -> Sequence[str]:
+    """Both tensors that such an operator reads, the node itself or the one before it where it is a ReLU; else none."""
     if node.op_type == "Relu" and node.input[0] in made:
         node = made[node.input[0]]
-    return list(node.input) if node.op_type == "Add" and not _constant(model, node) else []
+    return list(node.input) if node.op_type in ops and not _constant(model, node) else []
 
 
 class _Builder:
     """Collects what is to be inserted, then writes the nodes anew in order."""
 
-    def __init__(self, model: ModelProto, plan: QuantisationPlan) -> None:
-        self.model, self.plan = model, plan
+    def __init__(self, model: ModelProto, layers: Sequence[Layer], plan: QuantisationPlan) -> None:
+        self.model, self.plan, self.style = model, plan, STYLES[plan.scheme]
         self.made, self.readers, self.constants = producers(model), consumers(model), initializers(model)
         self.nodes = {n.name: n for n in model.graph.node}
         self.after: dict[str, list[NodeProto]] = {}
@@ -117,20 +178,23 @@ class _Builder:
         self.scales: dict[str, float] = {}
         self.needed: dict[str, None] = {}
         self.int8: dict[str, Layer] = {}
+        self.open = set(open_results(model, layers, plan.scheme))
         self._taken = {*self.made, *self.constants, *self.nodes, *(i.name for i in model.graph.input)}
 
     def add(self, layer: Layer) -> None:
         """Make one layer INT8."""
         if layer.data not in self.plan.ranges and not self._bytes(layer.data):
             return
-        if self._bytes(layer.data) and self.plan.scheme == "s8s8":
+        if self._bytes(layer.data) and self.style.symmetric:
             return
         self.int8[layer.name] = layer
         self._need(layer.data)
+        if layer.output in self.open and layer.output in self.plan.ranges:
+            self._need(layer.output)
 
     def finish(self) -> None:
         """Insert pairs, redirect readers, quantise weights, and write the nodes."""
-        if self.plan.scheme == "u8s8" and any(layer.op == "MatMul" for layer in self.int8.values()):
+        if not self.style.symmetric and any(layer.op == "MatMul" for layer in self.int8.values()):
             self._widen_biases()
         for group in self._groups():
             self._pairs(group)
@@ -171,8 +235,8 @@ class _Builder:
         if producer.op_type in COPIES:
             for source in self._copied(producer):
                 self._need(source)
-        elif self.plan.scheme == "u8s8":
-            for source in _summands(self.model, self.made, producer):
+        else:
+            for source in _sides(self.model, self.made, producer, self.style.both):
                 if source in self.plan.ranges:
                     self._need(source)
 
@@ -276,7 +340,7 @@ class _Builder:
         others = tuple(i for i in range(weight.ndim) if i != axis)
         scale = _whole_half(np.maximum(np.abs(weight).max(axis=others), 1e-8) / 127, self.plan.scheme)
         bias = self._given_bias(node, len(scale))
-        if bias is not None and self.plan.scheme == "u8s8":
+        if bias is not None and not self.style.symmetric:
             # Beside a bias whose steps would not fit into INT32 the weights of a channel are next to nothing.
             least = np.abs(bias) / (MOST_STEPS * self.scales[layer.data])
             scale = np.maximum(scale, least.astype(np.float32))
@@ -331,7 +395,7 @@ class _Builder:
         name = f"{layer.name}/bias"
         while len(node.input) < 3:
             node.input.append("")
-        if self.plan.scheme == "s8s8":
+        if self.style.symmetric:
             node.input[2] = self._new_constant(name, bias.astype(np.float32))
             return []
         units = self.scales[layer.data] * scale.astype(np.float64)
@@ -367,7 +431,7 @@ class _Builder:
 
 def _scale(limits: Range, scheme: Scheme) -> tuple[float, NDArray[np.generic]]:
     low, high = limits
-    if scheme == "s8s8":
+    if STYLES[scheme].symmetric:
         symmetric = _whole_half(np.array(max(abs(low), abs(high), 1e-8) / 127), scheme)
         return float(symmetric), np.array(0, np.int8)
     scale = max(high - low, 1e-8) / 255
@@ -376,7 +440,7 @@ def _scale(limits: Range, scheme: Scheme) -> tuple[float, NDArray[np.generic]]:
 
 def _whole_half(scale: NDArray[np.floating], scheme: Scheme) -> NDArray[np.floating]:
     """Under s8s8 the next FP16 values from these on, so that a graph whose rest is FP16 has the same; others stay."""
-    if scheme != "s8s8":
+    if not STYLES[scheme].symmetric:
         return scale
     with np.errstate(over="ignore"):
         half = scale.astype(np.float16)

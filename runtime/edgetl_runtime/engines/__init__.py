@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgetl_runtime.bundle import Bundle
-    from edgetl_runtime.spec import Precision, TensorSpec, Variant
+    from edgetl_runtime.spec import Manifest, Precision, TensorSpec, Variant
 
 Spin = Literal["short", "off", "default"]
 """How worker threads wait between frames: a short busy wait, none, or the engine's own default."""
@@ -119,7 +119,9 @@ def choose(
 ) -> tuple[Variant, EngineName]:
     """The pair to run: what was asked for, else what the manifest chose. Never another one in silence.
 
-    For TensorRT the variant is by default the one that `edgetl build` measured to be the fastest on this device.
+    An engine that was asked for alone, and that the chosen variant is not for, runs its own form of it, like int8-ort
+    for int8, where that kept the accuracy budget. For TensorRT the variant is by default the one that `edgetl build`
+    measured to be the fastest on this device.
 
     Raises EngineError that lists every pair in the bundle where the one asked for is not among them.
     """
@@ -128,7 +130,7 @@ def choose(
         from edgetl_runtime.engines.tensorrt import built_variant
 
         variant = built_variant(bundle, engine_dir)
-    wanted = (variant or manifest.chosen.variant, engine or manifest.chosen.engine)
+    wanted = (variant or _chosen_for(engine, manifest), engine or manifest.chosen.engine)
     for candidate in manifest.variants:
         for name in candidate.engines:
             if (candidate.name, name) == wanted:
@@ -138,6 +140,20 @@ def choose(
         f"the bundle {bundle.path} has no variant {wanted[0]!r} for engine {wanted[1]!r}",
         remedy=f"there are: {pairs}; choose with --variant and --engine",
     )
+
+
+def _chosen_for(engine: str | None, manifest: Manifest) -> str:
+    """The chosen variant, or this engine's own form of it within the budget."""
+    chosen = manifest.variant(manifest.chosen.variant)
+    if engine is None or engine in chosen.engines:
+        return chosen.name
+    passed = {hop.hop for hop in manifest.hops if hop.passed}
+    own = (
+        v.name
+        for v in manifest.variants
+        if v.name.startswith(f"{chosen.name}-") and v.precision == chosen.precision and f"{engine}/{v.name}" in passed
+    )
+    return next(own, chosen.name)
 
 
 def load_bundle_engine(

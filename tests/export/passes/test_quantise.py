@@ -12,11 +12,19 @@ from onnx import ModelProto, NodeProto, helper
 from onnxruntime import InferenceSession
 
 from edgetl_export.calibrate import Observed, observe, ranges
-from edgetl_export.graph import initializers, load_model, producers, save_model, set_initializer, with_outputs
+from edgetl_export.graph import (
+    initializers,
+    load_model,
+    producers,
+    save_model,
+    set_initializer,
+    with_outputs,
+    without_outputs,
+)
 from edgetl_export.layers import Layer, layers_of
 from edgetl_export.parity import record, rms_error
 from edgetl_export.passes.fold_input import fold_input
-from edgetl_export.passes.quantise import QuantisationPlan, Scheme, quantise, quantised_inputs
+from edgetl_export.passes.quantise import QuantisationPlan, Scheme, open_results, quantise, quantised_inputs
 from edgetl_export.proof import prove_by_count
 from edgetl_runtime.engines import available_engines, load_engine
 
@@ -329,6 +337,124 @@ def network(tmp_path: Path, nodes: list[NodeProto], constants: Constants) -> tup
     free = [layer for layer in layers_of(model, PROBES) if not layer.decides]
     seen = observe(tmp_path / "float.onnx", quantised_inputs(model, free), frames(), tmp_path)
     return model, quantise(model, free, QuantisationPlan("u8s8", {each.name for each in free}, ranges(seen, "minmax")))
+
+
+def elementwise(op: str, inputs: list[str], output: str, **attributes: object) -> NodeProto:
+    return helper.make_node(op, inputs, [output], name=output, **attributes)  # type: ignore[arg-type]
+
+
+ACTIVATIONS: dict[str, tuple[list[NodeProto], Constants]] = {
+    "SiLU": ([elementwise("Sigmoid", ["x"], "s"), elementwise("Mul", ["x", "s"], "y")], {}),
+    "HardSwish": ([elementwise("HardSwish", ["x"], "y")], {}),
+    "HardSwish in parts": (
+        [
+            elementwise("Add", ["x", "three"], "u"),
+            elementwise("Clip", ["u", "none", "six"], "v"),
+            elementwise("Mul", ["x", "v"], "w"),
+            elementwise("Div", ["w", "six"], "y"),
+        ],
+        {k: np.array(v, np.float32) for k, v in {"none": 0, "three": 3, "six": 6}.items()},
+    ),
+    "HardSigmoid": ([elementwise("HardSigmoid", ["x"], "y", alpha=1 / 6)], {}),
+    "GELU": (
+        [
+            elementwise("Div", ["x", "root"], "t"),
+            elementwise("Erf", ["t"], "u"),
+            elementwise("Add", ["u", "one"], "v"),
+            elementwise("Mul", ["x", "v"], "w"),
+            elementwise("Mul", ["w", "half"], "y"),
+        ],
+        {k: np.array(v, np.float32) for k, v in {"root": np.sqrt(2), "one": 1, "half": 0.5}.items()},
+    ),
+    "GELU by Tanh": (
+        [
+            elementwise("Pow", ["x", "cube"], "p"),
+            elementwise("Mul", ["p", "small"], "q"),
+            elementwise("Add", ["x", "q"], "r"),
+            elementwise("Mul", ["r", "wide"], "t"),
+            elementwise("Tanh", ["t"], "u"),
+            elementwise("Add", ["u", "one"], "v"),
+            elementwise("Mul", ["x", "v"], "w"),
+            elementwise("Mul", ["w", "half"], "y"),
+        ],
+        {
+            k: np.array(v, np.float32)
+            for k, v in {"cube": 3, "small": 0.044715, "wide": np.sqrt(2 / np.pi), "one": 1, "half": 0.5}.items()
+        },
+    ),
+    "Mish": (
+        [
+            elementwise("Softplus", ["x"], "s"),
+            elementwise("Tanh", ["s"], "t"),
+            elementwise("Mul", ["x", "t"], "y"),
+        ],
+        {},
+    ),
+    "LeakyReLU": ([elementwise("LeakyRelu", ["x"], "y", alpha=0.1)], {}),
+    "LayerNorm of tokens": (
+        [
+            elementwise("Transpose", ["x"], "t", perm=[0, 2, 3, 1]),
+            elementwise("LayerNormalization", ["t", "gain"], "n"),
+            elementwise("Transpose", ["n"], "y", perm=[0, 3, 1, 2]),
+        ],
+        {"gain": np.ones(8, np.float32)},
+    ),
+}
+
+
+def behind_a_convolution(tmp_path: Path, nodes: list[NodeProto], constants: Constants) -> dict[Scheme, ModelProto]:
+    """A convolution of the frame, nodes that make "y" of its result "x", another convolution: INT8 in both schemes."""
+    held = {**weights("a", 8, 3, 3, 3), **weights("b", 8, 8, 3, 3), **constants}
+    model, everyones = network(tmp_path, [conv("a", "normal", "x"), *nodes, conv("b", "y", "last")], held)
+    free = [layer for layer in layers_of(model, PROBES) if not layer.decides]
+    seen = observe(tmp_path / "float.onnx", quantised_inputs(model, free), frames(), tmp_path)
+    plan = QuantisationPlan("u8s8-ort", {each.name for each in free}, ranges(seen, "minmax"))
+    return {"u8s8": everyones, "u8s8-ort": quantise(model, free, plan)}
+
+
+def run_in_int8(tmp_path: Path, model: ModelProto) -> int:
+    """How many of the two convolutions ONNX Runtime runs in INT8."""
+    save_model(without_outputs(model, ()), tmp_path / "int8.onnx")
+    return prove_by_count(tmp_path / "int8.onnx", {"a", "b"}).int8
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_onnx_runtime_runs_convolutions_before_such_activations_in_int8(tmp_path: Path, activation: str) -> None:
+    """OpenVINO's graph has no pair between the two, and there ONNX Runtime runs the convolution in float."""
+    models = behind_a_convolution(tmp_path, *ACTIVATIONS[activation])
+    cut = {k: {n.input[0] for n in m.graph.node if n.op_type == "QuantizeLinear"} for k, m in models.items()}
+    assert "x" not in cut["u8s8"] and cut["u8s8"] < cut["u8s8-ort"] and "x" in cut["u8s8-ort"]
+    assert [run_in_int8(tmp_path, models[scheme]) for scheme in ("u8s8", "u8s8-ort")] == [0, 1]
+    model = load_model(tmp_path / "float.onnx")
+    assert difference(model, models["u8s8-ort"], "y").max() < 0.05
+
+
+@pytest.mark.parametrize("activation", ["Relu", "Clip"])
+def test_other_networks_have_one_graph_for_all(tmp_path: Path, activation: str) -> None:
+    """And nothing more is watched on their calibration frames."""
+    limits = {"Relu": [], "Clip": ["none", "six"]}[activation]
+    held = {"none": np.array(0, np.float32), "six": np.array(6, np.float32)} if limits else {}
+    models = behind_a_convolution(tmp_path, [elementwise(activation, ["x", *limits], "y")], held)
+    assert models["u8s8"] == models["u8s8-ort"]
+    model = load_model(tmp_path / "float.onnx")
+    free = [layer for layer in layers_of(model, PROBES) if not layer.decides]
+    assert open_results(model, free) == [] and quantised_inputs(model, free) == ["frame_padded", "y"]
+
+
+def test_both_factors_of_a_product_are_quantised_for_onnx_runtime_alone(tmp_path: Path) -> None:
+    models = behind_a_convolution(tmp_path, *ACTIVATIONS["SiLU"])
+    sides = {k: [producers(m)[i].op_type for i in node(m, "y").input] for k, m in models.items()}
+    assert sides == {"u8s8": ["Conv", "Sigmoid"], "u8s8-ort": ["DequantizeLinear"] * 2}
+
+
+def test_a_layer_left_in_float_gets_no_pair_behind_it(tmp_path: Path) -> None:
+    nodes, constants = ACTIVATIONS["HardSwish"]
+    behind_a_convolution(tmp_path, nodes, constants)
+    model = load_model(tmp_path / "float.onnx")
+    free = [layer for layer in layers_of(model, PROBES) if not layer.decides]
+    seen = observe(tmp_path / "float.onnx", quantised_inputs(model, free), frames(), tmp_path)
+    result = quantise(model, free, QuantisationPlan("u8s8-ort", {"b"}, ranges(seen, "minmax")))
+    assert {n.input[0] for n in result.graph.node if n.op_type == "QuantizeLinear"} == {"y"}
 
 
 def difference(before: ModelProto, after: ModelProto, tensor: str = "heat") -> np.ndarray:  # type: ignore[type-arg]

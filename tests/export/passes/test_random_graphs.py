@@ -228,7 +228,7 @@ def test_passes_keep_what_a_graph_computes(seed: int) -> None:
             assert apart.mean() <= FLIPPED, f"{each.name}: {name} differs in {apart.mean():.1%}"
 
 
-@pytest.mark.parametrize("scheme", ["u8s8", "s8s8"])
+@pytest.mark.parametrize("scheme", ["u8s8", "u8s8-ort", "s8s8"])
 @pytest.mark.parametrize("seed", SEEDS[::2])
 def test_int8_in_some_layers_stays_near_what_a_graph_computes(seed: int, scheme: Scheme) -> None:
     model = drawn(seed)
