@@ -220,7 +220,7 @@ def box_error(
     scores differently. A missing box or a NaN counts as 1.
     """
     scores, other = _scores(expected), _scores(found)
-    if scores.shape != other.shape or not np.isfinite(other).all():
+    if scores.shape != other.shape or not (np.isfinite(scores).all() and np.isfinite(other).all()):
         return 1.0
     largest = max(float(np.abs(scores).max(initial=0.0)), 1e-6)
     error = float(np.abs(np.sort(scores) - np.sort(other)).max(initial=0.0)) / largest

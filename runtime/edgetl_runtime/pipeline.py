@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class NotFinite(EngineError):
-    """The network gave NaN or infinity where it says how sure it is."""
+    """The network gave NaN or infinity where it says how sure it is, or for a box that it is sure of."""
 
 
 def check_deadline(deadline_ms: float) -> None:
@@ -80,6 +80,7 @@ class Pipeline:
         self._letterbox = letterbox or Letterbox(manifest.preprocess)
         self._inputs = {manifest.inputs[0].name: self._letterbox.tensor}
         self._sureness = [name for head in self._heads for name in _sureness(head)]
+        self._boxed = [(h, np.array(h.thresholds, np.float32)) for h in self._heads if isinstance(h, DetectHead)]
         self.exchange(engine)
 
     def exchange(self, engine: Engine) -> None:
@@ -102,6 +103,7 @@ class Pipeline:
         t2 = time.perf_counter()
         self._check(outputs)
         found = {name: decode(outputs, place) for name, decode in self._decoders}
+        self._check_boxes(outputs)
         embedding = _embedding(outputs.get(self._embedding))
         t3 = time.perf_counter()
         stages_ms = {"letterbox": (t1 - t0) * 1e3, "infer": (t2 - t1) * 1e3, "decode": (t3 - t2) * 1e3}
@@ -139,6 +141,17 @@ class Pipeline:
             values = outputs.get(name)
             if values is not None and not np.logical_and.reduce(np.isfinite(values), axis=None):
                 raise NotFinite(f"the network's {name!r} are not finite")
+
+    def _check_boxes(self, outputs: Mapping[str, NDArray[np.generic]]) -> None:
+        """A box that counts and lies nowhere is an object that the result would not tell of."""
+        for head, thresholds in self._boxed:
+            boxes, scores, classes = (outputs[name] for name in head.outputs)
+            finite = np.isfinite(boxes)
+            if np.logical_and.reduce(finite, axis=None):
+                continue
+            counts = scores[0] >= thresholds.take(classes[0], mode="clip")
+            if (counts & ~finite[0].all(axis=1)).any():
+                raise NotFinite(f"the network's {head.outputs[0]!r} are not finite where it is sure of an object")
 
     def _state(self, age_ns: int) -> ResultState:
         return "late" if self.deadline_ms and age_ns > self.deadline_ms * 1e6 else "fresh"

@@ -181,3 +181,11 @@ def test_a_camera_that_waits_is_told_to_end() -> None:
     began = time.monotonic()
     capture.stop()
     assert time.monotonic() - began < 5 and capture.camera.closed  # type: ignore[attr-defined]
+
+
+def test_a_frame_that_must_not_be_used_takes_no_waiting_ones_place() -> None:
+    camera = FakeCamera(PICTURES[:5])
+    with Capture(camera, inspect=lambda frame, _: frame if frame.frame_id == 0 else None) as capture:
+        until(lambda: capture.captured == 5)
+        taken = capture.get()
+        assert taken is not None and (taken.frame.frame_id, capture.dropped) == (0, 4)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
-from runtime_support import FakeCamera
+from numpy.typing import NDArray
+from runtime_support import FakeCamera, scene
 
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import Engine, load_bundle_engine
@@ -204,3 +205,34 @@ def test_outputs_that_are_no_numbers_give_no_result(shared_many: Path) -> None:
     with pytest.raises(NotFinite, match="'scores' are not finite"):
         pipeline.process(frame)
     assert len(pipeline.process(frame).outputs) == 3
+
+
+class Nowhere:
+    """An engine whose boxes below a score lie nowhere, as those of an overflow do."""
+
+    def __init__(self, engine: Engine, below: float, wrong: float) -> None:
+        self._engine, self._below, self._wrong = engine, below, wrong
+        self.name, self.precision, self.inputs, self.outputs = (
+            engine.name, engine.precision, engine.inputs, engine.outputs,
+        )  # fmt: skip
+
+    def infer(self, inputs: Mapping[str, NDArray[np.generic]]) -> Mapping[str, NDArray[np.generic]]:
+        found = {name: values.copy() for name, values in self._engine.infer(inputs).items()}
+        found["boxes"][0, found["scores"][0] < self._below, 2] = self._wrong
+        return found
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("track", [False, True])
+def test_a_sure_object_that_lies_nowhere_is_no_empty_road(shared_bundle: Path, track: bool, wrong: float) -> None:
+    bundle = open_bundle(shared_bundle)
+    frame = FakeCamera([scene(64, 96)]).read()
+    assert frame is not None
+    unsure = Pipeline(bundle, Nowhere(load_bundle_engine(bundle), 0.15, wrong), track=track)
+    assert len(unsure.process(frame).detections) > 0, "where no object is boxes may be anything"
+    pipeline = Pipeline(bundle, Nowhere(load_bundle_engine(bundle), 1.1, wrong), track=track)
+    with pytest.raises(NotFinite, match="'boxes' are not finite where it is sure of an object"):
+        pipeline.process(frame)
