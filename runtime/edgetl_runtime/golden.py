@@ -18,7 +18,7 @@ from edgetl_runtime.spec import DetectHead, Head, SegmentHead
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -184,6 +184,18 @@ def start_check(
     if golden == "replay":
         return prove_golden(bundle, engine, variant=variant)
     return golden if isinstance(golden, GoldenReport) else None
+
+
+def load_proven(
+    bundle: Bundle, load: Callable[[], Engine], golden: GoldenReport | Replay, *, variant: str = ""
+) -> tuple[Engine, GoldenReport | None]:
+    """What `load` gives with the proof of `start_check`; closed where there is none. Raises as both do."""
+    engine = load()
+    try:
+        return engine, start_check(bundle, engine, golden, variant=variant)
+    except BaseException:
+        engine.close()
+        raise
 
 
 def head_error(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.geometry.calibration import check_size
-from edgetl_runtime.golden import start_check
+from edgetl_runtime.golden import load_proven, start_check
 from edgetl_runtime.pipeline import Pipeline
 from edgetl_runtime.publish import Publisher
 from edgetl_runtime.session import Session, domain_monitor
@@ -65,7 +65,7 @@ def run(
     try:
         if loaded is None:
             loaded = load_bundle_engine(bundle)
-            reload = reload or (ladder.again if ladder is not None else lambda: load_bundle_engine(bundle))
+            reload = reload or (ladder.again if ladder is not None else lambda: _again(bundle, golden))
         proven = start_check(bundle, loaded, golden)
         if calibration is not None:
             check_size(calibration, camera.size_hw)
@@ -116,3 +116,9 @@ def run(
     finally:
         close_all(sinks)
     return session.summary(interrupted=interrupted)
+
+
+def _again(bundle: Bundle, golden: GoldenReport | Replay) -> Engine:
+    """The chosen engine made anew, and proven unless the first was not to be."""
+    engine, _ = load_proven(bundle, lambda: load_bundle_engine(bundle), "skip" if golden == "skip" else "replay")
+    return engine
