@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from edgetl.commands.arguments import signature_json, signatures_json
+from edgetl.commands.arguments import say, signature_json, signatures_json
 from edgetl.commands.can import open_can_rounds
 from edgetl.commands.descriptions import put_descriptions
 from edgetl.commands.engines import Engines, open_ladder, proof_line
@@ -80,7 +80,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
         networks = _open_networks(args, bundles, engines, boxes, calibrations, stack)
         sinks += open_ros2_rounds(args, bundles, calibrations, stack)  # before outputs are replaced
         pictured = open_rig_pictures(args, cameras, bundles, videos, stack)
-        sinks += [*_open_sinks(args, bundles, stack), *pictured]
+        sinks += [*_open_sinks(args, bundles, cameras, stack), *pictured]
         recorders = start_rig_recording(args, cameras, networks, engines, calibrations, stack)
         sinks += recorders
 
@@ -121,12 +121,15 @@ def _open_notify(stack: ExitStack) -> list[RigSink]:
     return [NotifyRounds(sink) for sink in open_notify(stack)]
 
 
-def _open_sinks(args: argparse.Namespace, bundles: dict[str, Bundle], stack: ExitStack) -> list[RigSink]:
+def _open_sinks(
+    args: argparse.Namespace, bundles: dict[str, Bundle], cameras: dict[str, Camera], stack: ExitStack
+) -> list[RigSink]:
     from edgetl_runtime.rig.lines import RoundLines
 
     sinks: list[RigSink] = []
     if args.jsonl:
-        sinks.append(RoundLines(args.jsonl, {n: b.manifest.heads for n, b in bundles.items()}, force=args.force))
+        heads, live = {n: b.manifest.heads for n, b in bundles.items()}, any(c.live for c in cameras.values())
+        sinks.append(RoundLines(args.jsonl, heads, force=args.force, live=live, say=say))
     for sink in sinks:
         stack.callback(sink.close)
     return sinks

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json, threads
+from edgetl.commands.arguments import add_engine_dir, add_signature_argument, say, signature_json, threads
 from edgetl.commands.can import add_can_arguments, check_can, open_can
 from edgetl.commands.descriptions import put_descriptions
 from edgetl.commands.engines import Engines, open_ladder, proof_line
@@ -31,6 +31,7 @@ from edgetl.commands.source import (
     patience_of,
     size_hw_of,
 )
+from edgetl.commands.stderr import stderr_aside
 from edgetl.commands.store import add_store_arguments, open_stored
 from edgetl.commands.web import add_web_arguments, check_web, open_web
 from edgetl_runtime.errors import InputError
@@ -109,6 +110,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@stderr_aside()
 def run(args: argparse.Namespace) -> dict[str, object]:
     """Run until the source ends or Ctrl-C; the ledger goes to stderr, the document is the summary."""
     from edgetl_runtime.health import Health
@@ -263,7 +265,7 @@ def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack:
 
     sinks = open_pictures(args, bundle, camera, stack)
     if args.jsonl:
-        sinks.append(JsonLinesSink(args.jsonl, bundle.manifest.heads, force=args.force))
+        sinks.append(JsonLinesSink(args.jsonl, bundle.manifest.heads, force=args.force, live=camera.live, say=say))
         stack.callback(sinks[-1].close)
     return sinks
 

@@ -16,7 +16,7 @@ from edgetl_runtime.imports import cv2 as _cv2
 from edgetl_runtime.mp4 import is_whole, set_times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -82,34 +82,61 @@ def notes_of(sinks: Iterable[object]) -> list[str]:
 class JsonLinesSink:
     """One line of JSON for each result and each event, flushed at once, so that a reader can follow.
 
-    An event's line has one key, "event".
+    An event's line has one key, "event". live: of a source that waits for nobody: where the disk takes no more, the
+    lines end with the last whole one, `say` is told at once and `notes` at the end, and the run goes on.
     """
 
     needs_picture = False
     stop = False
 
-    def __init__(self, path: Path, heads: Sequence[Head], *, force: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        heads: Sequence[Head],
+        *,
+        force: bool = False,
+        live: bool = False,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         refuse_file(path, force=force)
-        self._heads = tuple(heads)
+        self._heads, self._live, self._say = tuple(heads), live, say
+        self.notes: list[str] = []
+        self._whole = 0
         try:
             self._stream: IO[str] = path.open("w", encoding="utf-8", buffering=1)
         except OSError as error:
             raise InputError(f"can't write {path}: {error.strerror}") from error
 
     def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
-        """Write one line. Raises InputError where the disk takes no more."""
-        self.line(result.as_json(self._heads))
+        """Write one line. Raises InputError where the disk takes no more, unless the source is live."""
+        if not self.notes:
+            self.line(result.as_json(self._heads))
 
     def event(self, event: Event) -> None:
         """Write one line."""
         self.line({"event": event.as_json()})
 
     def line(self, document: dict[str, Any]) -> None:
-        """Write one line. Raises InputError where the disk takes no more."""
+        """Write one line. Raises InputError where the disk takes no more, unless the source is live."""
+        if self.notes:
+            return
+        text = json.dumps(document, separators=(",", ":")) + "\n"
         try:
-            self._stream.write(json.dumps(document, separators=(",", ":")) + "\n")
+            self._stream.write(text)
         except OSError as error:
-            raise InputError(f"can't write {self._stream.name}: {error.strerror}") from error
+            if not self._live:
+                raise InputError(f"can't write {self._stream.name}: {error.strerror}") from error
+            self._end(error)
+        else:
+            self._whole += len(text)
+
+    def _end(self, error: OSError) -> None:
+        self.notes.append(f"{self._stream.name} ended before the run: {error.strerror}")
+        with suppress(OSError):
+            self._stream.close()
+        with suppress(OSError):
+            os.truncate(self._stream.name, self._whole)
+        self._say(self.notes[-1])
 
     def close(self) -> None:
         """Close the file. Raises InputError where the disk does not take what is left to write."""
