@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 from runtime_support import FakeCamera, scene, until
 
+from edgetl_runtime import capture as capture_module
 from edgetl_runtime.capture import EVERY_DEPTH, Capture, Nothing
 from edgetl_runtime.errors import CameraError
 from edgetl_runtime.result import Frame
@@ -163,6 +164,23 @@ def test_frames_that_must_not_be_used_are_dropped_and_replace_nothing(live: bool
     assert all(i % 2 == 0 for i, _ in rows) and rows[-1][0] == 28
     assert capture.captured == 30 == len(rows) + capture.dropped
     assert sum(dropped for _, dropped in rows) + 1 == capture.dropped, "the last one came after the last taken"
+
+
+def test_a_camera_that_hangs_in_its_driver_is_not_closed_under_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    back = threading.Event()
+
+    class Hanging(FakeCamera):
+        def read(self) -> Frame | None:
+            assert back.wait(30)
+            return None
+
+    monkeypatch.setattr(capture_module, "_JOIN_S", 0.05)
+    camera = Hanging(PICTURES)
+    capture = Capture(camera)
+    capture.start()
+    capture.stop()
+    assert not camera.closed
+    back.set()
 
 
 def test_a_camera_that_waits_is_told_to_end() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from geometry_support import calibration
 from numpy.typing import NDArray
 from runtime_support import (
     CLASSIFY,
@@ -315,6 +316,13 @@ def test_failures_close_everything_and_are_raised(shared_bundle: Path, what: str
     with pytest.raises(CameraError if what == "camera" else EngineError):
         run(open_bundle(shared_bundle), camera, engine=engine, sinks=[sink], threshold=0.1, golden="skip")
     assert camera.closed and gc.isenabled() and sink.closed and engine.closed
+
+
+def test_a_camera_that_does_not_fit_its_calibration_is_not_run(shared_bundle: Path) -> None:
+    camera, engine = FakeCamera([scene(120, 160)], live=False), engine_of(shared_bundle)
+    with pytest.raises(InputError, match="another aspect ratio"):
+        run(open_bundle(shared_bundle), camera, engine=engine, calibration=calibration())
+    assert camera.reads == 0 and camera.closed and engine.closed
 
 
 def test_a_golden_sample_is_replayed_before_the_first_frame(shared_bundle: Path) -> None:

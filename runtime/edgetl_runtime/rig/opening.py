@@ -10,7 +10,7 @@ from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.cameras import open_camera
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.geometry.calibration import Calibration, check_size, read_calibration
+from edgetl_runtime.geometry.calibration import Calibration, check_names, check_size, read_calibration
 from edgetl_runtime.golden import load_proven
 from edgetl_runtime.health import Health
 from edgetl_runtime.repair import Patience
@@ -137,6 +137,7 @@ def _calibrations(
             raise InputError(f"there is a calibration for {name!r}, and cameras are called {', '.join(cameras)}")
         known[name] = calibration if isinstance(calibration, Calibration) else read_calibration(Path(calibration))
         check_size(known[name], cameras[name].size_hw)
+    check_names(known, cameras)
     return known
 
 

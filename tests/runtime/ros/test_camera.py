@@ -206,6 +206,17 @@ def test_messages_that_are_no_image_are_counted_and_the_next_one_is_read() -> No
     assert 1 <= sum("refused a message" in note for note in camera.notes) <= 3
 
 
+def test_a_message_of_a_giant_size_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    with talking() as (address, _):
+        camera = Ros2Camera("/camera/image_raw", options(address), stall_s=0.5)
+        camera.read()
+        monkeypatch.setattr("edgetl_runtime.cameras.ros2.MAX_BYTES", 100)
+        with pytest.raises(CameraError, match="bytes, more than 100"):
+            while True:
+                camera.read()
+        camera.close()
+
+
 def test_what_is_missing_is_named() -> None:
     with talking("/camera/depth") as (address, talker):
         missing = r"ros2:/camera/image_raw gave nothing .* no node publishes that topic; pictures are on /camera/depth;"
