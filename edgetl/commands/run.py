@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetl.commands.arguments import add_engine_dir, add_signature_argument, say, signature_json, threads
+from edgetl.commands.arguments import add_engine_dir, add_signature_argument, signature_json, threads
 from edgetl.commands.can import add_can_arguments, check_can, open_can
 from edgetl.commands.descriptions import put_descriptions
 from edgetl.commands.engines import Engines, open_ladder, proof_line
@@ -265,7 +265,7 @@ def _open_sinks(args: argparse.Namespace, bundle: Bundle, camera: Camera, stack:
 
     sinks = open_pictures(args, bundle, camera, stack)
     if args.jsonl:
-        sinks.append(JsonLinesSink(args.jsonl, bundle.manifest.heads, force=args.force, live=camera.live, say=say))
+        sinks.append(JsonLinesSink(args.jsonl, bundle.manifest.heads, force=args.force))
         stack.callback(sinks[-1].close)
     return sinks
 

@@ -90,7 +90,7 @@ def stderr_aside() -> Iterator[None]:
     """sys.stderr takes text at once meanwhile, and never fails; also as a decorator."""
     before = sys.stderr
     aside = Aside(before)
-    sys.stderr = aside  # type: ignore[assignment]
+    sys.stderr = aside
     try:
         yield
     finally:

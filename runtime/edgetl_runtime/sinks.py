@@ -10,13 +10,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from edgetl_runtime.errors import InputError
+from edgetl_runtime.errors import EdgetlError, InputError
 from edgetl_runtime.files import refuse_file, remove_stale, sibling
 from edgetl_runtime.imports import cv2 as _cv2
 from edgetl_runtime.mp4 import is_whole, set_times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -74,6 +74,21 @@ def close_all(sinks: Iterable[Closable]) -> None:
             stack.callback(sink.close)
 
 
+class Broken:
+    """The sinks of a run that were left out, because they raised. notes: a line each."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def add(self, sink: Closable, error: Exception) -> None:
+        """Tell it now, and close the sink as well as that goes."""
+        why = error.message if isinstance(error, EdgetlError) else f"{type(error).__name__}: {error}"
+        self.notes.append(f"{type(sink).__name__} got nothing any more: {why}")
+        sys.stderr.write(f"\nedgetl: {self.notes[-1]}; the run goes on without it\n")
+        with suppress(Exception):
+            sink.close()
+
+
 def notes_of(sinks: Iterable[object]) -> list[str]:
     """What those of them that have notes say, in their order."""
     return [note for sink in sinks if isinstance(sink, Noted) for note in sink.notes]
@@ -82,25 +97,15 @@ def notes_of(sinks: Iterable[object]) -> list[str]:
 class JsonLinesSink:
     """One line of JSON for each result and each event, flushed at once, so that a reader can follow.
 
-    An event's line has one key, "event". live: of a source that waits for nobody: where the disk takes no more, the
-    lines end with the last whole one, `say` is told at once and `notes` at the end, and the run goes on.
+    An event's line has one key, "event".
     """
 
     needs_picture = False
     stop = False
 
-    def __init__(
-        self,
-        path: Path,
-        heads: Sequence[Head],
-        *,
-        force: bool = False,
-        live: bool = False,
-        say: Callable[[str], None] = lambda text: None,
-    ) -> None:
+    def __init__(self, path: Path, heads: Sequence[Head], *, force: bool = False) -> None:
         refuse_file(path, force=force)
-        self._heads, self._live, self._say = tuple(heads), live, say
-        self.notes: list[str] = []
+        self._heads = tuple(heads)
         self._whole = 0
         try:
             self._stream: IO[str] = path.open("w", encoding="utf-8", buffering=1)
@@ -108,41 +113,30 @@ class JsonLinesSink:
             raise InputError(f"can't write {path}: {error.strerror}") from error
 
     def write(self, result: Result, frame: Frame, picture: NDArray[np.uint8] | None) -> None:
-        """Write one line. Raises InputError where the disk takes no more, unless the source is live."""
-        if not self.notes:
-            self.line(result.as_json(self._heads))
+        """Write one line. Raises InputError where the disk takes no more."""
+        self.line(result.as_json(self._heads))
 
     def event(self, event: Event) -> None:
         """Write one line."""
         self.line({"event": event.as_json()})
 
     def line(self, document: dict[str, Any]) -> None:
-        """Write one line. Raises InputError where the disk takes no more, unless the source is live."""
-        if self.notes:
-            return
+        """Write one line. Raises InputError where the disk takes no more."""
         text = json.dumps(document, separators=(",", ":")) + "\n"
         try:
             self._stream.write(text)
         except OSError as error:
-            if not self._live:
-                raise InputError(f"can't write {self._stream.name}: {error.strerror}") from error
-            self._end(error)
-        else:
-            self._whole += len(text)
-
-    def _end(self, error: OSError) -> None:
-        self.notes.append(f"{self._stream.name} ended before the run: {error.strerror}")
-        with suppress(OSError):
-            self._stream.close()
-        with suppress(OSError):
-            os.truncate(self._stream.name, self._whole)
-        self._say(self.notes[-1])
+            raise InputError(f"can't write {self._stream.name}: {error.strerror}") from error
+        self._whole += len(text)
 
     def close(self) -> None:
-        """Close the file. Raises InputError where the disk does not take what is left to write."""
+        """Close the file. Raises InputError where the disk does not take what is left to write; the file ends with its
+        last whole line then."""
         try:
             self._stream.close()
         except OSError as error:  # it is closed all the same
+            with suppress(OSError):
+                os.truncate(self._stream.name, self._whole)
             raise InputError(f"can't write {self._stream.name}: {error.strerror}") from error
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from edgetl_runtime.sinks import JsonLinesSink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from edgetl_runtime.rig.rig import Rig
@@ -20,27 +20,14 @@ class RoundLines:
     and skew_ms.
 
     An event's line has one key, "event", with camera_id and bundle in it. heads: the manifests', by bundle. Raises
-    InputError where the file is there already, or the disk takes no more; live, say: as of JsonLinesSink.
+    InputError where the file is there already, or the disk takes no more.
     """
 
     stop = False
 
-    def __init__(
-        self,
-        path: Path,
-        heads: Mapping[str, tuple[Head, ...]],
-        *,
-        force: bool = False,
-        live: bool = False,
-        say: Callable[[str], None] = lambda text: None,
-    ) -> None:
+    def __init__(self, path: Path, heads: Mapping[str, tuple[Head, ...]], *, force: bool = False) -> None:
         self._heads = dict(heads)
-        self._file = JsonLinesSink(path, (), force=force, live=live, say=say)
-
-    @property
-    def notes(self) -> list[str]:
-        """What is not as it was asked for."""
-        return self._file.notes
+        self._file = JsonLinesSink(path, (), force=force)
 
     def begin(self, rig: Rig) -> None:
         """Nothing to do."""

@@ -89,6 +89,7 @@ def test_a_full_disk_costs_lines_and_never_the_drive(tmp_path: Path, more: list[
         )
     document = json.loads(done.stdout)
     assert document["processed"] == frames
-    assert f"{lines} ended before the run: File too large" in document["notes"]
+    sink = "RoundLines" if more else "JsonLinesSink"
+    assert f"{sink} got nothing any more: can't write {lines}: File too large" in document["notes"]
     told = lines.read_text()
     assert 0 < len(told) <= most and told.endswith("\n") and [json.loads(line) for line in told.splitlines()]
