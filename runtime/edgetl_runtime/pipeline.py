@@ -14,6 +14,7 @@ from edgetl_runtime.geometry.placing import Placing
 from edgetl_runtime.letterbox import Letterbox
 from edgetl_runtime.result import MOST_DEADLINE_MS, Result
 from edgetl_runtime.spec import EMBEDDING, DetectHead, SegmentHead, at_threshold
+from edgetl_runtime.stuck import Answers
 from edgetl_runtime.track import Tracking
 
 if TYPE_CHECKING:
@@ -81,18 +82,22 @@ class Pipeline:
         self._inputs = {manifest.inputs[0].name: self._letterbox.tensor}
         self._sureness = [name for head in self._heads for name in _sureness(head)]
         self._boxed = [(h, np.array(h.thresholds, np.float32)) for h in self._heads if isinstance(h, DetectHead)]
+        answers = [name for head, _ in self._boxed for name in head.outputs[:2]]
+        self._answers = Answers([*answers, self._embedding])
         self.exchange(engine)
 
     def exchange(self, engine: Engine) -> None:
         """Use this engine from now on; the one before is the caller's to close."""
         engine.infer(self._inputs)  # the first run of an engine is slow, and none of a frame's business
+        self._answers.forget()
         self.engine = engine
 
     def process(self, frame: Frame, *, dropped_before: int = 0, when_read: Callable[[], None] | None = None) -> Result:
         """What the heads say of one frame, stamped.
 
         when_read: called once the frame is in the network's input, before the engine runs.
-        Raises EngineError where the engine fails or its outputs do not fit, NotFinite where they are no numbers.
+        Raises EngineError where the engine fails, its outputs do not fit, or are the same for other live pictures, see
+        Answers; NotFinite where they are no numbers.
         """
         t0 = time.perf_counter()
         _, place = self._letterbox(frame.image)
@@ -102,6 +107,8 @@ class Pipeline:
         outputs = self.engine.infer(self._inputs)
         t2 = time.perf_counter()
         self._check(outputs)
+        if _is_live(frame) and self._answers.stuck(self._letterbox.tensor, outputs, time.monotonic_ns()):
+            raise EngineError("the engine gives the same to the bit, whatever picture it is shown")
         found = {name: decode(outputs, place) for name, decode in self._decoders}
         self._check_boxes(outputs)
         embedding = _embedding(outputs.get(self._embedding))
@@ -155,6 +162,11 @@ class Pipeline:
 
     def _state(self, age_ns: int) -> ResultState:
         return "late" if self.deadline_ms and age_ns > self.deadline_ms * 1e6 else "fresh"
+
+
+def _is_live(frame: Frame) -> bool:
+    """Whether it is no frame of a file."""
+    return frame.media_time_s is None and not frame.name
 
 
 def _embedding(output: NDArray[np.generic] | None) -> NDArray[np.float32] | None:
