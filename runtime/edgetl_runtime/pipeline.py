@@ -89,7 +89,6 @@ class Pipeline:
     def exchange(self, engine: Engine) -> None:
         """Use this engine from now on; the one before is the caller's to close."""
         engine.infer(self._inputs)  # the first run of an engine is slow, and none of a frame's business
-        self._answers.forget()
         self.engine = engine
 
     def process(self, frame: Frame, *, dropped_before: int = 0, when_read: Callable[[], None] | None = None) -> Result:

@@ -27,10 +27,6 @@ class Answers:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = tuple(names)
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin anew."""
         self._answer = b""
         self._first: NDArray[np.int16] | None = None
         self._since_ns, self._other = 0, False
