@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 class Sink(Protocol):
     """Takes every result and event, in one thread. needs_picture: wants the annotated frame now; asked each time.
-    stop: the user asked for the end.
+    stop: the user asked for the end. What it raises ends the run of a file; of a live camera it is left out then.
     """
 
     @property

@@ -73,6 +73,15 @@ def test_gaps_between_frames_change_nothing() -> None:
     assert found.speed_mps[0] == pytest.approx(8, rel=0.2)
 
 
+@pytest.mark.parametrize("then_s", [0.5, 30.0])
+def test_a_clock_that_steps_makes_no_speed_of_what_was_before(then_s: float) -> None:
+    drive = Drive()
+    assert np.isfinite(driven(drive, every(0.1), lambda t: (35 - 10 * t, 0.0)).speed_mps[0])
+    found = drive.see(then_s, [5], np.array([[15.0, 0.0]]))
+    assert np.isnan(found.speed_mps[0]) and np.isnan(found.time_s[0])
+    assert np.isnan(drive.see(then_s + 0.1, [5], np.array([[14.0, 0.0]])).speed_mps[0]), "it begins anew"
+
+
 def test_what_goes_away_or_stays_has_no_time_to_collision() -> None:
     away = driven(Drive(), every(0.1), lambda t: (12 + 6 * t, 0.0))
     assert away.speed_mps[0] == pytest.approx(-6, rel=0.2) and np.isnan(away.time_s[0])
