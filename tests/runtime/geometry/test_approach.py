@@ -84,7 +84,7 @@ def test_a_clock_that_steps_makes_no_speed_of_what_was_before(then_s: float) -> 
 
 def test_a_speed_is_not_told_long_after_it_was_measured() -> None:
     drive = Drive()
-    driven(drive, every(0.1), lambda t: (35 - 10 * t, 0.0))
+    driven(drive, every(0.1), lambda t: (60 - 20 * t, 0.0))
     ids, classes, cut = np.array([5]), np.zeros(1, np.int64), np.zeros(1, bool)
 
     def at(time_s: float) -> Closing:
