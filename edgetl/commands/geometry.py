@@ -82,7 +82,12 @@ def _check_own(source: str) -> None:
 
 
 def calibrations_of(args: argparse.Namespace, cameras: Mapping[str, Camera]) -> dict[str, Calibration]:
-    """By camera, for those that have one. Raises InputError likewise, and for names that no camera has."""
+    """By camera, for those that have one. Raises InputError likewise, for names that no camera has, and for a
+    calibration that says it is of another one of them."""
+    from edgetl_runtime.geometry.calibration import check_names
+
     sources = sources_of(args)
     given = by_camera(args, "--calibration", args.calibration, like="front.yaml")
-    return {name: _read(text, sources[name], cameras[name]) for name, text in given.items()}
+    found = {name: _read(text, sources[name], cameras[name]) for name, text in given.items()}
+    check_names(found, cameras)
+    return found

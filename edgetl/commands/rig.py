@@ -7,6 +7,7 @@ import dataclasses
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edgetl.commands.arguments import signature_json, signatures_json
@@ -25,8 +26,6 @@ from edgetl.commands.source import described, injector_of, open_source, patience
 from edgetl.commands.web import open_rig_web
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.geometry.calibration import Calibration
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.rig.round import RigEvent
     from edgetl_runtime.rig.sharing import Letterboxes
-    from edgetl_runtime.rig.sinks import RigSink
+    from edgetl_runtime.rig.sinks import RigPublisher, RigSink
     from edgetl_runtime.rig.summary import RigSummary
     from edgetl_runtime.tally import Tally
 
@@ -50,6 +49,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     from edgetl_runtime.rig.opening import check_boxes, check_rig
     from edgetl_runtime.rig.rig import Rig
     from edgetl_runtime.rig.sharing import Letterboxes
+    from edgetl_runtime.rig.sinks import RigPublisher
     from edgetl_runtime.schedule import raise_priority
     from edgetl_runtime.sinks import notes_of
     from edgetl_runtime.tally import Tally
@@ -84,11 +84,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
         recorders = start_rig_recording(args, cameras, networks, engines, calibrations, stack)
         sinks += recorders
 
-        def tell(event: RigEvent) -> None:
-            _tell(event)
-            for sink in sinks:
-                sink.event(event)
-
+        publisher = RigPublisher(sinks)
         rig = Rig(
             cameras,
             networks,
@@ -100,14 +96,14 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
             own_health=own_health,
             max_frames=args.max_frames,
             every_s=every_s,
-            on_event=tell,
+            on_event=partial(_tell, publisher),
             on_ledger=_report,
         )
         sys.stderr.write(f"rounds gather for {rig.gather_ms:g} ms\n")
         if args.priority is not None:
             raise_priority(args.priority)
-        summary = _drive(args, rig, sinks, tallies)
-    notes = [*summary.total.notes, *notes_of(sinks)]
+        summary = _drive(args, rig, publisher, tallies)
+    notes = [*summary.total.notes, *notes_of([publisher.broken, *sinks])]
     summary = dataclasses.replace(summary, total=dataclasses.replace(summary.total, notes=notes))
     sys.stderr.write(_closing(summary, args, recorded=any(r.finished for r in recorders)) + "\n")
     tell_written(videos.values())
@@ -132,7 +128,7 @@ def _open_sinks(args: argparse.Namespace, bundles: dict[str, Bundle], stack: Exi
     return sinks
 
 
-def _drive(args: argparse.Namespace, rig: Rig, sinks: Sequence[RigSink], tallies: dict[str, Tally]) -> RigSummary:
+def _drive(args: argparse.Namespace, rig: Rig, publisher: RigPublisher, tallies: dict[str, Tally]) -> RigSummary:
     from edgetl_runtime.progress import Progress
 
     counts = [seat.feed.camera.frame_count for seat in rig.seats.values()]
@@ -143,19 +139,17 @@ def _drive(args: argparse.Namespace, rig: Rig, sinks: Sequence[RigSink], tallies
     with Progress("run", min(totals, default=None), unit="frames") as progress:
         try:
             with rig:
-                for sink in sinks:
-                    sink.begin(rig)
+                publisher.begin(rig)
                 for made in rig:
                     t0 = time.perf_counter()
-                    for sink in sinks:
-                        sink.write(made)
+                    publisher.write(made)
                     rig.ledger.add("publish", (time.perf_counter() - t0) * 1e3)
                     for results in made.results.values():
                         for name, result in results.items():
                             tallies[name].add(result)
                     progress.step(len(made.frames), note=f"skew {made.skew_ms:.0f} ms")
                     del made
-                    if any(s.stop for s in sinks):
+                    if any(s.stop for s in publisher.sinks):
                         break
         except KeyboardInterrupt:
             interrupted = True
@@ -237,10 +231,11 @@ def _open_networks(
     return networks
 
 
-def _tell(event: RigEvent) -> None:
+def _tell(publisher: RigPublisher, event: RigEvent) -> None:
     what = event.event.detail if event.event.began else "over"
     where = " on ".join(name for name in (event.bundle, event.camera) if name) or "all"
     sys.stderr.write(f"\n{event.event.state:<9} {where}: {event.event.condition}: {what}\n")
+    publisher.event(event)
 
 
 def _report(rig: Rig) -> None:

@@ -31,6 +31,7 @@ from edgetl.commands.source import (
     patience_of,
     size_hw_of,
 )
+from edgetl.commands.stderr import stderr_aside
 from edgetl.commands.store import add_store_arguments, open_stored
 from edgetl.commands.web import add_web_arguments, check_web, open_web
 from edgetl_runtime.errors import InputError
@@ -109,6 +110,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@stderr_aside()
 def run(args: argparse.Namespace) -> dict[str, object]:
     """Run until the source ends or Ctrl-C; the ledger goes to stderr, the document is the summary."""
     from edgetl_runtime.health import Health

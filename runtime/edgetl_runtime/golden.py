@@ -18,7 +18,7 @@ from edgetl_runtime.spec import DetectHead, Head, SegmentHead
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -186,6 +186,18 @@ def start_check(
     return golden if isinstance(golden, GoldenReport) else None
 
 
+def load_proven(
+    bundle: Bundle, load: Callable[[], Engine], golden: GoldenReport | Replay, *, variant: str = ""
+) -> tuple[Engine, GoldenReport | None]:
+    """What `load` gives with the proof of `start_check`; closed where there is none. Raises as both do."""
+    engine = load()
+    try:
+        return engine, start_check(bundle, engine, golden, variant=variant)
+    except BaseException:
+        engine.close()
+        raise
+
+
 def head_error(
     head: Head, expected: Mapping[str, NDArray[np.generic]], found: Mapping[str, NDArray[np.generic]], *, side: int
 ) -> float:
@@ -220,7 +232,7 @@ def box_error(
     scores differently. A missing box or a NaN counts as 1.
     """
     scores, other = _scores(expected), _scores(found)
-    if scores.shape != other.shape or not np.isfinite(other).all():
+    if scores.shape != other.shape or not (np.isfinite(scores).all() and np.isfinite(other).all()):
         return 1.0
     largest = max(float(np.abs(scores).max(initial=0.0)), 1e-6)
     error = float(np.abs(np.sort(scores) - np.sort(other)).max(initial=0.0)) / largest

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.geometry.calibration import check_size
-from edgetl_runtime.golden import start_check
+from edgetl_runtime.golden import load_proven, start_check
 from edgetl_runtime.pipeline import Pipeline
 from edgetl_runtime.publish import Publisher
 from edgetl_runtime.session import Session, domain_monitor
@@ -58,14 +59,15 @@ def run(
     edgetl_runtime.geometry). golden: replay a golden sample first and refuse to run where it differs, skip that (the
     summary says so), or the report of a replay that was done. health: where the camera and the ladder tell what
     happens. A result is published first (`on_result`, then sinks without pictures) and drawn afterwards. A sink that is
-    a Watcher is handed the session's snapshots. Raises BundleError, CameraError or EngineError, InputError where there
+    a Watcher is handed the session's snapshots. Of a live camera a sink that raises is left out from then on; that is
+    told on stderr and in the summary's notes. Raises BundleError, CameraError or EngineError, InputError where there
     are no boxes to track or to place, or where the calibration is of other frames; sinks are closed even so.
     """
     loaded = engine
     try:
         if loaded is None:
             loaded = load_bundle_engine(bundle)
-            reload = reload or (ladder.again if ladder is not None else lambda: load_bundle_engine(bundle))
+            reload = reload or (ladder.again if ladder is not None else lambda: _again(bundle, golden))
         proven = start_check(bundle, loaded, golden)
         if calibration is not None:
             check_size(calibration, camera.size_hw)
@@ -79,7 +81,7 @@ def run(
             loaded.close()
         close_all(sinks)
         raise
-    publisher = Publisher(bundle.manifest.heads, sinks, on_result=on_result)
+    publisher = Publisher(bundle.manifest.heads, sinks, on_result=on_result, live=camera.live)
 
     def tell(event: Event) -> None:
         if on_event is not None:
@@ -98,7 +100,7 @@ def run(
         reload=reload,
         domain=domain,
         ladder=ladder,
-        stop=lambda: any(sink.stop for sink in sinks),
+        stop=lambda: any(sink.stop for sink in publisher.sinks),
     )
     for sink in sinks:
         if isinstance(sink, Watcher):
@@ -115,4 +117,11 @@ def run(
         interrupted = True
     finally:
         close_all(sinks)
-    return session.summary(interrupted=interrupted)
+    summary = session.summary(interrupted=interrupted)
+    return dataclasses.replace(summary, notes=[*summary.notes, *publisher.broken.notes])
+
+
+def _again(bundle: Bundle, golden: GoldenReport | Replay) -> Engine:
+    """The chosen engine made anew, and proven unless the first was not to be."""
+    engine, _ = load_proven(bundle, lambda: load_bundle_engine(bundle), "skip" if golden == "skip" else "replay")
+    return engine

@@ -63,8 +63,8 @@ class Engines:
         return self._injector.engine(engine) if self._injector is not None else engine
 
     def again(self) -> Engine:
-        """The engine that runs now, made anew."""
-        return self.with_faults(self._load(self.ladder.pair_of(self._name) if self.ladder is not None else None))
+        """The engine that runs now, made anew, and proven as the first was."""
+        return self.of_step(self.ladder.pair_of(self._name) if self.ladder is not None else None)
 
     def of_step(self, step: Step | None) -> Engine:
         """The engine of a ladder's step, None: the first; it is proven too before it is used."""
@@ -84,14 +84,10 @@ class Engines:
             raise EngineError(f"the ladder's step {step} needs {name}, which is not installed here")
 
     def _proven(self, step: Step | None) -> tuple[Engine, GoldenReport | None]:
-        from edgetl_runtime.golden import start_check
+        from edgetl_runtime.golden import load_proven
 
-        engine = self._load(step)
-        try:
-            return engine, start_check(self._bundle, engine, self._golden, variant=self._pair(step)[0].name)
-        except BaseException:
-            engine.close()
-            raise
+        variant = self._pair(step)[0].name
+        return load_proven(self._bundle, lambda: self._load(step), self._golden, variant=variant)
 
     def _pair(self, step: Step | None) -> tuple[Variant, EngineName]:
         from edgetl_runtime.engines import choose

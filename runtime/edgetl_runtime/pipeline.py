@@ -14,6 +14,7 @@ from edgetl_runtime.geometry.placing import Placing
 from edgetl_runtime.letterbox import Letterbox
 from edgetl_runtime.result import MOST_DEADLINE_MS, Result
 from edgetl_runtime.spec import EMBEDDING, DetectHead, SegmentHead, at_threshold
+from edgetl_runtime.stuck import Answers
 from edgetl_runtime.track import Tracking
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class NotFinite(EngineError):
-    """The network gave NaN or infinity where it says how sure it is."""
+    """The network gave NaN or infinity where it says how sure it is, or for a box that it is sure of."""
 
 
 def check_deadline(deadline_ms: float) -> None:
@@ -80,6 +81,9 @@ class Pipeline:
         self._letterbox = letterbox or Letterbox(manifest.preprocess)
         self._inputs = {manifest.inputs[0].name: self._letterbox.tensor}
         self._sureness = [name for head in self._heads for name in _sureness(head)]
+        self._boxed = [(h, np.array(h.thresholds, np.float32)) for h in self._heads if isinstance(h, DetectHead)]
+        answers = [name for head, _ in self._boxed for name in head.outputs[:2]]
+        self._answers = Answers([*answers, self._embedding])
         self.exchange(engine)
 
     def exchange(self, engine: Engine) -> None:
@@ -91,7 +95,8 @@ class Pipeline:
         """What the heads say of one frame, stamped.
 
         when_read: called once the frame is in the network's input, before the engine runs.
-        Raises EngineError where the engine fails or its outputs do not fit, NotFinite where they are no numbers.
+        Raises EngineError where the engine fails, its outputs do not fit, or are the same for other live pictures, see
+        Answers; NotFinite where they are no numbers.
         """
         t0 = time.perf_counter()
         _, place = self._letterbox(frame.image)
@@ -101,7 +106,10 @@ class Pipeline:
         outputs = self.engine.infer(self._inputs)
         t2 = time.perf_counter()
         self._check(outputs)
+        if _is_live(frame) and self._answers.stuck(self._letterbox.tensor, outputs, time.monotonic_ns()):
+            raise EngineError("the engine gives the same to the bit, whatever picture it is shown")
         found = {name: decode(outputs, place) for name, decode in self._decoders}
+        self._check_boxes(outputs)
         embedding = _embedding(outputs.get(self._embedding))
         t3 = time.perf_counter()
         stages_ms = {"letterbox": (t1 - t0) * 1e3, "infer": (t2 - t1) * 1e3, "decode": (t3 - t2) * 1e3}
@@ -140,8 +148,24 @@ class Pipeline:
             if values is not None and not np.logical_and.reduce(np.isfinite(values), axis=None):
                 raise NotFinite(f"the network's {name!r} are not finite")
 
+    def _check_boxes(self, outputs: Mapping[str, NDArray[np.generic]]) -> None:
+        """A box that counts and lies nowhere is an object that the result would not tell of."""
+        for head, thresholds in self._boxed:
+            boxes, scores, classes = (outputs[name] for name in head.outputs)
+            finite = np.isfinite(boxes)
+            if np.logical_and.reduce(finite, axis=None):
+                continue
+            counts = scores[0] >= thresholds.take(classes[0], mode="clip")
+            if (counts & ~finite[0].all(axis=1)).any():
+                raise NotFinite(f"the network's {head.outputs[0]!r} are not finite where it is sure of an object")
+
     def _state(self, age_ns: int) -> ResultState:
         return "late" if self.deadline_ms and age_ns > self.deadline_ms * 1e6 else "fresh"
+
+
+def _is_live(frame: Frame) -> bool:
+    """Whether it is no frame of a file."""
+    return frame.media_time_s is None and not frame.name
 
 
 def _embedding(output: NDArray[np.generic] | None) -> NDArray[np.float32] | None:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from edgetl_runtime.errors import EngineError
+from edgetl_runtime.errors import EdgetlError, EngineError
 from edgetl_runtime.pipeline import NotFinite
 from edgetl_runtime.watch import FROZEN_S
 
@@ -47,8 +47,8 @@ class EngineHolder(Protocol):
 class Repair:
     """One pipeline's engine: failures become conditions, and from the third in a row on the engine is loaded again.
 
-    Loading again is tried at growing intervals with jitter, 5 s at the most. reload: makes the engine anew; None where
-    there is no way. rng, clock: for tests.
+    Loading again is tried at growing intervals with jitter, 5 s at the most. reload: makes the engine anew, and says
+    by any error that it is not to be used; None where there is no way. rng, clock: for tests.
     """
 
     def __init__(
@@ -95,8 +95,9 @@ class Repair:
         self._pipeline.engine.close()
         try:
             engine = reload()
-        except EngineError as error:
-            self._health.set("engine", f"it can't be loaded again: {error.message}")
+        except Exception as error:  # out of memory, a damaged bundle, or whatever an engine raises: it is tried again
+            why = error.message if isinstance(error, EdgetlError) else f"{type(error).__name__} {error}".strip()
+            self._health.set("engine", f"it can't be loaded again: {why}")
             return
         try:
             self._pipeline.exchange(engine)

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from edgetl_runtime.errors import InputError
+from edgetl_runtime.errors import EdgetlError, InputError
 from edgetl_runtime.files import refuse_file, remove_stale, sibling
 from edgetl_runtime.imports import cv2 as _cv2
 from edgetl_runtime.mp4 import is_whole, set_times
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 class Sink(Protocol):
     """Takes every result and event, in one thread. needs_picture: wants the annotated frame now; asked each time.
-    stop: the user asked for the end.
+    stop: the user asked for the end. What it raises ends the run of a file; of a live camera it is left out then.
     """
 
     @property
@@ -74,6 +74,21 @@ def close_all(sinks: Iterable[Closable]) -> None:
             stack.callback(sink.close)
 
 
+class Broken:
+    """The sinks of a run that were left out, because they raised. notes: a line each."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def add(self, sink: Closable, error: Exception) -> None:
+        """Tell it now, and close the sink as well as that goes."""
+        why = error.message if isinstance(error, EdgetlError) else f"{type(error).__name__}: {error}"
+        self.notes.append(f"{type(sink).__name__} got nothing any more: {why}")
+        sys.stderr.write(f"\nedgetl: {self.notes[-1]}; the run goes on without it\n")
+        with suppress(Exception):
+            sink.close()
+
+
 def notes_of(sinks: Iterable[object]) -> list[str]:
     """What those of them that have notes say, in their order."""
     return [note for sink in sinks if isinstance(sink, Noted) for note in sink.notes]
@@ -91,6 +106,7 @@ class JsonLinesSink:
     def __init__(self, path: Path, heads: Sequence[Head], *, force: bool = False) -> None:
         refuse_file(path, force=force)
         self._heads = tuple(heads)
+        self._whole = 0
         try:
             self._stream: IO[str] = path.open("w", encoding="utf-8", buffering=1)
         except OSError as error:
@@ -106,16 +122,21 @@ class JsonLinesSink:
 
     def line(self, document: dict[str, Any]) -> None:
         """Write one line. Raises InputError where the disk takes no more."""
+        text = json.dumps(document, separators=(",", ":")) + "\n"
         try:
-            self._stream.write(json.dumps(document, separators=(",", ":")) + "\n")
+            self._stream.write(text)
         except OSError as error:
             raise InputError(f"can't write {self._stream.name}: {error.strerror}") from error
+        self._whole += len(text)
 
     def close(self) -> None:
-        """Close the file. Raises InputError where the disk does not take what is left to write."""
+        """Close the file. Raises InputError where the disk does not take what is left to write; the file ends with its
+        last whole line then."""
         try:
             self._stream.close()
         except OSError as error:  # it is closed all the same
+            with suppress(OSError):
+                os.truncate(self._stream.name, self._whole)
             raise InputError(f"can't write {self._stream.name}: {error.strerror}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 FROZEN_S = 2.0
 """A picture that stays the same to the bit for so long is frozen: sensors have noise, coded streams rest for less."""
+REPEATED = 8
+"""So do pictures that came among so many before: drivers that hang may hand out a ring of old buffers for ever."""
 DARK_S = 0.5
 JUMP_NS = 1_000_000_000
 """Stamps that go back by less are frames out of order, by more another clock."""
@@ -50,7 +53,7 @@ class FrameWatch:
         self._least_delay_ns: int | None = None
         self._size_hw: tuple[int, int] | None = None
         self._misfit_ns = -HOLD_NS
-        self._sample: NDArray[np.uint8] | None = None
+        self._samples: deque[bytes] = deque(maxlen=REPEATED)
         self._same_since_ns = 0
         self._flat_since_ns: int | None = None
 
@@ -65,7 +68,7 @@ class FrameWatch:
         self._last_id, self._last_ns = frame.frame_id, frame.t_capture_ns
         self._clock(frame, arrived_ns)
         self._size(frame, arrived_ns)
-        self._picture(frame)
+        self._picture(frame, arrived_ns)
         return frame
 
     def _stamped(self, frame: Frame, arrived_ns: int) -> Frame:
@@ -112,15 +115,18 @@ class FrameWatch:
         elif arrived_ns - self._misfit_ns >= HOLD_NS:  # sizes that alternate are one fault, not one for each frame
             self._health.clear("uncalibrated")
 
-    def _picture(self, frame: Frame) -> None:
-        sample, now_ns = _sample(frame.image), frame.t_capture_ns
-        if self._sample is None or not np.array_equal(sample, self._sample):
+    def _picture(self, frame: Frame, now_ns: int) -> None:
+        """What it shows, by the time of its arrival: stamps may go back and forth."""
+        sample = _sample(frame.image)
+        pixels = sample.tobytes()
+        if pixels not in self._samples:
             self._same_since_ns = now_ns
             self._health.clear("frozen")
         elif self._frozen_ns and now_ns - self._same_since_ns >= self._frozen_ns:
             since_s = (now_ns - self._same_since_ns) / 1e9
-            self._health.set("frozen", f"the picture has not changed at all for {since_s:.1f} s")
-        self._sample = sample
+            what = "picture has not changed at all" if pixels == self._samples[-1] else "same pictures come over again"
+            self._health.set("frozen", f"the {what} for {since_s:.1f} s")
+        self._samples.append(pixels)
         spread = float(sample.std())
         if spread >= (_FLAT if self._flat_since_ns is None else _NOT_FLAT):
             self._flat_since_ns = None

@@ -47,7 +47,7 @@ class RateCamera:
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(int(self.rate))
-        self._images: list[NDArray[np.uint8]] = [rng.integers(60, 160, (*self.size_hw, 3), np.uint8) for _ in range(8)]
+        self._images: list[NDArray[np.uint8]] = [rng.integers(60, 160, (*self.size_hw, 3), np.uint8) for _ in range(16)]
         self.fps = self.states or self.rate
         self._number = 0
         self._due_s: float | None = None
@@ -67,7 +67,7 @@ class RateCamera:
             self._due_s = max(due_s, now_s - 0.02)
             self._ended.wait(self._due_s - now_s)
         number, self._number = self._number, self._number + 1
-        return Frame(self._images[number % 8], number, self.camera_id, time.monotonic_ns())
+        return Frame(self._images[number % 16], number, self.camera_id, time.monotonic_ns())
 
     def interrupt(self) -> None:
         """Whoever waits for a picture gets none."""

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 import time
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from runtime_support import FakeCamera, scene, write_clip
 from edgetl_runtime.cameras import interrupt, open_camera
 from edgetl_runtime.cameras.paced import PacedCamera
 from edgetl_runtime.errors import CameraError
+from edgetl_runtime.mp4 import set_times
 from edgetl_runtime.result import Frame
 
 
@@ -75,6 +77,13 @@ def test_a_video_gives_every_frame(clip: Path) -> None:
     camera.close()
     camera.close()
     assert camera.read() is None
+
+
+def test_a_video_of_a_varying_rate_keeps_its_own_times(tmp_path: Path) -> None:
+    path, times_ns = write_clip(tmp_path / "v.mp4", frames=5), array("q", (0, 40, 300, 340, 1340))
+    set_times(path, array("q", (ms * 1_000_000 for ms in times_ns)), 30.0)
+    times_s = [f.media_time_s for f in read_all(open_camera(str(path)))]
+    assert times_s == pytest.approx([0.0, 0.04, 0.3, 0.34, 1.34], abs=0.02)
 
 
 def test_a_video_that_lets_go_of_its_frames_allocates_two_buffers(clip: Path) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 from runtime_support import FakeCamera, scene, until
 
+from edgetl_runtime import capture as capture_module
 from edgetl_runtime.capture import EVERY_DEPTH, Capture, Nothing
 from edgetl_runtime.errors import CameraError
 from edgetl_runtime.result import Frame
@@ -165,6 +166,23 @@ def test_frames_that_must_not_be_used_are_dropped_and_replace_nothing(live: bool
     assert sum(dropped for _, dropped in rows) + 1 == capture.dropped, "the last one came after the last taken"
 
 
+def test_a_camera_that_hangs_in_its_driver_is_not_closed_under_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    back = threading.Event()
+
+    class Hanging(FakeCamera):
+        def read(self) -> Frame | None:
+            assert back.wait(30)
+            return None
+
+    monkeypatch.setattr(capture_module, "_JOIN_S", 0.05)
+    camera = Hanging(PICTURES)
+    capture = Capture(camera)
+    capture.start()
+    capture.stop()
+    assert not camera.closed
+    back.set()
+
+
 def test_a_camera_that_waits_is_told_to_end() -> None:
     class Waiting(FakeCamera):
         told = threading.Event()
@@ -181,3 +199,11 @@ def test_a_camera_that_waits_is_told_to_end() -> None:
     began = time.monotonic()
     capture.stop()
     assert time.monotonic() - began < 5 and capture.camera.closed  # type: ignore[attr-defined]
+
+
+def test_a_frame_that_must_not_be_used_takes_no_waiting_ones_place() -> None:
+    camera = FakeCamera(PICTURES[:5])
+    with Capture(camera, inspect=lambda frame, _: frame if frame.frame_id == 0 else None) as capture:
+        until(lambda: capture.captured == 5)
+        taken = capture.get()
+        assert taken is not None and (taken.frame.frame_id, capture.dropped) == (0, 4)

@@ -5,19 +5,24 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from runtime_support import FakeCamera
+from numpy.typing import NDArray
+from runtime_support import FakeCamera, scene, tiny_model
 
-from edgetl_runtime.bundle import open_bundle
-from edgetl_runtime.engines import Engine, load_bundle_engine
-from edgetl_runtime.errors import CameraError, EngineError
+import edgetl_runtime
+from edgetl_runtime.bundle import Bundle, open_bundle
+from edgetl_runtime.engines import Engine, load_bundle_engine, load_engine
+from edgetl_runtime.errors import BundleError, CameraError, EngineError
 from edgetl_runtime.health import Event, Health
 from edgetl_runtime.inject import Injector, parse_faults
+from edgetl_runtime.ladder import Step
 from edgetl_runtime.loop import run
+from edgetl_runtime.pairs import Engines
 from edgetl_runtime.pipeline import NotFinite, Pipeline
 from edgetl_runtime.repair import RELOAD_AFTER, Patience, Repair
 from edgetl_runtime.result import Result
@@ -182,14 +187,23 @@ def test_loading_again_has_growing_pauses_and_closes_what_it_replaces(mended) ->
     assert health.state == "ok"
 
 
-def test_what_can_not_be_loaded_again_is_said(mended) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (EngineError("the file is gone"), "the file is gone"),
+        (BundleError("the samples are unreadable"), "the samples are unreadable"),
+        (MemoryError(), "MemoryError"),
+        (RuntimeError("CUDA error 999"), "RuntimeError CUDA error 999"),
+    ],
+)
+def test_what_can_not_be_loaded_again_is_said(mended, error: Exception, said: str) -> None:  # type: ignore[no-untyped-def]
     def reload() -> FakeEngine:
-        raise EngineError("the file is gone")
+        raise error
 
     repair, _, health, now = mended(reload, give_up_s=1.0)
     for _ in range(RELOAD_AFTER):
         repair.failed(NotFinite("NaN"))
-    assert health.status().conditions == {"not_finite": "NaN", "engine": "it can't be loaded again: the file is gone"}
+    assert health.status().conditions == {"not_finite": "NaN", "engine": f"it can't be loaded again: {said}"}
     now[0] = 1.0
     with pytest.raises(NotFinite):
         repair.failed(NotFinite("NaN"))
@@ -204,3 +218,118 @@ def test_outputs_that_are_no_numbers_give_no_result(shared_many: Path) -> None:
     with pytest.raises(NotFinite, match="'scores' are not finite"):
         pipeline.process(frame)
     assert len(pipeline.process(frame).outputs) == 3
+
+
+class Nowhere:
+    """An engine whose boxes below a score lie nowhere, as those of an overflow do."""
+
+    def __init__(self, engine: Engine, below: float, wrong: float) -> None:
+        self._engine, self._below, self._wrong = engine, below, wrong
+        self.name, self.precision, self.inputs, self.outputs = (
+            engine.name, engine.precision, engine.inputs, engine.outputs,
+        )  # fmt: skip
+
+    def infer(self, inputs: Mapping[str, NDArray[np.generic]]) -> Mapping[str, NDArray[np.generic]]:
+        found = {name: values.copy() for name, values in self._engine.infer(inputs).items()}
+        found["boxes"][0, found["scores"][0] < self._below, 2] = self._wrong
+        return found
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("track", [False, True])
+def test_a_sure_object_that_lies_nowhere_is_no_empty_road(shared_bundle: Path, track: bool, wrong: float) -> None:
+    bundle = open_bundle(shared_bundle)
+    frame = FakeCamera([scene(64, 96)]).read()
+    assert frame is not None
+    unsure = Pipeline(bundle, Nowhere(load_bundle_engine(bundle), 0.15, wrong), track=track)
+    assert len(unsure.process(frame).detections) > 0, "where no object is boxes may be anything"
+    pipeline = Pipeline(bundle, Nowhere(load_bundle_engine(bundle), 1.1, wrong), track=track)
+    with pytest.raises(NotFinite, match="'boxes' are not finite where it is sure of an object"):
+        pipeline.process(frame)
+
+
+def test_embeddings_that_are_no_numbers_give_no_result(shared_many: Path) -> None:
+    bundle = open_bundle(shared_many)
+    engine = Nowhere(load_bundle_engine(bundle), 0.0, 0.0)
+    infer = engine.infer
+    engine.infer = lambda inputs: {**infer(inputs), "embedding": np.full((1, 3), np.nan, np.float32)}  # type: ignore[method-assign]
+    frame = FakeCamera([scene(64, 96)]).read()
+    assert frame is not None
+    with pytest.raises(NotFinite, match="'embedding' are not finite"):
+        Pipeline(bundle, engine).process(frame)
+
+
+class Dying:
+    """An engine that fails after so many runs."""
+
+    def __init__(self, engine: Engine, runs: int) -> None:
+        self._engine, self._left = engine, runs
+        self.name, self.precision, self.inputs, self.outputs = (
+            engine.name, engine.precision, engine.inputs, engine.outputs,
+        )  # fmt: skip
+
+    def infer(self, inputs: Mapping[str, NDArray[np.generic]]) -> Mapping[str, NDArray[np.generic]]:
+        self._left -= 1
+        if self._left < 0:
+            raise EngineError("it died")
+        return self._engine.infer(inputs)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def loads(folder: Path, other: Path) -> Callable[..., Engine]:
+    """An engine that dies, then one of another network, then good ones."""
+    tiny_model(other, bias=0.4)
+    made: list[Engine] = []
+
+    def load(bundle: Bundle, **options: Any) -> Engine:
+        engine = load_engine("onnxruntime", other, precision="fp32") if len(made) == 1 else load_bundle_engine(bundle)
+        made.append(Dying(engine, 9) if not made else engine)
+        return made[-1]
+
+    return load
+
+
+def noise(frames: int) -> FakeCamera:
+    rng = np.random.default_rng(0)
+    return FakeCamera([rng.integers(0, 80, (64, 96, 3), dtype=np.uint8) for _ in range(frames)], delay_s=0.01)
+
+
+@pytest.mark.parametrize("way", ["run", "open", "rig"])
+def test_an_engine_that_is_loaded_again_is_proven_too(
+    shared_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    where = {"run": "loop", "open": "engines", "rig": "rig.opening"}[way]
+    monkeypatch.setattr(f"edgetl_runtime.{where}.load_bundle_engine", loads(shared_bundle, tmp_path / "other.onnx"))
+    monkeypatch.setattr("edgetl_runtime.cameras.open_camera", lambda source, **_: noise(200))
+    found: list[Result] = []
+    told: list[str] = []
+    if way == "run":
+        run(open_bundle(shared_bundle), noise(200), on_result=found.append, on_event=lambda e: told.append(e.detail))
+    elif way == "open":
+        with edgetl_runtime.open(shared_bundle, "fake", on_event=lambda e: told.append(e.detail)) as results:
+            found += results
+    else:
+        with edgetl_runtime.open_rig({"b": shared_bundle}, cameras={"c": noise(200)}) as rig:
+            found += [r for made in rig for by in made.results.values() for r in by.values()]
+            assert rig.networks["b"].reloads == 1
+    assert any(len(r.detections) == 0 for r in found), "the first engine worked"
+    assert sum(len(r.detections) for r in found) == 0, "none of the other network"
+    assert found[-1].frame_id > 150, "and a good one in the end"
+
+
+def test_who_left_out_the_proof_gets_any_engine_again(bundle_dir: Path) -> None:
+    for golden, good in (("replay", False), ("skip", True)):
+        engines = Engines(open_bundle(bundle_dir, verify=False), golden=golden)  # type: ignore[arg-type]
+        if not good:
+            engines.first()[0].close()
+            tiny_model(bundle_dir / "model.fp32.onnx", bias=0.4)  # altered after it was checked
+            for load in (engines.again, lambda: engines.of_step(Step(engine="openvino"))):  # noqa: B023
+                with pytest.raises(EngineError, match="nothing is run"):
+                    load()
+        else:
+            engines.again().close()

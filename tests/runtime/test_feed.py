@@ -6,9 +6,10 @@ import threading
 
 import numpy as np
 import pytest
+from geometry_support import calibration
 from runtime_support import FakeCamera, scene
 
-from edgetl_runtime.errors import CameraError
+from edgetl_runtime.errors import CameraError, InputError
 from edgetl_runtime.feed import Feed
 from edgetl_runtime.health import GONE, Condition, Health
 from edgetl_runtime.repair import Patience
@@ -87,6 +88,18 @@ def test_a_file_is_never_silent(clock: FakeTime) -> None:
     feed = Feed(FakeCamera(NOISE, live=False), Health(), Patience(stall_s=0.01, give_up_s=0.01))
     clock.now_s += 0.03
     assert feed.silent() is None
+
+
+def test_a_files_first_frame_has_to_fit_its_calibration() -> None:
+    for images, fits in ((NOISE, True), ([np.zeros((120, 160, 3), np.uint8)], False)):
+        feed = Feed(FakeCamera(images, live=False), Health(), Patience(), calibration=calibration())
+        feed.start()
+        if fits:
+            assert feed.capture.get(2) is not None
+        else:
+            with pytest.raises(InputError, match="another aspect ratio"):
+                feed.capture.get(2)
+        feed.capture.stop()
 
 
 def test_one_condition_tells_of_several() -> None:

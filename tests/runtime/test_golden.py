@@ -125,6 +125,14 @@ def test_every_output_counts(spoil: str) -> None:
     assert box_error(expected, found, thresholds=(0.0,) * 3, side=96) >= 4 / 96
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_prove_nothing(wrong: float) -> None:
+    expected, found = outputs(), outputs()
+    expected["scores"][0, -1] = wrong
+    assert box_error(expected, found, thresholds=(0.0,) * 3, side=96) == 1.0
+    assert box_error(expected, expected, thresholds=(0.0,) * 3, side=96) == 1.0, "nor do they prove themselves"
+
+
 def test_only_boxes_from_their_labels_threshold_on_are_compared() -> None:
     expected = outputs()
     found = {k: v.copy() for k, v in expected.items()}

@@ -99,7 +99,9 @@ def test_a_step_keeps_what_those_before_it_gave_up() -> None:
     rig = Rig()
     rig.results(3, 150)
     assert rig.ladder.at == 2
+    skipped = rig.ladder.skipped
     assert [rig.ladder.takes() for _ in range(6)].count(True) == 3
+    assert rig.ladder.skipped == skipped + 3
 
 
 def test_on_time_comes_back_and_the_engine_with_it() -> None:
@@ -304,6 +306,19 @@ def test_a_slow_engine_is_exchanged_while_the_loop_runs(shared_bundle: Path) -> 
     assert first > 50 and last < 45
     assert results[-1].health == "degraded" and ladder.at == 1
     assert summary.captured == summary.processed + summary.dropped + summary.failed
+
+
+def test_frames_that_a_step_leaves_out_are_dropped_ones(shared_bundle: Path) -> None:
+    policy = Policy(deadline_ms=0.001, down_after_s=0.1, up_after_s=60, steps=(Step(skip=3),))
+    health = Health()
+    ladder = Ladder(policy, health, lambda _, step: pytest.fail("no engine is loaded"))
+    camera = FakeCamera([np.full((90, 160, 3), i, np.uint8) for i in range(120)], delay_s=0.005)
+    results: list[Result] = []
+    summary = run(open_bundle(shared_bundle), camera, health=health, ladder=ladder, on_result=results.append)
+    assert ladder.skipped > 20 and summary.dropped >= ladder.skipped
+    assert summary.captured == 120 == summary.processed + summary.dropped and summary.processed == len(results)
+    between = sum(result.dropped_before for result in results)
+    assert between == results[-1].frame_id + 1 - len(results), "each result tells what was left out before it"
 
 
 class Breaks:

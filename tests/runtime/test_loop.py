@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from geometry_support import calibration
 from numpy.typing import NDArray
 from runtime_support import (
     CLASSIFY,
@@ -268,6 +269,47 @@ def test_sinks_get_what_they_need_and_can_stop(shared_bundle: Path) -> None:
     assert summary.stages["annotate"]["count"] == 4
 
 
+class Fails(Sink):
+    """A sink that raises at its third result, or at the first event."""
+
+    def __init__(self, *, needs_picture: bool, at: str) -> None:
+        super().__init__(needs_picture=needs_picture)
+        self.at = at
+
+    def write(self, result: Result, frame: Frame, picture: np.ndarray | None) -> None:
+        super().write(result, frame, picture)
+        if self.at == "result" and len(self.images) == 3:
+            raise RuntimeError("lost the display")
+
+    def event(self, event: Event) -> None:
+        if self.at == "event":
+            raise InputError("the disk is gone")
+
+
+@pytest.mark.parametrize("needs_picture", [False, True])
+@pytest.mark.parametrize("at", ["result", "event"])
+def test_of_a_live_camera_a_sink_that_fails_fails_alone(
+    shared_bundle: Path, capsys: pytest.CaptureFixture[str], needs_picture: bool, at: str
+) -> None:
+    first, failing, last = (
+        Sink(needs_picture=False), Fails(needs_picture=needs_picture, at=at), Sink(needs_picture=needs_picture),
+    )  # fmt: skip
+    camera = FakeCamera([np.full((90, 160, 3), i, np.uint8) for i in range(90)], delay_s=0.01)
+    summary = run(open_bundle(shared_bundle), camera, sinks=[first, failing, last])
+    assert len(first.images) == len(last.images) == summary.processed > 50
+    assert failing.closed and 0 < len(failing.images) < summary.processed
+    why = "RuntimeError: lost the display" if at == "result" else "the disk is gone"
+    assert summary.notes == [f"Fails got nothing any more: {why}"] and summary.notes[0] in capsys.readouterr().err
+
+
+def test_of_a_file_a_sink_that_fails_ends_the_run(shared_bundle: Path) -> None:
+    failing, last = Fails(needs_picture=True, at="result"), Sink(needs_picture=False)
+    camera = FakeCamera([scene(90, 160)] * 9, live=False)
+    with pytest.raises(RuntimeError, match="lost the display"):
+        run(open_bundle(shared_bundle), camera, sinks=[failing, last])
+    assert failing.closed and last.closed and camera.closed and len(failing.images) == 3
+
+
 def test_a_sink_can_end_a_run_to_which_no_frame_comes(shared_bundle: Path) -> None:
     class Silent(FakeCamera):
         def read(self) -> Frame | None:
@@ -315,6 +357,13 @@ def test_failures_close_everything_and_are_raised(shared_bundle: Path, what: str
     with pytest.raises(CameraError if what == "camera" else EngineError):
         run(open_bundle(shared_bundle), camera, engine=engine, sinks=[sink], threshold=0.1, golden="skip")
     assert camera.closed and gc.isenabled() and sink.closed and engine.closed
+
+
+def test_a_camera_that_does_not_fit_its_calibration_is_not_run(shared_bundle: Path) -> None:
+    camera, engine = FakeCamera([scene(120, 160)], live=False), engine_of(shared_bundle)
+    with pytest.raises(InputError, match="another aspect ratio"):
+        run(open_bundle(shared_bundle), camera, engine=engine, calibration=calibration())
+    assert camera.reads == 0 and camera.closed and engine.closed
 
 
 def test_a_golden_sample_is_replayed_before_the_first_frame(shared_bundle: Path) -> None:

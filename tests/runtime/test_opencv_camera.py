@@ -71,6 +71,14 @@ def test_opencv_reports_what_differs_and_counts_what_fails(monkeypatch: pytest.M
     assert camera.failed == 2
 
 
+def test_opencv_gives_no_grey_picture_for_bgr(monkeypatch: pytest.MonkeyPatch) -> None:
+    grey = np.zeros((480, 640), np.uint8)
+    monkeypatch.setattr(FakeDevice, "retrieve", lambda self, buffer: (True, grey if self.grabs % 2 else buffer))
+    camera = open_fake(monkeypatch, 0.0)
+    assert [f.frame_id for f in (camera.read() for _ in range(3)) if f is not None] == [1, 3, 5]
+    assert camera.failed == 3
+
+
 @pytest.mark.parametrize("shift_ms", [-20.0, 5_000.0, -5_000.0])
 def test_opencv_takes_the_drivers_stamp_only_where_it_is_plausible(
     monkeypatch: pytest.MonkeyPatch, shift_ms: float

@@ -14,6 +14,7 @@ from edgetl_runtime.cameras import Camera, Interruptible
 from edgetl_runtime.cameras.reconnecting import ReconnectingCamera
 from edgetl_runtime.errors import CameraError
 from edgetl_runtime.health import Health
+from edgetl_runtime.result import Frame
 
 
 class Rig:
@@ -70,6 +71,28 @@ def test_ids_rise_and_leave_a_gap_across_failures_and_ends() -> None:
     assert rig.camera.reconnects == 2
     rig.camera.close()
     assert rig.opened[-1].closed and rig.camera.read() is None
+
+
+class Strange(FakeCamera):
+    """A camera whose library raises what nobody expected, where it is read and where it is closed."""
+
+    def read(self) -> Frame | None:
+        if self.reads == 2:
+            raise RuntimeError("VIDIOC_DQBUF: protocol error")
+        return super().read()
+
+    def close(self) -> None:
+        super().close()
+        raise OSError(5, "Input/output error")
+
+
+def test_whatever_a_camera_raises_it_is_opened_again() -> None:
+    health = Health("fake")
+    rig = Rig([Strange([scene(8, 8)] * 9), fake(2)], health=health)
+    assert rig.ids(4) == [0, 1, 3, 4]
+    details = [e.detail for e in health.recent() if e.condition == "disconnected" and e.began]
+    assert details == ["fake failed (RuntimeError: VIDIOC_DQBUF: protocol error)"]
+    assert rig.opened[0].closed and health.state == "ok"
 
 
 def test_a_camera_may_come_later_than_the_run() -> None:

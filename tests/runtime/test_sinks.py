@@ -139,6 +139,8 @@ def test_lines_that_the_disk_does_not_take_are_one_clear_error_at_the_end_too(tm
         with pytest.raises(InputError, match=r"can't write .*r\.jsonl: File too large"):
             sink.close()
         sink.close()
+    lines = (tmp_path / "r.jsonl").read_text().splitlines(keepends=True)
+    assert lines and [json.loads(line)["frame_id"] for line in lines] == list(range(len(lines)))
 
 
 def test_a_video_that_the_disk_does_not_take_is_told_and_replaces_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import random
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from numpy.typing import NDArray
 from rtsp_server import (
     HEIGHT,
     WIDTH,
@@ -38,7 +40,7 @@ from edgetl_runtime.cameras import _reader as reader_module
 from edgetl_runtime.cameras import open_camera
 from edgetl_runtime.cameras._arrivals import CatchUp
 from edgetl_runtime.cameras._ffmpeg_options import VARIABLE, OptionsGate
-from edgetl_runtime.cameras._reader import GRACE_S, MAX_STUCK, Reader, stuck_threads
+from edgetl_runtime.cameras._reader import GRACE_S, MAX_STUCK, Grabbed, Reader, stuck_threads
 from edgetl_runtime.cameras._url import public_url
 from edgetl_runtime.cameras.reconnecting import ReconnectingCamera
 from edgetl_runtime.cameras.stream import OPTIONS, StreamCamera
@@ -384,6 +386,51 @@ def test_a_call_that_never_returns_is_left_behind_counted_and_bounded(opens: boo
         time.sleep(0.01)
     assert stuck_threads() == 0
     assert len(captures) == MAX_STUCK and all(c.released.wait(20.0) for c in captures)
+
+
+class SlowDecoder(StuckCapture):
+    """OpenCV that grabs at once and decodes in 50 ms; of every four pictures the last is damaged."""
+
+    def __init__(self, positions_ms: Iterable[float] = ()) -> None:
+        super().__init__(threading.Event(), opens=True)
+        self._positions_ms, self.grabbed_ns = iter(positions_ms), list[int]()
+
+    def get(self, key: int) -> float:
+        return next(self._positions_ms, 0.0) if key == cv2.CAP_PROP_POS_MSEC else 0.0
+
+    def grab(self) -> bool:
+        self.grabbed_ns.append(time.monotonic_ns())
+        return len(self.grabbed_ns) < 13
+
+    def retrieve(self, buffer: NDArray[np.uint8]) -> tuple[bool, NDArray[np.uint8]]:
+        time.sleep(0.05)
+        return len(self.grabbed_ns) % 4 != 0, np.zeros((4, 6, 3), np.uint8)
+
+
+def grabs_of(capture: SlowDecoder, **more: Any) -> tuple[Reader, list[Grabbed]]:
+    reader = Reader("front", lambda: capture, open_s=5.0, read_s=5.0, remedy="look", **more)
+    found: list[Grabbed] = []
+    with contextlib.suppress(CameraError):
+        while (grabbed := reader.read()) is not None:
+            found.append(grabbed)
+    reader.close()
+    return reader, found
+
+
+def test_stamps_are_of_the_grab_and_damaged_pictures_are_counted() -> None:
+    capture = SlowDecoder()
+    reader, found = grabs_of(capture)
+    assert found and {g.number for g in found} <= {0, 1, 2, 4, 5, 6, 8, 9, 10}
+    late_ns = [g.stamp_ns - capture.grabbed_ns[g.number] for g in found]
+    assert min(late_ns) >= 0 and sorted(late_ns)[len(late_ns) // 2] < 40_000_000, "not after decoding"
+    assert reader.failed == 3
+
+
+def test_pictures_that_were_waiting_are_passed_over() -> None:
+    """Twelve of them are grabbed at once, though most of a second of the stream lies between any two."""
+    capture = SlowDecoder(900.0 * i for i in range(20))
+    _, found = grabs_of(capture, catch_up=True)
+    assert found == [] and len(capture.grabbed_ns) == 13
 
 
 def test_an_exception_of_opencv_is_told_without_its_text() -> None:

@@ -132,6 +132,16 @@ def test_jpeg_is_decoded(made: Make, change: Callable[[bytes], bytes]) -> None:
     assert frame is not None and abs(grey_of(frame) - 90) <= 2
 
 
+def test_a_cameras_own_orientation_turns_nothing(made: Make) -> None:
+    """The calibration, and every frame before, are of the sensor's way up."""
+    fake, camera = made("MJPG")
+    turned = bytes.fromhex("4d4d002a000000080001" + "0112" + "0003" + "00000001" + "0006" + "0000" + "00000000")
+    data, exif = jpeg(picture(90)), b"Exif\0\0" + turned
+    fake.deliver(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    frame = camera.read()
+    assert frame is not None and frame.image.shape[:2] == camera.size_hw
+
+
 CUT = [
     lambda data: data[: len(data) * 2 // 3],
     lambda data: with_thumbnail(data)[:-20],

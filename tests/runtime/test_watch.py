@@ -64,6 +64,38 @@ def test_a_picture_that_stays_the_same_to_the_bit_is_frozen(frozen_s: float) -> 
     assert feed.conditions() == set()
 
 
+@pytest.mark.parametrize("buffers", [2, 4, 8])
+def test_a_ring_of_old_pictures_is_frozen(buffers: int) -> None:
+    feed = Feed()
+    ring = [feed.noise() for _ in range(buffers)]
+    first = next(i for i in range(120) if feed.give(ring[i % buffers]) and "frozen" in feed.conditions())
+    assert first == buffers - 1 + 61, "two seconds after the last new one"
+    assert feed.health.status().conditions["frozen"] == "the same pictures come over again for 2.0 s"
+    feed.give()
+    assert feed.conditions() == set()
+
+
+@pytest.mark.parametrize("jump_s", [-60, -600])
+def test_a_clock_that_goes_back_hides_no_frozen_and_no_dark_picture(jump_s: int) -> None:
+    feed = Feed()
+    black = np.zeros((90, 160, 3), np.uint8)
+    for _ in range(10):
+        feed.give(black)
+    for _ in range(55):
+        assert feed.give(black, offset_ns=jump_s * 10**9) is not None
+    assert {"frozen", "dark"} <= feed.conditions()
+
+
+def test_a_clock_that_goes_forward_makes_no_picture_frozen() -> None:
+    feed = Feed()
+    for _ in range(10):
+        feed.give(offset_ns=-5 * 10**9)
+    picture = feed.noise()
+    feed.give(picture, offset_ns=-5 * 10**9)
+    feed.give(picture)
+    assert feed.conditions() == {"clock"}
+
+
 @pytest.mark.parametrize("level", [0, 3, 128, 255])
 def test_a_covered_lens_shows_nothing(level: int) -> None:
     feed = Feed()

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from edgetl_runtime.errors import CameraError, NoSuchKind
@@ -31,7 +32,7 @@ class ReconnectingCamera:
     unless the camera can't be named so or be asked for this (NoSuchKind): size_hw is (0, 0) and fps 0 until the camera
     is there. Later `read` waits, with pauses drawn from 0 to a limit that doubles from first_s to most_s
     ("full jitter": cameras that were lost together don't come back together), and raises CameraError after give_up_s
-    without a frame; 0 never gives up. It never makes up a frame.
+    without a frame; 0 never gives up. Any error counts as a failed camera then. It never makes up a frame.
 
     While the camera is gone `health` is "disconnected", with the reason; "absent" until its first frame where it was
     not there at first, which is no reconnect either: `notes` say after how long it came. Frame ids go on rising: at
@@ -108,6 +109,8 @@ class ReconnectingCamera:
                 reason = f"{self.camera_id} ended"
             except CameraError as error:
                 frame, reason = None, str(error)
+            except Exception as error:  # whatever a driver or a library raises: it is a camera that failed
+                frame, reason = None, f"{self.camera_id} failed ({type(error).__name__}: {error})"
             if self._closed.is_set():
                 return None
             if frame is not None:
@@ -179,7 +182,8 @@ class ReconnectingCamera:
             if camera is not None:
                 self._failed_before += camera.failed
         if camera is not None:
-            camera.close()
+            with suppress(Exception):  # it failed already, and the next one is to be opened
+                camera.close()
 
     def interrupt(self) -> None:
         """End a `read` that waits, also for the next try; any thread may call this."""

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgetl_runtime.errors import CameraError, InputError
 from edgetl_runtime.pool import FramePool
 from edgetl_runtime.result import Frame
@@ -18,7 +20,6 @@ from edgetl_runtime.ros.pixels import MAX_BYTES, read_compressed, read_image, to
 from edgetl_runtime.ros.type_hash import type_name
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 SCHEME = "ros2:"
@@ -51,7 +52,8 @@ class Ros2Camera:
     LONGEST_TRANSIT_NS before it, t_capture_ns is the header's stamp, converted by an EpochClock: exposure, as far as
     the driver knows it. The first one that does not (no stamp, a recording, simulated time, clocks of two machines that
     disagree) ends that for good, and t_capture_ns is the arrival from then on; `notes` says so. It never falls back
-    and forth between the two.
+    and forth between the two. So do two pictures of one stamp: whoever made it counts too coarsely. The same picture
+    with its stamp once more, or an older one, keeps its stamp: it is no newer for having come again.
 
     What is no image of a kind that is known is refused and counted in `failed`; the first reasons are in `notes`. A
     definition of another version is met by its bytes, not by its hash. frame_id: of the newest header. A publisher that
@@ -83,7 +85,7 @@ class Ros2Camera:
         self._changed = threading.Condition()
         self._newest: _Arrived | None = None
         self._count = 0
-        self._last_ns = 0
+        self._last_ns, self._last_image = 0, np.zeros((0, 0, 3), np.uint8)
         self._stopping = False
         self._stamped = True
         self._pool = FramePool()
@@ -167,11 +169,11 @@ class Ros2Camera:
                 self.notes.append(f"{self.camera_id}: refused a message: {error}")
             return None
         stamp_ns = self._captured_ns(epoch_ns, arrived.arrival_ns)
-        if stamp_ns <= self._last_ns and self._stamped:
+        if self._stamped and stamp_ns == self._last_ns and not np.array_equal(image, self._last_image):
             self._stamped = False
             self.notes.append(f"{self.camera_id}: header stamps do not rise, frames are stamped on arrival")
             stamp_ns = arrived.arrival_ns
-        self._last_ns = stamp_ns
+        self._last_ns, self._last_image = stamp_ns, image
         return Frame(image, arrived.number, self.camera_id, stamp_ns)
 
     def _image(self, sample: Any) -> tuple[NDArray[np.uint8], int]:

@@ -16,13 +16,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.geometry.kinds import OFF_GROUND
 from edgetl_runtime.yaml_file import read_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 MAX_BYTES = 65536
 MOUNTING_SUFFIX = ".mounting.yaml"
@@ -160,6 +163,16 @@ def misfit(calibration: Calibration, size_hw: tuple[int, int]) -> str:
         f"frames are {size_text(size_hw)}, the calibration of {calibration.camera_name!r} is for "
         f"{size_text(calibration.size_hw)}, which has another aspect ratio"
     )
+
+
+def check_names(calibrations: Mapping[str, Calibration], cameras: Collection[str]) -> None:
+    """Raise InputError where a camera's calibration says that it is of another one of these cameras."""
+    for name, calibration in calibrations.items():
+        if calibration.camera_name != name and calibration.camera_name in cameras:
+            raise InputError(
+                f"the calibration given for camera {name!r} says that it is of {calibration.camera_name!r}",
+                remedy="give each camera its own, or mend camera_name in the file",
+            )
 
 
 def rescaled(calibration: Calibration, size_hw: tuple[int, int]) -> Calibration:

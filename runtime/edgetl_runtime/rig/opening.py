@@ -10,8 +10,8 @@ from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.cameras import open_camera
 from edgetl_runtime.engines import load_bundle_engine
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.geometry.calibration import Calibration, check_size, read_calibration
-from edgetl_runtime.golden import start_check
+from edgetl_runtime.geometry.calibration import Calibration, check_names, check_size, read_calibration
+from edgetl_runtime.golden import load_proven
 from edgetl_runtime.health import Health
 from edgetl_runtime.repair import Patience
 from edgetl_runtime.rig.network import Network, has_boxes
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from edgetl_runtime.bundle import Bundle
     from edgetl_runtime.cameras import Camera
     from edgetl_runtime.engines import Engine
-    from edgetl_runtime.golden import Replay
+    from edgetl_runtime.golden import GoldenReport, Replay
     from edgetl_runtime.rig.round import RigEvent
+
+    _Load = Callable[[], tuple[Engine, GoldenReport | None]]
 
 FOR_EVER = 0.0
 """As give_up_s of one camera among others: it is opened again while they work; Rig ends where none does."""
@@ -83,8 +85,8 @@ def open_rig(
         networks = {}
         for name, path in bundles.items():
             bundle = open_bundle(path, require_signature=require_signature)
-            load = _loader(bundle, variant, engine)
-            loaded = load()
+            load = _loader(bundle, variant, engine, golden)
+            loaded, proven = load()
             undo.callback(loaded.close)
             networks[name] = Network(
                 name,
@@ -96,8 +98,8 @@ def open_rig(
                 deadline_ms=deadline_ms,
                 track=track,
                 calibrations=known,
-                reload=load,
-                golden=start_check(bundle, loaded, golden, variant=variant or ""),
+                reload=_again(load),
+                golden=proven,
             )
         if track:
             check_boxes([network.bundle for network in networks.values()])
@@ -135,8 +137,16 @@ def _calibrations(
             raise InputError(f"there is a calibration for {name!r}, and cameras are called {', '.join(cameras)}")
         known[name] = calibration if isinstance(calibration, Calibration) else read_calibration(Path(calibration))
         check_size(known[name], cameras[name].size_hw)
+    check_names(known, cameras)
     return known
 
 
-def _loader(bundle: Bundle, variant: str | None, engine: str | None) -> Callable[[], Engine]:
-    return lambda: load_bundle_engine(bundle, variant=variant, engine=engine)
+def _loader(bundle: Bundle, variant: str | None, engine: str | None, golden: Replay) -> _Load:
+    def load() -> Engine:
+        return load_bundle_engine(bundle, variant=variant, engine=engine)
+
+    return lambda: load_proven(bundle, load, golden, variant=variant or "")
+
+
+def _again(load: _Load) -> Callable[[], Engine]:
+    return lambda: load()[0]

@@ -12,6 +12,7 @@ from edgetl_runtime.health import GONE, together
 from edgetl_runtime.publish import Publisher
 from edgetl_runtime.service.notify import lane_of
 from edgetl_runtime.session import rss_mb
+from edgetl_runtime.sinks import Broken
 from edgetl_runtime.snapshot import Snapshot, Watcher, stage_times
 
 if TYPE_CHECKING:
@@ -69,7 +70,13 @@ class LaneSinks:
 
     def __init__(self, heads: Mapping[str, Sequence[Head]], sinks: Mapping[LaneName, Sequence[Sink]]) -> None:
         self._lanes = {name: Publisher(heads[name.bundle], own) for name, own in sinks.items()}
+        self._all = [sink for own in sinks.values() for sink in own]
         self._rig: Rig | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out."""
+        return [note for lane in self._lanes.values() for note in lane.broken.notes]
 
     @property
     def stop(self) -> bool:
@@ -80,6 +87,7 @@ class LaneSinks:
         """The loop begins."""
         self._rig = rig
         for name, lane in self._lanes.items():
+            lane.live = is_live(rig)
             for sink in lane.sinks:
                 if isinstance(sink, Watcher):
                     sink.watch(partial(self.snapshot, name))
@@ -100,14 +108,54 @@ class LaneSinks:
     def close(self) -> None:
         """Close all of them, also where closing one raises."""
         with ExitStack() as stack:
-            for lane in self._lanes.values():
-                for sink in lane.sinks:
-                    stack.callback(sink.close)
+            for sink in self._all:
+                stack.callback(sink.close)
 
     def snapshot(self, name: LaneName) -> Snapshot:
         """All that the rig can say of this lane now; any thread may ask."""
         assert self._rig is not None, "begin comes first"
         return lane_snapshot(self._rig, name)
+
+
+class RigPublisher:
+    """Gives rounds and events of a rig to its sinks, as Publisher does."""
+
+    def __init__(self, sinks: Sequence[RigSink]) -> None:
+        self.sinks = tuple(sinks)
+        self.live, self.broken = False, Broken()
+
+    def begin(self, rig: Rig) -> None:
+        """The loop begins."""
+        self.live = is_live(rig)
+        for sink in self.sinks:
+            sink.begin(rig)
+
+    def write(self, made: Round) -> None:
+        """Give it to all."""
+        for sink in self.sinks:
+            try:
+                sink.write(made)
+            except Exception as error:
+                self._leave_out(sink, error)
+
+    def event(self, event: RigEvent) -> None:
+        """Tell all of them."""
+        for sink in self.sinks:
+            try:
+                sink.event(event)
+            except Exception as error:
+                self._leave_out(sink, error)
+
+    def _leave_out(self, sink: RigSink, error: Exception) -> None:
+        if not self.live:
+            raise error
+        self.sinks = tuple(other for other in self.sinks if other is not sink)
+        self.broken.add(sink, error)
+
+
+def is_live(rig: Rig) -> bool:
+    """Whether any of its cameras waits for nobody."""
+    return any(seat.feed.live for seat in rig.seats.values())
 
 
 class NotifyRounds:

@@ -64,7 +64,9 @@ def test_the_next_cycle_says_that_nothing_is_current(condition: Condition) -> No
     wire.deliver(wire.cycle())
     assert wire.receiver.view().current
     wire.health.set(condition, "for a test")
-    wire.deliver(wire.cycle())
+    frames = wire.cycle()
+    assert {data[2] & 3 for _, data in frames[1:]} == {2}, "who reads objects alone sees it too"
+    wire.deliver(frames)
     view = wire.receiver.view()
     assert view.state == BLIND[condition] and not view.current and view.objects == ()
     wire.health.clear(condition)

@@ -19,6 +19,7 @@ from edgetl_runtime.result import Detections
         ([(80, 0), (30, 0)], [30, 0], [0, 1]),  # 2.7 s away goes before 6 s
         ([(80, 0), (5, 0)], [30, 0], [1, 0]),  # what stands just ahead goes first all the same
         ([(20, 0), (20, 0)], [-10, float("nan")], [0, 1]),  # going away and unknown count as slow
+        ([(40, 0), (10, 0)], [0, float("nan")], [1, 0]),  # near and of unknown speed
         ([(float("nan"), float("nan")), (200, 0)], [float("nan"), 0], [1, 0]),  # no place comes last
         ([(-8, 0), (0, 6)], [0, 0], [1, 0]),  # behind and beside
         ([], [], []),

@@ -88,7 +88,9 @@ def test_a_rig_sends_what_its_calibrated_cameras_see(
     channel = f"edgetl-{time.monotonic_ns()}"
     receiver = CanReceiver(cycle_ms=20, timeout_ms=200, labels=("vehicle", "pedestrian", "light"))
     rig = ("--camera-name", "front", "--also-camera", f"left={clip}", "--also-camera", f"rear={clip}")
-    calibrated = ("--calibration", f"front={front}", "--calibration", f"left={front}")
+    left = tmp_path / "left.yaml"
+    left.write_text(calibration_yaml(msgspec.structs.replace(camera, camera_name="left")))
+    calibrated = ("--calibration", f"front={front}", "--calibration", f"left={left}")
     flags = ("--track", "--threshold", 0.3, "--realtime", "--can-cycle-ms", 20, "--can-dbc", dbc)
     with listening(channel, receiver) as views:
         document = call(

@@ -73,6 +73,28 @@ def test_gaps_between_frames_change_nothing() -> None:
     assert found.speed_mps[0] == pytest.approx(8, rel=0.2)
 
 
+@pytest.mark.parametrize("then_s", [0.5, 30.0])
+def test_a_clock_that_steps_makes_no_speed_of_what_was_before(then_s: float) -> None:
+    drive = Drive()
+    assert np.isfinite(driven(drive, every(0.1), lambda t: (35 - 10 * t, 0.0)).speed_mps[0])
+    found = drive.see(then_s, [5], np.array([[15.0, 0.0]]))
+    assert np.isnan(found.speed_mps[0]) and np.isnan(found.time_s[0])
+    assert np.isnan(drive.see(then_s + 0.1, [5], np.array([[14.0, 0.0]])).speed_mps[0]), "it begins anew"
+
+
+def test_a_speed_is_not_told_long_after_it_was_measured() -> None:
+    drive = Drive()
+    driven(drive, every(0.1), lambda t: (60 - 20 * t, 0.0))
+    ids, classes, cut = np.array([5]), np.zeros(1, np.int64), np.zeros(1, bool)
+
+    def at(time_s: float) -> Closing:
+        return drive.approach.update(ids, classes, drive.last, cut, t_ns=round(time_s * 1e9))
+
+    soon, later = at(2.3), at(2.5)
+    assert np.isfinite([soon.speed_mps[0], soon.time_s[0]]).all()
+    assert np.isnan([later.speed_mps[0], later.time_s[0]]).all(), "more than half a second without a measurement"
+
+
 def test_what_goes_away_or_stays_has_no_time_to_collision() -> None:
     away = driven(Drive(), every(0.1), lambda t: (12 + 6 * t, 0.0))
     assert away.speed_mps[0] == pytest.approx(-6, rel=0.2) and np.isnan(away.time_s[0])

@@ -142,7 +142,7 @@ def test_a_slow_disk_costs_frames_and_never_the_loop(tmp_path: Path, monkeypatch
     output = SlowFile(path)
     sink = RecordSink(path, header(), output=output)
     output.delay_s = 0.1
-    took_s = []
+    took_s, waiting = [], []
     sent = 60
     frames = [frame_of(result(i)) for i in range(sent)]
     for i in range(sent):
@@ -152,10 +152,12 @@ def test_a_slow_disk_costs_frames_and_never_the_loop(tmp_path: Path, monkeypatch
         t0 = time.perf_counter()
         sink.write(of, frames[i], None)
         took_s.append(time.perf_counter() - t0)
+        waiting.append(sink._put_bytes - sink._taken_bytes)
     output.delay_s = 0.0
     sink.close()
     assert statistics.median(took_s) < 0.05, "most results come while the disk is busy"
-    assert sink.frames_left_out > 0 and sink.results_left_out > 0
+    assert sink.frames_left_out > sink.results_left_out > 0
+    assert 0 < max(waiting) <= 200_000, "the memory of what waits is bounded"
     assert sink.results + sink.results_left_out == sent == sink.frames + sink.frames_left_out
     assert f"{sink.frames_left_out} frames, {sink.results_left_out} results" in sink.notes[0]
     read, recording = read_all(path)
@@ -194,7 +196,7 @@ def test_a_full_disk_ends_the_recording_not_the_run(tmp_path: Path, monkeypatch:
         sink.write(of, frame_of(of), None)
         time.sleep(0.002)
     sink.close()
-    assert not path.exists() and (tmp_path / "d.part.mcap").stat().st_size <= room
+    assert not path.exists() and (tmp_path / "d.part.mcap").stat().st_size == output._whole <= room
     (note,) = sink.notes
     assert "the disk is full" in note and "d.part.mcap" in note and said == [note]
     read, recording = read_all(tmp_path / "d.part.mcap")

@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from geometry_support import calibration
 from rig_support import RateCamera
 from runtime_support import HEADS, FakeCamera, scene, write_test_bundle
 
@@ -51,6 +52,21 @@ def test_what_can_be_no_rig_is_refused(shared_bundle: Path) -> None:
         edgetl_runtime.open_rig({"b": shared_bundle}, cameras={"a": 0}, gather_ms=-1),
     ):
         pass
+
+
+def test_calibrations_that_were_exchanged_are_refused(shared_bundle: Path) -> None:
+    left, front = FakeCamera([scene(90, 160)], live=False), FakeCamera([scene(90, 160)], live=False)
+    with (
+        pytest.raises(InputError, match="for camera 'left' says that it is of 'front'; give each camera its own"),
+        edgetl_runtime.open_rig(
+            {"b": shared_bundle}, cameras={"left": left, "front": front}, calibrations={"left": calibration()}
+        ),
+    ):
+        pass
+    assert left.closed and front.closed
+    cameras = {"left": FakeCamera([scene(90, 160)], live=False)}
+    with edgetl_runtime.open_rig({"b": shared_bundle}, cameras=cameras, calibrations={"left": calibration()}) as rig:
+        assert len(list(rig)) == 1, "a name that no other camera has says nothing"
 
 
 def test_tracking_needs_boxes(tmp_path: Path, shared_bundle: Path) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from rig_support import RateCamera, rig_of
 from runtime_support import FakeCamera, scene
 
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.health import Event
-from edgetl_runtime.rig.round import RigEvent
-from edgetl_runtime.rig.sinks import LaneName, LaneSinks, awaited_lanes
+from edgetl_runtime.result import Frame, Result
+from edgetl_runtime.rig.round import RigEvent, Round
+from edgetl_runtime.rig.sinks import LaneName, LaneSinks, RigPublisher, awaited_lanes
 
 
 @dataclass
@@ -151,3 +155,47 @@ def test_a_lanes_health_is_the_rigs_the_cameras_and_its_own(shared_bundle: Path)
     assert told.status.state == "stale"
     assert told.status.conditions == {"ladder": "step 1", "dark": "lens covered", "late": "too late"}
     assert [e.condition for e in told.events] == ["dark", "ladder", "late"], "by time"
+
+
+class Fails:
+    """A sink of a rig or of a lane that raises once it is given something."""
+
+    needs_picture = False
+    stop = False
+
+    def __init__(self, *, good: bool) -> None:
+        self.good, self.given, self.closed = good, 0, 0
+
+    def begin(self, rig: Any) -> None:
+        """Nothing to do."""
+
+    def write(self, *given: object) -> None:
+        self.given += 1
+        if not self.good:
+            raise OSError(28, "No space left on device")
+
+    event = write
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("what", ["round", "event"])
+@pytest.mark.parametrize("lanes", [True, False])
+def test_a_sink_of_a_live_rig_fails_alone(live: bool, what: str, lanes: bool) -> None:
+    rig: Any = SimpleNamespace(seats={"c": SimpleNamespace(feed=SimpleNamespace(live=live))})
+    frame = Frame(np.zeros((4, 4, 3), np.uint8), 0, "c", 0)
+    result = Result(0, "c", 0, 1, {}, (4, 4))
+    made = Round(0, {"c": frame}, {"c": {"b": result}}, {}, {}, 0.0)
+    event = RigEvent("c", "b", Event(0, "c", "dark", True, "degraded", "dark"))
+    sinks: list[Any] = [Fails(good=True), Fails(good=False), Fails(good=True)]
+    publisher: Any = LaneSinks({"b": ()}, {LaneName("c", "b"): sinks}) if lanes else RigPublisher(sinks)
+    publisher.begin(rig)
+    for i in range(3):
+        with nullcontext() if live else pytest.raises(OSError, match="No space"):
+            publisher.write(made) if what == "round" else publisher.event(event)
+        assert [s.given for s in sinks] == ([i + 1, 1, i + 1] if live else [i + 1, i + 1, 0])
+    notes = publisher.notes if lanes else publisher.broken.notes
+    assert notes == (["Fails got nothing any more: OSError: [Errno 28] No space left on device"] if live else [])
+    assert [s.closed for s in sinks] == [0, int(live), 0]

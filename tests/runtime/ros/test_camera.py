@@ -46,7 +46,7 @@ class Talker:
         self._publisher = self._session.declare_publisher(endpoint.key(0))
         self._ended = threading.Event()
         self.value, self.data, self.lag_s = 10, b"", 0.02
-        self.stamped, self.sent = True, 0
+        self.stamped, self.sent, self.fixed_ns = True, 0, 0
         self.stamps: set[int] = set()
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
@@ -71,7 +71,8 @@ class Talker:
 
     def _made(self) -> bytes:
         types = STORE.types
-        seconds, nanoseconds = divmod(time.time_ns() - int(self.lag_s * 1e9), 10**9) if self.stamped else (0, 0)
+        now_ns = self.fixed_ns or time.time_ns() - int(self.lag_s * 1e9)
+        seconds, nanoseconds = divmod(now_ns, 10**9) if self.stamped else (0, 0)
         self.stamps.add(seconds * 10**9 + nanoseconds)
         stamp = types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=nanoseconds)
         header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="lens")
@@ -156,6 +157,40 @@ def test_a_header_that_can_not_be_is_replaced_by_the_arrival_for_good(lag_s: flo
     assert sum(told in note and "stamped on arrival" in note for note in camera.notes) == 1
 
 
+def test_a_picture_that_comes_again_is_no_newer_for_it() -> None:
+    with talking() as (address, talker):
+        camera = Ros2Camera("/camera/image_raw", options(address))
+        first = camera.read()
+        talker.data = talker._made()
+        time.sleep(0.1)
+        again = [camera.read() for _ in range(5)]
+        assert len({frame.t_capture_ns for frame in again if frame is not None}) == 1
+        older, talker.data = talker.data, b""
+        newer = camera.read()
+        talker.data = older
+        time.sleep(0.1)
+        late = camera.read()
+        camera.close()
+    assert first is not None and newer is not None and late is not None and again[0] is not None
+    assert first.t_capture_ns < again[0].t_capture_ns == late.t_capture_ns < newer.t_capture_ns
+    assert not any("arrival" in note for note in camera.notes), "the loop says duplicate and disordered"
+
+
+def test_two_pictures_of_one_stamp_are_stamped_on_arrival() -> None:
+    with talking() as (address, talker):
+        camera = Ros2Camera("/camera/image_raw", options(address))
+        talker.fixed_ns, before = time.time_ns(), talker.sent
+        while talker.sent < before + 3:
+            camera.read()
+        talker.value = 200
+        while not any("do not rise, frames are stamped on arrival" in note for note in camera.notes):
+            camera.read()
+        frames = [camera.read() for _ in range(3)]
+        camera.close()
+    stamps = [frame.t_capture_ns for frame in frames if frame is not None]
+    assert len(set(stamps)) == 3 and stamps == sorted(stamps)
+
+
 def test_messages_that_are_no_image_are_counted_and_the_next_one_is_read() -> None:
     with talking() as (address, talker):
         camera = Ros2Camera("/camera/image_raw", options(address))
@@ -169,6 +204,17 @@ def test_messages_that_are_no_image_are_counted_and_the_next_one_is_read() -> No
         camera.close()
     assert camera.failed >= 1
     assert 1 <= sum("refused a message" in note for note in camera.notes) <= 3
+
+
+def test_a_message_of_a_giant_size_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    with talking() as (address, _):
+        camera = Ros2Camera("/camera/image_raw", options(address), stall_s=0.5)
+        camera.read()
+        monkeypatch.setattr("edgetl_runtime.cameras.ros2.MAX_BYTES", 100)
+        with pytest.raises(CameraError, match="bytes, more than 100"):
+            while True:
+                camera.read()
+        camera.close()
 
 
 def test_what_is_missing_is_named() -> None:

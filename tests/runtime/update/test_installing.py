@@ -63,6 +63,32 @@ def test_the_steps_of_a_good_update(store: Store, fleet: Fleet) -> None:
     assert not again.done and "already" in said[-1]
 
 
+def test_a_slot_that_was_checked_against_another_pointer_is_not_switched_to(store: Store, fleet: Fleet) -> None:
+    before = store.pointer()
+    update(store, fleet.release(4), SKIP, quiet)
+    with pytest.raises(InputError, match="another slot became current"):
+        store.switch(slot_name(fleet.release(2)), before=before, trial=SKIP.trial)
+    assert store.start().bundle.manifest.release == 4
+
+
+def test_a_bundle_that_is_exchanged_while_it_is_copied_is_not_taken(fleet: Fleet) -> None:
+    """By one that is signed as well, and older than what was checked."""
+    offered, older = fleet.release(3), fleet.release(1)
+    offered.rename(offered.with_name("checked"))
+    shutil.copytree(offered.with_name("checked"), offered)
+
+    def exchange(step: str) -> None:
+        if step.startswith("copy"):
+            shutil.copytree(older, offered, dirs_exist_ok=True)
+
+    store = fleet.store("store")
+    update(store, fleet.release(2), SKIP, quiet)
+    exchanging = Store(store.folder, Disk(exchange))
+    with pytest.raises(BundleError, match="changed while it was copied"):
+        update(exchanging, offered, SKIP, quiet)
+    assert store.start().bundle.manifest.release == 2
+
+
 def test_a_new_store_commits_its_first_bundle_at_once(fleet: Fleet) -> None:
     store = fleet.store("new")
     with pytest.raises(InputError, match="holds no bundle yet"):

@@ -76,6 +76,8 @@ def test_healthy_time_commits(fleet: Fleet) -> None:
     assert drive.trial() is not None and "on probation" in drive.sink.notes[0]
     drive.results(1.0)
     assert drive.trial() is None and "is committed" in drive.said[0] and drive.sink.notes == []
+    pointer = drive.store.pointer()
+    assert pointer is not None and pointer.newest.release == 2, "nothing older is taken from now on"
     assert not drive.sink.stop
     for _ in range(5):
         drive.event("engine")
@@ -236,6 +238,16 @@ def test_a_fault_that_is_over_is_forgotten(fleet: Fleet) -> None:
     drive.end()
     trial = drive.trial()
     assert trial is not None and trial.fault == "" and trial.starts == 0 and drive.release() == 2
+
+
+def test_nothing_is_committed_while_a_fault_lasts(fleet: Fleet) -> None:
+    drive = Drive(fleet)
+    drive.event("engine")
+    drive.results(11.0)
+    assert drive.trial() is not None
+    drive.event("engine", began=False)
+    drive.results(0.2)
+    assert drive.trial() is None
 
 
 def test_results_that_stay_late_go_back(fleet: Fleet) -> None:
