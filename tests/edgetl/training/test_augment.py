@@ -122,6 +122,9 @@ def test_an_image_without_mask_is_void_and_a_mask_may_be_of_another_size(sample:
     cv2.imwrite(str(tmp_path / "small.png"), small)
     other = crop(dataclasses.replace(sample, masks=(tmp_path / "small.png",)), layers=(LAYER,))
     np.testing.assert_array_equal(other.masks[0], crop(sample, layers=(LAYER,)).masks[0])
+    cv2.imwrite(str(tmp_path / "turned.png"), np.zeros((320, 180), np.uint8))
+    with pytest.raises(InputError, match=r"turned\.png: a mask of 180x320 pixels for an image of 320x180"):
+        crop(dataclasses.replace(sample, masks=(tmp_path / "turned.png",)), layers=(LAYER,))
 
 
 @pytest.mark.parametrize(
