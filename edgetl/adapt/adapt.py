@@ -26,6 +26,7 @@ from edgetl.adapt.pseudo import pseudo_labelled
 from edgetl.adapt.renormalise import output_moments, renormalise
 from edgetl.adapt.restyle import dark_share, restyled
 from edgetl.data import Dataset, read_image
+from edgetl.data.leaks import find_leaks
 from edgetl.heads import Kind, kinds_of
 from edgetl.metrics.predict import Evaluation, Frames, evaluate, remembering, scored_kinds
 from edgetl.metrics.subject import Subject
@@ -100,12 +101,13 @@ def adapt(
     Writes out/best.pt where the gate accepts. Raises InputError where the labelled data don't fit the checkpoint.
     """
     network, card = load_network(checkpoint)
-    kinds = kinds_of(card.heads, train, backbone=card.backbone)
-    missing = [k.head.name for k in kinds if not k.labelled(train)]
-    if missing:
-        raise InputError(
-            f"{train.name} has no labels for the head {missing[0]}", remedy="give the data it was tuned on"
-        )
+    for side in (train, val):  # a head that neither side speaks of could be spoilt unseen
+        missing = [k.head.name for k in kinds_of(card.heads, side, backbone=card.backbone) if not k.labelled(side)]
+        if missing:
+            raise InputError(
+                f"{side.name} has no labels for the head {missing[0]}", remedy="give the data it was tuned on"
+            )
+    _refuse_judges(unlabelled, val)
     torch.manual_seed(config.seed)
     judge_ = _Judge(card, val.take(config.val_images), unlabelled, config)
     stages = [judge_.stage("as it was", network)]
@@ -138,6 +140,17 @@ def adapt(
     )
     save_checkpoint(out / "best.pt", Checkpoint(kept, best[1]))
     return Adapted(out / "best.pt", judge_.metric, tuple(stages))
+
+
+def _refuse_judges(unlabelled: Dataset, val: Dataset) -> None:
+    """Raise InputError where the gate would judge by images that were learnt from."""
+    shared = [leak for leak in find_leaks(unlabelled, val, full=False).pairs if leak.why == "same file"]
+    if shared:
+        raise InputError(
+            f"{len(shared)} of the {len(val)} validation images of {val.name} are among the new images, such as "
+            f"{unlabelled.samples[shared[0].first].image}: the gate could not tell what was lost",
+            remedy="leave them out of the new images",
+        )
 
 
 def _finds_more(after: Evidence, before: Evidence) -> bool:

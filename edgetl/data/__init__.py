@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgetl.data.dataset import VOID, Dataset, MaskLayer, Sample, read_image, read_mask
+from edgetl.data.dataset import VOID, Dataset, MaskLayer, Sample, read_image, read_mask, read_mask_of
 from edgetl.data.read import Reading, read_dataset, same_classes, splits_of
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "read_dataset",
     "read_image",
     "read_mask",
+    "read_mask_of",
     "same_classes",
     "splits_of",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def read_coco(root: Path, annotation_file: Path, *, name: str) -> Dataset:
 
 def _dataset(root: Path, annotation_file: Path, document: dict[str, Any], *, name: str) -> Dataset:
     for what in ("categories", "images"):
-        _refuse_twice(annotation_file, what, [int(entry["id"]) for entry in document[what]])
+        _refuse_twice(annotation_file, what, "id", [int(entry["id"]) for entry in document[what]])
+    _refuse_twice(annotation_file, "images", "file_name", [str(entry["file_name"]) for entry in document["images"]])
     categories = sorted(document["categories"], key=lambda c: int(c["id"]))
     index_of = {int(c["id"]): i for i, c in enumerate(categories)}
     names = different_names((str(c["name"]) for c in categories), annotation_file)
@@ -65,13 +67,13 @@ def _dataset(root: Path, annotation_file: Path, document: dict[str, Any], *, nam
     return Dataset(name, names, samples)
 
 
-def _refuse_twice(annotation_file: Path, what: str, ids: list[int]) -> None:
-    """Raise InputError for an id that two entries have: what refers to it would count for both, or the wrong one."""
-    seen: set[int] = set()
-    for number in ids:
-        if number in seen:
-            raise InputError(f"{annotation_file}: two of the {what} have the id {number}", remedy="give each its own")
-        seen.add(number)
+def _refuse_twice(annotation_file: Path, what: str, key: str, values: Sequence[int | str]) -> None:
+    """Raise InputError for an id or file that two entries have: labels would count for both, or lack in one of them."""
+    seen: set[int | str] = set()
+    for value in values:
+        if value in seen:
+            raise InputError(f"{annotation_file}: two of the {what} have the {key} {value}", remedy="give each its own")
+        seen.add(value)
 
 
 def _load(annotation_file: Path) -> dict[str, Any]:

@@ -242,12 +242,35 @@ def _bytes(path: Path) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path, layer: MaskLayer) -> NDArray[np.uint8]:
-    """A mask file as (H, W) uint8 class indices, VOID where it means none. Raises InputError for any other file."""
+    """A mask file as (H, W) uint8 class indices, VOID where it means none; one of a bit a pixel holds 0 and 255.
+
+    Raises InputError for any other file, and for values that are not those that were written: a JPEG's are near
+    them, and decoders stretch those of 2 and 4 bits.
+    """
     import cv2
 
     data = _bytes(path)
+    start = data[:32].tobytes()
+    if start.startswith(b"\xff\xd8") or (start.startswith(b"\x89PNG") and start[24:25] in {b"\x02", b"\x04"}):
+        found = "a JPEG, which changes values" if start.startswith(b"\xff\xd8") else f"{start[24]} bits a pixel"
+        raise InputError(f"{path}: expected a mask with one 8-bit channel, found {found}", remedy="convert the mask")
     mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
         found = "nothing that can be decoded" if mask is None else f"{mask.dtype} of shape {mask.shape}"
         raise InputError(f"{path}: expected a mask with one 8-bit channel, found {found}", remedy="convert the mask")
     return np.asarray(cv2.LUT(mask, layer.table()), dtype=np.uint8)
+
+
+def read_mask_of(path: Path, layer: MaskLayer, image_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """`read_mask`, of an image (height, width) that it must lie on, at whatever scale.
+
+    Raises InputError for a mask of another shape too: stretched to the image, its pixels would lie elsewhere.
+    """
+    mask = read_mask(path, layer)
+    (rows, columns), (height, width) = mask.shape, image_hw
+    if abs(rows * width - columns * height) > max(rows, columns, height, width):
+        raise InputError(
+            f"{path}: a mask of {columns}x{rows} pixels for an image of {width}x{height}",
+            remedy="give masks of their images' size, turned as the images are shown",
+        )
+    return mask

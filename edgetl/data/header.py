@@ -41,20 +41,27 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def refuse_turned(image: Path, stated_wh: tuple[float, float], label_file: Path) -> None:
-    """Raise InputError where labels speak of the picture as it is stored, which its orientation turns by 90 degrees.
+    """Raise InputError where labels speak of a picture that lies on its side to the one that read_image gives.
 
-    Their boxes would lie elsewhere in the picture that read_image gives. stated_wh: the size that they state.
+    Their boxes would lie elsewhere. stated_wh: the size that they state; at another scale it may be.
     """
     try:
         header = read_header(image)
     except InputError:
         return  # said where the image is used
     (width, height), (shown_width, shown_height) = stated_wh, header.shown_wh
-    if header.orientation >= 5 and (width - height) * (shown_width - shown_height) < 0:
+    turned = (width - height) * (shown_width - shown_height) < 0
+    if turned and header.orientation >= 5:
         raise InputError(
             f"{label_file}: states {width:g} x {height:g} pixels for image {image.name}, which its Exif orientation "
             f"({header.orientation}) shows as {shown_width} x {shown_height}: its boxes would lie elsewhere",
             remedy="store the image as its labels have it, without the orientation",
+        )
+    if turned and abs(width * shown_width - height * shown_height) <= 0.02 * height * shown_height:
+        raise InputError(
+            f"{label_file}: states {width:g} x {height:g} pixels for image {image.name}, which has {shown_width} x "
+            f"{shown_height}: its boxes would lie elsewhere",
+            remedy="correct the size or turn the image, whichever its boxes don't fit",
         )
 
 

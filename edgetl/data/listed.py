@@ -58,6 +58,11 @@ def with_groups(dataset: Dataset, root: Path) -> Dataset:
     if not file.is_file():
         return dataset
     rows = _rows(file)
+    if rows and not any((root / name).is_file() for name in rows):
+        raise InputError(
+            f"{file}: none of its {len(rows)} lines names a file; the first is {next(iter(rows))!r}",
+            remedy=f"write paths from {root}, with / between folders",
+        )
     samples = []
     for s in dataset.samples:
         key = s.image.relative_to(root).as_posix() if s.image.is_relative_to(root) else ""
@@ -80,7 +85,11 @@ def _rows(file: Path) -> dict[str, tuple[str, str]]:
                         f"{file}:{reader.line_num}: expected {','.join(GROUPS_HEADER)}, found {len(row)} fields",
                         remedy="correct the line",
                     )
-                rows[row[0]] = (row[1], row[2])
+                if rows.setdefault(row[0], (row[1], row[2])) != (row[1], row[2]):
+                    raise InputError(
+                        f"{file}:{reader.line_num}: {row[0]} has another group or domain above",
+                        remedy="keep one of the lines",
+                    )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{file}: not readable as CSV ({error})", remedy="restore the file") from error
     return rows

@@ -88,11 +88,13 @@ def _load(description: Path) -> dict[str, Any]:
 
 def _classes(description: Path, document: dict[str, Any]) -> tuple[str, ...]:
     names = document["names"]
-    if isinstance(names, list):
-        return different_names(map(str, names), description)
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        return different_names((str(names[i]) for i in range(len(names))), description)
-    raise InputError(f"{description}: names must be a list, or a mapping from 0 upwards")
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list):
+        raise InputError(f"{description}: names must be a list, or a mapping from 0 upwards")
+    if document.get("nc", len(names)) != len(names):
+        raise InputError(f"{description}: nc is {document['nc']}, but {len(names)} names are given")
+    return different_names(map(str, names), description)
 
 
 def label_file_of(image: Path) -> Path:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgetl.data import VOID, Dataset, read_mask
+from edgetl.data import VOID, Dataset, read_mask_of
+from edgetl.data.header import image_size
 from edgetl.features.frozen import backbone_maps, feature_key
 from edgetl.features.pooled import pooled_features
 from edgetl.features.store import cached
@@ -152,7 +153,8 @@ def _pixels(
     path = sample.masks[layer] if layer < len(sample.masks) else None
     if path is None:
         return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
-    mask = read_mask(path, dataset.layers[layer])
+    wide, high = image_size(sample.image)
+    mask = read_mask_of(path, dataset.layers[layer], (high, wide))
     height, width = mask.shape
     flat = mask.ravel()
     present = [int(c) for c in np.unique(flat) if c != VOID]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as v2
 
-from edgetl.data import VOID, MaskLayer, Sample, read_image, read_mask
+from edgetl.data import VOID, MaskLayer, Sample, read_image, read_mask_of
 from edgetl.training import framing
 from edgetl.training.close_up import CLOSENESS, is_close_up, seen_again
 from edgetl.training.framing import Cut
@@ -231,7 +231,7 @@ def _masks(sample: Sample, layers: tuple[MaskLayer, ...], source_hw: tuple[int, 
         if path is None:
             masks.append(torch.full((1, *source_hw), VOID, dtype=torch.uint8))
             continue
-        mask = torch.from_numpy(read_mask(path, layer))[None]
+        mask = torch.from_numpy(read_mask_of(path, layer, source_hw))[None]
         if mask.shape[1:] != source_hw:
             everything = (Cut(0, mask.shape[1], source_hw[0], 0), Cut(0, mask.shape[2], source_hw[1], 0))
             mask = framing.cut_out(mask, *everything, classes=True)

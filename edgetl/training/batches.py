@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgetl.data import VOID, Dataset, read_mask
+from edgetl.data import VOID, Dataset, read_mask_of
 from edgetl.data.header import image_size
 from edgetl.data.histograms import box_counts, category_counts, mask_counts
 from edgetl.heads import Kind
 from edgetl.training.augment import AugmentConfig, View, augmented_view, sided_classes, whole_view
-from edgetl_runtime.letterbox import geometry
+from edgetl_runtime.letterbox import Geometry, geometry
 from edgetl_runtime.spec import Preprocess
 
 Targets = dict[str, tuple[Tensor, ...]]
@@ -121,19 +121,18 @@ def letterboxed_labels(dataset: Dataset, index: int, preprocess: Preprocess) -> 
     width, height = image_size(sample.image)
     shape = geometry((height, width), preprocess.size_hw)
     boxes = shape.to_network(sample.boxes * np.array([width, height, width, height], np.float32))
-    masks = tuple(_letterboxed_mask(dataset, index, i, preprocess) for i in range(len(dataset.layers)))
+    masks = tuple(_letterboxed_mask(dataset, index, i, shape) for i in range(len(dataset.layers)))
     black = np.broadcast_to(np.uint8(0), (*preprocess.size_hw, 3))
     return View(black, boxes, sample.labels, sample.ignore, sample.category, masks)
 
 
-def _letterboxed_mask(dataset: Dataset, index: int, layer: int, preprocess: Preprocess) -> NDArray[np.uint8]:
+def _letterboxed_mask(dataset: Dataset, index: int, layer: int, place: Geometry) -> NDArray[np.uint8]:
     """A mask at network size: nearest pixel, VOID in the padding and where the image has no mask."""
-    height, width = preprocess.size_hw
+    height, width = place.size_hw
     path = dataset.samples[index].masks[layer]
     if path is None:
         return np.full((height, width), VOID, np.uint8)
-    mask = read_mask(path, dataset.layers[layer])
-    place = geometry((mask.shape[0], mask.shape[1]), preprocess.size_hw)
+    mask = read_mask_of(path, dataset.layers[layer], place.source_hw)
     new_h, new_w = place.new_hw
     rows = ((np.arange(new_h) + 0.5) * mask.shape[0] / new_h).astype(int)
     columns = ((np.arange(new_w) + 0.5) * mask.shape[1] / new_w).astype(int)

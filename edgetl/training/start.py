@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from edgetl.data import Dataset, Reading
-from edgetl.data.histograms import mask_counts
+from edgetl.data.histograms import category_counts, mask_counts
 from edgetl.heads import Kind, build_network, heads_for, kinds_of
 from edgetl.heads.segment import Segment
 from edgetl.models.detr import is_detr
@@ -18,13 +20,16 @@ from edgetl.models.network import Network
 from edgetl.training.checkpoint import Checkpoint, ModelCard, load_checkpoint, network_from
 from edgetl.training.config import TuneConfig
 from edgetl_runtime.errors import InputError
-from edgetl_runtime.spec import Head, Preprocess
+from edgetl_runtime.spec import DetectHead, Head, Preprocess
 
 
 def first_model(
     train: Dataset, config: TuneConfig, data_root: str, reading: Reading | None = None
 ) -> tuple[ModelCard, Network, tuple[Kind, ...]]:
-    """The network that a run starts from, in eval mode, its card, and what its heads are."""
+    """The network that a run starts from, in eval mode, its card, and what its heads are.
+
+    Raises InputError for a head that the training images teach nothing, and for settings that don't fit.
+    """
     start = load_checkpoint(Path(config.start)) if config.start else None
     backbone = start.card.backbone if start else config.backbone
     _check_recipe(backbone, config)
@@ -37,13 +42,15 @@ def first_model(
         backbone=backbone,
     )
     kinds = kinds_of(heads, train, backbone=backbone)
+    for kind in kinds:
+        _check_taught(kind, train)
     if start:
         card, model = _from_checkpoint(start, heads, config)
     else:
         card, model = _from_weights(heads, kinds, config)
     for kind in kinds:
         if isinstance(kind, Segment):
-            kind.weigh(mask_counts(train, kind.layer).per_class(train.layers[kind.layer]).sum(axis=0))
+            kind.weigh(_pixels(kind, train))
     card = dataclasses.replace(
         card,
         data=train.name,
@@ -53,6 +60,35 @@ def first_model(
     )
     _try_size(model, kinds, card.backbone, config)
     return card, model, kinds
+
+
+def _check_taught(kind: Kind, train: Dataset) -> None:
+    """Raise InputError where a head would learn from no label, or from one class with nothing to tell it from."""
+    head = kind.head
+    if isinstance(head, DetectHead):
+        if not kind.labelled(train):
+            raise InputError(
+                f"{train.name}: none of its {len(train)} images has a labelled object",
+                remedy="look where its labels lie: `edgetl data check` counts them",
+            )
+        return
+    counts = _pixels(kind, train) if isinstance(kind, Segment) else category_counts(train).sum(axis=0)
+    shown = [label for label, count in zip(head.labels, counts.tolist(), strict=True) if count]
+    if len(shown) > 1:
+        return
+    what = f"masks of {head.name}" if isinstance(kind, Segment) else "categories"
+    raise InputError(
+        f"{train.name}: the {what} show {f'only {shown[0]}' if shown else 'no class'}, there is nothing to tell apart",
+        remedy="state which pixel values mean which class in classes.txt (a name, a tab, 255); `edgetl data check` "
+        "lists those found"
+        if isinstance(kind, Segment)
+        else "give images of a second category",
+    )
+
+
+def _pixels(kind: Segment, train: Dataset) -> NDArray[np.int64]:
+    """(C,) how many pixels the training masks have of each class."""
+    return np.asarray(mask_counts(train, kind.layer).per_class(train.layers[kind.layer]).sum(axis=0))
 
 
 def load_teacher(path: Path, student: ModelCard) -> Network:

@@ -200,4 +200,18 @@ def test_labelled_data_without_the_heads_labels_is_refused(runs: dict[str, Path]
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match=r"no labels for the head ground.*it was tuned on"):
         adapt(runs["scenes"], train, bare, read_dataset(scenes, "val"), tmp_path / "out", CONFIG)
+    val = read_dataset(scenes, "val")
+    bare = dataclasses.replace(val, samples=tuple(dataclasses.replace(s, masks=(None,)) for s in val.samples))
+    with pytest.raises(InputError, match=r"val has no labels for the head ground.*it was tuned on"):
+        adapt(runs["scenes"], train, train, bare, tmp_path / "out", CONFIG)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_new_images_that_the_gate_judges_by_are_refused(runs: dict[str, Path], scenes: Path, tmp_path: Path) -> None:
+    train, val = read_dataset(scenes, "train"), read_dataset(scenes, "val")
+    copy = tmp_path / "copied.png"
+    copy.write_bytes(val.samples[2].image.read_bytes())
+    new = dataclasses.replace(train, samples=(*train.samples, dataclasses.replace(val.samples[2], image=copy)))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match=r"1 of the 4 validation images .* such as .*copied\.png"):
+        adapt(runs["scenes"], new, train, val, tmp_path / "out", CONFIG)

@@ -63,6 +63,20 @@ def test_what_is_refused_leaves_nothing(scenes: Path, tmp_path: Path, case: str)
     assert list(tmp_path.iterdir()) == [], "an empty run directory would be in the way of the next try"
 
 
+def test_splits_that_leak_are_refused(coco_dir: Path, scenes: Path, tmp_path: Path) -> None:
+    """By group, as COCO states it; by group, as file names tell it; by file, where a split is its own judge."""
+    arguments = ("--weights", "none", "--out", tmp_path / "run")
+    for data, flags, says in (
+        (coco_dir, (), r"4 of 4 images of coco/val leak from coco/train .*group drive0 is in both"),
+        (scenes, ("--group-pattern", "^0"), r"4 of 4 images of scenes/val leak .*group 0 is in both"),
+        (scenes, ("--val", "train"), r"6 of 6 images of scenes/train leak .*is the same file as"),
+    ):
+        with pytest.raises(InputError, match=says) as caught:
+            call(data, *arguments, *flags)
+        assert "--allow-leaks" in caught.value.remedy
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_teacher_and_a_start_of_other_heads_are_refused(scenes: Path, first: Path, tmp_path: Path) -> None:
     for flag in ("--teacher", "--start"):
         with pytest.raises(InputError, match="detect: car, person; ground: other, road"):

@@ -110,6 +110,7 @@ def mask_pairs(root: Path) -> Path:
     return root
 
 
+FIRST = "images/train/000.png"
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "voc": voc, "kitti": kitti, "bdd": bdd, "cityscapes": cityscapes, "folders": folders, "masks": mask_pairs,
 }  # fmt: skip
@@ -129,6 +130,22 @@ def test_labels_of_a_stored_picture_that_is_shown_turned_are_refused(tmp_path: P
         text(data / "annotations/train.json", json.dumps(document))
         if wrong:
             with pytest.raises(InputError, match=r"train\.json: states 100 x 50 .* shows as 50 x 100"):
+                read_dataset(data, "train", format="coco")
+        else:
+            assert len(read_dataset(data, "train", format="coco").samples[0].boxes) == 1
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_labels_of_a_picture_that_lies_on_its_side_are_refused(tmp_path: Path, scale: int) -> None:
+    """Width and height swapped, at whatever scale; a picture that was stretched has its labels where they are."""
+    data = voc(tmp_path / "voc")
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    for width, height, wrong in ((50, 100, True), (100, 50, False), (70, 100, False)):
+        entry = {"id": 1, "file_name": "JPEGImages/a.jpg", "width": scale * width, "height": scale * height}
+        document = {"images": [entry], "annotations": [annotation], "categories": [{"id": 1, "name": "car"}]}
+        text(data / "annotations/train.json", json.dumps(document))
+        if wrong:
+            with pytest.raises(InputError, match=rf"states {scale * 50} x {scale * 100} .* which has 100 x 50"):
                 read_dataset(data, "train", format="coco")
         else:
             assert len(read_dataset(data, "train", format="coco").samples[0].boxes) == 1
@@ -520,6 +537,9 @@ def test_groups_csv_wins_over_the_format(coco_dir: Path) -> None:
         ("", "expected the header"),
         ("image,group\n", "expected the header"),
         ("file,group,domain\na,b\n", r":2: .*found 2 fields"),
+        ("file,group,domain\n000.png,a,\n001.png,b,\n", r"none of its 2 lines names a file; the first is '000\.png'"),
+        ("file,group,domain\nimages\\train\\000.png,a,\n", "none of its 1 lines names a file"),
+        (f"file,group,domain\n{FIRST},a,\n{FIRST},a,\n{FIRST},b,\n", rf":4: {FIRST} has another group"),
     ],
 )
 def test_wrong_groups_csv_is_named(coco_dir: Path, content: str, says: str) -> None:

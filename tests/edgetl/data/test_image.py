@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgetl.data import MaskLayer, read_image, read_mask
+from edgetl.data import MaskLayer, read_image, read_mask, read_mask_of
 from edgetl.data.header import image_size, read_header
 from edgetl_runtime.errors import InputError
 
@@ -196,6 +196,46 @@ def test_mask_values_mean_classes_and_all_others_are_void(tmp_path: Path) -> Non
     assert read_mask(file, MaskLayer("a", ("x", "y"))).tolist() == [[0, 1, 255, 255, 255, 255]]
     assert read_mask(file, MaskLayer("a", ("x", "y"), (3, 0))).tolist() == [[1, 255, 255, 0, 255, 255]]
     assert read_mask(file, MaskLayer("a", ("x", "y"), ((255, 1), 0))).tolist() == [[1, 0, 255, 255, 255, 0]]
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_masks_whose_values_a_decoder_changes_are_refused(tmp_path: Path, bits: int) -> None:
+    """A PNG of 2 bits a pixel is decoded to 0, 85, 170 and 255, a JPEG to values near those that were written."""
+    file, layer = tmp_path / "m.png", MaskLayer("a", ("x", "y"))
+    rows = np.packbits(np.tile(np.eye(8, dtype=np.uint8)[bits - 1], (4, 2))).tobytes()  # 8 / bits pixels in a byte
+    lines = b"".join(b"\0" + rows[i : i + 1] for i in range(4))
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 8 // bits, 4, bits, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(lines)),
+        (b"IEND", b""),
+    )
+    parts = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    with pytest.raises(InputError, match=rf"m\.png: expected a mask .* found {bits} bits a pixel"):
+        read_mask(file, layer)
+    file.write_bytes(cv2.imencode(".jpg", np.eye(16, dtype=np.uint8))[1].tobytes())
+    with pytest.raises(InputError, match=r"m\.png: expected a mask .* found a JPEG"):
+        read_mask(file, layer)
+
+
+def test_a_mask_of_one_bit_holds_0_and_255(tmp_path: Path) -> None:
+    file = tmp_path / "m.png"
+    cv2.imwrite(str(file), np.array([[0, 255]], np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1])
+    assert file.read_bytes()[24] == 1
+    assert read_mask(file, MaskLayer("a", ("x", "y"), (0, 255))).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "fits"), [((96, 64), False), ((64, 64), False), ((32, 48), True), ((21, 32), True)]
+)
+def test_a_mask_must_have_its_images_shape(tmp_path: Path, size_hw: tuple[int, int], fits: bool) -> None:
+    file = tmp_path / "m.png"
+    cv2.imwrite(str(file), np.zeros(size_hw, np.uint8))
+    if fits:
+        assert read_mask_of(file, MaskLayer("a", ("x",)), (64, 96)).shape == size_hw
+        return
+    with pytest.raises(InputError, match=r"m\.png: a mask of 64x(96|64) pixels for an image of 96x64"):
+        read_mask_of(file, MaskLayer("a", ("x",)), (64, 96))
 
 
 def test_a_mask_of_three_channels_or_sixteen_bits_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgetl.data import read_dataset, read_image
+from edgetl.data.dataset import make_sample
 from edgetl_runtime.errors import InputError
 
 
@@ -21,6 +23,19 @@ def test_coco_boxes_are_shares_and_classes_follow_their_ids(coco_dir: Path) -> N
     assert first.ignore.tolist() == [False, True]
     assert [s.group for s in dataset.samples] == ["drive0", "drive0", "drive1", "drive1"]
     assert first.domain == "day"
+
+
+def test_coco_ids_may_be_sparse_and_in_any_order(coco_dir: Path) -> None:
+    file = coco_dir / "annotations" / "train.json"
+    document = json.loads(file.read_text())
+    document["categories"] = [{"id": 90, "name": "car"}, {"id": 7, "name": "person"}, {"id": 10, "name": "bus"}]
+    document["annotations"] = [
+        {"id": 1, "image_id": document["images"][0]["id"], "bbox": [1, 2, 3, 4], "category_id": 90}
+    ]
+    file.write_text(json.dumps(document))
+    dataset = read_dataset(coco_dir, "train")
+    assert dataset.classes == ("person", "bus", "car")
+    assert dataset.samples[0].labels.tolist() == [2]
 
 
 def test_yolo_reads_groups_and_images_without_labels(yolo_dir: Path) -> None:
@@ -40,6 +55,22 @@ def test_fingerprint_follows_the_content(coco_dir: Path) -> None:
     document["annotations"][0]["bbox"][2] = 41
     file.write_text(json.dumps(document))
     assert read_dataset(coco_dir, "train").fingerprint() != before
+
+
+def test_fingerprint_follows_what_is_ignored(coco_dir: Path) -> None:
+    dataset = read_dataset(coco_dir, "train")
+    first = dataset.samples[0]
+    other = dataclasses.replace(first, ignore=~first.ignore)
+    assert dataclasses.replace(dataset, samples=(other,)).fingerprint() != dataset.only([0]).fingerprint()
+
+
+def test_a_box_of_no_area_is_left_out_with_its_label() -> None:
+    boxes = [(0.1, 0.1, 0.1, 0.4), (0.2, 0.2, 0.4, 0.4), (0.3, 0.3, 0.5, 0.3), (0.4, 0.4, 0.6, 0.6)]
+    sample = make_sample(
+        Path("a.png"), boxes, [0, 1, 2, 3], [True, False, False, True], classes=4, label_file=Path("a")
+    )
+    assert sample.labels.tolist() == [1, 3] and sample.ignore.tolist() == [False, True]
+    np.testing.assert_allclose(sample.boxes, [boxes[1], boxes[3]])
 
 
 def test_take_spreads_over_the_set(coco_dir: Path) -> None:
@@ -75,6 +106,15 @@ def test_two_classes_of_one_name_are_refused(yolo_dir: Path, names: str) -> None
         read_dataset(yolo_dir, "train")
 
 
+def test_another_number_of_classes_than_names_is_refused(yolo_dir: Path) -> None:
+    file = yolo_dir / "data.yaml"
+    file.write_text(file.read_text() + "nc: 2\n")
+    assert len(read_dataset(yolo_dir, "train").classes) == 2
+    file.write_text(file.read_text().replace("nc: 2", "nc: 3"))
+    with pytest.raises(InputError, match=r"data\.yaml: nc is 3, but 2 names are given"):
+        read_dataset(yolo_dir, "train")
+
+
 def test_coco_fields_that_are_null_state_nothing(coco_dir: Path) -> None:
     file = coco_dir / "annotations" / "train.json"
     document = json.loads(file.read_text())
@@ -106,6 +146,7 @@ def test_labels_that_windows_wrote_are_read(coco_dir: Path, yolo_dir: Path) -> N
         ("images", 1, "two of the images have the id"),
         ("names", 1, "two classes are called 'car'"),
         ("categories", 1, "two of the categories have the id"),
+        ("file", "images/train/001.png", "two of the images have the file_name images/train/001.png"),
         ("class", float("inf"), "not in COCO's form"),
         ("file", "images/train/gone.png", "gone.png is missing"),
     ],

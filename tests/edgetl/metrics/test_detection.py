@@ -55,6 +55,12 @@ def test_finding_one_object_twice_is_one_false_alarm() -> None:
     assert twice.ap50 == pytest.approx((51 + 50 * 2 / 3) / 101, abs=1e-6)
 
 
+def test_a_hundred_objects_of_a_class_may_be_found_in_an_image() -> None:
+    boxes = [[20.0 * i, 20.0 * j, 20.0 * i + 15, 20.0 * j + 15] for i in range(10) for j in range(10)]
+    found = _found(boxes, np.linspace(0.9, 0.1, 100).tolist(), [0] * 100)
+    assert average_precision([_truth(boxes, [0] * 100)], [found], CLASSES).ap50 == pytest.approx(1.0)
+
+
 def test_ap50_alone_is_the_same_ap50() -> None:
     truth = [_truth([BOX, FAR], [0, 1]), _truth([BOX], [2])]
     near = [BOX[0] + 6.0, *BOX[1:]]
@@ -83,8 +89,80 @@ def test_low_boxes_are_neither_right_nor_wrong() -> None:
 
 
 def test_ignored_objects_forgive_a_detection() -> None:
+    """Found or not, once, twice or in part: a crowd counts neither for nor against."""
     truth = [_truth([BOX, FAR], [0, 0], [False, True])]
-    assert average_precision(truth, [_found([FAR, BOX], [0.9, 0.5], [0, 0])], CLASSES).ap50 == pytest.approx(1.0)
+    part = [FAR[0], FAR[1], FAR[0] + 12, FAR[1] + 12]
+    for others in ([], [FAR], [FAR, FAR], [part]):
+        found = _found([*others, BOX], [*(0.9 for _ in others), 0.5], [0] * (len(others) + 1))
+        assert average_precision(truth, [found], CLASSES).ap50 == pytest.approx(1.0)
+
+
+def _plain_flags(truth: Truth, found: Detections, label: int, iou: float, low: float) -> list[tuple[float, int]]:
+    """Score of each detection of one class in one image, and 1 for right, 0 for wrong, -1 for neither; by loops."""
+    taken: set[int] = set()
+    rows = []
+    for i in np.argsort(-found.scores, kind="stable"):
+        if found.classes[i] != label:
+            continue
+        a, best, place = found.boxes_xyxy[i].astype(float), iou, -1
+        for kind in (False, True):  # of objects that count first
+            for j in range(len(truth.labels)):
+                b = truth.boxes[j].astype(float)
+                crowd = bool(truth.ignore[j])
+                if truth.labels[j] != label or (crowd or b[3] - b[1] < low) != kind or (j in taken and not crowd):
+                    continue
+                inner = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+                own, theirs = (a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])
+                share = inner / (own if crowd else own + theirs - inner)
+                if share >= best:
+                    best, place = share, j
+            if place >= 0:
+                break
+        if place >= 0:
+            taken.add(place)
+            neither = bool(truth.ignore[place]) or truth.boxes[place][3] - truth.boxes[place][1] < low
+            rows.append((float(found.scores[i]), -1 if neither else 1))
+        else:
+            rows.append((float(found.scores[i]), -1 if a[3] - a[1] < low else 0))
+    return rows
+
+
+def _plain_ap(truths: list[Truth], found: list[Detections], label: int, iou: float, low: float) -> float:
+    """Area under the falling precision at 101 recalls; NaN where no object of the class counts."""
+    wanted = sum(
+        int(n == label and not g and b[3] - b[1] >= low)
+        for t in truths
+        for b, n, g in zip(t.boxes, t.labels, t.ignore, strict=True)
+    )
+    rows = [r for t, f in zip(truths, found, strict=True) for r in _plain_flags(t, f, label, iou, low)]
+    flags = [flag for _, flag in sorted(rows, key=lambda r: -r[0]) if flag >= 0]
+    if not wanted:
+        return math.nan
+    hits = np.cumsum(flags) if flags else np.zeros(0)
+    precision = hits / np.arange(1, len(flags) + 1)
+    at = [precision[hits / wanted >= r].max(initial=0.0) for r in np.linspace(0, 1, 101)]
+    return float(np.mean(at))
+
+
+@pytest.mark.parametrize("low", [0.0, 25.0])
+@pytest.mark.parametrize("seed", range(6))
+def test_it_equals_a_plain_loop_with_crowds_and_low_boxes(seed: int, low: float) -> None:
+    rng = np.random.default_rng(seed)
+    truths, found = [], []
+    for _ in range(5):
+        corners = np.concatenate([rng.uniform(0, 150, (7, 2)), rng.uniform(8, 70, (7, 2))], axis=1)
+        boxes = np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1)
+        labels = rng.integers(0, 2, 7)
+        truths.append(_truth(boxes.tolist(), labels.tolist(), (rng.random(7) < 0.3).tolist()))
+        near = np.repeat(boxes, 2, axis=0) + rng.normal(0, 3, (14, 4))
+        scores = rng.permutation(1000)[:14] / 1000
+        found.append(_found(near.tolist(), scores.tolist(), np.repeat(labels, 2).tolist()))
+    metric = average_precision(truths, found, CLASSES, Scoring(min_height_px=low))
+    ious = np.linspace(0.5, 0.95, 10)
+    plain = [[_plain_ap(truths, found, c, iou, low) for iou in ious] for c in (0, 1)]
+    assert [metric.per_class[n] for n in ("car", "bus")] == pytest.approx([row[0] for row in plain], abs=1e-9)
+    assert metric.ap50 == pytest.approx(np.mean(plain, axis=0)[0], abs=1e-9)
+    assert metric.ap == pytest.approx(np.mean(plain), abs=1e-9)
 
 
 def test_merged_classes_score_as_one_and_leave_the_rest_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -129,6 +130,35 @@ def test_confidences_of_every_head(tmp_path: Path) -> None:
     assert classify.correct is not None and classify.correct.tolist() == [True, True]
     assert classify.scores.round(2).tolist() == [0.92, 0.78]
     assert len(notes) == 1 and "drivable" in notes[0]
+
+
+def test_boxes_on_an_ignored_object_are_left_out(tmp_path: Path) -> None:
+    data = dataset(tmp_path, [20, 200])
+    boxes, labels, ignore = np.array([[0, 0, 0.5, 1], [0.5, 0, 1, 1]], np.float32), np.zeros(2, np.int64), [False, True]
+    samples = (
+        dataclasses.replace(s, boxes=boxes, labels=labels, ignore=np.array(ignore, np.bool_)) for s in data.samples
+    )
+    crowded = dataclasses.replace(data, samples=tuple(samples))
+    subject = Subject(network, (DETECT,), PREPROCESS, "fake", "fp32")
+    detect = confidences(subject, Frames(crowded, PREPROCESS))[0]["detect"]
+    assert detect.scores.round(3).tolist() == [0.539, 0.892] and detect.image.tolist() == [0, 1]
+    assert detect.correct is not None and detect.correct.tolist() == [False, True]
+
+
+def test_of_two_boxes_on_one_object_the_surer_is_right(tmp_path: Path) -> None:
+    def rising(frame: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
+        outputs = network(frame)
+        scores = np.array([[0.3, 0.9, 0.05, np.nan]], np.float32)
+        return outputs | {
+            "boxes": outputs["boxes"][:, [0, 0, 2, 3]],
+            "scores": scores,
+            "classes": np.zeros((1, 4), int),
+        }
+
+    subject = Subject(rising, (DETECT,), PREPROCESS, "fake", "fp32")
+    detect = confidences(subject, Frames(dataset(tmp_path, [200]), PREPROCESS))[0]["detect"]
+    assert detect.scores.round(3).tolist() == [0.9, 0.3]
+    assert detect.correct is not None and detect.correct.tolist() == [True, False]
 
 
 def test_data_without_labels_has_no_truth(tmp_path: Path) -> None:

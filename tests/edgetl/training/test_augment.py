@@ -70,6 +70,21 @@ def test_boxes_and_masks_follow_the_pixels(sample: Sample, seed: int, mount: flo
     np.testing.assert_allclose(view.boxes[0], [left, top, right, bottom], atol=1.6 if not mount else 2.5)
 
 
+@pytest.mark.parametrize("mount", [0.0, 1.0])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_mirrored_view_is_the_view_mirrored(sample: Sample, seed: int, mount: float) -> None:
+    """To the pixel: a box that is one off would be learnt so."""
+    config = dataclasses.replace(PLAIN, mount=mount)
+    plain, flipped = (
+        crop(sample, seed, config=dataclasses.replace(config, mirror=chance), layers=(LAYER,)) for chance in (0.0, 1.0)
+    )
+    np.testing.assert_array_equal(flipped.image, plain.image[:, ::-1])
+    np.testing.assert_array_equal(flipped.masks[0], plain.masks[0][:, ::-1])
+    width, boxes = plain.image.shape[1], plain.boxes
+    expected = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
+    np.testing.assert_allclose(flipped.boxes, expected, atol=1e-3)
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("turn", [0.0, 8.0])
 def test_a_whole_view_follows_too_and_keeps_its_sides(sample: Sample, seed: int, turn: float) -> None:
@@ -122,6 +137,9 @@ def test_an_image_without_mask_is_void_and_a_mask_may_be_of_another_size(sample:
     cv2.imwrite(str(tmp_path / "small.png"), small)
     other = crop(dataclasses.replace(sample, masks=(tmp_path / "small.png",)), layers=(LAYER,))
     np.testing.assert_array_equal(other.masks[0], crop(sample, layers=(LAYER,)).masks[0])
+    cv2.imwrite(str(tmp_path / "turned.png"), np.zeros((320, 180), np.uint8))
+    with pytest.raises(InputError, match=r"turned\.png: a mask of 180x320 pixels for an image of 320x180"):
+        crop(dataclasses.replace(sample, masks=(tmp_path / "turned.png",)), layers=(LAYER,))
 
 
 @pytest.mark.parametrize(
@@ -195,6 +213,16 @@ def test_a_crop_looks_at_a_rare_class_as_often_as_at_a_common_one(tmp_path: Path
     views = [crop(sample, s, crop_hw=(100, 100), network_hw=(100, 1000), config=config) for s in range(60)]
     assert all((~v.ignore).any() for v in views)
     assert 18 < sum(bool((v.labels == 1).any()) for v in views) < 42
+
+
+def test_a_crop_never_looks_for_an_ignored_object(tmp_path: Path) -> None:
+    path = tmp_path / "wide.png"
+    cv2.imwrite(str(path), np.zeros((100, 1000, 3), np.uint8))
+    boxes = np.array([[0.1, 0.4, 0.12, 0.6], [0.9, 0.4, 0.92, 0.6]], np.float32)
+    sample = Sample(path, boxes, np.array([0, 1]), np.array([True, False]), "g")
+    config = dataclasses.replace(PLAIN, aim=1.0, zoom=(1.0, 1.0))
+    views = [crop(sample, s, crop_hw=(100, 100), network_hw=(100, 1000), config=config) for s in range(20)]
+    assert all(v.labels.tolist() == [1] for v in views)
 
 
 def test_ignored_and_cut_off_objects_stay_ignored_and_no_objects_are_fine(sample: Sample) -> None:

@@ -181,6 +181,11 @@ def test_letterboxed_masks_and_boxes_lie_where_the_image_does(tmp_path: Path, so
     rows, columns = np.nonzero(view.masks[0] == 1)
     edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
     np.testing.assert_allclose(view.boxes[0], edges, atol=1)
+    cv2.imwrite(str(tmp_path / "m.png"), mask.T)
+    with pytest.raises(
+        InputError, match=rf"m\.png: a mask of {height}x{width} pixels for an image of {width}x{height}"
+    ):
+        letterboxed_labels(data, 0, PREPROCESS)
 
 
 def test_work_ahead_is_in_order_and_stops_when_nobody_listens() -> None:

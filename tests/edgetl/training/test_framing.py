@@ -12,6 +12,8 @@ from edgetl.data import VOID
 from edgetl.training import framing
 from edgetl.training.framing import Cut
 from edgetl.training.light import Stage
+from edgetl_runtime.letterbox import Letterbox
+from edgetl_runtime.spec import Preprocess
 
 STAGE = Stage(0.0, 0.0, 320.0, 180.0)
 
@@ -35,6 +37,21 @@ def test_cuts_of_a_single_pixel() -> None:
     rng = np.random.default_rng(0)
     assert framing.random_cut(1, 0.3, 8, None, rng).size == 1
     assert framing.random_cut(1, 20.0, 8, 0.5, rng) == Cut(0, 1, 8, 0)
+
+
+def test_a_cut_shows_the_pixels_that_the_vehicle_sees() -> None:
+    """Every fourth pixel's neighbourhood of noise, as the runtime's letterbox takes it: smoothed, it would be grey."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3)).astype(np.uint8)
+    preprocess = Preprocess(size_hw=(16, 24), mean=(0, 0, 0), std=(1, 1, 1))
+    seen = Letterbox(preprocess)(noise)[0][0]
+    cut = framing.cut_out(torch.from_numpy(noise).permute(2, 0, 1), Cut(0, 64, 16, 0), Cut(0, 96, 24, 0))
+    assert np.abs(cut.permute(1, 2, 0).numpy().astype(int) - seen).max() <= 1
+
+
+def test_a_cut_of_a_mask_takes_the_pixel_in_the_middle() -> None:
+    mask = torch.arange(18, dtype=torch.uint8).expand(1, 18, 18)
+    cut = framing.cut_out(mask, Cut(0, 18, 6, 0), Cut(3, 15, 5, 0), classes=True)
+    assert cut[0, 0].tolist() == [4, 7, 10, 13, 16]
 
 
 def test_boxes_through_a_cut_and_a_homography_are_as_v2_has_them() -> None:

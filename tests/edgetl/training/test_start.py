@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import cv2
 import msgspec
+import numpy as np
 import pytest
 import torch
 
@@ -55,6 +57,30 @@ def test_from_a_checkpoint_the_weights_go_on(data: Dataset, saved: Path) -> None
     detect, ground = card.heads
     assert detect.temperature == 1.0 and detect.thresholds == (0.3, 0.3)  # type: ignore[union-attr]
     assert ground.stride == 4  # type: ignore[union-attr]
+
+
+def test_what_teaches_nothing_is_refused(data: Dataset, tmp_path: Path) -> None:
+    """No object at all; masks of 0 and 255 read as 0 and void; pictures of one category."""
+    empty = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    bare = [dataclasses.replace(s, boxes=empty[0], labels=empty[1], ignore=empty[2]) for s in data.samples]
+    with pytest.raises(InputError, match="none of its 6 images has a labelled object"):
+        first_model(dataclasses.replace(data, samples=tuple(bare)), CONFIG, "")
+    ignored = [dataclasses.replace(s, ignore=np.ones(len(s.labels), np.bool_)) for s in data.samples]
+    with pytest.raises(InputError, match="none of its 6 images has a labelled object"):
+        first_model(dataclasses.replace(data, samples=tuple(ignored)), CONFIG, "")
+    mask = np.zeros((90, 160), np.uint8)
+    mask[40:] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    binary = [dataclasses.replace(s, masks=(tmp_path / "mask.png",)) for s in data.samples]
+    with pytest.raises(InputError, match=r"masks of ground show only other, .*classes\.txt"):
+        first_model(dataclasses.replace(data, samples=tuple(binary)), BOTH, "")
+    without = [dataclasses.replace(s, masks=(None,)) for s in data.samples]
+    with pytest.raises(InputError, match="masks of ground show no class"):
+        first_model(dataclasses.replace(data, samples=tuple(without)), BOTH, "")
+    signs = [dataclasses.replace(s, category=1) for s in data.samples]
+    categories = dataclasses.replace(data, samples=tuple(signs), categories=("stop", "yield"))
+    with pytest.raises(InputError, match="categories show only yield"):
+        first_model(categories, msgspec.structs.replace(CONFIG, tasks=("classify",)), "")
 
 
 @pytest.mark.parametrize("tasks", [("detect",), ("segment",), ("segment", "detect")])

@@ -13,6 +13,8 @@ from edgetl.heads import heads_for, kinds_of
 from edgetl.training import trust
 from edgetl.training.trust import (
     Answers,
+    _classified,
+    _detected,
     best_temperature,
     best_thresholds,
     bins,
@@ -158,6 +160,7 @@ def test_a_whole_fit_over_frames() -> None:
     detect, ground, _ = heads
     assert set(reliability) == {"detect", "classify"} and ground == kinds[1].head
     assert reliability["detect"].answers == 60 + 30, "ignored objects and background are no answers"
+    assert _detected(infer, Frames(data), kinds[0].head).wanted.tolist() == [60, 0]  # type: ignore[arg-type]
     assert [(r, n) for _, r, n in reliability["detect"].before] == [(0.0, 30), (1.0, 60)]
     assert detect.temperature < 1, "scores of 0.8 and 0.4 for always and never are too timid"
     low, high = (1 / (1 + (1 / s - 1) ** (1 / detect.temperature)) for s in (0.4, 0.8))
@@ -165,6 +168,9 @@ def test_a_whole_fit_over_frames() -> None:
     for name in reliability:
         assert reliability[name].error_after <= reliability[name].error_before
     assert reliability["classify"].answers == 60
+    bare = (*data.samples[:30], *(dataclasses.replace(s, category=-1) for s in data.samples[30:]))
+    some = Frames(dataclasses.replace(data, samples=bare))
+    assert len(_classified(infer, some, kinds[2].head).score) == 30  # type: ignore[arg-type]
     assert untempered(heads) == tuple(
         h if i == 1 else msgspec.structs.replace(h, temperature=1.0) for i, h in enumerate(heads)
     )

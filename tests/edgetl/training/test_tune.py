@@ -149,6 +149,19 @@ def test_ctrl_c_saves_and_resume_ends_where_an_unbroken_run_does(
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
 
 
+def test_several_heads_weigh_as_much_after_a_resume_as_before(scenes: Path, tmp_path: Path, stop_at: list[int]) -> None:
+    config = msgspec.structs.replace(CONFIG, tasks=("detect", "segment"))
+    both = read_dataset(scenes, "train"), read_dataset(scenes, "val")
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    steps = start(both, unbroken, config).steps
+    stop_at.append(steps + 4)
+    with pytest.raises(TuneStopped):
+        start(both, broken, config)
+    start(both, broken, config, resume=True)
+    weights = [load_checkpoint(d / "last.pt").model for d in (unbroken, broken)]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
 def test_ctrl_c_while_probing_starts_the_probe_anew(
     data: tuple[Dataset, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
