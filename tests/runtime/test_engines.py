@@ -8,6 +8,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -18,7 +19,7 @@ from edgetl_runtime.engines import ONNX_ENGINES, available_engines, choose, load
 from edgetl_runtime.engines.openvino import last_line
 from edgetl_runtime.errors import EngineError, MissingPackage
 from edgetl_runtime.golden import read_golden, variant_of
-from edgetl_runtime.spec import Chosen, TensorSpec, Variant
+from edgetl_runtime.spec import Chosen, Hop, TensorSpec, Variant
 
 FRAMES = np.random.default_rng(3).integers(0, 256, (4, *SIZE_HW, 3), np.uint8)
 
@@ -146,8 +147,9 @@ def test_a_bundle_runs_its_chosen_pair(shared_bundle: Path) -> None:
     assert choose(bundle, engine="openvino")[1] == "openvino"
 
 
-def test_an_engine_runs_its_own_graph_of_the_chosen_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where OpenVINO is not installed: that of ONNX Runtime has another name."""
+def test_an_engine_runs_its_own_form_of_the_chosen_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where OpenVINO is not installed: that of ONNX Runtime has another name. One over the budget is asked for by
+    name alone."""
     file = "model.fp32.onnx"
     variants = (
         Variant(name="fp32", file=file, precision="fp32", engines=("onnxruntime", "openvino")),
@@ -156,7 +158,14 @@ def test_an_engine_runs_its_own_graph_of_the_chosen_precision(tmp_path: Path, mo
         Variant(name="int8-ort", file=file, precision="int8", engines=("onnxruntime",)),
     )
     chosen = Chosen(variant="int8", engine="openvino", reason="fastest")
-    bundle = open_bundle(write_test_bundle(tmp_path / "b", variants=variants, chosen=chosen))
+    own = Hop(hop="onnxruntime/int8-ort", metric="ap50", value=0.8, max_rel_error=0.1, cosine=1.0, passed=True)
+    over = msgspec.structs.replace(own, passed=False)
+    bundle, other = (
+        open_bundle(write_test_bundle(tmp_path / name, variants=variants, chosen=chosen, hops=(hop,)))
+        for name, hop in (("b", own), ("over", over))
+    )
+    with pytest.raises(EngineError, match="no variant 'int8' for engine 'onnxruntime'"):
+        choose(other, engine="onnxruntime")
     assert [(v.name, e) for v, e in (choose(bundle), choose(bundle, engine="openvino"))] == [("int8", "openvino")] * 2
     assert [x if isinstance(x, str) else x.name for x in choose(bundle, engine="onnxruntime")] == [
         "int8-ort", "onnxruntime",
