@@ -37,7 +37,7 @@ class SteadyCamera:
 
     def __init__(self, fps: float, seconds: float) -> None:
         rng = np.random.default_rng(0)
-        self._images = [rng.integers(0, 255, (720, 1280, 3), dtype=np.uint8) for _ in range(4)]
+        self._images = [rng.integers(0, 255, (720, 1280, 3), dtype=np.uint8) for _ in range(16)]
         self.fps, self.size_hw, self.notes = fps, (720, 1280), list[str]()
         self._start_s, self._end_s, self._number = time.monotonic(), time.monotonic() + seconds, 0
 
@@ -48,7 +48,7 @@ class SteadyCamera:
             return None
         time.sleep(max(due_s - time.monotonic(), 0.0))
         number, self._number = self._number, self._number + 1
-        return Frame(self._images[number % 4], number, self.camera_id, time.monotonic_ns())
+        return Frame(self._images[number % 16], number, self.camera_id, time.monotonic_ns())
 
     def close(self) -> None:
         """Nothing to let go of."""

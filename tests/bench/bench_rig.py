@@ -99,8 +99,8 @@ class Elsewhere(Constant):
 def camera(frames: int, *, live: bool) -> FakeCamera:
     """The same few pictures again and again."""
     rng = np.random.default_rng(0)
-    images = [rng.integers(40, 200, (64, 96, 3), dtype=np.uint8) for _ in range(4)]
-    return FakeCamera([images[i % 4] for i in range(frames)], live=live, delay_s=0.0025 if live else 0.0)
+    images = [rng.integers(40, 200, (64, 96, 3), dtype=np.uint8) for _ in range(16)]
+    return FakeCamera([images[i % 16] for i in range(frames)], live=live, delay_s=0.0025 if live else 0.0)
 
 
 def of_session(folder: Path, frames: int, *, live: bool) -> dict[str, float]:
