@@ -48,9 +48,8 @@ from edgetl_export.trials import Trials, trial_of
 from edgetl_export.typed import Typed, computed_here, float_graphs, int8_graph
 from edgetl_export.worst import Watched, Worst, worst_frames
 from edgetl_runtime.bundle import file_entry, open_bundle, write_manifest
-from edgetl_runtime.engines import Engine
 from edgetl_runtime.errors import GateFailed, InputError
-from edgetl_runtime.golden import TOLERANCE, TOLERANCE_OTHER, TOLERANCE_REDUCED, Golden, head_error, write_golden
+from edgetl_runtime.golden import FLOAT, TOLERANCE, TOLERANCE_REDUCED, Golden, allowance, head_error, write_golden
 from edgetl_runtime.spec import (
     SCHEMA_VERSION,
     AccuracyBudget,
@@ -70,6 +69,7 @@ from edgetl_runtime.spec import (
     Search,
     TargetResult,
     Variant,
+    sample_name,
 )
 
 GOLDEN_FRAMES = 4
@@ -115,6 +115,8 @@ class ExportRequest:
     dataset_classes: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
+Rows = Sequence[Mapping[str, NDArray[np.generic]]]
+"""Outputs by frame."""
 RunAll = Callable[[Iterable[NDArray[np.uint8]]], Iterator[Mapping[str, NDArray[np.generic]]]]
 
 
@@ -213,8 +215,9 @@ def export(
         latencies = time_candidates(candidates, request.frames[0], runs=request.latency_runs, shipped=shipped)
         chosen = choose(candidates, latencies)
         best = next(c.pair for c in candidates if c.key == f"{chosen.engine}/{chosen.variant}")
-        samples = _Samples(request, best.variant, infer_of(shipped.engine(best)))
-        for pair in [c.pair for c in candidates if c.pair.variant in SHIPPED_ANYWAY - {best.variant}]:
+        samples = _Samples(request, best, infer_of(shipped.engine(best)))
+        rows = samples.take(best, infer_of(shipped.engine(best)))
+        for pair in [c.pair for c in candidates if c.pair.variant in SHIPPED_ANYWAY and c.pair.key != best.key]:
             samples.take(pair, infer_of(shipped.engine(pair)))
         shipped.leave(best)
         clock.begin("golden samples" + ("; INT8 for TensorRT" if compiled else ""))
@@ -229,7 +232,7 @@ def export(
             return both, results
 
         (typed, results), worst = both_at_once(
-            for_targets, lambda: _golden(request, best, shipped.engine(best), new, source, reference, samples)
+            for_targets, lambda: _golden(request, best, new, source, reference, samples, rows)
         )
         samples.write(new / "golden.npz")
         left_out += typed.left_out
@@ -262,12 +265,13 @@ class _Made:
 
 
 class _Samples:
-    """Golden samples: what each variant that ships gives for some parity frames, of its first engine alone.
+    """Golden samples: what each pair that ships gives for some parity frames.
 
     infer: the chosen pair. Frames on which it is sure of a box come first, since only scores are compared on others.
+    engines: by name of the samples, as in the manifest.
     """
 
-    def __init__(self, request: ExportRequest, chosen: str, infer: Infer) -> None:
+    def __init__(self, request: ExportRequest, chosen: Pair, infer: Infer) -> None:
         frames = [np.ascontiguousarray(frame) for frame in request.frames]
         boxes = [head for head in request.heads if isinstance(head, DetectHead)]
         silent = [not all(_sure(head, outputs) for head in boxes) for outputs in map(infer, frames)]
@@ -278,19 +282,27 @@ class _Samples:
         self.engines: dict[str, EngineName] = {}
 
     def take(self, pair: Pair, infer: Infer) -> list[dict[str, NDArray[np.generic]]]:
-        """The pair's answers to the frames, which are kept; nothing is run where its variant has some."""
-        if pair.variant in self._outputs:
-            return []
+        """The pair's answers to the frames, which are kept."""
         rows = [{name: np.array(array) for name, array in infer(frame).items()} for frame in self.frames]
-        self._outputs[pair.variant] = {name: np.concatenate([row[name] for row in rows]) for name in self._names}
-        if pair.variant != self._chosen:
-            self.engines[pair.variant] = pair.engine
+        self._outputs[self._name(pair)] = {name: np.concatenate([row[name] for row in rows]) for name in self._names}
+        if pair.key != self._chosen.key:
+            self.engines[self._name(pair)] = pair.engine
         return rows
+
+    def allowance(self, heads: Sequence[Head], outputs: Rows, *, side: int) -> dict[str, float]:
+        """What another engine than the one that gave these may differ by, by head."""
+        rounded = {name: np.concatenate([row[name] for row in outputs]) for name in self._names}
+        return allowance(heads, self._outputs[FLOAT], rounded, side=side)
+
+    def _name(self, pair: Pair) -> str:
+        """The variant's, of its first engine, which for the chosen variant is the chosen one."""
+        first = self._chosen.engine if pair.variant == self._chosen.variant else self.engines.get(pair.variant)
+        return pair.variant if first in (None, pair.engine) else sample_name(pair.variant, pair.engine)
 
     def write(self, path: Path) -> None:
         """The file that travels in the bundle."""
-        others = {name: outputs for name, outputs in self._outputs.items() if name != self._chosen}
-        write_golden(path, Golden(np.concatenate(self.frames), self._outputs[self._chosen], others))
+        others = {name: outputs for name, outputs in self._outputs.items() if name != self._chosen.variant}
+        write_golden(path, Golden(np.concatenate(self.frames), self._outputs[self._chosen.variant], others))
 
 
 def _sure(head: DetectHead, outputs: Mapping[str, NDArray[np.generic]]) -> bool:
@@ -405,24 +417,24 @@ def _float_candidates(
 def _golden(
     request: ExportRequest,
     pair: Pair,
-    engine: Engine,
     new: Path,
     source: Watched,
     reference: Reference,
     samples: _Samples,
+    rows: Rows,
 ) -> Worst:
-    """What the chosen pair gives for the samples, the training domain as it sees it, and where it differs most.
+    """The training domain as the chosen pair sees it, and where it differs most. rows: what it gave for the samples.
 
     Validation frames are not run again where the pair as it ships gives the same bits on every parity frame as it did
     with probes. Raises GateFailed where the engine with all threads answers otherwise than those that accuracy was
     measured with.
     """
-    rows = samples.take(pair, infer_of(engine))
     with crew_of(pair.engine, pair.file, pair.precision) as crew:
         one = crew.over(request.validation)
         between = f"{pair.key} with one thread a frame and itself with all threads"
         limit = TOLERANCE if pair.precision == "fp32" else TOLERANCE_REDUCED
-        _same_answers(request, rows, [one(f) for f in samples.frames], between=between, limit=limit)
+        limits = dict.fromkeys((head.name for head in request.heads), limit)
+        _same_answers(request, rows, [one(f) for f in samples.frames], between=between, limits=limits)
         watched = _watched(request, one)
         known = _known(request, pair, crew.over(request.frames), reference)
         for frame in request.validation:
@@ -443,7 +455,8 @@ def _sample_for_device(request: ExportRequest, pair: Pair, samples: _Samples, wo
         infer = crew.over(samples.frames)
         judged = [infer(frame) for frame in samples.frames]
     between = f"what ships of {pair.key} and what was judged"
-    _same_answers(request, rows, judged, between=between, limit=TOLERANCE_OTHER)
+    limits = samples.allowance(request.heads, judged, side=max(request.preprocess.size_hw))
+    _same_answers(request, rows, judged, between=between, limits=limits)
 
 
 def _known(
@@ -469,23 +482,21 @@ def _kept(
 
 def _same_answers(
     request: ExportRequest,
-    rows: Sequence[Mapping[str, NDArray[np.generic]]],
-    others: Sequence[Mapping[str, NDArray[np.generic]]],
+    rows: Rows,
+    others: Rows,
     *,
     between: str,
-    limit: float,
+    limits: Mapping[str, float],
 ) -> None:
-    """Raise GateFailed where two ways to run a pair answer otherwise."""
+    """Raise GateFailed where two ways to run a pair answer otherwise. limits: by head."""
     side = max(request.preprocess.size_hw)
-    errors = [
-        head_error(head, row, other, side=side)
-        for row, other in zip(rows, others, strict=True)
-        for head in request.heads
-    ]
-    if max(errors) > limit:
-        raise GateFailed(
-            f"between {between} the answers differ by {max(errors):.2g}, more than {limit:.0e}; nothing is shipped"
-        )
+    for head in request.heads:
+        error = max(head_error(head, row, other, side=side) for row, other in zip(rows, others, strict=True))
+        if error > limits[head.name]:
+            raise GateFailed(
+                f"between {between} the answers differ by {error:.2g}, more than {limits[head.name]:.0e}; "
+                "nothing is shipped"
+            )
 
 
 def _variants(made: _Made, new: Path) -> tuple[Variant, ...]:

@@ -339,12 +339,18 @@ class Provenance(Frozen, frozen=True, kw_only=True):
     packages: dict[str, str] = msgspec.field(default_factory=dict)
 
 
+def sample_name(variant: str, engine: str) -> str:
+    """What golden samples of a variant are called that one of its further engines gave."""
+    return f"{variant}@{engine}"
+
+
 class Manifest(Frozen, frozen=True, kw_only=True):
     """A bundle's contract; `manifest.json` holds exactly this.
 
     dataset_classes: by head, a label -> the names that the dataset had for it; empty where they were the labels.
     release: rises with each bundle that a fleet is to take, see `edgetl update`; 0 where nobody counts.
-    golden_engines: variants besides the chosen one that golden samples are of, and on which engine they were made.
+    golden_engines: what golden samples are of besides the chosen pair, and the engine that gave them: variants, and as
+    VARIANT@ENGINE those of a variant's further engines.
     """
 
     schema_version: Annotated[int, msgspec.Meta(ge=1)]
@@ -377,7 +383,9 @@ class Manifest(Frozen, frozen=True, kw_only=True):
         names = [v.name for v in self.variants]
         if self.chosen.variant not in names:
             raise ValueError(f"chosen variant {self.chosen.variant!r} is not one of {names}")
-        if unknown := [name for name in self.golden_engines if name not in names or name == self.chosen.variant]:
+        known = {name for name in names if name != self.chosen.variant}
+        known |= {sample_name(v.name, engine) for v in self.variants for engine in v.engines}
+        if unknown := [name for name in self.golden_engines if name not in known]:
             raise ValueError(f"Manifest.golden_engines names {unknown}, expected further ones of {names}")
         missing = [v.file for v in self.variants if v.file not in self.files]
         missing += [f for f in (self.golden, self.domain.file if self.domain else None) if f and f not in self.files]

@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from runtime_support import (
     CLASSIFY,
     HEADS,
@@ -26,16 +27,18 @@ from edgetl_runtime.engines import ONNX_ENGINES, Engine, load_bundle_engine, loa
 from edgetl_runtime.errors import BundleError, EngineError
 from edgetl_runtime.golden import (
     Golden,
+    allowance,
     box_error,
     head_error,
     prove_golden,
     read_golden,
     replay_golden,
     start_check,
+    tolerances_of,
     variant_of,
     write_golden,
 )
-from edgetl_runtime.spec import Chosen, EngineName, Precision, Variant
+from edgetl_runtime.spec import Chosen, DetectHead, EngineName, Precision, Variant
 
 
 @pytest.mark.parametrize("engine", ONNX_ENGINES)
@@ -186,6 +189,61 @@ def test_a_variant_is_held_against_itself(tmp_path: Path, engine: EngineName) ->
     wrong = replay_golden(bundle, load_bundle_engine(bundle, variant="other", engine=engine), variant="fp32")
     assert not wrong.ok and wrong.worst_rel_error > 0.2
     assert prove_golden(bundle, load_bundle_engine(bundle, variant="other"), variant="other").ok
+
+
+def test_a_further_engine_is_held_against_its_own_samples(tmp_path: Path) -> None:
+    bundle = two_variants(tmp_path / "b", engines={"other": "openvino"})
+    golden = dict(np.load(bundle.file("golden.npz")))
+    golden |= {
+        name.replace("other.", "other@onnxruntime."): a for name, a in golden.items() if name.startswith("other.")
+    }
+    np.savez_compressed(bundle.path / "golden.npz", **golden)
+    engines: dict[str, EngineName] = {"other": "openvino", "other@onnxruntime": "onnxruntime"}
+    manifest = make_manifest(bundle.path, variants=bundle.manifest.variants, golden_engines=engines)
+    write_manifest(bundle.path, manifest)
+    bundle = open_bundle(bundle.path)
+    for engine in ONNX_ENGINES:
+        report = replay_golden(bundle, load_bundle_engine(bundle, variant="other", engine=engine), variant="other")
+        assert report.ok and report.tolerance == 1e-3
+    golden["other@onnxruntime.out_scores"] = golden["other@onnxruntime.out_scores"] * 0.9
+    np.savez_compressed(bundle.path / "golden.npz", **golden)
+    write_manifest(bundle.path, make_manifest(bundle.path, variants=manifest.variants, golden_engines=engines))
+    bundle = open_bundle(bundle.path)
+    found = {
+        e: replay_golden(bundle, load_bundle_engine(bundle, variant="other", engine=e), variant="other").ok
+        for e in ONNX_ENGINES
+    }
+    assert found == {"onnxruntime": False, "openvino": True}
+
+
+def scores(*values: float) -> dict[str, NDArray[np.generic]]:
+    """Two frames of boxes, all in one place and of one class."""
+    rows = np.array(values, np.float32).reshape(2, -1)
+    shape = rows.shape
+    return {
+        "boxes": np.tile(np.array([0, 0, 8, 8], np.float32), (*shape, 1)),
+        "scores": rows,
+        "classes": np.zeros(shape, np.int64),
+    }
+
+
+@pytest.mark.parametrize(
+    ("moved", "allowed"), [((0.8, 0.4, 0.8, 0.4), 0.1), ((0.8, 0.4, 0.8, 0.28), 0.3), ((0.8, 0.4, 0.8, 0.0), 0.5)]
+)
+def test_another_engine_may_be_as_far_as_rounding_goes(moved: tuple[float, ...], allowed: float) -> None:
+    """Twice as far as the precision itself moved the sample, and never so far that anything passes."""
+    head = DetectHead(labels=("car",), max_detections=2, thresholds=(0.9,), stride=4)
+    found = allowance([head], scores(0.8, 0.4, 0.8, 0.4), scores(*moved), side=64)
+    assert found == {"detect": pytest.approx(allowed)}
+
+
+def test_only_rounding_gives_an_allowance(tmp_path: Path) -> None:
+    """Another variant of the same precision is another network: it gets none for what lies between."""
+    bundle = two_variants(tmp_path / "b", engines={"other": "openvino"})
+    golden = read_golden(bundle, variant="other")
+    for precision, expected in (("fp32", 0.1), ("int8", 0.5)):
+        engine = cast("Engine", SimpleNamespace(name="onnxruntime", precision=precision))
+        assert tolerances_of(bundle, engine, "other", golden) == {"detect": pytest.approx(expected)}
 
 
 def test_a_variant_without_samples_of_its_own_is_held_against_the_chosen_one(tmp_path: Path) -> None:
