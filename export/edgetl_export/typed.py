@@ -91,15 +91,15 @@ def int8_graph(
     say(f"  {INT8}")
     best = _best(found)
     known = {layer.name for layer in quantiser.eligible}
-    none = without_int8_kernel(quantiser.model) & known
-    left = tuple(sorted({*(best.pair.float_layers if best else ()), *none} & known))
+    lacking = without_int8_kernel(quantiser.model) & known
+    left = tuple(sorted({*(best.pair.float_layers if best else ()), *lacking} & known))
     if len(left) == len(known):
         return Typed(left_out=(f"{INT8}: TensorRT has a kernel for none of the layers that may be INT8",))
     calibrator: Calibrator = found.calibrator_of(best) if best else next(iter(found.used.values()))
 
     def made(more: Sequence[str]) -> tuple[Pair, str]:
         pair, note = _int8(quantiser, calibrator, reference, largest, (*left, *more))
-        return pair, f"{note}, {len(none)} of them for want of a kernel" if none else note
+        return pair, f"{note}, {len(lacking)} of them for want of a kernel" if lacking else note
 
     def judged(more: Sequence[str]) -> Typed:
         pair, note = made(more)
