@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from edgetl_runtime.errors import BundleError, EngineError
+from edgetl_runtime.machine import saturates_int8
 from edgetl_runtime.npz import BadArrays, read_npz
 from edgetl_runtime.spec import DetectHead, Head, SegmentHead, sample_name
 
@@ -39,6 +40,8 @@ ROUNDINGS = 2.0
 
 FLOAT = "fp32"
 """The variant whose samples show what another's precision costs."""
+
+SATURATES = "sums of INT8 saturate on this processor, which has no VNNI: run fp32, or export on such a one; "
 
 Replay = Literal["replay", "skip"]
 SKIPPED = "the golden samples were not replayed before the first frame, as was asked for"
@@ -222,10 +225,11 @@ def prove_golden(bundle: Bundle, engine: Engine, *, variant: str = "", frames: i
     """Replay the first `frames` golden frames, as a start-up check. Raises EngineError where they differ."""
     report = replay_golden(bundle, engine, variant=variant, frames=frames)
     if not report.ok:
+        why = SATURATES if engine.precision.startswith("int8") and saturates_int8() else ""
         raise EngineError(
             f"{engine.name} at {engine.precision} does not give what the bundle {bundle.path} recorded: the head "
             f"{report.worst!r} differs by {report.worst_rel_error:.2g}, allowed {report.tolerance:.0e}; nothing is run",
-            remedy="see `edgetl verify`, or run another pair with --variant and --engine",
+            remedy=f"{why}see `edgetl verify`, or run another pair with --variant and --engine",
         )
     return report
 

@@ -26,7 +26,9 @@ from edgetl_runtime.bundle import Bundle, open_bundle, write_manifest
 from edgetl_runtime.engines import ONNX_ENGINES, Engine, load_bundle_engine, load_engine
 from edgetl_runtime.errors import BundleError, EngineError
 from edgetl_runtime.golden import (
+    SATURATES,
     Golden,
+    GoldenReport,
     allowance,
     box_error,
     head_error,
@@ -340,3 +342,18 @@ def test_a_start_up_check_refuses_an_engine_that_differs(bundle_dir: Path) -> No
     for call in (lambda: prove_golden(bundle, engine), lambda: start_check(bundle, engine, "replay")):
         with pytest.raises(EngineError, match=r"onnxruntime at fp32 .*the head 'detect' differs by .*nothing is run"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("precision", "saturates", "said"), [("int8", True, True), ("int8", False, False), ("fp32", True, False)]
+)
+def test_int8_that_saturates_is_called_so(
+    precision: str, saturates: bool, said: bool, shared_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = cast("Engine", SimpleNamespace(name="openvino", precision=precision))
+    differs = GoldenReport(1, worst_rel_error=0.5, tolerance=0.1, ok=False, heads={"detect": 0.5}, worst="detect")
+    monkeypatch.setattr("edgetl_runtime.golden.replay_golden", lambda *_, **__: differs)
+    monkeypatch.setattr("edgetl_runtime.golden.saturates_int8", lambda: saturates)
+    with pytest.raises(EngineError) as caught:
+        prove_golden(open_bundle(shared_bundle), engine)
+    assert caught.value.remedy.startswith(SATURATES) == said
