@@ -23,13 +23,15 @@ class OpUse:
 class Graph:
     """A loaded ONNX model (weights outside the file stay there).
 
-    nodes: the outer graph's, in its order; all_nodes: with those inside If, Loop, Scan and local functions.
+    nodes: the outer graph's, in its order; all_nodes: with those inside If, Loop, Scan and local functions. makers: the
+    node that gives a tensor.
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.nodes: list[Any] = list(model.graph.node)
         self.all_nodes: list[Any] = [*_inner(self.nodes), *(n for f in model.functions for n in _inner(f.node))]
+        self.makers: dict[str, Any] = {name: node for node in self.all_nodes for name in node.output if name}
         self.constants: dict[str, Any] = {tensor.name: tensor for tensor in model.graph.initializer}
         for node in self.nodes:
             if node.op_type == "Constant" and node.domain in STANDARD:

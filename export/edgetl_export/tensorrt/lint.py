@@ -19,10 +19,11 @@ GRID_SAMPLE = (
     "seen with 10.13 to 11.1): compare what the engine gives on the device with the bundle's golden samples."
 )
 HARDWARE = "hardware-datatype"
+NO_KERNEL = "int8-without-kernel"
 TOO_NEW, SOME_TOO_OLD = "operator-too-new", "release-too-old"
 REFUSALS = frozenset({HARDWARE, TOO_NEW})
 """Findings that keep a target from taking a graph that the host's compiler takes."""
-WARNINGS = frozenset({"grid-sample", "opset-above-ceiling", SOME_TOO_OLD})
+WARNINGS = frozenset({"grid-sample", "opset-above-ceiling", SOME_TOO_OLD, NO_KERNEL})
 """Findings that do not keep a target from taking the graph."""
 
 
@@ -51,6 +52,7 @@ def lint(
         advice = f"The graph has {precision.upper()}, this target runs {have}: choose another precision for the target."
         yield _finding(Check(code=HARDWARE, advice=advice, **_where(node)))
     yield from _too_new(graph, releases)
+    yield from _without_kernel(graph, releases)
     sampler = next((n for n in graph.all_nodes if n.op_type == "GridSample"), None)
     if sampler is not None:  # once: there are several in every layer of a decoder
         yield _finding(Check(code="grid-sample", advice=GRID_SAMPLE, **_where(sampler)))
@@ -69,6 +71,35 @@ def _too_new(graph: Graph, releases: Sequence[Release]) -> Iterator[Finding]:
         if ops:
             advice = f"{' '.join(ops.values())} Write it out of other operators, or take a later release."
             yield _finding(Check(code=code, advice=advice, **_where(first[next(iter(ops))])))
+
+
+def _without_kernel(graph: Graph, releases: Sequence[Release]) -> Iterator[Finding]:
+    """INT8 convolutions that the full TensorRT may have no kernel for, in one finding; that for RTX makes its own."""
+    found = [node for node in graph.all_nodes if _has_no_kernel(node, graph)]
+    if found and any(r.tensorrt for r in releases):
+        advice = (
+            f"The full TensorRT may have no INT8 kernel for {len(found)} of the convolutions, this one first (too few "
+            "channels, or a small kernel in groups; NVIDIA's own quantiser leaves them out), and builds no engine "
+            "then: take the Q/DQ pairs before them out."
+        )
+        yield _finding(Check(code=NO_KERNEL, advice=advice, **_where(found[0])))
+
+
+def _has_no_kernel(node: Any, graph: Graph) -> bool:
+    """Whether this is a convolution of INT8 values by INT8 constants, of a shape that has no kernel."""
+    if node.op_type != "Conv" or node.domain not in STANDARD:
+        return False
+    from onnx import TensorProto
+
+    from edgetl_export.tensorrt.kernels import has_int8_kernel
+
+    pairs = [graph.makers.get(name) for name in node.input[:2]]
+    held = [pair.input[0] for pair in pairs if pair is not None and pair.op_type == "DequantizeLinear"]
+    if [graph.element_types.get(name) for name in held] != [TensorProto.INT8, TensorProto.INT8]:
+        return False
+    quantiser = graph.makers.get(held[1])
+    weight = graph.constants.get(quantiser.input[0] if quantiser is not None else held[1])
+    return weight is not None and not has_int8_kernel(node, tuple(weight.dims))
 
 
 def _without(op: str, releases: Sequence[Release]) -> tuple[list[Release], list[Release]]:

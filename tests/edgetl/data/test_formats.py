@@ -36,6 +36,14 @@ def text(file: Path, content: str) -> Path:
     return file
 
 
+def coco_of_one_box(data: Path, width: int, height: int) -> None:
+    """Add annotations of the training picture of `voc`, said to be of this size."""
+    entry = {"id": 1, "file_name": "JPEGImages/a.jpg", "width": width, "height": height}
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    document = {"images": [entry], "annotations": [annotation], "categories": [{"id": 1, "name": "car"}]}
+    text(data / "annotations/train.json", json.dumps(document))
+
+
 OBJECT = "<object><name>{}</name><difficult>{}</difficult><bndbox>{}</bndbox></object>"
 BOX = "<xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax>"
 
@@ -123,11 +131,8 @@ def test_labels_of_a_stored_picture_that_is_shown_turned_are_refused(tmp_path: P
     image.write_bytes(encoded[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + encoded[2:])
     with pytest.raises(InputError, match=r"a\.xml: states 100 x 50 .* shows as 50 x 100"):
         read_dataset(data, "train")
-    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
     for width, height, wrong in ((100, 50, True), (50, 100, False)):
-        entry = {"id": 1, "file_name": "JPEGImages/a.jpg", "width": width, "height": height}
-        document = {"images": [entry], "annotations": [annotation], "categories": [{"id": 1, "name": "car"}]}
-        text(data / "annotations/train.json", json.dumps(document))
+        coco_of_one_box(data, width, height)
         if wrong:
             with pytest.raises(InputError, match=r"train\.json: states 100 x 50 .* shows as 50 x 100"):
                 read_dataset(data, "train", format="coco")
@@ -139,11 +144,8 @@ def test_labels_of_a_stored_picture_that_is_shown_turned_are_refused(tmp_path: P
 def test_labels_of_a_picture_that_lies_on_its_side_are_refused(tmp_path: Path, scale: int) -> None:
     """Width and height swapped, at whatever scale; a picture that was stretched has its labels where they are."""
     data = voc(tmp_path / "voc")
-    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
     for width, height, wrong in ((50, 100, True), (100, 50, False), (70, 100, False)):
-        entry = {"id": 1, "file_name": "JPEGImages/a.jpg", "width": scale * width, "height": scale * height}
-        document = {"images": [entry], "annotations": [annotation], "categories": [{"id": 1, "name": "car"}]}
-        text(data / "annotations/train.json", json.dumps(document))
+        coco_of_one_box(data, scale * width, scale * height)
         if wrong:
             with pytest.raises(InputError, match=rf"states {scale * 50} x {scale * 100} .* which has 100 x 50"):
                 read_dataset(data, "train", format="coco")

@@ -9,11 +9,12 @@ from types import ModuleType
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto
 
 from edgetl_export.targets import get_target
 from edgetl_export.tensorrt.check import check_targets
 from edgetl_export.tensorrt.graph import Graph, module_of, op_uses
-from edgetl_export.tensorrt.lint import SOME_TOO_OLD, TOO_NEW, lint
+from edgetl_export.tensorrt.lint import NO_KERNEL, SOME_TOO_OLD, TOO_NEW, lint
 from edgetl_runtime.tensorrt.operators import REWRITES, SINCE
 
 SHAPES = {"x": [2, 4, 4], "d": [2], "y": [2]}
@@ -206,3 +207,42 @@ def test_a_graph_that_no_release_of_a_target_takes_is_to_be_rewritten(tmp_path: 
 def test_operators_that_came_later_are_none_that_all_releases_lack() -> None:
     assert not SINCE.keys() & REWRITES.keys()
     assert all(onnx.defs.has(op) for op in SINCE)
+
+
+def quantised_convolution(outputs: int, *, weights: str = "int8", activations: int = TensorProto.INT8) -> Graph:
+    """A convolution of 3 channels with Q/DQ pairs. weights: stored as int8, or as float with a pair of their own."""
+    node = onnx.helper.make_node
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "zx"], ["xq"], "q"),
+        node("DequantizeLinear", ["xq", "s", "zx"], ["xd"], "d"),
+        *([node("QuantizeLinear", ["w", "s", "z"], ["wq"], "qw")] if weights == "float" else []),
+        node("DequantizeLinear", ["wq" if weights == "float" else "w", "s", "z"], ["wd"], "dw"),
+        node("Conv", ["xd", "wd"], ["y"], "/backbone/stem/Conv"),
+    ]
+    ends = [
+        onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, c, 8, 8]) for n, c in (("x", 3), ("y", outputs))
+    ]
+    kernel = np.ones((outputs, 3, 1, 1), np.float32 if weights == "float" else np.int8)
+    held = {"s": np.float32(0.1), "z": np.int8(0), "w": kernel}
+    constants = [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in held.items()]
+    constants.append(onnx.helper.make_tensor("zx", activations, [], [0]))
+    made = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
+    return Graph(onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9))
+
+
+@pytest.mark.parametrize("weights", ["int8", "float"])
+@pytest.mark.parametrize(("outputs", "target", "found"), [(8, "agx-orin", 1), (32, "agx-orin", 0), (8, "rtx", 0)])
+def test_int8_convolutions_that_tensorrt_may_have_no_kernel_for(
+    outputs: int, target: str, found: int, weights: str
+) -> None:
+    made = quantised_convolution(outputs, weights=weights)
+    checks = [f.check for f in lint(made, opset_ceiling=99, releases=get_target(target).releases)]
+    assert [c.code for c in checks] == [NO_KERNEL] * found
+    for check in checks:
+        assert (check.op, check.module) == ("Conv", "backbone.stem") and "for 1 of the convolutions" in check.advice
+
+
+def test_activations_in_bytes_are_no_int8_for_tensorrt() -> None:
+    made = quantised_convolution(8, activations=TensorProto.UINT8)
+    codes = [f.check.code for f in lint(made, opset_ceiling=99, releases=get_target("agx-orin").releases)]
+    assert NO_KERNEL not in codes
