@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         f"golden       {golden.compared} frames on {key}: worst relative error {golden.worst_rel_error:.2e}, "
         f"allowed {golden.tolerance:.0e}: {'ok' if golden.ok else 'FAILED'}"
     )
+    if golden.why:
+        say(f"             {golden.why}")
     if len(golden.heads) > 1:
         say("             " + ", ".join(f"{name} {error:.2e}" for name, error in golden.heads.items()))
     ok, metric = golden.ok, None

@@ -28,7 +28,6 @@ from edgetl_runtime.errors import BundleError, EngineError
 from edgetl_runtime.golden import (
     SATURATES,
     Golden,
-    GoldenReport,
     allowance,
     box_error,
     head_error,
@@ -239,6 +238,15 @@ def test_another_engine_may_be_as_far_as_rounding_goes(moved: tuple[float, ...],
     assert found == {"detect": pytest.approx(allowed)}
 
 
+@pytest.mark.parametrize(
+    ("precision", "allowed"), [("fp32", 1e-3), ("int8", 2e-2), ("fp16", 2e-2), ("bf16", 1e-1), ("int8-bf16", 1e-1)]
+)
+def test_the_same_engine_elsewhere_rounds_bf16_in_other_places(tmp_path: Path, precision: str, allowed: float) -> None:
+    bundle = two_variants(tmp_path / "b", engines={"other": "openvino"})
+    engine = cast("Engine", SimpleNamespace(name="openvino", precision=precision))
+    assert tolerances_of(bundle, engine, "other", read_golden(bundle, variant="other")) == {"detect": allowed}
+
+
 def test_only_rounding_gives_an_allowance(tmp_path: Path) -> None:
     """Another variant of the same precision is another network: it gets none for what lies between."""
     bundle = two_variants(tmp_path / "b", engines={"other": "openvino"})
@@ -348,12 +356,13 @@ def test_a_start_up_check_refuses_an_engine_that_differs(bundle_dir: Path) -> No
     ("precision", "saturates", "said"), [("int8", True, True), ("int8", False, False), ("fp32", True, False)]
 )
 def test_int8_that_saturates_is_called_so(
-    precision: str, saturates: bool, said: bool, shared_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    precision: str, saturates: bool, said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = cast("Engine", SimpleNamespace(name="openvino", precision=precision))
-    differs = GoldenReport(1, worst_rel_error=0.5, tolerance=0.1, ok=False, heads={"detect": 0.5}, worst="detect")
-    monkeypatch.setattr("edgetl_runtime.golden.replay_golden", lambda *_, **__: differs)
+    bundle = two_variants(tmp_path / "b", engines={"other": "onnxruntime"})
+    engine = load_bundle_engine(bundle, variant="fp32")
+    monkeypatch.setattr(engine, "precision", precision)
     monkeypatch.setattr("edgetl_runtime.golden.saturates_int8", lambda: saturates)
     with pytest.raises(EngineError) as caught:
-        prove_golden(open_bundle(shared_bundle), engine)
+        prove_golden(bundle, engine, variant="other")
     assert caught.value.remedy.startswith(SATURATES) == said
+    assert replay_golden(bundle, engine, variant="fp32").why == ""

@@ -16,7 +16,7 @@ from edgetl.commands import verify
 from edgetl.versions import package_versions
 from edgetl_runtime.bundle import Bundle, open_bundle, write_manifest
 from edgetl_runtime.engines import Engine, load_bundle_engine
-from edgetl_runtime.golden import Golden, read_golden, write_golden
+from edgetl_runtime.golden import SATURATES, Golden, read_golden, write_golden
 from edgetl_runtime.spec import Hop
 
 PAIR = "onnxruntime/fp32"
@@ -124,15 +124,36 @@ def test_another_version_of_the_engine_is_said(
     assert (f"onnxruntime {here} here, 0.1 where it was exported" in capsys.readouterr().err) is said
 
 
-def test_a_mask_that_came_out_otherwise_fails(folder: Path) -> None:
+def other_masks(folder: Path) -> None:
+    """Let the golden samples have other masks than the network gives."""
     golden = read_golden(open_bundle(folder))
     masks = golden.outputs["mask_ground"].copy()
     masks[0, :4] = (masks[0, :4] + 1) % 3
     write_golden(folder / "golden.npz", Golden(golden.frames, golden.outputs | {"mask_ground": masks}))
     write_manifest(folder, make_manifest(folder, heads=HEADS))
+
+
+def test_a_mask_that_came_out_otherwise_fails(folder: Path) -> None:
+    other_masks(folder)
     document = call(folder)
     assert document["ok"] is False and document["exit_status"] == 1
     assert document["golden"]["worst_rel_error"] == pytest.approx(4 / 16)
+
+
+@pytest.mark.parametrize("saturates", [True, False])
+def test_what_is_known_of_the_reason_is_said(
+    saturates: bool, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(bundle: Bundle, **options: Any) -> Engine:
+        engine = load_bundle_engine(bundle, **options)
+        engine.precision = "int8"
+        return engine
+
+    other_masks(folder)
+    monkeypatch.setattr("edgetl_runtime.engines.load_bundle_engine", load)
+    monkeypatch.setattr("edgetl_runtime.golden.saturates_int8", lambda: saturates)
+    assert call(folder)["ok"] is False
+    assert (SATURATES in capsys.readouterr().err) == saturates
 
 
 @pytest.mark.parametrize(("stored", "ok"), [(0.0, True), (None, True), (0.9, False)])
