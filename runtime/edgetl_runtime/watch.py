@@ -62,8 +62,9 @@ class FrameWatch:
 
         arrived_ns: when it was handed over, on CLOCK. A stamp from the future is replaced by that.
         """
+        given_ns = frame.t_capture_ns
         frame = self._stamped(frame, arrived_ns)
-        if self._last_ns >= 0 and not self._in_order(frame):
+        if self._last_ns >= 0 and not self._in_order(frame, told=frame.t_capture_ns == given_ns):
             return None
         self._last_id, self._last_ns = frame.frame_id, frame.t_capture_ns
         self._clock(frame, arrived_ns)
@@ -78,7 +79,8 @@ class FrameWatch:
         self._health.flash("clock", f"frame {frame.frame_id} is stamped {ahead_ns / 1e6:.0f} ms after it arrived")
         return dataclasses.replace(frame, t_capture_ns=arrived_ns)
 
-    def _in_order(self, frame: Frame) -> bool:
+    def _in_order(self, frame: Frame, *, told: bool) -> bool:
+        """Whether it is newer than the last. told: by its own stamp; where that was replaced only its number tells."""
         forward_ns = frame.t_capture_ns - self._last_ns
         if forward_ns == 0 or (frame.frame_id == self._last_id and abs(forward_ns) < JUMP_NS):
             self._health.flash("duplicate", f"frame {frame.frame_id} came again")
@@ -86,6 +88,9 @@ class FrameWatch:
         if -JUMP_NS < forward_ns < 0:
             late_ms = -forward_ns / 1e6
             self._health.flash("disordered", f"frame {frame.frame_id} is {late_ms:.0f} ms older than the last")
+            return False
+        if not told and frame.frame_id < self._last_id and forward_ns < JUMP_NS:
+            self._health.flash("disordered", f"frame {frame.frame_id} came after frame {self._last_id}")
             return False
         if forward_ns < 0:
             self._health.flash("clock", f"stamps jumped by {forward_ns / 1e9:+.1f} s at frame {frame.frame_id}")

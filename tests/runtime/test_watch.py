@@ -140,6 +140,17 @@ def test_an_older_frame_is_not_used() -> None:
     assert feed.give(frame_id=6) is not None
 
 
+def test_frames_out_of_order_whose_stamps_tell_nothing() -> None:
+    """A camera whose clock is ahead: its stamps are replaced by the time of arrival, which only goes forward."""
+    feed = Feed()
+    feed.give(frame_id=5, offset_ns=5 * 10**9)
+    assert feed.give(frame_id=4, offset_ns=5 * 10**9) is None
+    assert feed.conditions() == {"clock", "disordered"}
+    assert feed.give(frame_id=6, offset_ns=5 * 10**9) is not None
+    feed.now_ns += 10**9
+    assert feed.give(frame_id=0, offset_ns=5 * 10**9) is not None, "a producer that starts again is followed"
+
+
 def test_a_producer_that_starts_again_is_followed() -> None:
     feed = Feed()
     for number in (70, 71, 0, 1, 2):
