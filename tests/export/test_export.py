@@ -38,7 +38,7 @@ from edgetl_runtime.build import tensorrt_variants
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import available_engines, load_bundle_engine
 from edgetl_runtime.errors import BundleError, GateFailed, InputError
-from edgetl_runtime.golden import read_golden, replay_golden
+from edgetl_runtime.golden import TOLERANCE, TOLERANCE_BF16, TOLERANCE_REDUCED, read_golden, replay_golden
 from edgetl_runtime.spec import Calibration, Chosen, DetectHead, Hop, Latency, Preprocess, Provenance, Reliability
 
 SIZE_HW = (64, 96)
@@ -442,14 +442,14 @@ def test_calibration_frames_that_the_metric_is_measured_on_are_said(tmp_path: Pa
 def test_every_pair_has_samples_of_its_own(exported: Exported) -> None:
     bundle = open_bundle(exported.bundle)
     manifest = bundle.manifest
-    pairs = [(v.name, engine) for v in manifest.variants for engine in v.engines]
+    pairs = [(v.name, v.precision, engine) for v in manifest.variants for engine in v.engines]
     assert len(manifest.golden_engines) == len(pairs) - 1 > len(manifest.variants) - 1
-    for variant, engine_name in pairs:
+    for variant, precision, engine_name in pairs:
         engine = load_bundle_engine(bundle, variant=variant, engine=engine_name)
         report = replay_golden(bundle, engine, variant=variant)
         engine.close()
         assert report.worst_rel_error < 1e-6, f"{variant}: the same engine on the same machine"
-        assert report.tolerance < 0.1
+        assert report.tolerance == {"fp32": TOLERANCE, "int8": TOLERANCE_REDUCED}.get(precision, TOLERANCE_BF16)
 
 
 def test_golden_samples_tell_another_network_apart(bundle: Path) -> None:

@@ -66,11 +66,11 @@ def quantised_net(path: Path, *, zero_point: int = 0) -> Path:
     constants: Arrays = {
         "scale": np.float32(0.1),
         "zero": np.int8(zero_point),
-        "wq": np.random.default_rng(0).integers(-127, 128, (8, 3, 3, 3)).astype(np.int8),
-        "w_scale": np.full(8, 0.01, np.float32),
-        "w_zero": np.zeros(8, np.int8),
+        "wq": np.random.default_rng(0).integers(-127, 128, (16, 3, 3, 3)).astype(np.int8),
+        "w_scale": np.full(16, 0.01, np.float32),
+        "w_zero": np.zeros(16, np.int8),
     }
-    return save(path, nodes, [value("x", FLOAT, [1, 3, 32, 32])], [value("y", FLOAT, [1, 8, 30, 30])], constants)
+    return save(path, nodes, [value("x", FLOAT, [1, 3, 32, 32])], [value("y", FLOAT, [1, 16, 30, 30])], constants)
 
 
 def nms_net(path: Path) -> Path:
