@@ -217,9 +217,7 @@ def replay_golden(
     side = max(bundle.manifest.preprocess.size_hw)
     name = engine.inputs[0].name
     errors = dict.fromkeys((h.name for h in bundle.manifest.heads), 0.0)
-    limits = tolerances_of(bundle, engine, variant, golden)
-    if tolerance is not None:
-        limits = dict.fromkeys(errors, tolerance)
+    limits = tolerances_of(bundle, engine, variant, golden) if tolerance is None else dict.fromkeys(errors, tolerance)
     for i in range(len(golden.frames)):
         found = engine.infer({name: golden.frames[i : i + 1]})
         expected = _row(golden.outputs, i)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgetl_runtime.watch import sample_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -41,14 +43,9 @@ class Answers:
         if answer != self._answer or not any(answer):
             self._answer, self._first, self._since_ns, self._other = answer, None, now_ns, False
             return False
-        sample = _sample(picture)  # not before an answer repeats, which it hardly ever does
+        sample = sample_of(picture[0], _GRID).astype(
+            np.int16
+        )  # not before an answer repeats, which it hardly ever does
         self._first = sample if self._first is None else self._first
         self._other = self._other or float(np.abs(sample - self._first).mean()) > OTHER_LEVELS
         return self._other and now_ns - self._since_ns >= STUCK_NS
-
-
-def _sample(picture: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """A copy of some 16 x 16 of the pixels."""
-    _, height, width, _ = picture.shape
-    rows, columns = max(height // _GRID, 1), max(width // _GRID, 1)
-    return picture[0, rows // 2 :: rows, columns // 2 :: columns].astype(np.int16)

@@ -122,7 +122,7 @@ class FrameWatch:
 
     def _picture(self, frame: Frame, now_ns: int) -> None:
         """What it shows, by the time of its arrival: stamps may go back and forth."""
-        sample = _sample(frame.image)
+        sample = sample_of(frame.image, _GRID)
         pixels = sample.tobytes()
         if pixels not in self._samples:
             self._same_since_ns = now_ns
@@ -143,10 +143,10 @@ class FrameWatch:
             self._health.set("dark", f"nothing is to be seen, all is near grey level {level:.0f}: is the lens covered?")
 
 
-def _sample(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A copy of every so many pixels, some 32 x 32 of them."""
+def sample_of(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A copy of every so many pixels of (H, W, C), some side x side of them."""
     height, width = image.shape[:2]
-    rows = slice(height // (2 * _GRID), None, max(height // _GRID, 1))
-    columns = slice(width // (2 * _GRID), None, max(width // _GRID, 1))
+    rows = slice(height // (2 * side), None, max(height // side, 1))
+    columns = slice(width // (2 * side), None, max(width // side, 1))
     sample: NDArray[np.uint8] = image[rows, columns].copy()
     return sample

@@ -26,8 +26,8 @@ from edgetl_export.graph import (
     set_initializer,
     shapes_of,
 )
+from edgetl_export.tensorrt.graph import STANDARD
 
-STANDARD = ("", "ai.onnx")
 REDUCES = frozenset(
     f"Reduce{kind}" for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
 )

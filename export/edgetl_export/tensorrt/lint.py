@@ -75,8 +75,10 @@ def _too_new(graph: Graph, releases: Sequence[Release]) -> Iterator[Finding]:
 
 def _without_kernel(graph: Graph, releases: Sequence[Release]) -> Iterator[Finding]:
     """INT8 convolutions that the full TensorRT may have no kernel for, in one finding; that for RTX makes its own."""
+    if not any(r.tensorrt for r in releases):
+        return
     found = [node for node in graph.all_nodes if _has_no_kernel(node, graph)]
-    if found and any(r.tensorrt for r in releases):
+    if found:
         advice = (
             f"The full TensorRT may have no INT8 kernel for {len(found)} of the convolutions, this one first (too few "
             "channels, or a small kernel in groups; NVIDIA's own quantiser leaves them out), and builds no engine "

@@ -16,7 +16,7 @@ from edgetl_runtime.sinks import Broken
 from edgetl_runtime.snapshot import Snapshot, Watcher, stage_times
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from edgetl_runtime.health import Condition, Health
     from edgetl_runtime.rig.rig import Rig
@@ -132,25 +132,22 @@ class RigPublisher:
 
     def write(self, made: Round) -> None:
         """Give it to all."""
-        for sink in self.sinks:
-            try:
-                sink.write(made)
-            except Exception as error:
-                self._leave_out(sink, error)
+        self._each(lambda sink: sink.write(made))
 
     def event(self, event: RigEvent) -> None:
         """Tell all of them."""
+        self._each(lambda sink: sink.event(event))
+
+    def _each(self, call: Callable[[RigSink], None]) -> None:
+        """Call each of them; of live cameras one that raises is left out from then on."""
         for sink in self.sinks:
             try:
-                sink.event(event)
+                call(sink)
             except Exception as error:
-                self._leave_out(sink, error)
-
-    def _leave_out(self, sink: RigSink, error: Exception) -> None:
-        if not self.live:
-            raise error
-        self.sinks = tuple(other for other in self.sinks if other is not sink)
-        self.broken.add(sink, error)
+                if not self.live:
+                    raise
+                self.sinks = tuple(other for other in self.sinks if other is not sink)
+                self.broken.add(sink, error)
 
 
 def is_live(rig: Rig) -> bool:
