@@ -61,7 +61,7 @@ class Keeper:
         self.best_heads: dict[str, float] = {}
         self._model, self._kinds, self._frames = model, kinds, frames
         self._scored = scored_kinds(kinds, frames.dataset)
-        self._log = CurveLog(out, _columns(kinds, config), resume=resume)
+        self._log = CurveLog(out, _columns(kinds, config), after=at.step if resume and at.probed else None)
         self._started = time.monotonic() - at.seconds
 
     @property

@@ -176,7 +176,30 @@ def test_ctrl_c_while_probing_starts_the_probe_anew(
             start(data, tmp_path / "broken", PACKAGE)
     result = start(data, tmp_path / "broken", PACKAGE, resume=True)
     assert result.steps == expected.steps
-    assert losses(tmp_path / "broken")[-1] == losses(tmp_path / "unbroken")[-1]
+    assert losses(tmp_path / "broken") == losses(tmp_path / "unbroken")
+
+
+def test_a_run_that_was_killed_before_it_saved_has_each_row_once(
+    data: tuple[Dataset, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(data, tmp_path / "unbroken")
+    saves: list[int] = []
+    plain = Keeper.save_last
+
+    def second_is_not_written(keeper: Keeper, *args: object) -> None:
+        saves.append(keeper.at.epoch)
+        if len(saves) == 2:
+            raise RuntimeError("killed")
+        plain(keeper, *args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "save_last", second_is_not_written)
+        with pytest.raises(RuntimeError, match="killed"):
+            start(data, tmp_path / "broken")
+    start(data, tmp_path / "broken", resume=True)
+    curves = [read_curve(tmp_path / name / "metrics.csv") for name in ("unbroken", "broken")]
+    kept = [[{k: v for k, v in row.items() if k != "seconds"} for row in curve] for curve in curves]
+    assert kept[0] == kept[1]
 
 
 def test_resuming_a_finished_run_changes_nothing(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
