@@ -8,6 +8,7 @@ EdgetlError            one clear line for a person: what was expected, what was 
 ├── BundleError        a bundle that is incomplete, altered or foreign  exit 2
 ├── CameraError        a source that can't be opened or read            exit 2
 ├── EngineError        an engine that can't load or run a model         exit 2
+│   └── UnfitProcessor a precision that this processor does not run     exit 2
 └── GateFailed         a check on the model itself did not hold         exit 1
 """
 
@@ -88,6 +89,10 @@ class EngineError(EdgetlError):
     """An engine that is unknown, missing, or can't load or run the model."""
 
     code = "engine"
+
+
+class UnfitProcessor(EngineError):
+    """A precision that an engine does not run on this processor; others of the same bundle may run."""
 
 
 class GateFailed(EdgetlError):

@@ -16,10 +16,11 @@ from runtime_support import SIZE_HW, expected_outputs, tiny_model, write_test_bu
 
 from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.engines import ONNX_ENGINES, available_engines, choose, load_bundle_engine, load_engine
+from edgetl_runtime.engines import openvino as openvino_engine
 from edgetl_runtime.engines.openvino import last_line
-from edgetl_runtime.errors import EngineError, MissingPackage
+from edgetl_runtime.errors import EngineError, MissingPackage, UnfitProcessor
 from edgetl_runtime.golden import read_golden, variant_of
-from edgetl_runtime.spec import Chosen, Hop, TensorSpec, Variant
+from edgetl_runtime.spec import Chosen, Hop, Latency, TensorSpec, Variant
 
 FRAMES = np.random.default_rng(3).integers(0, 256, (4, *SIZE_HW, 3), np.uint8)
 
@@ -202,6 +203,37 @@ def test_a_missing_engine_names_what_works_instead(shared_bundle: Path, monkeypa
     assert "onnxruntime" not in available_engines()
     with pytest.raises(MissingPackage, match=r"edgetl\[desktop\].*--variant fp32 --engine openvino"):
         load_bundle_engine(open_bundle(shared_bundle))
+
+
+def test_a_processor_without_the_precision_names_what_runs_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those within the budget come first, the fastest first; what this processor does not run either is none."""
+    variants = (
+        Variant(name="fp32", file="model.fp32.onnx", precision="fp32", engines=("onnxruntime", "openvino")),
+        Variant(name="int8", file="model.fp32.onnx", precision="int8", engines=("openvino",)),
+        Variant(name="int8-bf16", file="model.fp32.onnx", precision="int8-bf16", engines=("openvino",)),
+        Variant(name="bf16", file="model.fp32.onnx", precision="bf16", engines=("openvino",)),
+    )
+    times = {"onnxruntime/fp32": 9.0, "openvino/fp32": 8.0, "openvino/int8": 4.0, "openvino/bf16": 5.0}
+    latencies = tuple(
+        Latency(engine=e, variant=v, p50_ms=t, p95_ms=t, p99_ms=t, runs=9)  # type: ignore[arg-type]
+        for (e, v), t in ((key.split("/"), t) for key, t in times.items())
+    )
+    over = "openvino/int8"
+    hops = tuple(Hop(hop=k, metric="ap50", value=0.5, max_rel_error=0.0, cosine=1.0, passed=k != over) for k in times)
+    chosen = Chosen(variant="int8-bf16", engine="openvino", reason="fastest")
+    made = write_test_bundle(tmp_path / "b", variants=variants, chosen=chosen, latencies=latencies, hops=hops)
+
+    class OldCpu:
+        def get_property(self, device: str, name: str) -> list[str]:
+            return ["FP32", "INT8"]
+
+    monkeypatch.setattr(openvino_engine, "_core", lambda ov: OldCpu())
+    with pytest.raises(UnfitProcessor, match="does not run int8-bf16 in openvino") as caught:
+        load_bundle_engine(open_bundle(made))
+    wanted = "--variant fp32 --engine openvino, --variant fp32 --engine onnxruntime, --variant int8 --engine openvino"
+    assert caught.value.remedy == f"run another pair that works here: {wanted}"
 
 
 def test_tensors_are_compared_with_the_manifest(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from edgetl_runtime.errors import EngineError, MissingPackage
+from edgetl_runtime.errors import EngineError, MissingPackage, UnfitProcessor
 from edgetl_runtime.imports import present
 from edgetl_runtime.spec import EngineName
 
@@ -169,8 +170,9 @@ def load_bundle_engine(
 
     engine_dir: where `edgetl build` put its engines, by default beside the bundle.
 
-    Raises EngineError for a pair that is not in the bundle or tensors that differ; MissingPackage, naming
-    the pairs that this machine could run instead, where the engine's package is absent.
+    Raises EngineError for a pair that is not in the bundle or tensors that differ. Naming the pairs that this machine
+    could run instead: MissingPackage where the engine's package is absent, UnfitProcessor where the processor does not
+    run the precision.
     """
     picked, name = choose(bundle, variant=variant, engine=engine, engine_dir=engine_dir)
     loaded: Engine
@@ -184,10 +186,12 @@ def load_bundle_engine(
                 name, bundle.model_path(picked), precision=picked.precision, threads=threads, spin=spin, keep=True
             )
     except MissingPackage as error:
-        here = available_engines()
-        others = [f"--variant {v.name} --engine {e}" for v in bundle.manifest.variants for e in v.engines if e in here]
-        if others:
+        if others := pairs_here(bundle.manifest):
             error.remedy += f"; or run another pair that works here: {', '.join(others)}"
+        raise
+    except UnfitProcessor as error:
+        if others := pairs_here(bundle.manifest):
+            error.remedy = f"run another pair that works here: {', '.join(others)}"
         raise
     for kind, found, expected in (
         ("inputs", loaded.inputs, bundle.manifest.inputs),
@@ -200,6 +204,27 @@ def load_bundle_engine(
                 remedy="export the bundle again",
             )
     return loaded
+
+
+def pairs_here(manifest: Manifest) -> list[str]:
+    """The pairs that this machine can run, as one asks for them: those within the accuracy budget first, the fastest of
+    the machine that made the bundle first."""
+    here = available_engines()
+    times = {f"{row.engine}/{row.variant}": row.p50_ms for row in manifest.latencies}
+    passed = {hop.hop for hop in manifest.hops if hop.passed}
+    found = [
+        (f"{e}/{v.name}", v, e) for v in manifest.variants for e in v.engines if e in here and _runs(e, v.precision)
+    ]
+    found.sort(key=lambda pair: (pair[0] not in passed, times.get(pair[0], math.inf)))
+    return [f"--variant {variant.name} --engine {engine}" for _, variant, engine in found]
+
+
+def _runs(engine: EngineName, precision: Precision) -> bool:
+    if engine != "openvino":
+        return True
+    from edgetl_runtime.engines.openvino import runs
+
+    return runs(precision)
 
 
 def describe(tensors: tuple[TensorSpec, ...]) -> str:

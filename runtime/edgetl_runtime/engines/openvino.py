@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgetl_runtime.engines._tensors import check_inputs, tensor_spec
-from edgetl_runtime.errors import EngineError
+from edgetl_runtime.errors import EngineError, UnfitProcessor
 from edgetl_runtime.files import cache_directory, private_directory
 from edgetl_runtime.imports import openvino as _openvino
 from edgetl_runtime.once import once
@@ -239,10 +239,19 @@ def _check_capability(core: Any, precision: Precision) -> None:
         raise EngineError(f"openvino on a CPU does not run {precision}", remedy=f"it runs {', '.join(_NEEDS)}")
     found = list(core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
     if not set(_NEEDS[precision]) <= set(found):
-        raise EngineError(
+        raise UnfitProcessor(
             f"this CPU does not run {precision} in openvino (it offers {', '.join(found)})",
             remedy="choose another variant with --variant",
         )
+
+
+def runs(precision: Precision) -> bool:
+    """Whether OpenVINO says that this processor runs the precision. Raises MissingPackage without the package."""
+    try:
+        _check_capability(_core(_openvino()), precision)
+    except EngineError:
+        return False
+    return True
 
 
 def _text(said: Any, key: str) -> str:
@@ -262,7 +271,7 @@ def _check_compiled(ov: Any, compiled: Any, precision: Precision) -> None:
     found = compiled.get_property("INFERENCE_PRECISION_HINT")
     wanted = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}[_HINT[precision]]
     if found != wanted:
-        raise EngineError(
+        raise UnfitProcessor(
             f"openvino was asked for {_HINT[precision]}, it compiled for {found.get_type_name()}",
             remedy="choose another variant with --variant",
         )
