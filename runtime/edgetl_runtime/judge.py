@@ -7,6 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from edgetl_runtime.health import worst
+from edgetl_runtime.sleep import Sleep
 
 if TYPE_CHECKING:
     from edgetl_runtime.domain import DomainMonitor
@@ -26,10 +27,18 @@ class Judge:
         self, health: Health, domain: DomainMonitor | None, *, deadline_ms: float, placing: Placing | None = None
     ) -> None:
         self._health, self._domain, self._deadline_ms, self._placing = health, domain, deadline_ms, placing
+        self._sleep = Sleep()
 
     def judged(self, result: Result, *, beside: State = "ok") -> Result:
-        """The result with its shift and with the worst of its own health and `beside`, the state of what it needs."""
-        if result.state == "late":
+        """The result with its shift and with the worst of its own health and `beside`, the state of what it needs.
+
+        One of a live picture from before the machine slept is late, and its stamps say how old it is.
+        """
+        live = result.media_time_s is None and not result.name
+        if asleep_ns := self._sleep.since(result.t_capture_ns, result.t_publish_ns) if live else 0:
+            result = _older(result, asleep_ns)
+            self._health.set("late", f"the machine slept for {asleep_ns / 1e9:.1f} s after the picture was taken")
+        elif result.state == "late":
             self._health.set("late", f"results are older than {self._deadline_ms:g} ms when they are published")
         else:
             self._health.clear("late")
@@ -49,3 +58,10 @@ class Judge:
         if beside != "ok":
             state = worst((state, beside))
         return result if state == "ok" else dataclasses.replace(result, health=state)
+
+
+def _older(result: Result, by_ns: int) -> Result:
+    """The result as late, captured so much earlier: before 0, where the machine slept for longer than it was awake."""
+    until_ns = None if result.valid_until_ns is None else result.valid_until_ns - by_ns
+    captured_ns = result.t_capture_ns - by_ns
+    return dataclasses.replace(result, t_capture_ns=captured_ns, valid_until_ns=until_ns, state="late")

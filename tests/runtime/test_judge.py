@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgetl_runtime import sleep
 from edgetl_runtime.domain import DomainState, ShiftScore
 from edgetl_runtime.health import Health, State, worst
 from edgetl_runtime.judge import Judge
@@ -54,6 +55,35 @@ def test_a_domain_changes_in_the_time_of_a_file_not_in_that_of_reading_it() -> N
     judge.judged(result)
     judge.judged(dataclasses.replace(result, media_time_s=2.5))
     assert domain.told_ns == [7, 2_500_000_000]
+
+
+def test_a_picture_from_before_the_machine_slept_is_late_and_says_how_old_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept = [0]
+    monkeypatch.setattr(sleep, "slept_ns", lambda: slept[0])
+    health = Health("cam")
+    judge = Judge(health, None, deadline_ms=80)
+    result = dataclasses.replace(RESULT, t_capture_ns=10_000, t_publish_ns=60_000_000, valid_until_ns=80_010_000)
+    assert judge.judged(result) is result
+    slept[0] = 3_600_000_000_000
+    found = judge.judged(result)
+    assert found.state == "late" and found.health == "stale"
+    assert found.age_ms == pytest.approx(3_600_060, abs=0.1)
+    assert found.valid_until_ns == 80_010_000 - slept[0]
+    assert health.status().conditions == {"late": "the machine slept for 3600.0 s after the picture was taken"}
+    assert judge.judged(dataclasses.replace(result, t_capture_ns=60_000_001, t_publish_ns=99_000_000)).state == "fresh"
+    assert health.state == "ok"
+
+
+def test_of_a_file_sleep_makes_nothing_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = [0]
+    monkeypatch.setattr(sleep, "slept_ns", lambda: slept[0])
+    judge = Judge(Health("cam"), None, deadline_ms=0)
+    slept[0] = 9_000_000_000
+    for result in (dataclasses.replace(RESULT, media_time_s=0.1), dataclasses.replace(RESULT, name="a.jpg")):
+        assert judge.judged(result) is result
+    assert judge.judged(RESULT).state == "late"
 
 
 def test_the_worst_of_states() -> None:

@@ -14,6 +14,7 @@ from edgetl_runtime.can.objects import TRACK_IDS, object_values, urgency_order
 from edgetl_runtime.can.together import Seen, Together, subset, together
 from edgetl_runtime.health import worst
 from edgetl_runtime.result import Detections
+from edgetl_runtime.sleep import Sleep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +67,7 @@ class Cycles:
         self._ids = {name: base_id + i for i, name in enumerate(frame_names(slots))}
         self._slots, self._max_age_ns = slots, round(max_age_ms * 1e6)
         self._counter = COUNTS - 1
+        self._sleep = Sleep()
         self._seen: tuple[Result | None, ...] = ()
         self._objects: Together | None = None
         self._first: list[int] = []
@@ -88,7 +90,8 @@ class Cycles:
         until_ns = result.t_capture_ns + self._max_age_ns
         if result.valid_until_ns is not None:
             until_ns = min(until_ns, result.valid_until_ns)
-        return result.state == "fresh" and now_ns <= until_ns
+        asleep_ns = self._sleep.since(result.t_capture_ns, now_ns)  # it woke up before there is a newer result
+        return result.state == "fresh" and now_ns + asleep_ns <= until_ns
 
     def frames(self, newest: Sequence[Result | None], now_ns: int, *, ended: bool = False) -> list[CanFrame]:
         """The next cycle, the status first. newest: of each lane. now_ns: on CLOCK; ended: it is the last one."""

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 from can_support import Wire, detections_of, result_of, write
 
+from edgetl_runtime import sleep
 from edgetl_runtime.can.e2e import COUNTS
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.health import MEANS, Condition
@@ -55,6 +56,20 @@ def test_fewer_slots_and_long_identifiers() -> None:
     wire.deliver(frames)
     view = wire.receiver.view()
     assert len(view.objects) == 2 and view.left_out == 7  # ten, held at the limit
+
+
+def test_what_was_seen_before_the_machine_slept_is_not_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = [0]
+    monkeypatch.setattr(sleep, "slept_ns", lambda: slept[0])
+    wire = Wire()
+    wire.show([(10.0, 0.0)])
+    wire.deliver(wire.cycle())
+    assert wire.receiver.view().current
+    slept[0] = 2_000_000_000
+    for _ in range(2):
+        wire.deliver(wire.cycle())
+        view = wire.receiver.view()
+        assert (view.state, view.objects) == ("stale", ())
 
 
 @pytest.mark.parametrize("condition", sorted(BLIND))
