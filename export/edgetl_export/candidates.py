@@ -60,6 +60,11 @@ class Pair:
         """`engine/variant`, as tables and JSON name it."""
         return f"{self.engine}/{self.variant}"
 
+    @property
+    def computed_in(self) -> Precision:
+        """What its engine here is asked for: an FP16 graph for a device is float32 that rounds by itself."""
+        return "fp32" if self.for_device and self.precision == "fp16" else self.precision
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -200,7 +205,7 @@ def judge(pair: Pair, reference: Reference) -> Candidate | str:
         return f"{pair.key}: the package is not installed"
     try:
         trial = reference.trials.recall(
-            pair.probe_file, pair.engine, pair.precision, lambda: run_trial(pair, reference), ships=pair.file
+            pair.probe_file, pair.engine, pair.computed_in, lambda: run_trial(pair, reference), ships=pair.file
         )
     except EngineError as error:
         return f"{pair.key}: {error.message}"
@@ -225,10 +230,10 @@ def run_trial(pair: Pair, reference: Reference) -> Trial:
     Where both give the same bits on every parity frame, one stands for the other.
     """
     ships = _digest_as_it_ships(pair, reference)
-    known = reference.trials.known(pair.probe_file, pair.engine, pair.precision)
+    known = reference.trials.known(pair.probe_file, pair.engine, pair.computed_in)
     if known is not None and known.outputs == ships:
         return known
-    with crew_of(pair.engine, pair.probe_file, pair.precision) as crew:
+    with crew_of(pair.engine, pair.probe_file, pair.computed_in) as crew:
         rows = reference.record(crew)
         if pair.for_device or digest_of(rows, reference.outputs) == ships:
             return reference.trial(crew, rows, pair)

@@ -449,9 +449,9 @@ def _golden(
 
 def _sample_for_device(request: ExportRequest, pair: Pair, samples: _Samples, work: Path) -> None:
     """Take samples of a graph for a device as it ships. Raises GateFailed where that is not the one that was judged."""
-    with crew_of(pair.engine, computed_here(pair, work), pair.precision, most=1) as crew:
+    with crew_of(pair.engine, computed_here(pair, work), pair.computed_in, most=1) as crew:
         rows = samples.take(pair, crew.over(samples.frames))
-    with crew_of(pair.engine, pair.probe_file, pair.precision, most=1) as crew:
+    with crew_of(pair.engine, pair.probe_file, pair.computed_in, most=1) as crew:
         infer = crew.over(samples.frames)
         judged = [infer(frame) for frame in samples.frames]
     between = f"what ships of {pair.key} and what was judged"

@@ -1,8 +1,8 @@
 """Graphs for TensorRT: the precision is written into them, because strongly typed engines take it from there.
 
 They can't be timed here. What they compute can be measured: ONNX Runtime runs a graph with its roundings to FP16
-written out. OpenVINO runs the symmetric INT8 graph faster, without those and on some processors wrongly, so it is asked
-only where both agree.
+written out. OpenVINO runs one faster that rounds by sums (2.6 times on an Intel Xeon, BDD100K's detector), and the
+symmetric INT8 graph without those roundings; on some processors wrongly, so it is asked only where both agree.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from edgetl_export.targets import FLOAT, HALF, INT8, OLDEST_OPSET
 from edgetl_export.tensorrt.check import HostCheck
 from edgetl_export.tensorrt.kernels import without_int8_kernel
 from edgetl_runtime.engines import available_engines
+from edgetl_runtime.errors import EngineError
 from edgetl_runtime.spec import EngineName, Precision
 
 Checks = Mapping[str, Mapping[str, HostCheck]]
@@ -37,6 +38,8 @@ Checks = Mapping[str, Mapping[str, HostCheck]]
 Check = Callable[[Mapping[str, Path]], Checks]
 """What the host's compiler says of graphs, by name, for every target."""
 AGREEMENT_FRAMES = 2
+ALIKE = 1.5
+"""What the same roundings cost in two engines differs by less than this factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +130,15 @@ def int8_graph(
 
 def computed_here(pair: Pair, work: Path) -> Path:
     """What ships, in the form that its engine here computes it in, as `work` holds it then."""
-    wide = widened if pair.engine == "openvino" else rounded
-    return _saved(wide(load_model(pair.file)), work / f"{pair.variant}-ships.onnx")
+    model = _computable(load_model(pair.file), pair.engine, pair.precision)
+    return _saved(model, work / f"{pair.variant}-ships.onnx")
+
+
+def _computable(model: ModelProto, engine: EngineName, precision: Precision) -> ModelProto:
+    """A graph with FP16 in the form that this engine computes it in."""
+    if engine != "openvino":
+        return rounded(model)
+    return widened(model) if precision == "int8" else rounded(model, by="sums")
 
 
 def _judged(pair: Pair, note: str, reference: Reference, check: Check, graphs: Mapping[str, Path]) -> Typed:
@@ -152,8 +162,8 @@ def _half(
     graph: FloatGraph, float_model: ModelProto, reference: Reference, largest: Mapping[str, float]
 ) -> tuple[Pair, str]:
     model, islands = to_half(float_model, largest, reference.probes)
-    probe_file = _saved(rounded(model), graph.probe_file.parent / f"{HALF}.onnx")
-    pair = _pair(HALF, "fp16", "onnxruntime", probe_file, graph.file.parent)
+    engine, probe_file = _computed(model, HALF, "fp16", graph.probe_file.parent, reference)
+    pair = _pair(HALF, "fp16", engine, probe_file, graph.file.parent)
     save_model(without_outputs(model, reference.probes), pair.file)
     return pair, describe_islands(graph.model, islands)
 
@@ -167,11 +177,8 @@ def _int8(
 ) -> tuple[Pair, str]:
     written, _ = quantiser.build(INT8, float_layers=float_layers, calibrator=calibrator, scheme="s8s8", shipped=False)
     model, _ = to_half(late_bytes(load_model(written)), largest, reference.probes)
-    exact = _saved(rounded(model), quantiser.work / f"{INT8}-exact.onnx")
-    fast = _saved(widened(model), quantiser.work / f"{INT8}-fast.onnx")
-    agree = _agree(exact, fast, reference)
-    engine: EngineName = "openvino" if agree else "onnxruntime"
-    pair = _pair(INT8, "int8", engine, fast if agree else exact, quantiser.ship, float_layers)
+    engine, probe_file = _computed(model, INT8, "int8", quantiser.work, reference)
+    pair = _pair(INT8, "int8", engine, probe_file, quantiser.ship, float_layers)
     save_model(without_outputs(model, reference.probes), pair.file)
     left = f", {len(float_layers)} layers among it" if float_layers else ""
     return pair, f"symmetric, the rest in FP16{left}"
@@ -183,15 +190,34 @@ def _saved(model: ModelProto, path: Path) -> Path:
     return path
 
 
-def _agree(exact: Path, fast: Path, reference: Reference) -> bool:
-    """Whether OpenVINO gives for one graph what ONNX Runtime gives for the other, as nearly as INT8 lets them."""
+def _computed(
+    model: ModelProto, name: str, precision: Precision, work: Path, reference: Reference
+) -> tuple[EngineName, Path]:
+    """Which engine here computes a graph with FP16, and the graph in its form: OpenVINO where it agrees with ONNX
+    Runtime, which is exact."""
+    exact = _saved(_computable(model, "onnxruntime", precision), work / f"{name}-exact.onnx")
     if "openvino" not in available_engines():
+        return "onnxruntime", exact
+    fast = _saved(_computable(model, "openvino", precision), work / f"{name}-fast.onnx")
+    return ("openvino", fast) if _agree(exact, fast, precision, reference) else ("onnxruntime", exact)
+
+
+def _agree(exact: Path, fast: Path, precision: Precision, reference: Reference) -> bool:
+    """Whether OpenVINO gives for one graph what ONNX Runtime gives for the other, as nearly as the precision lets them.
+
+    Roundings of sums that are added in another order differ. But they cost about the same, unless they are left out.
+    """
+    asked: Precision = "fp32" if precision == "fp16" else precision
+    frames, tensors = reference.frames[:AGREEMENT_FRAMES], reference.tensors[:AGREEMENT_FRAMES]
+    expected = recorded("onnxruntime", exact, asked, frames, reference.probes)
+    try:
+        found = recorded("openvino", fast, asked, frames, reference.probes)
+    except EngineError:
         return False
-    frames = reference.frames[:AGREEMENT_FRAMES]
-    expected = recorded("onnxruntime", exact, "int8", frames, reference.probes)
-    found = recorded("openvino", fast, "int8", frames, reference.probes)
-    apart, from_float = rms_error(expected, found), rms_error(reference.tensors[:AGREEMENT_FRAMES], expected)
-    return apart <= max(from_float, FP32_REL_ERROR)
+    apart, cost, found_cost = rms_error(expected, found), rms_error(tensors, expected), rms_error(tensors, found)
+    if precision == "int8":
+        return apart <= max(cost, FP32_REL_ERROR)
+    return apart <= cost and cost / ALIKE <= found_cost <= cost * ALIKE
 
 
 def _best(found: Found) -> Candidate | None:
