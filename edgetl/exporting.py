@@ -6,23 +6,24 @@ import datetime
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetl.answers import known_answers
 from edgetl.calibration import calibration_frames, choose_calibration
 from edgetl.data import Dataset, Reading
 from edgetl.heads import Kind, Scorable, Scoring, kinds_of
 from edgetl.metrics.detection import parse_merge
 from edgetl.metrics.predict import Frames, Infer, evaluate, letterboxed, remembering, scored_kinds
-from edgetl.models.deploy import INPUT, Deployed
-from edgetl.models.reparameterise import for_deployment
+from edgetl.models.deploy import INPUT, Deployed, deployable
 from edgetl.models.weights import sha256_of
 from edgetl.shift.source import known_embeddings, read_side
 from edgetl.shift.statistics import fit_statistics, save_statistics
-from edgetl.training.checkpoint import ModelCard, load_network
+from edgetl.training.checkpoint import ModelCard, checkpoint_file, load_network
 from edgetl.versions import code_sha256, package_versions
 from edgetl_export.budget import Budget, Measured, Metric, over_domains
 from edgetl_export.candidates import Pair
@@ -121,11 +122,11 @@ def export_checkpoint(
         further[split] = metric_of(judged[-1], scored_kinds(own, judged[-1].dataset), options.merge)
     images, calibrated_on = options.calibrate(train, card.preprocess)
     domain = _domain(card, train, frames)
-    model.backbone = for_deployment(model.backbone)
-    module = Deployed(model, kinds, card.preprocess).eval()
+    module = Deployed(deployable(model), kinds, card.preprocess).eval()
+    source = torch_source(module, frames.images[0], input_name=INPUT, outputs=module.outputs, probes=module.probes)
     request = ExportRequest(
         name=name,
-        source=torch_source(module, frames.images[0], input_name=INPUT, outputs=module.outputs, probes=module.probes),
+        source=replace(source, answers=partial(known_answers, checkpoint_file(checkpoint))),
         heads=heads,
         preprocess=card.preprocess,
         calibration=images,

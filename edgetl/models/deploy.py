@@ -9,9 +9,16 @@ from torch import Tensor, nn
 from edgetl.heads.kind import Kind
 from edgetl.models.network import Network
 from edgetl.models.normalise import Normalise
+from edgetl.models.reparameterise import for_deployment
 from edgetl_runtime.spec import EMBEDDING, Preprocess
 
 INPUT = "frame"
+
+
+def deployable(network: Network) -> Network:
+    """The same network, changed in place, with its backbone as the vehicle runs it."""
+    network.backbone = for_deployment(network.backbone)
+    return network.eval()
 
 
 class Deployed(nn.Module):

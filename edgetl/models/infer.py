@@ -1,15 +1,15 @@
-"""A torch network as a function of one uint8 frame: the reference of every later step."""
+"""A torch network as a function of one uint8 frame."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from edgetl.heads.kind import Kind
-from edgetl.models.network import Network
+from edgetl.models.network import Network, Outputs
 from edgetl.models.normalise import Normalise
 from edgetl_runtime.spec import EMBEDDING, Preprocess
 
@@ -30,3 +30,46 @@ class TorchInfer:
             for kind in self._kinds:
                 named |= dict(zip(kind.head.outputs, kind.decode(raw[kind.head.name]), strict=True))
         return {name: value.cpu().numpy() for name, value in named.items()}
+
+
+class RunOnce:
+    """A network whose answers are wanted several times, decoded in several ways: each frame goes through it once.
+
+    What its heads gave is kept, as long as that is no more than most_bytes. Frames are told apart by identity and must
+    stay alive.
+    """
+
+    def __init__(self, network: Network, preprocess: Preprocess, most_bytes: int) -> None:
+        self._network, self._normalise, self._left = network, Normalise(preprocess), most_bytes
+        self._kept: dict[int, Outputs] = {}
+
+    def decoded(self, kinds: Sequence[Kind]) -> Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.generic]]]:
+        """(1, H, W, 3) uint8 BGR at network size to these heads' outputs by name."""
+
+        def infer(frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.generic]]:
+            with torch.inference_mode():
+                raw = self._run(frame).heads
+                named = {
+                    name: value
+                    for kind in kinds
+                    for name, value in zip(kind.head.outputs, kind.decode(raw[kind.head.name]), strict=True)
+                }
+            return {name: value.cpu().numpy() for name, value in named.items()}
+
+        return infer
+
+    def holds(self, frames: Sequence[NDArray[np.uint8]]) -> bool:
+        """Whether none of these need be run again."""
+        return all(id(frame) in self._kept for frame in frames)
+
+    def _run(self, frame: NDArray[np.uint8]) -> Outputs:
+        if id(frame) in self._kept:
+            return self._kept[id(frame)]
+        device = next(self._network.parameters()).device
+        found: Outputs = self._network(self._normalise(torch.from_numpy(frame)).to(device))
+        parts = [part for raw in found.heads.values() for part in (raw if isinstance(raw, tuple) else (raw,))]
+        size = sum(part.numel() * part.element_size() for part in parts)
+        if size <= self._left:
+            self._left -= size
+            self._kept[id(frame)] = found
+        return found

@@ -83,12 +83,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         raise InputError(f"{path}: the checkpoint can't be written ({error})", remedy="free some space") from error
 
 
+def checkpoint_file(path: Path) -> Path:
+    """The file that a run's folder, or a file itself, stands for."""
+    return path / "best.pt" if path.is_dir() else path
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint without running code from it. Raises InputError for any other file."""
     import torch
 
-    if path.is_dir():
-        path = path / "best.pt"
+    path = checkpoint_file(path)
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint", remedy="make one with: edgetl tune DATA --out DIR")
     try:

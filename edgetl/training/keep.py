@@ -13,12 +13,14 @@ from typing import Any
 import msgspec
 from torch import Tensor
 
+from edgetl.answers import MOST_BYTES, keep_answers
 from edgetl.data import Dataset
-from edgetl.heads import Kind
+from edgetl.heads import Kind, kinds_of
 from edgetl.metrics.predict import Evaluation, Frames, evaluate, scored_kinds
-from edgetl.models.infer import TorchInfer
+from edgetl.models.deploy import deployable
+from edgetl.models.infer import RunOnce, TorchInfer
 from edgetl.models.network import Network
-from edgetl.training.checkpoint import Checkpoint, ModelCard, load_checkpoint, save_checkpoint
+from edgetl.training.checkpoint import Checkpoint, ModelCard, load_checkpoint, network_from, save_checkpoint
 from edgetl.training.config import TuneConfig
 from edgetl.training.logs import CurveLog
 from edgetl.training.mix import best_mixture
@@ -125,15 +127,20 @@ class Keeper:
         return found.value
 
     def trust(self) -> Checkpoint:
-        """Fit temperature and thresholds of the best weights on the validation images, and write them."""
-        best = load_checkpoint(self.out / "best.pt")
-        live = {k: v.detach().clone() for k, v in self._model.state_dict().items()}
-        self._model.load_state_dict(best.model)
-        infer = TorchInfer(self._model.eval(), self._kinds, self.card.preprocess)
-        heads, reliability = fit_trust(infer, self._frames, self._kinds)
-        self._model.load_state_dict(live)
+        """Fit temperature and thresholds of the best weights on the validation images, and write them.
+
+        The network runs as it is exported, and what it answers is kept: `export` need not ask again.
+        """
+        path = self.out / "best.pt"
+        best = load_checkpoint(path)
+        network = deployable(network_from(best, path)).to(next(self._model.parameters()).device)
+        run = RunOnce(network, best.card.preprocess, MOST_BYTES)
+        heads, reliability = fit_trust(run.decoded(self._kinds), self._frames, self._kinds)
         trusted = Checkpoint(dataclasses.replace(best.card, heads=heads, reliability=reliability), best.model)
-        save_checkpoint(self.out / "best.pt", trusted)
+        save_checkpoint(path, trusted)
+        if run.holds(self._frames.images):
+            infer = run.decoded(kinds_of(heads, backbone=best.card.backbone))
+            keep_answers(path, self._frames.images, [infer(image) for image in self._frames.images])
         return trusted
 
     def save_last(self, average: Mapping[str, Tensor], training: Mapping[str, Any]) -> None:

@@ -193,7 +193,7 @@ def export(
         tensors = _parity_tensors(request)
         written = write_onnx(request.source, work)
         clock.begin(f"{request.source.name}, on the validation set")
-        reference = _reference(request, tensors, source, written, shipped)
+        reference = _reference(request, tensors, source, written, shipped, say)
         clock.begin("passes")
         graph, hops = compile_float(request.source, written, reference, work, new, passes=request.passes, say=say)
         clock.begin(f"float engines; watching {len(request.calibration)} frames for INT8")
@@ -330,15 +330,21 @@ def _reference(
     watched: Watched,
     written: Written,
     shipped: Shipped,
+    say: Callable[[str], None],
 ) -> Reference:
     """The source itself, by its tensors on the parity frames and its metric on the validation set.
 
-    Its answers are those of a former export where that had the same graph from torch.export and the same frames.
+    Its answers are those of a former export where that had the same graph from torch.export and the same frames, or
+    those that it is known by otherwise.
     """
     source, trials = request.source, Trials(request.trials_key)
     frames, finite = [*request.validation, *request.further], Finite(_head_outputs(request))
     whole = exporter_of(written.path) == CAPTURED
-    known = trials.answers(written.path, source.name, len(frames)) if whole else None
+    known: Mapping[str, NDArray[np.generic]] | None = None
+    if whole:
+        known = trials.answers(written.path, source.name, len(frames))
+    if known is None and (known := _confirmed(request, frames)) is not None:
+        say(f"  known: it gives the same bits for {len(request.frames)} frames now")
     if known is not None:
         rows = {id(frame): {name: array[i] for name, array in known.items()} for i, frame in enumerate(frames)}
         measured = request.metric(finite.through(watched.through(lambda frame: rows[id(frame)])))
@@ -379,6 +385,19 @@ def _reference(
         outputs=_head_outputs(request),
         not_finite=finite.not_finite,
     )
+
+
+def _confirmed(request: ExportRequest, frames: Sequence[NDArray[np.uint8]]) -> Mapping[str, NDArray[np.generic]] | None:
+    """What the source is known to answer to these frames, where it gives the same bits for the parity frames now."""
+    source, place = request.source, {id(frame): i for i, frame in enumerate(frames)}
+    known = source.answers(frames)
+    if known is None or set(known) != set(_head_outputs(request)):
+        return None
+    for frame in request.frames:
+        outputs, at = source.infer(frame), place.get(id(frame))
+        if at is None or any(not np.array_equal(outputs[name], array[at]) for name, array in known.items()):
+            return None
+    return known
 
 
 def _kept_outputs(request: ExportRequest) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,8 @@ class Source:
     compares. infer: a frame (1, H, W, 3) uint8 to all of them, by the network's own means: the reference.
     write: an ONNX file of that function with outputs and probes as outputs in this order; returns a note for its hop.
     side_by_side: the same functions for several threads, for as long as the context lasts; None where `infer` may run
-    in one thread at a time.
+    in one thread at a time. answers: what is known already of what it ships for these frames, (N, ...) by output, None
+    where it is not known of all of them; it is believed where `infer` gives the same bits for some.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Source:
     infer: Infer
     write: Callable[[Path], str]
     side_by_side: Callable[[], AbstractContextManager[Sequence[Infer]]] | None = None
+    answers: Callable[[Sequence[NDArray[np.uint8]]], Mapping[str, NDArray[np.generic]] | None] = lambda frames: None
 
     @contextmanager
     def crew(self) -> Iterator[Crew]:

@@ -34,8 +34,10 @@ def slept_ns() -> int | None:
 
     None where no such clock is, or the two can't be read at nearly the same time. Source: clock_gettime(2) of Linux.
     """
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    for _ in range(_TRIES if clock is not None else 0):
+    clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    if clock is None:
+        return None
+    for _ in range(_TRIES):
         before = time.monotonic_ns()
         whole = time.clock_gettime_ns(clock)
         after = time.monotonic_ns()

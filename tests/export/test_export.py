@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from edgetl_export.budget import Budget, Measured
 from edgetl_export.candidates import Answers, Candidate, Pair, Reference, choose, judge
 from edgetl_export.crew import Crew
-from edgetl_export.export import Domain, Exported, ExportRequest, RunAll, export
+from edgetl_export.export import Domain, Exported, ExportRequest, RunAll, _confirmed, export
 from edgetl_export.graph import copy_of, set_initializer, set_nodes, without_outputs
 from edgetl_export.parity import Infer
 from edgetl_export.passes import PASSES, Pass
@@ -695,6 +695,51 @@ def test_what_the_network_itself_answered_is_known_to_the_next_export(
             next(module.parameters()).mul_(1.01)
     again, runs = exported_with(module, "two" if other == "key" else "one", "again.bundle")
     assert bool(runs) is asked and again == first
+
+
+def request_with_answers(known: Mapping[str, NDArray[np.generic]] | None) -> ExportRequest:
+    """A request whose source is known to answer so to its five frames, of which two are parity frames."""
+    plain = request_of(TinyDetector())
+    source = dataclasses.replace(plain.source, answers=lambda asked: known if len(asked) == 5 else None)
+    both = plain.frames[:2]
+    return dataclasses.replace(plain, source=source, validation=[*both, *frames(3, seed=7)], frames=both)
+
+
+def answers_of(request: ExportRequest) -> dict[str, NDArray[np.generic]]:
+    rows = [request.source.infer(frame) for frame in request.validation]
+    return {name: np.stack([row[name] for row in rows]) for name in OUTPUTS}
+
+
+def test_answers_that_are_known_are_not_asked_for_again(tmp_path: Path) -> None:
+    known = answers_of(request_with_answers(None))
+    known["scores"][2:] = 0.125  # of the frames that are not compared
+    request = request_with_answers(known)
+    seen: list[float] = []
+
+    def metric(infer: Infer) -> Measured:
+        seen.append(float(np.asarray(infer(request.validation[2])["scores"]).max()))
+        return Measured({"detect": 1.0})
+
+    said: list[str] = []
+    export(dataclasses.replace(request, metric=metric), tmp_path / "tiny.bundle", say=said.append)
+    assert seen[0] == 0.125 and seen[1] != 0.125
+    assert "  known: it gives the same bits for 2 frames now" in said
+
+
+@pytest.mark.parametrize("other", ["none", "bits", "outputs", "elsewhere"])
+def test_answers_are_believed_where_the_same_bits_come_again(other: str) -> None:
+    known = answers_of(request_with_answers(None))
+    request = request_with_answers(known)
+    assert _confirmed(request, request.validation) is known
+    if other == "none":
+        request = request_with_answers(None)
+    elif other == "bits":
+        known["scores"][1] = np.nextafter(known["scores"][1], np.float32(0))
+    elif other == "outputs":
+        del known["classes"]
+    else:
+        request = dataclasses.replace(request, frames=[request.frames[0].copy()])
+    assert _confirmed(request, request.validation) is None
 
 
 def other_bits(answers: Mapping[str, NDArray[np.generic]] | None) -> Mapping[str, NDArray[np.generic]] | None:

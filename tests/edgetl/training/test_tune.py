@@ -18,9 +18,12 @@ import msgspec
 import pytest
 import torch
 
+from edgetl.answers import known_answers
 from edgetl.data import Dataset, read_dataset
-from edgetl.metrics.predict import Evaluation
+from edgetl.heads import kinds_of
+from edgetl.metrics.predict import Evaluation, Frames
 from edgetl.models.backbone import build_backbone
+from edgetl.models.deploy import Deployed, deployable
 from edgetl.models.network import Network
 from edgetl.training import keep as keep_module
 from edgetl.training import learn as learn_module
@@ -200,6 +203,23 @@ def test_a_run_that_was_killed_before_it_saved_has_each_row_once(
     curves = [read_curve(tmp_path / name / "metrics.csv") for name in ("unbroken", "broken")]
     kept = [[{k: v for k, v in row.items() if k != "seconds"} for row in curve] for curve in curves]
     assert kept[0] == kept[1]
+
+
+def test_what_the_exported_network_answers_to_the_validation_images_is_kept(
+    data: tuple[Dataset, Dataset], tmp_path: Path
+) -> None:
+    best = start(data, tmp_path / "run").best
+    network, card = load_network(best)
+    images = Frames(data[1].take(CONFIG.val_images), card.preprocess).images
+    known = known_answers(best, images)
+    module = Deployed(deployable(network), kinds_of(card.heads, data[1], backbone=card.backbone), card.preprocess)
+    assert known is not None and set(known) == {name for head in card.heads for name in head.outputs}
+    for i, image in enumerate(images):
+        with torch.inference_mode():
+            found = dict(zip(module.outputs, module.eval()(torch.from_numpy(image)), strict=False))
+        assert all((array[i] == found[name].numpy()).all() for name, array in known.items())
+    start(data, tmp_path / "run", resume=True)
+    assert known_answers(best, images) is not None
 
 
 def test_resuming_a_finished_run_changes_nothing(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
