@@ -102,7 +102,7 @@ def installed(directory: Path, name: str) -> tuple[str, Path]:
     unit = unit_name(name)
     path = directory / unit
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", remedy="install it with `edgetl service install`") from error
     if MARK not in text:

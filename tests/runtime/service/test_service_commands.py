@@ -421,16 +421,89 @@ def test_remove_takes_only_what_is_ours_and_stopped(
     monkeypatch.setattr(service_remove, "UNITS", units)
     monkeypatch.setattr(service_remove, "BOOTED", place)
     monkeypatch.setattr(service_remove.shutil, "which", lambda name: name)
-    monkeypatch.setattr(service_remove, "show", lambda unit: {"ActiveState": "active"})
+    monkeypatch.setattr(service_remove, "ask", lambda unit: {"ActiveState": "active"})
     assert cli.main(["service", "remove", "front", "--dir", str(units)]) == 2
     assert "disable --now edgetl-front.service" in capsys.readouterr().err
-    monkeypatch.setattr(service_remove, "show", lambda unit: {"ActiveState": "inactive"})
+    monkeypatch.setattr(service_remove, "ask", lambda unit: {"ActiveState": "inactive"})
     assert cli.main(["service", "remove", "front", "--dir", str(units)]) == 0
     assert not (units / "edgetl-front.service").exists() and "daemon-reload" in capsys.readouterr().err
     assert cli.main(["service", "remove", "front", "--dir", str(units)]) == 2
     (units / "edgetl-other.service").write_text("[Service]\nExecStart=/bin/true\n")
     assert cli.main(["service", "remove", "other", "--dir", str(units)]) == 2
     assert "not written by edgetl" in capsys.readouterr().err and (units / "edgetl-other.service").exists()
+
+
+def answering(reply: bytes) -> str:
+    """The address of something that gives whoever connects these bytes, once."""
+    import socket
+    import threading
+
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def work() -> None:
+        with listener, listener.accept()[0] as connection:
+            connection.recv(4096)
+            connection.sendall(reply)
+
+    threading.Thread(target=work, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}/readyz"
+
+
+@pytest.mark.parametrize("reply", [b"SSH-2.0-OpenSSH_9\r\n", b"x" * 70_000, b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200])
+def test_another_program_on_the_port_is_no_answer(reply: bytes) -> None:
+    ready, why = service_status.probe(answering(reply))
+    assert ready is False and why.startswith("no answer (") and "\n" not in why
+
+
+def test_a_systemctl_that_hangs_is_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert install(place) == 0
+    hangs = place / "systemctl"
+    hangs.write_text("#!/bin/sh\nexec sleep 60\n")
+    hangs.chmod(0o755)
+    monkeypatch.setattr(service_status, "BOOTED", place)
+    monkeypatch.setattr(service_status, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(service_status.shutil, "which", lambda name: str(hangs))
+    capsys.readouterr()
+    assert cli.main(["service", "status", "front", "--dir", str(place / "units")]) == 2
+    told = capsys.readouterr().err
+    assert "systemctl said nothing for" in told and told.count("\n") == 1
+
+
+def test_a_unit_in_another_encoding_is_read(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody else's unit, or one of ours with a comment."""
+    units = place / "latin"
+    units.mkdir()
+    path = units / "edgetl-front.service"
+    path.write_bytes(b"[Unit]\nDescription=caf\xe9\n")
+    for command in ("status", "remove"):
+        assert cli.main(["service", command, "front", "--dir", str(units)]) == 2
+        assert "was not written by edgetl" in capsys.readouterr().err
+    path.write_bytes(path.read_bytes() + b"[X-Edgetl]\n")
+    assert cli.main(["service", "remove", "front", "--dir", str(units)]) == 0 and not path.exists()
+
+
+@pytest.mark.parametrize("read", ["loaded", "bad-setting", "masked", "not-found"])
+def test_a_service_that_runs_keeps_its_unit_whatever_systemd_makes_of_the_file(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    assert install(place) == 0
+    units = place / "units"
+    shown = SHOWN.replace("LoadState=loaded", f"LoadState={read}")
+    monkeypatch.setattr(service_remove, "UNITS", units)
+    for module in (service_remove, service_status):
+        monkeypatch.setattr(module, "BOOTED", place)
+    monkeypatch.setattr(service_status.shutil, "which", lambda name: name)
+    told = SimpleNamespace(returncode=0, stdout=shown, stderr="no bus")
+    monkeypatch.setattr(service_status.subprocess, "run", lambda *a, **k: told)
+    remove = ["service", "remove", "front", "--dir", str(units)]
+    assert cli.main(remove) == 2 and "is running" in capsys.readouterr().err
+    told.returncode = 1
+    assert cli.main(remove) == 2 and "systemctl can't say: no bus" in capsys.readouterr().err
+    told.returncode, told.stdout = 0, shown.replace("=active", "=inactive")
+    assert (units / "edgetl-front.service").exists()
+    assert cli.main(remove) == 0 and not (units / "edgetl-front.service").exists()
 
 
 def test_a_store_belongs_to_the_services_user(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
