@@ -313,6 +313,9 @@ def test_what_makes_no_sense_is_refused(
         (["service", "install", "front", "--watchdog-s", "0", "--", "run", "x", "0"], "1 to 3600"),
         (["service", "install", "front", "--memory-max", "much", "--", "run", "x", "0"], "2G or 50%"),
         (["service", "install", "front", "--set", "no", "--", "run", "x", "0"], "Nice=-5"),
+        (["service", "install", "front", "--set", "Nice=-5\\", "--", "run", "x", "0"], "found 'Nice=-5"),
+        (["service", "install", "front", "--device", "ttyUSB0", "--", "run", "x", "0"], "such as /dev/ttyUSB0"),
+        (["service", "install", "front", "--device", "/dev/../x", "--", "run", "x", "0"], "such as /dev/ttyUSB0"),
         (["service", "install", "front", "--", "run", "relative", "0"], "must be an absolute path"),
         (["service", "install", "front", "--user", "nobody-at-all", "--", "run", "/x", "0"], "no user"),
     ],
@@ -334,10 +337,11 @@ def test_what_the_user_can_not_read_is_refused(place: Path, capsys: pytest.Captu
 
 
 def test_a_named_user_and_devices(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ("--dry-run", "--user", "root", "--device", "/dev/ttyUSB0", "--set", "Nice=-5")
+    flags = ("--dry-run", "--user", "root", "--device", "/dev/ttyUSB0", "--set", "Nice=-5", "--device", "char-ttyACM")
     assert install(place, flags=flags, source="shm:front") == 0
     text = capsys.readouterr().out
-    assert "User=root\n" in text and "DeviceAllow=/dev/ttyUSB0 rw" in text and "Nice=-5\n" in text
+    assert "User=root\n" in text and "Nice=-5\n" in text
+    assert "DeviceAllow=/dev/ttyUSB0 rw\nDeviceAllow=char-ttyACM rw\n" in text
     assert "/dev/video" not in text and readable.who("root").uid == 0
 
 
