@@ -24,7 +24,7 @@ from runtime_support import (
 
 from edgetl_runtime.bundle import Bundle, open_bundle, write_manifest
 from edgetl_runtime.engines import ONNX_ENGINES, Engine, load_bundle_engine, load_engine
-from edgetl_runtime.errors import BundleError, EngineError
+from edgetl_runtime.errors import BundleError, EngineError, InputError
 from edgetl_runtime.golden import (
     SATURATES,
     Golden,
@@ -350,6 +350,15 @@ def test_a_start_up_check_refuses_an_engine_that_differs(bundle_dir: Path) -> No
     for call in (lambda: prove_golden(bundle, engine), lambda: start_check(bundle, engine, "replay")):
         with pytest.raises(EngineError, match=r"onnxruntime at fp32 .*the head 'detect' differs by .*nothing is run"):
             call()
+    with pytest.raises(EngineError, match="nothing is run"):
+        start_check(bundle, engine, replay_golden(bundle, engine))
+
+
+@pytest.mark.parametrize("mistyped", ["skp", "Replay", "", True, None])
+def test_a_mistyped_wish_skips_no_proof(shared_bundle: Path, mistyped: object) -> None:
+    bundle = open_bundle(shared_bundle)
+    with pytest.raises(InputError, match="must be 'replay', 'skip' or a GoldenReport, found"):
+        start_check(bundle, load_bundle_engine(bundle), mistyped)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
