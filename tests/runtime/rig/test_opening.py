@@ -84,6 +84,26 @@ def test_tracking_needs_boxes(tmp_path: Path, shared_bundle: Path) -> None:
     assert stages == [{"m": False, "b": True}] * 3
 
 
+def test_places_need_boxes(tmp_path: Path, shared_bundle: Path) -> None:
+    only = write_test_bundle(tmp_path / "masks.bundle", heads=HEADS[1:])
+    film = FakeCamera([scene(90, 160)], live=False)
+    with (
+        pytest.raises(InputError, match="nothing to place"),
+        edgetl_runtime.open_rig({"m": only}, cameras={"left": film}, calibrations={"left": calibration()}),
+    ):
+        pass
+    assert film.closed
+    film = FakeCamera([scene(90, 160)], live=False)
+    bundles = {"m": only, "b": shared_bundle}
+    with edgetl_runtime.open_rig(bundles, cameras={"left": film}, calibrations={"left": calibration()}) as rounds:
+        assert [r.results["left"]["b"].detections.places is not None for r in rounds] == [True]
+
+
+def test_a_path_names_a_source_as_text_does(shared_bundle: Path, clip: Path) -> None:
+    with edgetl_runtime.open_rig({"b": shared_bundle}, cameras={"path": clip, "text": str(clip)}) as rounds:
+        assert [sorted(made.results) for made in rounds] == [["path", "text"]] * 12
+
+
 def test_a_failed_opening_closes_what_was_open(shared_bundle: Path, tmp_path: Path) -> None:
     camera, later = RateCamera(10), RateCamera(10)
     with (
