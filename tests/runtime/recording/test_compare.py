@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from recording_support import boxes, result, tracked
-from runtime_support import HEADS
+from runtime_support import DETECT, HEADS
 
 from edgetl_runtime.recording.compare import Difference, compare
 from edgetl_runtime.result import Detections, Mask, Output, Result, Scores
+from edgetl_runtime.spec import Head
 
 
 def with_output(name: str, output: Output) -> Result:
@@ -144,3 +146,29 @@ def test_tracks_on_one_side_only_and_other_speeds() -> None:
     for recorded, found, text in cases:
         difference = compare(with_output("detect", recorded), with_output("detect", found), HEADS)
         assert difference is not None and difference.lines() == [f"frame 0: detect: {text}"]
+
+
+def relabelled(labels: tuple[str, ...]) -> tuple[Head, ...]:
+    """The heads with other labels of boxes."""
+    boxes_head = msgspec.structs.replace(DETECT, labels=labels, thresholds=(0.5,) * len(labels))
+    return (boxes_head, *HEADS[1:])
+
+
+@pytest.mark.parametrize("labels", [("pedestrian", "vehicle", "light"), ("car", "pedestrian", "light", "bike")])
+def test_numbers_of_classes_that_stand_for_other_labels_are_no_equal_answers(labels: tuple[str, ...]) -> None:
+    was = result()
+    difference = compare(was, was, relabelled(labels), HEADS)
+    assert difference is not None and list(difference.heads) == ["detect"]
+    assert difference.lines() == [
+        f"frame 0: detect: has other labels: the first that differs was vehicle, is {labels[0]}"
+    ]
+
+
+def test_labels_may_be_added_and_both_sides_are_named() -> None:
+    longer = relabelled((*DETECT.labels, "bike"))
+    was = with_output("detect", Detections(np.eye(1, 4, dtype=np.float32), np.ones(1, np.float32), np.array([3])))
+    none = with_output("detect", boxes(0))
+    for heads, recorded_heads in ((longer, HEADS), (HEADS, longer)):
+        assert compare(was, was, heads, recorded_heads) is None
+        difference = compare(was, none, heads, recorded_heads)
+        assert difference is not None and difference.lines() == ["frame 0: detect: 1 removed (bike 1.0)"]

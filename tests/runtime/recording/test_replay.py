@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from mcap.records import Message
@@ -137,6 +138,16 @@ def test_another_bundle_gives_a_difference_that_people_can_read(
     assert "frame 0: detect: largest score change 0.2" in shown.err
     assert "... and 2 frames more" in shown.err
     assert "12 of 12 results DIFFER from the recording, 0 are equal" in shown.err
+
+
+def test_a_bundle_whose_labels_were_exchanged_differs(
+    drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turned = msgspec.structs.replace(DETECT, labels=DETECT.labels[::-1])
+    other = write_test_bundle(tmp_path / "turned.bundle", heads=(turned, *HEADS[1:]))
+    document = call(replay_command, drive, other)
+    assert (document["exit_status"], document["equal"]) == (1, 0)
+    assert "detect: has other labels: the first that differs was vehicle, is light" in capsys.readouterr().err
 
 
 def test_one_head_more_is_said(drive: Path, shared_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
