@@ -187,6 +187,7 @@ def test_a_cut_file_is_replayed_up_to_the_cut(drive: Path, shared_many: Path, tm
         (["--engine", "none"], EngineError),
         (["--threshold", "2"], InputError),
         (["--out", "x.gif"], InputError),
+        (["--out", "x.mp4", "--jsonl", "./x.mp4"], InputError),
     ],
     ids=str,
 )
