@@ -206,6 +206,75 @@ def test_a_run_whose_engine_may_change_has_the_gpu_where_a_bundle_can_use_it(
     assert ("char-nvidia*" in capsys.readouterr().out) is allowed
 
 
+def test_what_every_camera_and_flag_needs_is_there(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--also-camera", "left=rtsp://10.0.0.7/live", "--also-camera", "right=/dev/video7", "--web", "8080"]
+    assert install(place, *words, "--foxglove", "443", "--priority", "50", flags=("--dry-run",)) == 0
+    text = capsys.readouterr().out
+    assert "DeviceAllow=/dev/video0 rw\nDeviceAllow=/dev/video7 rw\n" in text and "network-online" in text
+    assert "AmbientCapabilities=CAP_NET_BIND_SERVICE\n" in text and "LimitRTPRIO=50\n" in text
+
+
+def test_a_token_is_a_secret_too(place: Path) -> None:
+    assert install(place, "--web", "8080", "--token", "a" * 20) == 0
+    assert stat.S_IMODE((place / "units" / "edgetl-front.service").stat().st_mode) == 0o600
+
+
+def test_a_mounting_beside_its_calibration_must_be_readable(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    calibration, mounting = place / "front.yaml", place / "front.mounting.yaml"
+    for path in (calibration, mounting):
+        path.write_text("")
+        path.chmod(0o644)
+    assert install(place, "--calibration", str(calibration), flags=("--dry-run",)) == 0
+    mounting.chmod(0o600)
+    assert install(place, "--calibration", str(calibration), flags=("--dry-run",)) == 2
+    assert f"can't read {mounting}" in capsys.readouterr().err
+
+
+CAMERA_INFO = """
+image_width: 640
+image_height: 480
+camera_name: front
+camera_matrix: {rows: 3, cols: 3, data: [500.0, 0, 319.5, 0, 500, 239.5, 0, 0, 1]}
+distortion_model: plumb_bob
+distortion_coefficients: {rows: 1, cols: 5, data: [0.1, -0.2, 0, 0, 0]}
+rectification_matrix: {rows: 3, cols: 3, data: [1, 0, 0, 0, 1, 0, 0, 0, 1]}
+projection_matrix: {rows: 3, cols: 4, data: [480, 0, 319.5, 0, 0, 480, 239.5, 0, 0, 0, 1, 0]}
+"""
+
+
+def test_a_camera_info_must_be_readable(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = place / "info.yaml"
+    path.write_text(CAMERA_INFO)
+    path.chmod(0o600)
+    words = ("--ros2", "--ros2-images", "5", "--ros2-camera-info", str(path))
+    assert install(place, *words, flags=("--dry-run",)) == 2
+    assert f"can't read {path}" in capsys.readouterr().err
+    path.chmod(0o644)
+    assert install(place, *words, flags=("--dry-run",)) == 0
+
+
+def test_only_groups_of_this_machine_are_asked_for(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import grp
+
+    monkeypatch.setattr(grp, "getgrall", lambda: [grp.struct_group(("video", "x", 44, []))])
+    assert install(place, "--engine", "tensorrt", flags=("--dry-run",)) == 0
+    assert "SupplementaryGroups=video\n" in capsys.readouterr().out
+
+
+def test_homes_are_shown_where_the_bundle_is_in_one(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgetl.commands import service_plan
+
+    assert install(place, flags=("--dry-run",)) == 0
+    assert "ProtectHome=yes\n" in capsys.readouterr().out
+    monkeypatch.setattr(service_plan, "_VISIBLE_HOMES", (str(place),))
+    assert install(place, flags=("--dry-run",)) == 0
+    assert "ProtectHome=read-only\n" in capsys.readouterr().out
+
+
 def test_a_pipelines_devices_are_allowed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = "gst:v4l2src device=/dev/video3 ! videoconvert ! appsink"
     assert install(place, source=source, flags=("--dry-run",)) == 0
@@ -253,6 +322,12 @@ REFUSED = {
     "a screen": (["--view"], "/dev/video0", "no screen"),
     "an end": (["--max-frames", "5"], "/dev/video0", "goes on"),
     "faults": (["--inject", "nan@5"], "/dev/video0", "for tests"),
+    "no proof": (["--skip-golden"], "/dev/video0", "for development"),
+    "a file of several": (
+        ["--also-camera", "left=/srv/clip.mp4"],
+        "/dev/video0",
+        "/srv/clip.mp4 is a file, which ends",
+    ),
     "any port": (["--web", "0"], "/dev/video0", "another port"),
     "any port for Foxglove": (["--foxglove", "0"], "/dev/video0", "another port"),
     "a DBC in the way": (["--can", "socketcan:can0", "--can-dbc", "/var/lib/x.dbc"], "/dev/video0", "--can-dbc would"),
