@@ -132,9 +132,10 @@ def _check(args: argparse.Namespace) -> None:
 
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold must be from 0 to 1, found {args.threshold:g}")
-    for path in (args.out, args.jsonl):
-        if path is None:
-            continue
+    outputs = [path for path in (args.out, args.jsonl) if path is not None]
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise InputError(f"{args.out} can't be two outputs at once", remedy="give each another name")
+    for path in outputs:
         if path.resolve() == args.recording.resolve():
             raise InputError(f"{path} is the recording itself", remedy="write to another file")
         refuse_file(path, force=args.force)

@@ -61,8 +61,7 @@ def run_rig(args: argparse.Namespace, *, every_s: float) -> dict[str, object]:
     videos = check_rig_pictures(args, sources, bundles)
     check_rig_recording(args, sources, bundles)
     check_ros2_topics(args, bundles)
-    if args.track:
-        check_boxes(bundles.values())
+    check_boxes(bundles.values(), track=args.track, place=bool(args.calibration))
     health = {name: Health() for name in sources}
     boxes = {name: Letterboxes() for name in sources}
     tallies = {name: Tally(bundle.manifest.heads) for name, bundle in bundles.items()}

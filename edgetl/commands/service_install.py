@@ -15,7 +15,8 @@ from edgetl_runtime.errors import InputError
 TAKES_COMMAND = True
 UNITS = Path("/etc/systemd/system")
 _SIZE = re.compile(r"[1-9]\d*[KMGT]?|[1-9]\d?%|100%|infinity")
-_SETTING = re.compile(r"[A-Z][A-Za-z]+=[^\n]*")
+_SETTING = re.compile(r"[A-Z][A-Za-z]+=[^\n]*(?<!\\)")
+_DEVICE = re.compile(r"/dev/(?!.*\.\.).+|(char|block)-.+")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--watchdog-s", type=_seconds, default=10.0, metavar="S", help="restart without fresh results")
     parser.add_argument("--memory-max", type=_size, default="2G", metavar="SIZE", help="ended and restarted above it")
     parser.add_argument(
-        "--device", action="append", default=[], metavar="PATH", help="it may use this device too; several times"
+        "--device",
+        action="append",
+        default=[],
+        type=_device,
+        metavar="PATH",
+        help="it may use this device too; several times",
     )
     parser.add_argument(
         "--set", action="append", default=[], type=_setting, metavar="KEY=VALUE", help="add this to [Service]"
@@ -89,6 +95,13 @@ def _size(text: str) -> str:
     return text
 
 
+def _device(text: str) -> str:
+    """systemd passes over what is neither, and says so in the journal only."""
+    if not _DEVICE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected a device such as /dev/ttyUSB0 or char-ttyUSB, found {text!r}")
+    return text
+
+
 def _setting(text: str) -> str:
     if not _SETTING.fullmatch(text):
         raise argparse.ArgumentTypeError(f"expected a line such as Nice=-5, found {text!r}")
@@ -102,7 +115,7 @@ def installed(directory: Path, name: str) -> tuple[str, Path]:
     unit = unit_name(name)
     path = directory / unit
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", remedy="install it with `edgetl service install`") from error
     if MARK not in text:

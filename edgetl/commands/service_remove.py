@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgetl.commands.arguments import say
 from edgetl.commands.service_install import UNITS, installed
-from edgetl.commands.service_status import BOOTED, show
+from edgetl.commands.service_status import BOOTED, ask
 from edgetl_runtime.errors import InputError
 
 
@@ -35,7 +35,5 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _runs(unit: str) -> bool:
-    try:
-        return show(unit)["ActiveState"] in {"active", "activating", "reloading", "deactivating"}
-    except InputError:  # systemd does not know it
-        return False
+    """Also where systemd can't read the unit's file any more."""
+    return ask(unit)["ActiveState"] in {"active", "activating", "reloading", "deactivating"}

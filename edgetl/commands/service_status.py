@@ -8,6 +8,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 
 from edgetl.commands.arguments import say
@@ -16,6 +17,7 @@ from edgetl_runtime.errors import InputError
 
 BOOTED = Path("/run/systemd/system")
 """sd_booted(3): the folder is there where systemd runs the machine."""
+PATIENCE_S = 20
 _ASKED = (
     "LoadState",
     "ActiveState",
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     """Ask both; the exit status is 1 where it does not run, or its results can't be used."""
     unit, path = installed(args.dir, args.name)
     shown = show(unit)
-    url = ready_url(path.read_text(encoding="utf-8"))
+    url = ready_url(path.read_text(encoding="utf-8", errors="replace"))
     ready, why = probe(url) if url and shown["ActiveState"] == "active" else (None, "")
     say(f"{unit:<28} {shown['ActiveState']} ({shown['SubState']}) since {shown['ActiveEnterTimestamp'] or 'never'}")
     if shown["StatusText"]:
@@ -58,7 +60,18 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
 
 def show(unit: str) -> dict[str, str]:
-    """What systemd says of the unit. Raises InputError where systemd doesn't run, or doesn't know it yet."""
+    """What systemd says of the unit. Raises InputError as `ask` does, or where systemd doesn't know it yet."""
+    found = ask(unit)
+    if found["LoadState"] != "loaded":
+        raise InputError(f"systemd does not know {unit} yet", remedy="type systemctl daemon-reload")
+    return found
+
+
+def ask(unit: str) -> dict[str, str]:
+    """What systemd says of the unit, whether or not it could read its file.
+
+    Raises InputError where systemd doesn't run, or says nothing.
+    """
     program = shutil.which("systemctl")
     if program is None or not BOOTED.is_dir():
         raise InputError(
@@ -66,13 +79,13 @@ def show(unit: str) -> dict[str, str]:
             remedy="look on the vehicle itself; in a container use its own restart policy",
         )
     asked = [program, "show", unit, f"--property={','.join(_ASKED)}"]
-    told = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20)
+    try:
+        told = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"systemctl said nothing for {PATIENCE_S} s", remedy="look whether systemd hangs") from error
     if told.returncode:
         raise InputError(f"systemctl can't say: {told.stderr.strip() or told.returncode}")
-    found = parse_show(told.stdout)
-    if found["LoadState"] != "loaded":
-        raise InputError(f"systemd does not know {unit} yet", remedy="type systemctl daemon-reload")
-    return found
+    return parse_show(told.stdout)
 
 
 def parse_show(text: str) -> dict[str, str]:
@@ -89,6 +102,13 @@ def ready_url(text: str) -> str:
 
 def probe(url: str) -> tuple[bool | None, str]:
     """Whether results can be used, and why not; None where the run asks for a token, which is nobody's to know here."""
+    try:
+        return _probed(url)
+    except (OSError, HTTPException) as error:  # nobody answers, or what answers is no page
+        return False, f"no answer ({' '.join(str(error).split())})"
+
+
+def _probed(url: str) -> tuple[bool | None, str]:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=5) as answer:
@@ -97,8 +117,6 @@ def probe(url: str) -> tuple[bool | None, str]:
         if error.code == HTTPStatus.UNAUTHORIZED:
             return None, "the page asks for its token"
         return False, error.read(500).decode(errors="replace").strip() or f"status {error.code}"
-    except OSError as error:
-        return False, f"no answer ({error})"
 
 
 def _megabytes(text: str) -> str:

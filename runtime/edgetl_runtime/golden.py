@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from edgetl_runtime.errors import BundleError, EngineError
+from edgetl_runtime.errors import BundleError, EngineError, InputError
 from edgetl_runtime.machine import saturates_int8
 from edgetl_runtime.npz import BadArrays, read_npz
 from edgetl_runtime.spec import DetectHead, Head, SegmentHead, sample_name
@@ -235,6 +235,12 @@ def replay_golden(
 def prove_golden(bundle: Bundle, engine: Engine, *, variant: str = "", frames: int = START_FRAMES) -> GoldenReport:
     """Replay the first `frames` golden frames, as a start-up check. Raises EngineError where they differ."""
     report = replay_golden(bundle, engine, variant=variant, frames=frames)
+    _refuse(bundle, engine, report)
+    return report
+
+
+def _refuse(bundle: Bundle, engine: Engine, report: GoldenReport) -> None:
+    """Raise EngineError where the replay was too far off."""
     if not report.ok:
         raise EngineError(
             f"{engine.name} at {engine.precision} does not give what the bundle {bundle.path} recorded: the head "
@@ -243,16 +249,22 @@ def prove_golden(bundle: Bundle, engine: Engine, *, variant: str = "", frames: i
                 [*filter(None, [report.why]), "see `edgetl verify`, or run another pair with --variant and --engine"]
             ),
         )
-    return report
 
 
 def start_check(
     bundle: Bundle, engine: Engine, golden: GoldenReport | Replay, *, variant: str = ""
 ) -> GoldenReport | None:
-    """The replay before the first frame, unless it was done already or is to be skipped (None)."""
-    if golden == "replay":
-        return prove_golden(bundle, engine, variant=variant)
-    return golden if isinstance(golden, GoldenReport) else None
+    """The replay before the first frame, unless it was done already or is to be skipped (None).
+
+    Raises EngineError where the engine differs, also by the report of a replay that was done, and InputError for
+    anything else than these: what is mistyped skips nothing.
+    """
+    if isinstance(golden, GoldenReport):
+        _refuse(bundle, engine, golden)
+        return golden
+    if golden not in ("replay", "skip"):
+        raise InputError(f"golden must be 'replay', 'skip' or a GoldenReport, found {golden!r}")
+    return prove_golden(bundle, engine, variant=variant) if golden == "replay" else None
 
 
 def load_proven(

@@ -24,13 +24,14 @@ from runtime_support import (
 
 from edgetl_runtime.bundle import Bundle, open_bundle, write_manifest
 from edgetl_runtime.engines import ONNX_ENGINES, Engine, load_bundle_engine, load_engine
-from edgetl_runtime.errors import BundleError, EngineError
+from edgetl_runtime.errors import BundleError, EngineError, InputError
 from edgetl_runtime.golden import (
     SATURATES,
     Golden,
     allowance,
     box_error,
     head_error,
+    load_proven,
     prove_golden,
     read_golden,
     replay_golden,
@@ -94,6 +95,37 @@ def test_categories_are_compared_by_the_largest_difference(row: list[float], err
     )
 
 
+def test_the_head_that_is_furthest_for_what_it_is_allowed_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_test_bundle(tmp_path / "b", heads=HEADS)
+    golden = read_golden(open_bundle(folder))
+    mask = golden.outputs["mask_ground"].copy()
+    mask[:, :4] = (mask[:, :4] + 1) % 3
+    light = golden.outputs["probabilities"] - np.float32(0.05)
+    write_golden(
+        folder / "golden.npz", Golden(golden.frames, golden.outputs | {"mask_ground": mask, "probabilities": light})
+    )
+    write_manifest(folder, make_manifest(folder, heads=HEADS))
+    bundle = open_bundle(folder)
+    limits = {"detect": 0.1, "ground": 0.5, "light": 0.01}
+    monkeypatch.setattr("edgetl_runtime.golden.tolerances_of", lambda *a: limits)
+    report = replay_golden(bundle, load_bundle_engine(bundle))
+    assert not report.ok and report.worst == "light" and report.heads["ground"] > report.worst_rel_error
+    assert (report.worst_rel_error, report.tolerance) == (pytest.approx(0.05, abs=1e-5), 0.01)
+
+
+def test_an_engine_that_is_not_proven_is_closed(bundle_dir: Path) -> None:
+    tiny_model(bundle_dir / "model.fp32.onnx", bias=0.05)
+    write_manifest(bundle_dir, make_manifest(bundle_dir))
+    bundle = open_bundle(bundle_dir)
+    engine = load_bundle_engine(bundle)
+    with pytest.raises(EngineError, match="nothing is run"):
+        load_proven(bundle, lambda: engine, "replay")
+    with pytest.raises(EngineError, match="closed"):
+        engine.infer({"image": np.zeros((1, *SIZE_HW, 3), np.uint8)})
+
+
 def test_another_model_fails(bundle_dir: Path) -> None:
     tiny_model(bundle_dir / "model.fp32.onnx", bias=0.05)
     write_manifest(bundle_dir, make_manifest(bundle_dir))
@@ -135,6 +167,18 @@ def test_samples_that_are_no_numbers_prove_nothing(wrong: float) -> None:
     expected["scores"][0, -1] = wrong
     assert box_error(expected, found, thresholds=(0.0,) * 3, side=96) == 1.0
     assert box_error(expected, expected, thresholds=(0.0,) * 3, side=96) == 1.0, "nor do they prove themselves"
+
+
+def test_a_box_at_its_threshold_counts_and_another_number_of_boxes_is_wrong() -> None:
+    expected = outputs()
+    expected["scores"][0, 0] = 0.5
+    found = {k: v.copy() for k, v in expected.items()}
+    found["boxes"][0, 0] += 4
+    at = tuple(0.5 if i == expected["classes"][0, 0] else 1.0 for i in range(3))
+    expected["scores"][0, 1:] = found["scores"][0, 1:] = 0.25
+    assert box_error(expected, found, thresholds=at, side=96) == pytest.approx(4 / 96)
+    fewer = {k: v[:, :-1] for k, v in expected.items()}
+    assert box_error(expected, fewer, thresholds=at, side=96) == 1.0
 
 
 def test_only_boxes_from_their_labels_threshold_on_are_compared() -> None:
@@ -350,6 +394,15 @@ def test_a_start_up_check_refuses_an_engine_that_differs(bundle_dir: Path) -> No
     for call in (lambda: prove_golden(bundle, engine), lambda: start_check(bundle, engine, "replay")):
         with pytest.raises(EngineError, match=r"onnxruntime at fp32 .*the head 'detect' differs by .*nothing is run"):
             call()
+    with pytest.raises(EngineError, match="nothing is run"):
+        start_check(bundle, engine, replay_golden(bundle, engine))
+
+
+@pytest.mark.parametrize("mistyped", ["skp", "Replay", "", True, None])
+def test_a_mistyped_wish_skips_no_proof(shared_bundle: Path, mistyped: object) -> None:
+    bundle = open_bundle(shared_bundle)
+    with pytest.raises(InputError, match="must be 'replay', 'skip' or a GoldenReport, found"):
+        start_check(bundle, load_bundle_engine(bundle), mistyped)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -61,23 +61,40 @@ class Difference:
         return [f"{where}frame {self.frame_id}: {text}" for text in found]
 
 
-def compare(recorded: Result, found: Result, heads: Sequence[Head]) -> Difference | None:
-    """None where both are the same bit for bit. heads: where the labels' names are, of either side."""
+def compare(
+    recorded: Result, found: Result, heads: Sequence[Head], recorded_heads: Sequence[Head] | None = None
+) -> Difference | None:
+    """None where both are the same bit for bit, and numbers of classes stand for the same labels.
+
+    heads: where the labels' names are; recorded_heads: likewise of the recorded side, the same where None.
+    """
     fields = {
         name: (getattr(recorded, name), getattr(found, name))
         for name in FIELDS
         if getattr(recorded, name) != getattr(found, name)
     }
     labels = {head.name: head.labels for head in heads}
+    known = labels if recorded_heads is None else {head.name: head.labels for head in recorded_heads}
     parts: dict[str, HeadDifference] = {}
     for name in [*recorded.outputs, *(n for n in found.outputs if n not in recorded.outputs)]:
-        difference = _outputs(recorded.outputs.get(name), found.outputs.get(name), labels.get(name, ()))
+        was, now = recorded.outputs.get(name), found.outputs.get(name)
+        before, after = known.get(name, ()), labels.get(name, ())
+        difference = None if was is None or now is None else _relabelled(before, after)
+        difference = difference or _outputs(was, now, max(before, after, key=len))
         if difference is not None:
             parts[name] = difference
     embedding = _embeddings(recorded.embedding, found.embedding)
     if embedding is not None:
         parts["embedding"] = embedding
     return Difference(recorded.frame_id, parts, fields) if parts or fields else None
+
+
+def _relabelled(was: Sequence[str], now: Sequence[str]) -> HeadDifference | None:
+    """Where numbers of classes stand for other labels, equal numbers are no equal answers. Labels may be added."""
+    changed = [pair for pair in zip(was, now, strict=False) if pair[0] != pair[1]]
+    if not changed:
+        return None
+    return _text_only(f"has other labels: the first that differs was {changed[0][0]}, is {changed[0][1]}")
 
 
 def _outputs(was: Output | None, now: Output | None, labels: Sequence[str]) -> HeadDifference | None:

@@ -155,7 +155,7 @@ def replay_all(
     InputError where the recording is not readable, EngineError where an engine fails.
     """
     runs = {lane: _Run(lane, through) for lane, through in lanes.items()}
-    report = _Report(runs)
+    report = _Report(runs, {name: bundle.heads for name, bundle in recording.header.bundles.items()})
     start_s = time.monotonic()
     for recorded in recording.results():
         run = runs.get((recorded.camera, recorded.bundle))
@@ -213,10 +213,11 @@ class _Run:
 class _Report:
     """Compares, and keeps what differs."""
 
-    def __init__(self, runs: Mapping[Lane, _Run]) -> None:
+    def __init__(self, runs: Mapping[Lane, _Run], heads: Mapping[str, tuple[Head, ...]]) -> None:
+        """heads: the recorded ones, by bundle."""
         self.count = 0
         self.passed_over: Counter[str] = Counter()
-        self._runs = runs
+        self._runs, self._heads = runs, heads
         self._differing: list[Difference] = []
         self._ledger = Ledger()
 
@@ -224,7 +225,7 @@ class _Report:
         self.count += 1
         run.compared += 1
         self._ledger.add_all(result.stages_ms)
-        difference = compare(recorded.result, result, run.through.heads)
+        difference = compare(recorded.result, result, run.through.heads, self._heads[recorded.bundle])
         if difference is None:
             run.equal += 1
         elif len(self._differing) < MAX_LISTED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ from edgetl_runtime.rig.rig import Rig
 from edgetl_runtime.rig.sharing import Letterboxes
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from edgetl_runtime.bundle import Bundle
@@ -38,7 +38,7 @@ FOR_EVER = 0.0
 def open_rig(
     bundles: Mapping[str, str | os.PathLike[str]],
     *,
-    cameras: Mapping[str, str | int | Camera],
+    cameras: Mapping[str, str | int | os.PathLike[str] | Camera],
     gather_ms: float | None = None,
     variant: str | None = None,
     engine: str | None = None,
@@ -58,8 +58,8 @@ def open_rig(
     shortest frame interval. Everything else is as of `open`, the same for every bundle; Rig says what happens when a
     camera or a bundle fails. track: in every bundle that gives boxes; a camera's objects have numbers of their own in
     each bundle. calibrations: by camera, for those that have one. Raises InputError without a bundle or a camera, for a
-    gather_ms outside 0 to 1000, or where there are no boxes to track; BundleError, EngineError, CameraError or
-    MissingPackage, each one clear line.
+    gather_ms outside 0 to 1000, or where there are no boxes to track or to place; BundleError, EngineError, CameraError
+    or MissingPackage, each one clear line.
 
         with edgetl_runtime.open_rig({"road": "road.bundle"}, cameras={"left": 0, "right": 2}) as rounds:
             for round in rounds:
@@ -72,11 +72,12 @@ def open_rig(
         opened: dict[str, Camera] = {}
         health = {name: Health() for name in cameras}
         for source in cameras.values():
-            if not isinstance(source, str | int):
+            if not isinstance(source, str | int | os.PathLike):
                 undo.callback(source.close)
         for name, source in cameras.items():
-            if isinstance(source, str | int):
-                opened[name] = open_camera(source, give_up_s=FOR_EVER, health=health[name])
+            if isinstance(source, str | int | os.PathLike):
+                named = source if isinstance(source, int) else os.fspath(source)
+                opened[name] = open_camera(named, give_up_s=FOR_EVER, health=health[name])
                 undo.callback(opened[name].close)
             else:
                 opened[name] = source
@@ -101,8 +102,7 @@ def open_rig(
                 reload=_again(load),
                 golden=proven,
             )
-        if track:
-            check_boxes([network.bundle for network in networks.values()])
+        check_boxes([network.bundle for network in networks.values()], track=track, place=bool(known))
         rig = Rig(
             opened, networks, letterboxes, gather_ms=gather_ms, patience=patience, health=health, on_event=on_event
         )
@@ -122,10 +122,10 @@ def check_rig(bundles: Mapping[str, object], cameras: Mapping[str, object], gath
         raise InputError(f"the time to gather a round must be from 0 to 1000 ms, found {gather_ms:g}")
 
 
-def check_boxes(bundles: Iterable[Bundle]) -> None:
-    """Raises InputError where none of them gives boxes that could be tracked."""
-    if not any(has_boxes(bundle) for bundle in bundles):
-        raise InputError("none of these bundles gives boxes, there is nothing to track")
+def check_boxes(bundles: Iterable[Bundle], *, track: bool, place: bool) -> None:
+    """Raises InputError where boxes are to be tracked or placed, and none of them gives any."""
+    if (track or place) and not any(has_boxes(bundle) for bundle in bundles):
+        raise InputError(f"none of these bundles gives boxes, there is nothing to {'track' if track else 'place'}")
 
 
 def _calibrations(

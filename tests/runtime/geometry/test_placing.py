@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from geometry_support import MODELS, SIZE_HW, boxes_of, calibration, found
 from recording_support import read_all
-from runtime_support import CLASSIFY, DETECT, HEADS, FakeCamera, scene, write_clip
+from runtime_support import CLASSIFY, DETECT, HEADS, FakeCamera, scene, write_clip, write_test_bundle
 
 import edgetl_runtime
 from edgetl.cli import main
@@ -161,6 +161,16 @@ def test_a_run_gives_places_and_lines_of_json(shared_many: Path, clip: Path, cam
     assert recorded is not None and with_changes(recorded, projection=()) == clip_camera()
     again = call(replay_command, path, shared_many)
     assert (again["compared"], again["equal"]) == (12, 12) and again["stages"]["place"]["count"] == 12
+
+
+def test_a_bundle_without_boxes_replays_beside_one_that_places_its_own(
+    shared_many: Path, clip: Path, camera_file: Path, tmp_path: Path
+) -> None:
+    masks, path = write_test_bundle(tmp_path / "masks.bundle", heads=HEADS[1:], name="masks"), tmp_path / "d.mcap"
+    flags = ("--also-bundle", masks, "--calibration", camera_file, "--threshold", 0.3)
+    call(run_command, shared_many, clip, *flags, "--record", path)
+    again = call(replay_command, path, shared_many, masks)
+    assert (again["compared"], again["equal"]) == (24, 24) and again["stages"]["place"]["count"] == 12
 
 
 def test_a_replay_without_them_or_with_others_differs(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import msgspec
 import numpy as np
 import pytest
-from recording_support import boxes, result, tracked
-from runtime_support import HEADS
+from recording_support import boxes, placed, result, tracked
+from runtime_support import DETECT, HEADS
 
 from edgetl_runtime.recording.compare import Difference, compare
 from edgetl_runtime.result import Detections, Mask, Output, Result, Scores
+from edgetl_runtime.spec import Head
 
 
 def with_output(name: str, output: Output) -> Result:
@@ -32,7 +34,17 @@ def test_times_do_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"frame_id": 9}, {"dropped_before": 5}, {"name": "x"}, {"size_hw": (1, 2)}, {"t_capture_ns": 4}], ids=str
+    "change",
+    [
+        {"frame_id": 9},
+        {"dropped_before": 5},
+        {"name": "x"},
+        {"size_hw": (1, 2)},
+        {"t_capture_ns": 4},
+        {"camera_id": "other"},
+        {"media_time_s": 0.5},
+    ],
+    ids=str,
 )
 def test_fields_that_count(change: dict[str, object]) -> None:
     was = result()
@@ -110,6 +122,53 @@ def test_masks_scores_and_embeddings() -> None:
         assert difference is not None and list(difference.heads) == ["embedding"]
 
 
+def test_a_mask_of_another_place_differs_and_most_cells_name_the_change() -> None:
+    mask = result().outputs["ground"]
+    assert isinstance(mask, Mask)
+    for change in ({"size_hw": (91, 160)}, {"window": None}):
+        compared("ground", dataclasses.replace(mask, **change))  # type: ignore[arg-type]
+    was = dataclasses.replace(mask, classes=np.zeros((4, 5), np.uint8))
+    now = dataclasses.replace(was, classes=was.classes.copy())
+    now.classes[0, :3], now.classes[1, 0] = 2, 1
+    difference = compare(with_output("ground", was), with_output("ground", now), HEADS)
+    assert difference is not None
+    assert difference.lines() == ["frame 0: ground: 4 cells (20.00%) changed, most of them background to lane"]
+    assert difference.heads["ground"].figures["share"] == 4 / 20
+
+
+def test_another_label_of_the_same_probabilities_is_a_difference() -> None:
+    light = Scores(np.array([0.1, 0.7, 0.2], np.float32), 0)
+    assert compared("light", light).heads["light"].figures["found"] == "night"
+
+
+def test_boxes_that_overlap_most_are_the_same_one_and_each_counts_once() -> None:
+    near = np.array([[0, 0, 20, 20], [0, 4, 20, 24]], np.float32)
+    both, one = np.array([0.9, 0.8], np.float32), np.array([0.9], np.float32)
+    classes = np.zeros(2, np.int64)
+    turned = Detections(near[::-1].copy(), both, classes)
+    difference = compare(with_output("detect", Detections(near, both, classes)), with_output("detect", turned), HEADS)
+    assert difference is not None and difference.heads["detect"].figures["boxes_moved"] == 0
+    difference = compare(
+        with_output("detect", Detections(near, both, classes)),
+        with_output("detect", Detections(near[1:], one, classes[1:])),
+        HEADS,
+    )
+    assert difference is not None
+    removed = difference.heads["detect"].figures["boxes_removed"]
+    assert isinstance(removed, list) and [b["box_xyxy"] for b in removed] == [[0, 0, 20, 20]]
+
+
+def test_a_place_that_is_known_on_one_side_only_is_infinitely_far() -> None:
+    was = placed(3)
+    assert was.places is not None
+    positions = was.places.positions_m.copy()
+    positions[0] = np.nan
+    now = dataclasses.replace(was, places=dataclasses.replace(was.places, positions_m=positions))
+    for first, second in ((was, now), (now, was)):
+        difference = compare(with_output("detect", first), with_output("detect", second), HEADS)
+        assert difference is not None and difference.heads["detect"].figures["largest_place_change_m"] == float("inf")
+
+
 def test_heads_on_one_side_only() -> None:
     was = result()
     now = dataclasses.replace(was, outputs={k: v for k, v in was.outputs.items() if k != "ground"})
@@ -144,3 +203,29 @@ def test_tracks_on_one_side_only_and_other_speeds() -> None:
     for recorded, found, text in cases:
         difference = compare(with_output("detect", recorded), with_output("detect", found), HEADS)
         assert difference is not None and difference.lines() == [f"frame 0: detect: {text}"]
+
+
+def relabelled(labels: tuple[str, ...]) -> tuple[Head, ...]:
+    """The heads with other labels of boxes."""
+    boxes_head = msgspec.structs.replace(DETECT, labels=labels, thresholds=(0.5,) * len(labels))
+    return (boxes_head, *HEADS[1:])
+
+
+@pytest.mark.parametrize("labels", [("pedestrian", "vehicle", "light"), ("car", "pedestrian", "light", "bike")])
+def test_numbers_of_classes_that_stand_for_other_labels_are_no_equal_answers(labels: tuple[str, ...]) -> None:
+    was = result()
+    difference = compare(was, was, relabelled(labels), HEADS)
+    assert difference is not None and list(difference.heads) == ["detect"]
+    assert difference.lines() == [
+        f"frame 0: detect: has other labels: the first that differs was vehicle, is {labels[0]}"
+    ]
+
+
+def test_labels_may_be_added_and_both_sides_are_named() -> None:
+    longer = relabelled((*DETECT.labels, "bike"))
+    was = with_output("detect", Detections(np.eye(1, 4, dtype=np.float32), np.ones(1, np.float32), np.array([3])))
+    none = with_output("detect", boxes(0))
+    for heads, recorded_heads in ((longer, HEADS), (HEADS, longer)):
+        assert compare(was, was, heads, recorded_heads) is None
+        difference = compare(was, none, heads, recorded_heads)
+        assert difference is not None and difference.lines() == ["frame 0: detect: 1 removed (bike 1.0)"]

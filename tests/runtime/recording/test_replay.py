@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from mcap.records import Message
@@ -26,8 +27,9 @@ from edgetl.commands import replay as replay_command
 from edgetl.commands import run as run_command
 from edgetl_runtime.bundle import open_bundle, write_manifest
 from edgetl_runtime.engines import load_bundle_engine
-from edgetl_runtime.errors import EngineError, InputError, MissingPackage
+from edgetl_runtime.errors import BundleError, EngineError, InputError, MissingPackage
 from edgetl_runtime.loop import run as run_loop
+from edgetl_runtime.recording import replay as replay_module
 from edgetl_runtime.recording.format import header_of
 from edgetl_runtime.recording.header import make_header
 from edgetl_runtime.recording.reader import Recording
@@ -139,6 +141,16 @@ def test_another_bundle_gives_a_difference_that_people_can_read(
     assert "12 of 12 results DIFFER from the recording, 0 are equal" in shown.err
 
 
+def test_a_bundle_whose_labels_were_exchanged_differs(
+    drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turned = msgspec.structs.replace(DETECT, labels=DETECT.labels[::-1])
+    other = write_test_bundle(tmp_path / "turned.bundle", heads=(turned, *HEADS[1:]))
+    document = call(replay_command, drive, other)
+    assert (document["exit_status"], document["equal"]) == (1, 0)
+    assert "detect: has other labels: the first that differs was vehicle, is light" in capsys.readouterr().err
+
+
 def test_one_head_more_is_said(drive: Path, shared_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = call(replay_command, drive, shared_bundle)
     assert document["exit_status"] == 1
@@ -154,6 +166,52 @@ def test_a_replay_writes_video_and_lines_with_the_recorded_times(
     rows = [json.loads(line) for line in lines.read_text().splitlines()]
     recorded = [r.result for r in read_all(drive)[0]]
     assert [r["t_publish_ns"] for r in rows] == [r.t_publish_ns for r in recorded]
+
+
+def test_lines_have_the_recorded_state(shared_bundle: Path, tmp_path: Path) -> None:
+    path, lines = tmp_path / "d.mcap", tmp_path / "r.jsonl"
+    of = result(0, state="late", health="stale", valid_until_ns=7)
+    sink = RecordSink(path, header(heads=HEADS))
+    sink.write(of, frame_of(of), None)
+    sink.close()
+    call(replay_command, path, shared_bundle, "--jsonl", lines)
+    row = json.loads(lines.read_text())
+    assert (row["state"], row["health"], row["valid_until_ns"]) == ("late", "stale", 7)
+
+
+def test_other_conditions_than_then_are_said(
+    drive: Path, shared_many: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = call(replay_command, drive, shared_many, "--engine", "openvino")
+    said = "fp32 on openvino (fp32), recorded with fp32 on onnxruntime (fp32)"
+    assert said in document["notes"] and f"note: {said}" in capsys.readouterr().err
+
+
+def test_so_many_differences_are_kept_and_all_are_counted(
+    drive: Path, shared_many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_module, "MAX_LISTED", 3)
+    document = call(replay_command, drive, shared_many, "--threshold", 0.9)
+    assert len(document["differing"]) == 3 < document["compared"] - document["equal"]
+
+
+def test_the_recorded_number_of_threads_is_used(
+    shared_bundle: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, asked = tmp_path / "d.mcap", list[int]()
+    call(run_command, shared_bundle, clip, "--record", path, "--threads", 2)
+
+    def load(bundle: Any, *, threads: int, **options: Any) -> Any:
+        asked.append(threads)
+        return load_bundle_engine(bundle, threads=threads, **options)
+
+    monkeypatch.setattr("edgetl_runtime.engines.load_bundle_engine", load)
+    assert call(replay_command, path, shared_bundle)["equal"] == 12 and asked == [2]
+
+
+def test_a_bundle_without_the_signature_that_is_asked_for_is_refused(drive: Path, shared_many: Path) -> None:
+    with pytest.raises(BundleError, match="is not signed"):
+        call(replay_command, drive, shared_many, "--require-signature")
 
 
 def test_max_frames_is_no_damage(drive: Path, shared_many: Path) -> None:
@@ -176,6 +234,7 @@ def test_a_cut_file_is_replayed_up_to_the_cut(drive: Path, shared_many: Path, tm
         (["--engine", "none"], EngineError),
         (["--threshold", "2"], InputError),
         (["--out", "x.gif"], InputError),
+        (["--out", "x.mp4", "--jsonl", "./x.mp4"], InputError),
     ],
     ids=str,
 )

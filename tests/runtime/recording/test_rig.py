@@ -211,6 +211,14 @@ def test_a_missing_bundle_is_said_and_may_be_left_out(drive: Path, shared_many: 
     assert set(document["bundles"]) == {"boxes"}
 
 
+def test_a_newer_bundle_is_known_by_its_name(shared_many: Path, clip: Path, tmp_path: Path) -> None:
+    signs, path = write_test_bundle(tmp_path / "signs.bundle", name="signs"), tmp_path / "d.mcap"
+    call(run_command, shared_many, clip, "--also-bundle", signs, "--record", path)
+    newer = write_test_bundle(tmp_path / "newer.bundle", name="signs", heads=HEADS)
+    document = call(replay_command, path, newer, "--partial")
+    assert set(document["bundles"]) == {"signs"} and document["compared"] == 12
+
+
 def test_bundles_that_could_be_any_are_asked_for(
     drive: Path, shared_bundle: Path, shared_many: Path, tmp_path: Path
 ) -> None:

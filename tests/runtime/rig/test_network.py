@@ -15,6 +15,7 @@ from edgetl_runtime.bundle import open_bundle
 from edgetl_runtime.capture import Taken
 from edgetl_runtime.engines import Engine, load_bundle_engine
 from edgetl_runtime.errors import EngineError
+from edgetl_runtime.pipeline import NotFinite
 from edgetl_runtime.repair import RELOAD_AFTER, Patience
 from edgetl_runtime.result import Frame, Result
 from edgetl_runtime.rig.network import Network
@@ -119,3 +120,31 @@ def test_an_exchange_that_fails_leaves_the_load_under_way(bench: Bench, shared_b
     sick.close()
     bench.finish()
     assert isinstance(bench.run(), Result) and bench.network.engine.name == "again"
+
+
+def test_what_was_loaded_and_then_does_not_run_is_let_go(bench: Bench) -> None:
+    bench.finish()
+    bench.made[0].broken = True
+    assert isinstance(bench.run(), EngineError) and bench.network.reloads == 0
+    assert bench.made[0].closed and bench.network.engine.name == "first"
+
+
+@pytest.mark.parametrize(("error", "condition"), [(NotFinite, "not_finite"), (EngineError, "engine")])
+def test_a_result_ends_what_a_failure_began(shared_bundle: Path, error: type[EngineError], condition: str) -> None:
+    class Fails(Named):
+        def infer(self, inputs: Any) -> Any:
+            if self.broken:
+                raise error("no number")
+            return super().infer(inputs)
+
+    engine = Fails(shared_bundle, "once")
+    network = Network("b", open_bundle(shared_bundle), engine, {"cam": Letterboxes()}, patience=Patience())
+    frames = [Taken(Frame(scene(90, 160), i, "cam", time.monotonic_ns()), 0) for i in range(2)]
+    engine.broken = True
+    assert isinstance(network.run("cam", frames[0], live=True), EngineError)
+    lane = network.lanes["cam"]
+    assert list(lane.health.status().conditions) == list(network.health.status().conditions) == [condition]
+    engine.broken = False
+    assert isinstance(network.run("cam", frames[1], live=True), Result)
+    assert lane.health.state == network.health.state == "ok"
+    network.close()

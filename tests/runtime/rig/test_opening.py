@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from geometry_support import calibration
 from rig_support import RateCamera
-from runtime_support import HEADS, FakeCamera, scene, write_test_bundle
+from runtime_support import HEADS, FakeCamera, scene, tiny_model, write_test_bundle
 
 import edgetl_runtime
+from edgetl_runtime.bundle import Bundle
+from edgetl_runtime.engines import Engine, load_engine
 from edgetl_runtime.errors import BundleError, CameraError, EngineError, InputError
 
 
@@ -84,6 +86,26 @@ def test_tracking_needs_boxes(tmp_path: Path, shared_bundle: Path) -> None:
     assert stages == [{"m": False, "b": True}] * 3
 
 
+def test_places_need_boxes(tmp_path: Path, shared_bundle: Path) -> None:
+    only = write_test_bundle(tmp_path / "masks.bundle", heads=HEADS[1:])
+    film = FakeCamera([scene(90, 160)], live=False)
+    with (
+        pytest.raises(InputError, match="nothing to place"),
+        edgetl_runtime.open_rig({"m": only}, cameras={"left": film}, calibrations={"left": calibration()}),
+    ):
+        pass
+    assert film.closed
+    film = FakeCamera([scene(90, 160)], live=False)
+    bundles = {"m": only, "b": shared_bundle}
+    with edgetl_runtime.open_rig(bundles, cameras={"left": film}, calibrations={"left": calibration()}) as rounds:
+        assert [r.results["left"]["b"].detections.places is not None for r in rounds] == [True]
+
+
+def test_a_path_names_a_source_as_text_does(shared_bundle: Path, clip: Path) -> None:
+    with edgetl_runtime.open_rig({"b": shared_bundle}, cameras={"path": clip, "text": str(clip)}) as rounds:
+        assert [sorted(made.results) for made in rounds] == [["path", "text"]] * 12
+
+
 def test_a_failed_opening_closes_what_was_open(shared_bundle: Path, tmp_path: Path) -> None:
     camera, later = RateCamera(10), RateCamera(10)
     with (
@@ -117,3 +139,25 @@ def test_options_reach_every_bundle(shared_bundle: Path, shared_many: Path) -> N
     document = rounds.summary().as_json()
     assert document["engine"] == "openvino" and document["golden"] == {"frames": 0}
     assert [row["golden"] for row in document["bundles"].values()] == [{"frames": 0}] * 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["the same", "another network"])
+def test_an_engine_that_fails_is_made_anew_and_proven(
+    shared_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: bool
+) -> None:
+    engines: list[Engine] = []
+
+    def load(bundle: Bundle, **options: object) -> Engine:
+        again = bool(engines)
+        path = tiny_model(tmp_path / "other.onnx", bias=0.2) if again and other else shared_bundle / "model.fp32.onnx"
+        engines.append(load_engine("onnxruntime", path, precision="fp32"))
+        return engines[-1]
+
+    monkeypatch.setattr("edgetl_runtime.rig.opening.load_bundle_engine", load)
+    with edgetl_runtime.open_rig({"b": shared_bundle}, cameras={"a": RateCamera(200)}) as rounds:
+        network = rounds.networks["b"]
+        engines[0].close()
+        for _ in rounds:
+            if network.reloads or len(engines) == 3:
+                break
+    assert network.reloads == (0 if other else 1), "what gives something else than the samples is never used"

@@ -21,6 +21,7 @@ from edgetl_runtime.cameras import keep_open
 from edgetl_runtime.capture import EVERY_DEPTH
 from edgetl_runtime.engines import Engine, load_bundle_engine
 from edgetl_runtime.errors import CameraError, EngineError
+from edgetl_runtime.golden import GoldenReport
 from edgetl_runtime.health import Health
 from edgetl_runtime.inject import Injector, parse_faults
 from edgetl_runtime.ladder import Ladder, Policy, Step
@@ -552,3 +553,13 @@ def test_an_engine_that_one_camera_cannot_use_is_used_by_none(shared_bundle: Pat
         other.close()
         assert network.engine is before
         assert all(lane.pipeline.engine is before for lane in network.lanes.values())
+
+
+def test_the_replay_of_all_bundles_is_the_worst_of_each_and_none_where_one_was_skipped(shared_bundle: Path) -> None:
+    film = FakeCamera([scene(90, 160)], live=False)
+    near, far = (GoldenReport(n, error, 0.1, ok=True, heads={}) for n, error in ((1, 0.001), (2, 0.05)))
+    with rig_of({"a": shared_bundle, "b": shared_bundle}, {"film": film}) as rig:
+        rig.networks["a"].golden, rig.networks["b"].golden = far, near
+        assert rig.summary().total.golden == {"frames": 3, "worst_rel_error": 0.05, "tolerance": 0.1, "ms": 0.0}
+        rig.networks["a"].golden = None
+        assert rig.summary().total.golden == {"frames": 0}

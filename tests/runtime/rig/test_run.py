@@ -108,6 +108,8 @@ def test_objects_keep_their_numbers_on_each_camera(shared_bundle: Path, clip: Pa
     assert not any("detections" in r for r in rows if r["bundle"] == "masks")
     with pytest.raises(InputError, match="nothing to track"):
         call(only, clip, "--also-camera", f"b={clip}", "--track")
+    with pytest.raises(InputError, match="nothing to place"):
+        call(only, clip, "--also-camera", f"b={clip}", "--calibration", "b=front.yaml")
 
 
 def test_enough_frames_and_sigterm_end_it(shared_bundle: Path, tmp_path: Path) -> None:

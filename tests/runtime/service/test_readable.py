@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,33 @@ def test_a_closed_file_and_a_closed_folder_are_named(folder: Path) -> None:
     assert unreadable(folder, OTHER).endswith(f"can't enter {folder.parent}")
 
 
+def test_a_closed_folder_further_up_is_named(folder: Path) -> None:
+    deep = folder / "a" / "b"
+    deep.mkdir(parents=True)
+    reason(folder)
+    folder.chmod(0o744)
+    assert unreadable(deep, OTHER).endswith(f"can't enter {folder}")
+
+
+def test_a_folder_that_can_be_listed_and_not_entered_is_named(folder: Path) -> None:
+    inner = folder / "inner"
+    inner.mkdir()
+    inner.chmod(0o744)
+    assert reason(folder).endswith(f"can't read {inner}")
+    inner.chmod(0o755)
+    assert reason(folder) == ""
+
+
+def test_the_owners_bits_count_for_the_owner(folder: Path) -> None:
+    if os.getuid() == 0:
+        os.chown(folder / "model", 54322, -1)
+    owner = Who("me", os.getuid() or 54322, frozenset())
+    (folder / "model").chmod(0o400)
+    assert reason(folder, owner) == ""
+    (folder / "model").chmod(0o077)
+    assert reason(folder, owner) != "" and reason(folder) == ""
+
+
 def test_a_group_may_read(folder: Path) -> None:
     (folder / "model").chmod(0o640)
     member = Who("member", 54321, frozenset({(folder / "model").stat().st_gid}))
@@ -61,7 +89,10 @@ def test_root_may_everything_and_who_names_users(folder: Path) -> None:
     (folder / "model").chmod(0o000)
     assert unreadable(folder, who("root")) == "" and may_write(folder, who("root"))
     assert not may_write(folder, who(None))
+    folder.chmod(0o776)
+    assert not may_write(folder, who(None)), "nothing can be made in a folder that can't be entered"
     folder.chmod(0o777)
     assert may_write(folder, who(None))
+    assert pwd.getpwnam("root").pw_gid in who("root").gids
     with pytest.raises(InputError, match="no user 'nobody-at-all'"):
         who("nobody-at-all")

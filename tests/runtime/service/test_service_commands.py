@@ -206,6 +206,75 @@ def test_a_run_whose_engine_may_change_has_the_gpu_where_a_bundle_can_use_it(
     assert ("char-nvidia*" in capsys.readouterr().out) is allowed
 
 
+def test_what_every_camera_and_flag_needs_is_there(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--also-camera", "left=rtsp://10.0.0.7/live", "--also-camera", "right=/dev/video7", "--web", "8080"]
+    assert install(place, *words, "--foxglove", "443", "--priority", "50", flags=("--dry-run",)) == 0
+    text = capsys.readouterr().out
+    assert "DeviceAllow=/dev/video0 rw\nDeviceAllow=/dev/video7 rw\n" in text and "network-online" in text
+    assert "AmbientCapabilities=CAP_NET_BIND_SERVICE\n" in text and "LimitRTPRIO=50\n" in text
+
+
+def test_a_token_is_a_secret_too(place: Path) -> None:
+    assert install(place, "--web", "8080", "--token", "a" * 20) == 0
+    assert stat.S_IMODE((place / "units" / "edgetl-front.service").stat().st_mode) == 0o600
+
+
+def test_a_mounting_beside_its_calibration_must_be_readable(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    calibration, mounting = place / "front.yaml", place / "front.mounting.yaml"
+    for path in (calibration, mounting):
+        path.write_text("")
+        path.chmod(0o644)
+    assert install(place, "--calibration", str(calibration), flags=("--dry-run",)) == 0
+    mounting.chmod(0o600)
+    assert install(place, "--calibration", str(calibration), flags=("--dry-run",)) == 2
+    assert f"can't read {mounting}" in capsys.readouterr().err
+
+
+CAMERA_INFO = """
+image_width: 640
+image_height: 480
+camera_name: front
+camera_matrix: {rows: 3, cols: 3, data: [500.0, 0, 319.5, 0, 500, 239.5, 0, 0, 1]}
+distortion_model: plumb_bob
+distortion_coefficients: {rows: 1, cols: 5, data: [0.1, -0.2, 0, 0, 0]}
+rectification_matrix: {rows: 3, cols: 3, data: [1, 0, 0, 0, 1, 0, 0, 0, 1]}
+projection_matrix: {rows: 3, cols: 4, data: [480, 0, 319.5, 0, 0, 480, 239.5, 0, 0, 0, 1, 0]}
+"""
+
+
+def test_a_camera_info_must_be_readable(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = place / "info.yaml"
+    path.write_text(CAMERA_INFO)
+    path.chmod(0o600)
+    words = ("--ros2", "--ros2-images", "5", "--ros2-camera-info", str(path))
+    assert install(place, *words, flags=("--dry-run",)) == 2
+    assert f"can't read {path}" in capsys.readouterr().err
+    path.chmod(0o644)
+    assert install(place, *words, flags=("--dry-run",)) == 0
+
+
+def test_only_groups_of_this_machine_are_asked_for(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import grp
+
+    monkeypatch.setattr(grp, "getgrall", lambda: [grp.struct_group(("video", "x", 44, []))])
+    assert install(place, "--engine", "tensorrt", flags=("--dry-run",)) == 0
+    assert "SupplementaryGroups=video\n" in capsys.readouterr().out
+
+
+def test_homes_are_shown_where_the_bundle_is_in_one(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgetl.commands import service_plan
+
+    assert install(place, flags=("--dry-run",)) == 0
+    assert "ProtectHome=yes\n" in capsys.readouterr().out
+    monkeypatch.setattr(service_plan, "_VISIBLE_HOMES", (str(place),))
+    assert install(place, flags=("--dry-run",)) == 0
+    assert "ProtectHome=read-only\n" in capsys.readouterr().out
+
+
 def test_a_pipelines_devices_are_allowed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = "gst:v4l2src device=/dev/video3 ! videoconvert ! appsink"
     assert install(place, source=source, flags=("--dry-run",)) == 0
@@ -253,6 +322,12 @@ REFUSED = {
     "a screen": (["--view"], "/dev/video0", "no screen"),
     "an end": (["--max-frames", "5"], "/dev/video0", "goes on"),
     "faults": (["--inject", "nan@5"], "/dev/video0", "for tests"),
+    "no proof": (["--skip-golden"], "/dev/video0", "for development"),
+    "a file of several": (
+        ["--also-camera", "left=/srv/clip.mp4"],
+        "/dev/video0",
+        "/srv/clip.mp4 is a file, which ends",
+    ),
     "any port": (["--web", "0"], "/dev/video0", "another port"),
     "any port for Foxglove": (["--foxglove", "0"], "/dev/video0", "another port"),
     "a DBC in the way": (["--can", "socketcan:can0", "--can-dbc", "/var/lib/x.dbc"], "/dev/video0", "--can-dbc would"),
@@ -313,6 +388,9 @@ def test_what_makes_no_sense_is_refused(
         (["service", "install", "front", "--watchdog-s", "0", "--", "run", "x", "0"], "1 to 3600"),
         (["service", "install", "front", "--memory-max", "much", "--", "run", "x", "0"], "2G or 50%"),
         (["service", "install", "front", "--set", "no", "--", "run", "x", "0"], "Nice=-5"),
+        (["service", "install", "front", "--set", "Nice=-5\\", "--", "run", "x", "0"], "found 'Nice=-5"),
+        (["service", "install", "front", "--device", "ttyUSB0", "--", "run", "x", "0"], "such as /dev/ttyUSB0"),
+        (["service", "install", "front", "--device", "/dev/../x", "--", "run", "x", "0"], "such as /dev/ttyUSB0"),
         (["service", "install", "front", "--", "run", "relative", "0"], "must be an absolute path"),
         (["service", "install", "front", "--user", "nobody-at-all", "--", "run", "/x", "0"], "no user"),
     ],
@@ -334,10 +412,11 @@ def test_what_the_user_can_not_read_is_refused(place: Path, capsys: pytest.Captu
 
 
 def test_a_named_user_and_devices(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ("--dry-run", "--user", "root", "--device", "/dev/ttyUSB0", "--set", "Nice=-5")
+    flags = ("--dry-run", "--user", "root", "--device", "/dev/ttyUSB0", "--set", "Nice=-5", "--device", "char-ttyACM")
     assert install(place, flags=flags, source="shm:front") == 0
     text = capsys.readouterr().out
-    assert "User=root\n" in text and "DeviceAllow=/dev/ttyUSB0 rw" in text and "Nice=-5\n" in text
+    assert "User=root\n" in text and "Nice=-5\n" in text
+    assert "DeviceAllow=/dev/ttyUSB0 rw\nDeviceAllow=char-ttyACM rw\n" in text
     assert "/dev/video" not in text and readable.who("root").uid == 0
 
 
@@ -421,16 +500,89 @@ def test_remove_takes_only_what_is_ours_and_stopped(
     monkeypatch.setattr(service_remove, "UNITS", units)
     monkeypatch.setattr(service_remove, "BOOTED", place)
     monkeypatch.setattr(service_remove.shutil, "which", lambda name: name)
-    monkeypatch.setattr(service_remove, "show", lambda unit: {"ActiveState": "active"})
+    monkeypatch.setattr(service_remove, "ask", lambda unit: {"ActiveState": "active"})
     assert cli.main(["service", "remove", "front", "--dir", str(units)]) == 2
     assert "disable --now edgetl-front.service" in capsys.readouterr().err
-    monkeypatch.setattr(service_remove, "show", lambda unit: {"ActiveState": "inactive"})
+    monkeypatch.setattr(service_remove, "ask", lambda unit: {"ActiveState": "inactive"})
     assert cli.main(["service", "remove", "front", "--dir", str(units)]) == 0
     assert not (units / "edgetl-front.service").exists() and "daemon-reload" in capsys.readouterr().err
     assert cli.main(["service", "remove", "front", "--dir", str(units)]) == 2
     (units / "edgetl-other.service").write_text("[Service]\nExecStart=/bin/true\n")
     assert cli.main(["service", "remove", "other", "--dir", str(units)]) == 2
     assert "not written by edgetl" in capsys.readouterr().err and (units / "edgetl-other.service").exists()
+
+
+def answering(reply: bytes) -> str:
+    """The address of something that gives whoever connects these bytes, once."""
+    import socket
+    import threading
+
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def work() -> None:
+        with listener, listener.accept()[0] as connection:
+            connection.recv(4096)
+            connection.sendall(reply)
+
+    threading.Thread(target=work, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}/readyz"
+
+
+@pytest.mark.parametrize("reply", [b"SSH-2.0-OpenSSH_9\r\n", b"x" * 70_000, b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200])
+def test_another_program_on_the_port_is_no_answer(reply: bytes) -> None:
+    ready, why = service_status.probe(answering(reply))
+    assert ready is False and why.startswith("no answer (") and "\n" not in why
+
+
+def test_a_systemctl_that_hangs_is_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert install(place) == 0
+    hangs = place / "systemctl"
+    hangs.write_text("#!/bin/sh\nexec sleep 60\n")
+    hangs.chmod(0o755)
+    monkeypatch.setattr(service_status, "BOOTED", place)
+    monkeypatch.setattr(service_status, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(service_status.shutil, "which", lambda name: str(hangs))
+    capsys.readouterr()
+    assert cli.main(["service", "status", "front", "--dir", str(place / "units")]) == 2
+    told = capsys.readouterr().err
+    assert "systemctl said nothing for" in told and told.count("\n") == 1
+
+
+def test_a_unit_in_another_encoding_is_read(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody else's unit, or one of ours with a comment."""
+    units = place / "latin"
+    units.mkdir()
+    path = units / "edgetl-front.service"
+    path.write_bytes(b"[Unit]\nDescription=caf\xe9\n")
+    for command in ("status", "remove"):
+        assert cli.main(["service", command, "front", "--dir", str(units)]) == 2
+        assert "was not written by edgetl" in capsys.readouterr().err
+    path.write_bytes(path.read_bytes() + b"[X-Edgetl]\n")
+    assert cli.main(["service", "remove", "front", "--dir", str(units)]) == 0 and not path.exists()
+
+
+@pytest.mark.parametrize("read", ["loaded", "bad-setting", "masked", "not-found"])
+def test_a_service_that_runs_keeps_its_unit_whatever_systemd_makes_of_the_file(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    assert install(place) == 0
+    units = place / "units"
+    shown = SHOWN.replace("LoadState=loaded", f"LoadState={read}")
+    monkeypatch.setattr(service_remove, "UNITS", units)
+    for module in (service_remove, service_status):
+        monkeypatch.setattr(module, "BOOTED", place)
+    monkeypatch.setattr(service_status.shutil, "which", lambda name: name)
+    told = SimpleNamespace(returncode=0, stdout=shown, stderr="no bus")
+    monkeypatch.setattr(service_status.subprocess, "run", lambda *a, **k: told)
+    remove = ["service", "remove", "front", "--dir", str(units)]
+    assert cli.main(remove) == 2 and "is running" in capsys.readouterr().err
+    told.returncode = 1
+    assert cli.main(remove) == 2 and "systemctl can't say: no bus" in capsys.readouterr().err
+    told.returncode, told.stdout = 0, shown.replace("=active", "=inactive")
+    assert (units / "edgetl-front.service").exists()
+    assert cli.main(remove) == 0 and not (units / "edgetl-front.service").exists()
 
 
 def test_a_store_belongs_to_the_services_user(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

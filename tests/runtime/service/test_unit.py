@@ -171,6 +171,29 @@ def test_what_is_not_used_is_not_allowed() -> None:
         assert "Type=notify\n" in text and "WatchdogSec=10\n" in text and "NotifyAccess=main" in text
 
 
+def test_how_it_starts_ends_and_is_started_again() -> None:
+    text = unit_text(dataclasses.replace(UNITS["camera"], memory_max="1G"))
+    assert "TimeoutStartSec=300\nTimeoutStopSec=30\nMemoryMax=1G\n" in text
+    assert "Restart=on-failure\nRestartForceExitStatus=75\nSuccessExitStatus=130\n" in text
+    assert "Environment=PYTHONFAULTHANDLER=1\n" in text, "the watchdog's abort leaves every thread's stack"
+
+
+def test_it_writes_into_its_own_folders_as_one_of_its_groups() -> None:
+    text = unit_text(UNITS["camera"])
+    own = "StateDirectory=edgetl-front\nCacheDirectory=edgetl-front\nWorkingDirectory=%S/edgetl-front\n"
+    assert f"SupplementaryGroups=video\n{own}" in text and "EDGETL_CACHE=%C/edgetl-front " in text
+
+
+@pytest.mark.parametrize(("homes", "line"), [(True, "ProtectHome=read-only\n"), (False, "ProtectHome=yes\n")])
+def test_homes_are_seen_where_something_is_read_there(homes: bool, line: str) -> None:
+    assert line in unit_text(dataclasses.replace(UNITS["tight"], homes=homes))
+
+
+@pytest.mark.parametrize(("port", "low"), [(1023, True), (1024, False), (0, False)])
+def test_only_low_ports_need_a_capability(port: int, low: bool) -> None:
+    assert ("CAP_NET_BIND_SERVICE" in unit_text(dataclasses.replace(UNITS["tight"], port=port))) is low
+
+
 def test_an_older_systemd_gets_no_keys_that_it_does_not_know() -> None:
     new, old = (unit_text(dataclasses.replace(UNITS["tight"], version=v)) for v in (254, 253))
     assert "RestartSteps=6" in new and "RestartMaxDelaySec=60" in new
