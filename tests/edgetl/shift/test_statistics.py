@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgetl.shift.per_image import fit_gaussian
-from edgetl.shift.statistics import fit_statistics, save_statistics
+from edgetl.shift.statistics import can_leave_out, fit_statistics, save_statistics
 from edgetl_runtime.domain import MAX_QUANTILES, read_domain
 from edgetl_runtime.errors import InputError
 
@@ -54,6 +54,22 @@ def test_groups_are_left_out_whole() -> None:
     assert np.median(by_group.quantiles) > 1.1 * np.median(by_image.quantiles)
 
 
+def test_the_fewest_images_are_enough() -> None:
+    """A fit without one fold has fewer of them still."""
+    model = fit_statistics(embeddings(20, 8))
+    assert model.images == 20 and np.isfinite(model.quantiles).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "enough"), [([100], False), ([85, 15], False), ([82, 18], True), ([1] * 20, True), ([1] * 19, False)]
+)
+def test_groups_can_be_left_out_where_enough_images_remain(sizes: list[int], enough: bool) -> None:
+    groups = [str(i) for i, size in enumerate(sizes) for _ in range(size)]
+    assert can_leave_out(groups) is enough
+    if enough:
+        assert fit_statistics(embeddings(len(groups)), groups).images == len(groups)
+
+
 def test_held_out_embeddings_give_the_quantiles() -> None:
     x, held_out = embeddings(100), embeddings(50, seed=2) + 1
     model = fit_statistics(x, held_out=held_out)
@@ -88,6 +104,8 @@ def test_wrong_input_is_refused(tmp_path: Path) -> None:
         fit_statistics(embeddings(19))
     with pytest.raises(InputError, match="one group"):
         fit_statistics(embeddings(30), ["a"] * 30)
+    with pytest.raises(InputError, match="without the largest group 15 of 100 images are left"):
+        fit_statistics(embeddings(100), ["a"] * 85 + ["b"] * 15)
     with pytest.raises(InputError, match="held-out"):
         fit_statistics(embeddings(30), held_out=embeddings(0))
     with pytest.raises(InputError, match="can't be written"):
