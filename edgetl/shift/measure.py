@@ -91,7 +91,7 @@ def measure_shift(
     amount = amount_of((*levels, overall))
     origin: Origin = origin_of(levels) if amount != "none" else "unknown"
     images = _images(reference.embedding, data.embedding, groups[0])
-    fewest = min(len(reference.embedding), len(data.embedding))
+    new = len(data.embedding)
     return Shift(
         overall,
         levels,
@@ -99,7 +99,14 @@ def measure_shift(
         origin,
         images,
         tuple(estimates),
-        advise(amount, origin, images=fewest, estimates=estimates),
+        advise(
+            amount,
+            origin,
+            images=min(len(reference.embedding), new),
+            new=new,
+            first=len(images.label_first),
+            estimates=estimates,
+        ),
     )
 
 

@@ -34,3 +34,9 @@ def test_a_drive_that_is_nearly_all_of_the_reference_is_left_out_image_by_image(
     found = compared(seen(100), seen(100, seed=1), ["long"] * 90 + ["short"] * 10)
     assert len(found.images.reference) == 100
     assert found.images.untypical < 0.1
+
+
+def test_the_advice_names_as_many_images_as_the_list_has() -> None:
+    found = compared(seen(25), seen(120, move=3, seed=1))
+    assert found.amount == "large" and len(found.images.label_first) == 24
+    assert "Label the 24 images of label_first" in found.advice[0].text
