@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,14 @@ def test_replicates_scatter_around_the_score() -> None:
 
 def test_the_same_again_for_the_same_seed() -> None:
     assert np.array_equal(score(_labelled(1)).replicates, score(_labelled(1)).replicates)
+
+
+def test_a_class_of_one_group_is_missing_in_some_resamples() -> None:
+    data = _labelled(0)
+    groups = np.where(data.labels == 3, 0, 1 + np.arange(200) % 2)
+    found = score(dataclasses.replace(data, labels=(data.labels == 3).astype(np.int64), groups=groups))
+    assert np.isfinite(found.replicates).all()
+    assert np.percentile(found.replicates[:, 1], 97.5) < found.logme + 1
 
 
 def test_more_images_make_the_interval_narrower() -> None:
