@@ -12,7 +12,9 @@ from edgetl.commands.arguments import (
     CATEGORY_HW,
     FRAME_HW,
     add_dataset_arguments,
+    check_page,
     count,
+    milliseconds,
     names,
     reading_of,
     say,
@@ -55,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--allow-license", action="store_true", help="take weights whose licence forbids --use")
     parser.add_argument("--target", default=MEASURED_TARGET, help="time is measured for cpu, this machine, only")
-    parser.add_argument("--budget-ms", type=float, metavar="MS", help="choose among networks at most this slow")
+    parser.add_argument("--budget-ms", type=milliseconds, metavar="MS", help="choose among networks at most this slow")
     parser.add_argument("--time", action=argparse.BooleanOptionalAction, default=True, help="measure time")
     parser.add_argument("--tune", action=argparse.BooleanOptionalAction, default=True, help="short trials of the best")
     parser.add_argument("--top", type=count, default=3, metavar="K", help="how many are tried")
@@ -71,6 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl.ranking.candidates import here, parse_candidates
     from edgetl.ranking.rank import left_out, rank_networks
 
+    check_page(args.page)
     started = time.monotonic()
     reading = reading_of(args)
     whole = reading.read(args.data, args.train)
