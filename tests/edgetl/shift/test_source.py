@@ -42,6 +42,11 @@ def test_a_folder_of_plain_images(tmp_path: Path) -> None:
     assert [s.group for s in grouped.samples] == ["a", "a", "b"]
     with pytest.raises(InputError, match="regular expression"):
         read_side(str(folder), split="train", group_pattern="(")
+    with pytest.raises(InputError, match=r"the group pattern 'cam\[0-9\]' fits no file name; the first is a_1"):
+        read_side(str(folder), split="train", group_pattern="cam[0-9]")
+    with pytest.raises(InputError, match="nonsense"):
+        read_side(str(folder), split="train", format="nonsense")
+    assert len(read_side(str(folder), split="train", format="yolo")) == 3  # the other side's
 
 
 def test_a_colon_in_a_path_that_exists_is_no_split(tmp_path: Path) -> None:
