@@ -44,8 +44,11 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl.shift.page import shift_page
     from edgetl.shift.source import Eye, groups_of, look, read_side, spread
     from edgetl_export.report.page import write_report
+    from edgetl_runtime.errors import InputError
 
     check_page(args.page)
+    if args.validation and args.model is None:
+        raise InputError("--validation estimates the accuracy of a --model, and none is given", remedy="give both")
     reading = {"group_pattern": args.group_pattern, "format": args.format}
     reference = spread(read_side(args.reference, split="train", **reading), args.limit)
     data = spread(read_side(args.data, split="val", **reading), args.limit)
