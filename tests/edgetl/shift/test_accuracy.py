@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -166,6 +167,32 @@ def test_data_without_labels_has_no_truth(tmp_path: Path) -> None:
     found, _ = confidences(subject, Frames(dataset(tmp_path, [20, 200], labelled=False), PREPROCESS))
     assert found["detect"].correct is None and found["classify"].correct is None
     assert len(found["detect"].scores) == 4
+
+
+def test_categories_in_another_order_are_the_networks(tmp_path: Path) -> None:
+    """As folders of classes give them: in the order of their names, and only those that there are."""
+    data = dataset(tmp_path, [200, 220])
+    only_light = dataclasses.replace(
+        data, categories=("light",), samples=tuple(dataclasses.replace(s, category=0) for s in data.samples)
+    )
+    subject = Subject(network, (CLASSIFY,), PREPROCESS, "fake", "fp32")
+    classify = confidences(subject, Frames(only_light, PREPROCESS))[0]["classify"]
+    assert classify.correct is not None and classify.correct.tolist() == [True, True]
+    strange = dataclasses.replace(only_light, categories=("pink",))
+    assert confidences(subject, Frames(strange, PREPROCESS))[0]["classify"].correct is None
+
+
+def test_boxes_of_no_class_of_the_networks_are_no_labels(tmp_path: Path) -> None:
+    data = dataclasses.replace(dataset(tmp_path, [20, 200]), classes=("tree", "bus"))
+    subject = Subject(network, (DETECT,), PREPROCESS, "fake", "fp32", {"detect": {"car": ["lorry"]}})
+    assert confidences(subject, Frames(data, PREPROCESS))[0]["detect"].correct is None
+
+
+def test_the_notes_are_in_the_order_of_the_heads(tmp_path: Path) -> None:
+    heads = tuple(msgspec.structs.replace(CLASSIFY, name=f"h{i}") for i in range(8))
+    subject = Subject(network, heads, PREPROCESS, "fake", "fp32")
+    bare = dataset(tmp_path, [20], labelled=False)
+    assert [n.partition(":")[0] for n in estimate_heads(subject, bare, bare)[1]] == [h.name for h in heads]
 
 
 def test_estimates_of_a_network_on_darker_data(tmp_path: Path) -> None:
