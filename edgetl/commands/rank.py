@@ -89,6 +89,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     _check_target(args.target)
     texts = args.candidates if args.candidates else [c.name for c in here()]
     candidates = parse_candidates(texts, args.weights)
+    if val is not None and len(candidates) > 1:
+        _check_trials(whole, val, task, layer)
     picks = pick(dataset, task, layer=layer)
     say(f"rank         {len(candidates)} networks by {len(picks.labels)} vectors of {len(dataset)} images, {task}")
     if rare := left_out(picks):
@@ -153,6 +155,17 @@ def _check_target(target: str) -> None:
         from edgetl_export.targets import get_target
 
         get_target(target)
+
+
+def _check_trials(train: Dataset, val: Dataset, task: Task, layer: int) -> None:
+    """Raise InputError where trials can't be scored on `val`, before the time that all else takes."""
+    from edgetl.data import same_classes
+    from edgetl.heads import heads_for, kinds_of
+    from edgetl.metrics.predict import scored_kinds
+
+    same_classes(train, val)
+    layers = (train.layers[layer].name,) if task == "segment" else ()
+    scored_kinds(kinds_of(heads_for(train, (task,), layers=layers)), val)
 
 
 def _times(

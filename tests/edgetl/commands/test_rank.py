@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -117,6 +118,18 @@ def test_wrong_input_is_one_line(signs: Path, flags: tuple[str, ...], said: str)
     assert said in str(caught.value)
     assert isinstance(caught.value, InputError)
     assert "\n" not in str(caught.value)
+
+
+def test_val_that_cannot_score_a_trial_is_refused_before_the_networks_are_built(
+    signs: Path, coco_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backbone, "build_backbone", lambda *_, **__: pytest.fail("built"))
+    shutil.rmtree(signs / "val" / "disc")
+    labels = coco_dir / "annotations" / "val.json"
+    labels.write_text(json.dumps(json.loads(labels.read_text()) | {"annotations": []}))
+    for data, said in ((signs, "only signs/train has disc"), (coco_dir, "coco/val: no labelled object")):
+        with pytest.raises(InputError, match=said):
+            _run(str(data), "--candidates", RANDOM, "--size", "32x32", "--no-time", "--allow-leaks")
 
 
 def test_a_broken_image_is_the_datas_fault_and_no_networks(signs: Path) -> None:
