@@ -96,6 +96,8 @@ def look(eye: Eye, dataset: Dataset) -> Features:
 
     Raises InputError for a bundle without an embedding, made before domain statistics were.
     """
+    import torch
+
     from edgetl_runtime.bundle import MANIFEST_NAME, open_bundle
 
     if eye.model is not None and (eye.model / MANIFEST_NAME).is_file():
@@ -106,6 +108,7 @@ def look(eye: Eye, dataset: Dataset) -> Features:
         network, card = load_network(eye.model)
         module, preprocess = network.backbone, card.preprocess
     else:
+        torch.manual_seed(0)  # random weights are the same for both sides
         backbone = build_backbone(eye.backbone, eye.weights)
         mean, std = backbone.input_range.mean, backbone.input_range.std
         module, preprocess = backbone.module, Preprocess(size_hw=eye.size_hw, mean=mean, std=std)
