@@ -102,7 +102,7 @@ def _quantiles(distances: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDA
 def save_statistics(path: Path, model: DomainModel) -> None:
     """Write the file that edgetl_runtime.domain reads; the same statistics give the same bytes.
 
-    Whole or not at all. Raises InputError where the disk refuses, and for statistics that are no valid file.
+    Whole or not at all. Raises InputError where the disk refuses, BundleError for statistics that are no valid file.
     """
     arrays: Mapping[str, NDArray[np.generic]] = {
         "format": np.array(FORMAT, np.int64),

@@ -150,6 +150,16 @@ def test_what_a_killed_process_left_is_deleted_and_what_another_works_on_is_not(
     assert not killed.exists() and (at_work / "0.f16").is_file()
 
 
+def test_what_another_process_works_on_is_kept_whatever_the_limit(
+    data: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / ".at_work.x").mkdir(parents=True)
+    (folder / ".at_work.x" / "0.f16").write_bytes(b"half")
+    monkeypatch.setattr(maps_module, "LIMIT_BYTES", 1)
+    compute(Levels(), data).close()
+    assert (folder / ".at_work.x" / "0.f16").is_file()
+
+
 @pytest.mark.parametrize("when", ["the same comes first", "it is replaced at once", "it is gone at once"])
 def test_two_processes_compute_the_same_at_once(
     data: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch, when: str

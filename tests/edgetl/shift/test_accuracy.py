@@ -68,6 +68,39 @@ def test_calibrated_confidences_are_estimated_by_their_mean() -> None:
     assert same.true is None and same.estimate.low < 6 / 7 < same.estimate.high
 
 
+def test_the_reference_itself_gets_its_own_accuracy_back() -> None:
+    scores = np.arange(20) / 20
+    side = Confidences("c", "classify", scores, np.arange(20), scores >= 0.65, 20)
+    found = estimate_accuracy(side, side)
+    assert found.estimate.value == found.on_reference == found.true == pytest.approx(7 / 20)
+
+
+def test_the_interval_is_that_of_19_in_20_draws() -> None:
+    """Half of 400 images are sure: the share's deviation is 0.025, its interval 2 x 1.96 times as wide."""
+    scores = np.tile([0.2, 0.9], 200)
+    side = Confidences("c", "classify", scores, np.arange(400), scores > 0.5, 400)
+    found = estimate_accuracy(side, side).estimate
+    assert found.high - found.low == pytest.approx(0.098, rel=0.15)
+
+
+def test_the_second_estimate_stays_a_share() -> None:
+    def side(score: float, right: bool) -> Confidences:
+        return Confidences("c", "classify", np.full(20, score), np.arange(20), np.full(20, right), 20)
+
+    assert estimate_accuracy(side(0.5, True), side(0.9, True)).by_mean == 1.0
+    assert estimate_accuracy(side(0.9, False), side(0.5, True)).by_mean == 0.0
+
+
+def test_right_boxes_are_counted_by_each_sides_own_images() -> None:
+    sure = np.array([0.9, 0.2] * 20)
+    reference = Confidences("d", "detect", sure, np.repeat(np.arange(20), 2), sure > 0.5, 25)
+    data = Confidences("d", "detect", sure, np.repeat(np.arange(10), 4), None, 10)
+    found = estimate_accuracy(reference, data)
+    assert found.estimate.value == 0.5
+    assert found.right_per_image == pytest.approx(20 / 10)
+    assert found.reference_right_per_image == pytest.approx(20 / 25)
+
+
 def test_images_are_drawn_whole() -> None:
     """Ten boxes an image that agree: the interval is that of images, more than twice as wide as that of boxes."""
     rng = np.random.default_rng(0)
@@ -84,6 +117,8 @@ def test_no_labels_or_too_few_are_refused() -> None:
         estimate_accuracy(calibrated(50, 5, 0, labelled=False), calibrated(50, 5, 1))
     with pytest.raises(InputError, match="the data gave 5 confidences"):
         estimate_accuracy(calibrated(50, 5, 0), calibrated(5, 5, 1))
+    with pytest.raises(InputError, match="the reference gave 5 confidences"):
+        estimate_accuracy(calibrated(5, 5, 0), calibrated(50, 5, 1))
 
 
 PREPROCESS = Preprocess(size_hw=(32, 64), mean=(0, 0, 0), std=(1, 1, 1))
@@ -160,6 +195,25 @@ def test_of_two_boxes_on_one_object_the_surer_is_right(tmp_path: Path) -> None:
     detect = confidences(subject, Frames(dataset(tmp_path, [200]), PREPROCESS))[0]["detect"]
     assert detect.scores.round(3).tolist() == [0.9, 0.3]
     assert detect.correct is not None and detect.correct.tolist() == [True, False]
+
+
+def test_a_box_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    def broken(frame: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
+        outputs = network(frame)
+        boxes = outputs["boxes"].copy()
+        boxes[0, 1, 2] = np.nan
+        return outputs | {"boxes": boxes}
+
+    subject = Subject(broken, (DETECT,), PREPROCESS, "fake", "fp32")
+    detect = confidences(subject, Frames(dataset(tmp_path, [200]), PREPROCESS))[0]["detect"]
+    assert detect.scores.round(3).tolist() == [0.892]
+
+
+def test_one_image_without_a_category_leaves_no_accuracy(tmp_path: Path) -> None:
+    data = dataset(tmp_path, [20, 200])
+    part = dataclasses.replace(data, samples=(data.samples[0], dataclasses.replace(data.samples[1], category=-1)))
+    subject = Subject(network, (CLASSIFY,), PREPROCESS, "fake", "fp32")
+    assert confidences(subject, Frames(part, PREPROCESS))[0]["classify"].correct is None
 
 
 def test_data_without_labels_has_no_truth(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgetl.shift.per_image import fit_gaussian
+from edgetl.shift.per_image import fit_gaussian, shrunk_covariance
 from edgetl.shift.statistics import can_leave_out, fit_statistics, save_statistics
 from edgetl_runtime.domain import MAX_QUANTILES, read_domain
-from edgetl_runtime.errors import InputError
+from edgetl_runtime.errors import BundleError, InputError
 
 
 def embeddings(n: int, width: int = 40, seed: int = 0) -> NDArray[np.float64]:
@@ -34,6 +35,7 @@ def test_with_few_axes_the_rest_counts_with_one_variance() -> None:
     inverse = np.linalg.inv(covariance + model.residual**2 * np.eye(40))
     expected = [np.sqrt((row - model.mean) @ inverse @ (row - model.mean) / 40) for row in y]
     np.testing.assert_allclose(model.distances(y), expected, rtol=1e-8)
+    assert model.residual**2 == pytest.approx(shrunk_covariance(x).values[5:].mean())
 
 
 @pytest.mark.parametrize("n", [60, 300])
@@ -110,3 +112,12 @@ def test_wrong_input_is_refused(tmp_path: Path) -> None:
         fit_statistics(embeddings(30), held_out=embeddings(0))
     with pytest.raises(InputError, match="can't be written"):
         save_statistics(tmp_path / "none" / "a.npz", fit_statistics(embeddings(30)))
+
+
+def test_statistics_that_are_no_valid_file_leave_the_old_one(tmp_path: Path) -> None:
+    model = fit_statistics(embeddings(30))
+    save_statistics(tmp_path / "a.npz", model)
+    before = (tmp_path / "a.npz").read_bytes()
+    with pytest.raises(BundleError, match="mean holds NaN"):
+        save_statistics(tmp_path / "a.npz", dataclasses.replace(model, mean=model.mean * np.nan))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"] and (tmp_path / "a.npz").read_bytes() == before
