@@ -83,7 +83,7 @@ def test_single_images_in_the_document() -> None:
     spread = np.array([10, 1])
     reference = (rng.normal(size=(60, 2)) * spread).astype(np.float32)
     data = (rng.normal(size=(25, 2)) * spread * 0.5).astype(np.float32)
-    data[3], data[4], data[5] = (0, 15), (30, 0), (0, 0)
+    data[3], data[4], data[5] = (0, 15), (60, 0), (0, 0)
     found = compared(Features((), reference), Features((), data))
     names = [f"{i}.png" for i in range(25)]
     document = document_of(found, names)
