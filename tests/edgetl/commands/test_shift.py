@@ -73,12 +73,6 @@ def test_the_finding_is_the_same_twice(tmp_path: Path) -> None:
     assert first["images"] == [24, 24]
 
 
-def test_random_weights_are_the_same_for_both_sides(tmp_path: Path) -> None:
-    sides = [str(drawn(tmp_path / name, seed, count=24)) for seed, name in enumerate("ab")]
-    found = shift.run(arguments(*sides, "--size", "64x32", "--backbone", "resnet10t", "--weights", "none"))
-    assert found["shifted"] is False
-
-
 def test_too_few_images_and_a_page_nowhere(tmp_path: Path) -> None:
     a, few = drawn(tmp_path / "a", 0, count=24), drawn(tmp_path / "few", 1, count=5)
     with pytest.raises(InputError, match="the data has 5 images, a comparison needs at least 20"):
