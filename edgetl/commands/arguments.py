@@ -159,6 +159,27 @@ def class_points(text: str) -> tuple[str, float]:
     return name, points(value)
 
 
+def milliseconds(text: str) -> float:
+    """A time above 0 that ends."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected milliseconds above 0, found {text!r}")
+    return value
+
+
+def check_page(path: Path | None) -> None:
+    """Raise InputError where a page can't be written, before the work whose findings it is to show."""
+    if path is None:
+        return
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: no directory {path.parent}", remedy="make it first")
+    if path.is_dir():
+        raise InputError(f"{path} is a directory, a page is a file", remedy=f"give a name in it: {path / 'page.html'}")
+
+
 def add_engine_dir(parser: argparse.ArgumentParser) -> None:
     """Where `edgetl build` put a bundle's engines."""
     parser.add_argument("--engine-dir", type=Path, help="TensorRT engines (default: BUNDLE.engines beside the bundle)")

@@ -12,7 +12,9 @@ from edgetl.commands.arguments import (
     CATEGORY_HW,
     FRAME_HW,
     add_dataset_arguments,
+    check_page,
     count,
+    milliseconds,
     names,
     reading_of,
     say,
@@ -55,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--allow-license", action="store_true", help="take weights whose licence forbids --use")
     parser.add_argument("--target", default=MEASURED_TARGET, help="time is measured for cpu, this machine, only")
-    parser.add_argument("--budget-ms", type=float, metavar="MS", help="choose among networks at most this slow")
+    parser.add_argument("--budget-ms", type=milliseconds, metavar="MS", help="choose among networks at most this slow")
     parser.add_argument("--time", action=argparse.BooleanOptionalAction, default=True, help="measure time")
     parser.add_argument("--tune", action=argparse.BooleanOptionalAction, default=True, help="short trials of the best")
     parser.add_argument("--top", type=count, default=3, metavar="K", help="how many are tried")
@@ -71,6 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl.ranking.candidates import here, parse_candidates
     from edgetl.ranking.rank import left_out, rank_networks
 
+    check_page(args.page)
     started = time.monotonic()
     reading = reading_of(args)
     whole = reading.read(args.data, args.train)
@@ -86,6 +89,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     _check_target(args.target)
     texts = args.candidates if args.candidates else [c.name for c in here()]
     candidates = parse_candidates(texts, args.weights)
+    if val is not None and len(candidates) > 1:
+        _check_trials(whole, val, task, layer)
     picks = pick(dataset, task, layer=layer)
     say(f"rank         {len(candidates)} networks by {len(picks.labels)} vectors of {len(dataset)} images, {task}")
     if rare := left_out(picks):
@@ -150,6 +155,17 @@ def _check_target(target: str) -> None:
         from edgetl_export.targets import get_target
 
         get_target(target)
+
+
+def _check_trials(train: Dataset, val: Dataset, task: Task, layer: int) -> None:
+    """Raise InputError where trials can't be scored on `val`, before the time that all else takes."""
+    from edgetl.data import same_classes
+    from edgetl.heads import heads_for, kinds_of
+    from edgetl.metrics.predict import scored_kinds
+
+    same_classes(train, val)
+    layers = (train.layers[layer].name,) if task == "segment" else ()
+    scored_kinds(kinds_of(heads_for(train, (task,), layers=layers)), val)
 
 
 def _times(

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetl.commands.arguments import count, say, seed, share_cores, size_wxh
+from edgetl.commands.arguments import check_page, count, say, seed, share_cores, size_wxh
 
 if TYPE_CHECKING:
     from edgetl.data import Dataset
@@ -46,8 +46,9 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     from edgetl_export.report.page import write_report
     from edgetl_runtime.errors import InputError
 
-    if args.page is not None and not args.page.parent.is_dir():
-        raise InputError(f"{args.page}: no directory {args.page.parent}", remedy="make it first")
+    check_page(args.page)
+    if args.validation and args.model is None:
+        raise InputError("--validation estimates the accuracy of a --model, and none is given", remedy="give both")
     reading = {"group_pattern": args.group_pattern, "format": args.format}
     reference = spread(read_side(args.reference, split="train", **reading), args.limit)
     data = spread(read_side(args.data, split="val", **reading), args.limit)

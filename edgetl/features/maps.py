@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,8 @@ from edgetl_runtime.spec import Preprocess
 
 LIMIT_BYTES = 8 * 1024**3
 """How much the cache of maps may hold; the longest unused are deleted first."""
+ABANDONED_S = 24 * 3600.0
+"""Unfinished maps in which nothing was written for so long are of a process that was killed."""
 
 
 class FeatureMaps:
@@ -116,11 +119,16 @@ def _need(folder: Path, size: int) -> None:
 
 
 def _forget(parent: Path, *, keep: Path) -> None:
-    """Delete the longest unused maps beyond the limit; other processes may do the same at once."""
+    """Delete the longest unused maps beyond the limit, and abandoned ones; other processes may do the same at once."""
     held = 0
     for folder in [folder for _, folder in sorted(_by_use(parent), reverse=True)]:
         with suppress(OSError):
-            held += sum(f.stat().st_size for f in folder.iterdir() if f.is_file())
+            files = [f.stat() for f in folder.iterdir() if f.is_file()]
+            latest = max([folder.stat().st_mtime, *(f.st_mtime for f in files)])
+            if folder.name.startswith(".") and time.time() - latest > ABANDONED_S:
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            held += sum(f.st_size for f in files)
         if held > LIMIT_BYTES and folder != keep and not folder.name.startswith("."):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from edgetl.ranking.combine import Placed, Scored, combine
 from edgetl.ranking.prior import Published, published
 from edgetl_runtime.errors import EdgetlError, InputError
@@ -50,7 +52,8 @@ def rank_networks(
 ) -> tuple[list[Ranked], list[Skipped]]:
     """The candidates from best to worst, and those whose weights can't be had or whose network can't take the size.
 
-    Raises InputError where fewer than two classes have vectors enough to tell apart.
+    Left out are also those whose features are no finite numbers. Raises InputError for images that can't be read,
+    where fewer than two classes have vectors enough to tell apart, and where each of these lies in one group.
     """
     import torch
 
@@ -66,18 +69,27 @@ def rank_networks(
             "was picked, at least two are needed",
             remedy="raise --limit, or label more",
         )
+    if all(len(np.unique(picks.groups[picks.labels == c])) < 2 for c in kept):
+        raise InputError(
+            f"{dataset.name}: each class lies in a single group of images, and what a group shows is judged by others",
+            remedy="give images of more groups, or --group-pattern '.+', which makes every image a group",
+        )
     done, scored, skipped = [], [], []
     for candidate in candidates:
         torch.manual_seed(0)  # random weights are the same every time
         try:
             backbone = build_backbone(candidate.backbone, candidate.weights, use=use, allow_license=allow_license)
-            preprocess = Preprocess(size_hw=size_hw, mean=backbone.input_range.mean, std=backbone.input_range.std)
-            data = labelled_features(backbone.module, preprocess, dataset, picks, task, title=candidate.backbone[:24])
         except EdgetlError as error:
             skipped.append(Skipped(candidate, error.message))
             continue
+        preprocess = Preprocess(size_hw=size_hw, mean=backbone.input_range.mean, std=backbone.input_range.std)
+        try:
+            data = labelled_features(backbone.module, preprocess, dataset, picks, task, title=candidate.backbone[:24])
         except RuntimeError as error:
             skipped.append(Skipped(candidate, f"can't take this size ({str(error).splitlines()[0][:100]})"))
+            continue
+        if not np.isfinite(data.vectors).all():
+            skipped.append(Skipped(candidate, "its features hold NaN or infinity, as wrong weights give"))
             continue
         values = score(data)
         prior = published(candidate.backbone, candidate.weights)

@@ -101,9 +101,11 @@ def logme(spectral: Spectrum, labels: Ints) -> float:
 
     With a free offset: its flat prior takes one degree of freedom. The noise's precision has a closed form for a given
     ratio of the two precisions, so the evidence is maximised over that ratio alone; this is the optimum of the paper's
-    fixed-point iteration without its ways to diverge.
+    fixed-point iteration without its ways to diverge. 0 for a single class, which leaves nothing to tell apart.
     """
     y = _one_hot(labels)
+    if y.shape[1] < 2:
+        return 0.0
     share = (spectral.root**2 @ y) / spectral.total
     y = (y - share) * spectral.root[:, None]
     z2 = (spectral.u.T @ y) ** 2

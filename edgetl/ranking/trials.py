@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgetl.ranking.halving import Trial
 from edgetl.training.config import TuneConfig
-from edgetl.training.tune import tune
+from edgetl.training.tune import LossNotFinite, TuneStopped, tune
 
 if TYPE_CHECKING:
     from edgetl.data import Dataset
@@ -22,7 +22,8 @@ BATCH = 4
 def trials(candidates: Mapping[str, Candidate], train: Dataset, val: Dataset, config: TuneConfig) -> Trial:
     """A function of a candidate's name and a number of steps that fine-tunes it and returns the task's metric.
 
-    config: all but backbone, weights and the length of the run. Few steps see a part of the images once.
+    config: all but backbone, weights and the length of the run. Few steps see a part of the images once. A loss that
+    became NaN or infinite gives NaN. After Ctrl-C there is nothing to go on with: KeyboardInterrupt is raised.
     """
     import msgspec
 
@@ -40,6 +41,11 @@ def trials(candidates: Mapping[str, Candidate], train: Dataset, val: Dataset, co
             val_every=max(math.ceil(epochs / 2), 1),
         )
         with tempfile.TemporaryDirectory(prefix="edgetl-trial-") as folder:
-            return tune(train.take(images), val, Path(folder), settings).value
+            try:
+                return tune(train.take(images), val, Path(folder), settings).value
+            except LossNotFinite:
+                return math.nan
+            except TuneStopped as error:
+                raise KeyboardInterrupt from error
 
     return trial

@@ -145,7 +145,10 @@ def estimate_heads(
         return (), _silent(subject.heads)
     known, notes = confidences(subject, Frames(reference, subject.preprocess))
     wanted = {name for name, side in known.items() if side.correct is not None}
-    lines = [*notes, *(f"{name}: the reference has no labels to fit a threshold on" for name in known.keys() - wanted)]
+    lines = [
+        *notes,
+        *(f"{n}: the reference has no labels of its classes to fit a threshold on" for n in known if n not in wanted),
+    ]
     estimates = []
     seen = confidences(subject, Frames(data, subject.preprocess))[0] if wanted else {}
     for name in known:
@@ -166,15 +169,15 @@ def confidences(subject: Subject, frames: Frames) -> tuple[dict[str, Confidences
     dataset = frames.dataset
     heads = speaking(subject.heads)
     rows: dict[str, list[tuple[Floats, NDArray[np.int64]]]] = {h.name: [] for h in heads}
+    aligned = _aligned(subject, dataset)
     if heads:
-        aligned = _aligned(subject, dataset)
         with Progress(f"confidences on {dataset.name}", len(dataset), unit="images") as progress:
             for sample, image, geometry in zip(aligned.samples, frames.images, frames.shapes, strict=True):
                 outputs = subject.infer(image)
                 for head in heads:
                     rows[head.name].append(_of_image(head, outputs, aligned, sample, geometry))
                 progress.step()
-    return {h.name: _collected(h, rows[h.name], _labelled(h, dataset, subject)) for h in heads}, _silent(subject.heads)
+    return {h.name: _collected(h, rows[h.name], _labelled(h, aligned)) for h in heads}, _silent(subject.heads)
 
 
 def speaking(heads: Sequence[Head]) -> list[DetectHead | ClassifyHead]:
@@ -196,10 +199,10 @@ def _aligned(subject: Subject, dataset: Dataset) -> Dataset:
         return dataset
 
 
-def _labelled(head: Head, dataset: Dataset, subject: Subject) -> bool:
+def _labelled(head: Head, aligned: Dataset) -> bool:
     if isinstance(head, ClassifyHead):
-        return dataset.categories == head.labels and all(s.category >= 0 for s in dataset.samples)
-    return _aligned(subject, dataset).classes == head.labels and any(len(s.boxes) for s in dataset.samples)
+        return aligned.categories == head.labels and all(s.category >= 0 for s in aligned.samples)
+    return aligned.classes == head.labels and any(len(s.boxes) for s in aligned.samples)
 
 
 def _of_image(

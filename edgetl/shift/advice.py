@@ -85,9 +85,12 @@ def label_count(images: int) -> int:
 
 
 def advise(
-    amount: Amount, origin: Origin, *, images: int, estimates: Sequence[AccuracyEstimate] = ()
+    amount: Amount, origin: Origin, *, images: int, new: int, first: int, estimates: Sequence[AccuracyEstimate] = ()
 ) -> tuple[Advice, ...]:
-    """What to do, most useful first. images: the smaller side's number."""
+    """What to do, most useful first.
+
+    images: the smaller side's number. new: how many images there are to label. first: how many label_first names.
+    """
     advice: list[Advice] = []
     worse = [e for e in estimates if max(e.estimate.high, e.by_mean) < e.on_reference - ACCURACY_DROP]
     if amount == "none" and not worse:
@@ -101,13 +104,13 @@ def advise(
             )
         )
     if amount in {"clear", "large"}:
-        advice += _for_shift(amount, origin, images)
+        advice += _for_shift(amount, origin, first)
     for e in worse:
         advice.append(
             Advice(
                 "label",
                 f"The {e.measure} of {e.head} is probably {_range(e)} % here, against "
-                f"{100 * e.on_reference:.0f} % on labelled images: label {label_count(images)} images and measure it.",
+                f"{100 * e.on_reference:.0f} % on labelled images: label {label_count(new)} images and measure it.",
             )
         )
     if images < FEW_IMAGES:
@@ -117,12 +120,12 @@ def advise(
     return tuple(advice)
 
 
-def _for_shift(amount: Amount, origin: Origin, images: int) -> list[Advice]:
+def _for_shift(amount: Amount, origin: Origin, first: int) -> list[Advice]:
     advice = [
         Advice(
             "label",
-            f"Label the {label_count(images)} images of label_first (page, --json) and tune with them: they "
-            "cover what the reference lacks.",
+            f"Label the {first} images of label_first (page, --json) and tune with them: they cover what the "
+            "reference lacks.",
         )
     ]
     if origin == "early":

@@ -14,7 +14,7 @@ from edgetl.shift.advice import Advice, Amount, Level, Origin, advise, amount_of
 from edgetl.shift.distances import kernel_distance, make_pair, neighbour_ratio
 from edgetl.shift.per_image import FEWEST_IMAGES, cover, fit_gaussian, most_and_least
 from edgetl.shift.source import Features
-from edgetl.shift.statistics import fit_statistics
+from edgetl.shift.statistics import can_leave_out, fit_statistics
 from edgetl_runtime.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -28,8 +28,9 @@ class Images:
     """Single images, scored as on the vehicle.
 
     distances (M,) and quantiles (M,) of the data. reference (Q,): rising distances of reference images that were left
-    out of the fit. limit: the distance from which on an image is untypical. least, most: indices into the data,
-    furthest and nearest first. label_first: indices in the order in which to label.
+    out of the fit, whole groups at once where enough images remain. limit: the distance from which on an image is
+    untypical. least, most: indices into the data, furthest and nearest first. label_first: indices in the order in
+    which to label.
     """
 
     distances: Floats
@@ -90,7 +91,7 @@ def measure_shift(
     amount = amount_of((*levels, overall))
     origin: Origin = origin_of(levels) if amount != "none" else "unknown"
     images = _images(reference.embedding, data.embedding, groups[0])
-    fewest = min(len(reference.embedding), len(data.embedding))
+    new = len(data.embedding)
     return Shift(
         overall,
         levels,
@@ -98,7 +99,14 @@ def measure_shift(
         origin,
         images,
         tuple(estimates),
-        advise(amount, origin, images=fewest, estimates=estimates),
+        advise(
+            amount,
+            origin,
+            images=min(len(reference.embedding), new),
+            new=new,
+            first=len(images.label_first),
+            estimates=estimates,
+        ),
     )
 
 
@@ -121,8 +129,7 @@ def _level(
 
 
 def _images(reference: NDArray[np.float32], data: NDArray[np.float32], groups: list[str]) -> Images:
-    usable = groups if len(set(groups)) > 1 else None
-    model = fit_statistics(reference, usable)
+    model = fit_statistics(reference, groups if can_leave_out(groups) else None)
     distances = model.distances(np.asarray(data, np.float64))
     most, least = most_and_least(distances, SHOWN)
     gaussian = fit_gaussian(reference)

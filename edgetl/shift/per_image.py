@@ -42,16 +42,16 @@ class Covariance:
     shrinkage: float
 
 
-def shrunk_covariance(features: NDArray[np.floating]) -> Covariance:
+def shrunk_covariance(features: NDArray[np.floating], *, fewest: int = FEWEST_IMAGES) -> Covariance:
     """Covariance of features (N, D), pulled towards a multiple of the identity as far as Ledoit and Wolf say.
 
     "A well-conditioned estimator for large-dimensional covariance matrices", J. Multivariate Analysis 88 (2004).
-    Raises InputError for fewer than FEWEST_IMAGES rows or values that are not finite.
+    Raises InputError for fewer than `fewest` rows or values that are not finite.
     """
     x = np.asarray(features, np.float64)
-    if x.ndim != 2 or len(x) < FEWEST_IMAGES:
+    if x.ndim != 2 or len(x) < fewest:
         raise InputError(
-            f"statistics of a domain need at least {FEWEST_IMAGES} images, found {len(x)}", remedy="give more images"
+            f"statistics of a domain need at least {fewest} images, found {len(x)}", remedy="give more images"
         )
     if not np.isfinite(x).all():
         raise InputError("features hold NaN or infinity", remedy="check the network's weights")

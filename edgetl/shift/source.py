@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgetl.data import Dataset, Sample, read_dataset, read_image
 from edgetl.data.dataset import image_files
+from edgetl.data.formats import format_named
 from edgetl.features.frozen import images_sha256
 from edgetl.features.pooled import pooled_features
 from edgetl.features.store import cached
@@ -57,8 +58,11 @@ def read_side(text: str, *, split: str, group_pattern: str | None = None, format
     """`DIRECTORY`, `DIRECTORY:SPLIT` or a folder of plain images; `split` where none is named.
 
     A folder with images directly in it counts as plain images: no labels, every file a group of its own unless
-    `group_pattern` says otherwise. Raises InputError where there is nothing to read.
+    `group_pattern` says otherwise. Raises InputError where there is nothing to read, for a format that is none, and
+    for a pattern that fits no file.
     """
+    if format:
+        format_named(format)
     path, named = parted(text)
     if named is None and path.is_dir() and (images := [p for p in image_files(path) if p.parent == path]):
         return _plain(path, images, group_pattern)
@@ -78,6 +82,11 @@ def _plain(path: Path, images: list[Path], group_pattern: str | None) -> Dataset
 
     empty = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_))
     pattern = compiled_pattern(group_pattern) if group_pattern else None
+    if pattern and not any(pattern.search(p.stem) for p in images):
+        raise InputError(
+            f"{path}: the group pattern {group_pattern!r} fits no file name; the first is {images[0].stem}",
+            remedy="correct the pattern",
+        )
     samples = (Sample(p, *empty, group_of(p, pattern) if pattern else p.stem) for p in images)
     return Dataset("/".join(path.resolve().parts[-3:]), (), tuple(samples))
 
@@ -87,6 +96,8 @@ def look(eye: Eye, dataset: Dataset) -> Features:
 
     Raises InputError for a bundle without an embedding, made before domain statistics were.
     """
+    import torch
+
     from edgetl_runtime.bundle import MANIFEST_NAME, open_bundle
 
     if eye.model is not None and (eye.model / MANIFEST_NAME).is_file():
@@ -97,6 +108,7 @@ def look(eye: Eye, dataset: Dataset) -> Features:
         network, card = load_network(eye.model)
         module, preprocess = network.backbone, card.preprocess
     else:
+        torch.manual_seed(0)  # random weights are the same for both sides
         backbone = build_backbone(eye.backbone, eye.weights)
         mean, std = backbone.input_range.mean, backbone.input_range.std
         module, preprocess = backbone.module, Preprocess(size_hw=eye.size_hw, mean=mean, std=std)

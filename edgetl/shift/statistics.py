@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.shift.per_image import fold_of_groups, shrunk_covariance
+from edgetl.shift.per_image import FEWEST_IMAGES, FOLDS, fold_of_groups, shrunk_covariance
 from edgetl_runtime.domain import FORMAT, MAX_DIRECTIONS, MAX_QUANTILES, DomainModel, DomainMonitor
 from edgetl_runtime.errors import InputError
+
+FEWEST_LEFT = FEWEST_IMAGES * (FOLDS - 1) // FOLDS
+"""Images that a fit without one fold must still have: what FEWEST_IMAGES leave when no two are of one group."""
 
 
 def fit_statistics(
@@ -28,7 +31,8 @@ def fit_statistics(
     The covariance is shrunk (Ledoit and Wolf 2004); what is outside its `directions` largest axes counts with one
     common variance (Tipping and Bishop 1999). Distances are those of `held_out` (M, D) where given: embeddings of
     images that the network itself was not trained on, which is the honest choice after fine-tuning. Else whole
-    groups are left out of the fit in turn. Raises InputError for fewer than 20 images or a single group.
+    groups are left out of the fit in turn. Raises InputError for fewer than 20 images, and for groups that can't be
+    left out (see `can_leave_out`).
     """
     mean, axes, deviations, residual = _fit(embedding, directions)
     if held_out is not None:
@@ -46,10 +50,10 @@ _NONE = np.zeros(0)
 
 
 def _fit(
-    embedding: NDArray[np.floating], directions: int
+    embedding: NDArray[np.floating], directions: int, fewest: int = FEWEST_IMAGES
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float]:
     """Mean (D,), axes (D, K), deviations (K,) along them and the deviation along any other axis."""
-    covariance = shrunk_covariance(embedding)
+    covariance = shrunk_covariance(embedding, fewest=fewest)
     width = len(covariance.mean)
     kept = min(directions, width)
     rest = covariance.values[kept:]
@@ -60,12 +64,27 @@ def _fit(
 def _left_out(x: NDArray[np.float64], groups: Sequence[str] | None, directions: int) -> NDArray[np.float64]:
     """(N,) distance of every image to a fit without its fold of groups."""
     folds = fold_of_groups(groups, len(x))
+    if (left := _fewest_left(folds)) < FEWEST_LEFT:
+        raise InputError(
+            f"without the largest group {left} of {len(x)} images are left, a fit needs at least {FEWEST_LEFT}",
+            remedy="give images of more groups",
+        )
     distances = np.empty(len(x))
     for fold in np.unique(folds):
         out = folds == fold
-        fitted = DomainModel(*_fit(x[~out], directions), _NONE, _NONE, 0)
+        fitted = DomainModel(*_fit(x[~out], directions, FEWEST_LEFT), _NONE, _NONE, 0)
         distances[out] = fitted.distances(x[out])
     return distances
+
+
+def can_leave_out(groups: Sequence[str]) -> bool:
+    """Whether there are two groups or more, and FEWEST_LEFT images without any fold of them."""
+    return len(set(groups)) > 1 and _fewest_left(fold_of_groups(groups, len(groups))) >= FEWEST_LEFT
+
+
+def _fewest_left(folds: NDArray[np.int64]) -> int:
+    """How many images there are outside the largest fold."""
+    return len(folds) - int(np.bincount(folds).max())
 
 
 def _quantiles(distances: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -83,7 +102,7 @@ def _quantiles(distances: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDA
 def save_statistics(path: Path, model: DomainModel) -> None:
     """Write the file that edgetl_runtime.domain reads; the same statistics give the same bytes.
 
-    Whole or not at all. Raises InputError where the disk refuses, and for statistics that are no valid file.
+    Whole or not at all. Raises InputError where the disk refuses, BundleError for statistics that are no valid file.
     """
     arrays: Mapping[str, NDArray[np.generic]] = {
         "format": np.array(FORMAT, np.int64),

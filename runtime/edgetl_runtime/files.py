@@ -48,8 +48,8 @@ def arrays_in_cache(path: Path) -> dict[str, NDArray[np.generic]] | None:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, RuntimeError):
+        return None  # RuntimeError: zipfile takes a flipped bit for encryption, or for a method that it doesn't know
 
 
 def keep_arrays_in_cache(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:

@@ -48,6 +48,22 @@ def test_a_run_does_not_move_what_it_starts_from(
     assert (run / "best.pt").is_file() and not (tmp_path / "run.old1").exists()
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "0", "-3", "soon"])
+def test_a_budget_that_nothing_can_meet_or_miss_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rank", "DATA", f"--budget-ms={text}"]) == 2
+    assert f"--budget-ms: expected milliseconds above 0, found '{text}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["rank", "DATA"], ["shift", "A", "B"]])
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_read(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--page", str(tmp_path / "none" / "x.html")]) == 2
+    assert "no directory" in capsys.readouterr().err
+    assert main([*command, "--page", str(tmp_path)]) == 2
+    assert f"{tmp_path} is a directory, a page is a file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["0.5,inf", "nan,nan", "2,1", "0,1", "1"])
 def test_a_zoom_without_end_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", "DATA", "--zoom", text]) == 2

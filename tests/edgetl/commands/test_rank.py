@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 from edgetl.commands import rank
+from edgetl.models import backbone
+from edgetl.models.backbone import build_backbone
 from edgetl.ranking import latency
 from edgetl.ranking.latency import Time
 from edgetl_runtime.errors import EdgetlError, InputError
@@ -106,6 +109,7 @@ def test_time_of_another_target_is_unknown_and_said_so(signs: Path) -> None:
         (("--target", "abacus"), "abacus"),
         (("--train", "dusk"), "no split 'dusk'"),
         (("--limit", "2", "--candidates", RANDOM), "at least two are needed"),
+        (("--group-pattern", "^0", "--candidates", RANDOM), "each class lies in a single group"),
     ],
 )
 def test_wrong_input_is_one_line(signs: Path, flags: tuple[str, ...], said: str) -> None:
@@ -114,6 +118,37 @@ def test_wrong_input_is_one_line(signs: Path, flags: tuple[str, ...], said: str)
     assert said in str(caught.value)
     assert isinstance(caught.value, InputError)
     assert "\n" not in str(caught.value)
+
+
+def test_val_that_cannot_score_a_trial_is_refused_before_the_networks_are_built(
+    signs: Path, coco_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backbone, "build_backbone", lambda *_, **__: pytest.fail("built"))
+    shutil.rmtree(signs / "val" / "disc")
+    labels = coco_dir / "annotations" / "val.json"
+    labels.write_text(json.dumps(json.loads(labels.read_text()) | {"annotations": []}))
+    for data, said in ((signs, "only signs/train has disc"), (coco_dir, "coco/val: no labelled object")):
+        with pytest.raises(InputError, match=said):
+            _run(str(data), "--candidates", RANDOM, "--size", "32x32", "--no-time", "--allow-leaks")
+
+
+def test_a_broken_image_is_the_datas_fault_and_no_networks(signs: Path) -> None:
+    (signs / "train" / "bar" / "003.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"003\.png: not an image") as caught:
+        _run(str(signs), "--candidates", RANDOM, "--size", "32x32", "--no-tune", "--no-time")
+    assert "candidates" not in str(caught.value)
+
+
+def test_a_network_whose_features_are_no_numbers_is_left_out(signs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflowing(name: str, weights: str, **options: object) -> object:
+        built = build_backbone(name, weights)
+        next(iter(built.module.parameters())).data.fill_(float("inf"))
+        return built
+
+    monkeypatch.setattr(backbone, "build_backbone", overflowing)
+    flags = ("--candidates", "mobilenetv3_small_100:none", "--size", "32x32", "--no-tune", "--no-time")
+    with pytest.raises(InputError, match="mobilenetv3_small_100:none: its features hold NaN or infinity"):
+        _run(str(signs), *flags)
 
 
 def test_trials_are_not_judged_by_images_that_were_trained_on(signs: Path) -> None:

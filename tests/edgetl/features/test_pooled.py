@@ -98,6 +98,25 @@ def test_an_image_that_was_written_anew_is_another(data: Dataset, tmp_path: Path
     assert images_sha256(one) != before
 
 
+def test_the_same_size_at_the_same_time_elsewhere_is_another(data: Dataset, tmp_path: Path) -> None:
+    def sha(name: str, content: bytes) -> str:
+        path = tmp_path / name
+        path.write_bytes(content)
+        os.utime(path, ns=(5, 5))
+        return images_sha256(dataclasses.replace(data, samples=(dataclasses.replace(data.samples[0], image=path),)))
+
+    assert len({sha("a.png", b"one"), sha("b.png", b"one"), sha("a.png", b"three")}) == 3
+
+
+def test_a_network_in_training_is_looked_through_as_it_will_drive(data: Dataset) -> None:
+    class Noisy(Colours):
+        def forward(self, x: Tensor) -> list[Tensor]:
+            return super().forward(x + 100 * self.training)
+
+    found, other = pooled_features(Noisy().train(), PREPROCESS, data), pooled_features(Colours(), PREPROCESS, data)
+    np.testing.assert_array_equal(found.means[0], other.means[0])
+
+
 def test_the_state_tells_networks_apart() -> None:
     torch.manual_seed(0)
     first = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())

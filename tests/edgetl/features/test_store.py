@@ -64,10 +64,31 @@ def alter(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
+def encrypt(path: Path) -> None:
+    """Flip the bit by which the first entry is encrypted."""
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def compress_otherwise(path: Path) -> None:
+    """Give the first entry a method of compression that nobody knows."""
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 10] ^= 128
+    path.write_bytes(bytes(data))
+
+
 @pytest.mark.parametrize(
     "damage",
-    [truncate, alter, lambda p: p.write_bytes(b""), lambda p: p.write_bytes(b"garbage" * 30)],
-    ids=["truncated", "altered", "empty", "garbage"],
+    [
+        truncate,
+        alter,
+        encrypt,
+        compress_otherwise,
+        lambda p: p.write_bytes(b""),
+        lambda p: p.write_bytes(b"garbage" * 30),
+    ],
+    ids=["truncated", "altered", "encrypted", "of another method", "empty", "garbage"],
 )
 def test_a_corrupt_file_is_computed_anew(cache: Path, damage: Callable[[Path], None]) -> None:
     compute = Counted()

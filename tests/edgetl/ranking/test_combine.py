@@ -31,6 +31,23 @@ def test_the_order_is_by_mean_rank() -> None:
     assert placed[2].p_above_next is None
 
 
+def test_of_equal_ranks_the_nearest_neighbours_decide() -> None:
+    networks = [_scored("linear", (0.4, 0.9, 0.5)), _scored("near", (0.6, 0.1, 0.5))]
+    placed = combine(networks)
+    assert placed[0].rank == placed[1].rank and networks[placed[0].index].name == "near"
+
+
+def test_each_place_is_compared_with_the_next() -> None:
+    networks = [_scored("worst", (0, 0, 0)), _scored("a", (1, 1, 1)), _scored("b", (1, 1, 1))]
+    assert [p.p_above_next for p in combine(networks)] == [0.5, 1.0, None]
+
+
+def test_the_interval_holds_19_of_20_resamples() -> None:
+    replicates = np.linspace(0, 1, 201)[:, None] * [1, 10, 100]
+    (only,) = combine([Scored("a", 0.5, 5, 50, None, replicates)])
+    assert only.low == pytest.approx((0.025, 0.25, 2.5)) and only.high == pytest.approx((0.975, 9.75, 97.5))
+
+
 def test_equal_networks_share_the_probability() -> None:
     placed = combine([_scored("a", (1, 1, 1)), _scored("b", (1, 1, 1))])
     assert [p.p_best for p in placed] == [0.5, 0.5]

@@ -62,6 +62,7 @@ def test_without_times_there_is_no_chart() -> None:
     ("time", "budget", "expected"),
     [
         (Time(5.0), 6.0, True),
+        (Time(5.0), 5.0, True),
         (Time(5.0), 4.0, False),
         (Time(None), 4.0, None),
         (None, 4.0, None),

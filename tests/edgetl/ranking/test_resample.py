@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from edgetl.features.objects import Labelled
+from edgetl.ranking import resample
 from edgetl.ranking.resample import LEAST_OF_CLASS, frequent, score
 from edgetl.ranking.scores import balanced_accuracy, knn_correct, standardised
 
@@ -40,6 +43,33 @@ def test_replicates_scatter_around_the_score() -> None:
 
 def test_the_same_again_for_the_same_seed() -> None:
     assert np.array_equal(score(_labelled(1)).replicates, score(_labelled(1)).replicates)
+
+
+def test_a_class_of_one_group_is_missing_in_some_resamples() -> None:
+    data = _labelled(0)
+    groups = np.where(data.labels == 3, 0, 1 + np.arange(200) % 2)
+    found = score(dataclasses.replace(data, labels=(data.labels == 3).astype(np.int64), groups=groups))
+    assert np.isfinite(found.replicates).all()
+    assert np.percentile(found.replicates[:, 1], 97.5) < found.logme + 1
+    labels = (data.labels == 3).astype(np.int64)
+    correct = knn_correct(standardised(data.vectors), labels, groups)
+    weights = np.random.default_rng(0).multinomial(3, np.full(3, 1 / 3), size=200)
+    without = int(np.flatnonzero(weights[:, 0] == 0)[0])
+    again = np.repeat(np.arange(200), weights[without][groups])
+    assert found.replicates[without, 0] == pytest.approx(balanced_accuracy(correct[again], labels[again]))
+
+
+def test_fewer_vectors_are_spread_and_scatter_around_the_same_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _labelled(0, n=400)
+    order = np.argsort(data.labels, kind="stable")
+    data = dataclasses.replace(data, vectors=data.vectors[order], labels=data.labels[order], groups=np.arange(400) // 5)
+    whole = score(data, resamples=50)
+    monkeypatch.setattr(resample, "MOST_DECOMPOSED", 200)
+    monkeypatch.setattr(resample, "MOST_VECTORS", 100)
+    monkeypatch.setattr(resample, "MOST_DIMS", 3)
+    part = score(data, resamples=50)
+    assert part.logme == pytest.approx(whole.logme, abs=0.2) and part.h_score == pytest.approx(whole.h_score, rel=0.3)
+    assert np.median(part.replicates[:, 1:], axis=0) == pytest.approx([part.logme, part.h_score])
 
 
 def test_more_images_make_the_interval_narrower() -> None:

@@ -148,6 +148,12 @@ def test_features_that_never_change_give_a_finite_low_score(score) -> None:  # t
     assert flat < score(spectrum(standardised(x)), labels)
 
 
+@pytest.mark.parametrize("score", [logme, h_score])
+def test_one_class_alone_says_nothing(score) -> None:  # type: ignore[no-untyped-def]
+    x, _, _ = _data(np.random.default_rng(2), n=30)
+    assert score(spectrum(standardised(x)), np.full(30, 4)) == pytest.approx(0.0, abs=1e-9)
+
+
 def test_scores_do_not_change_with_the_units_of_a_feature() -> None:
     x, labels, groups = _data(np.random.default_rng(4))
     other = x * np.array([1, 100, 0.01, 3, 7], np.float32) + 5

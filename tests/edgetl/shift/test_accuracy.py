@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -67,6 +68,39 @@ def test_calibrated_confidences_are_estimated_by_their_mean() -> None:
     assert same.true is None and same.estimate.low < 6 / 7 < same.estimate.high
 
 
+def test_the_reference_itself_gets_its_own_accuracy_back() -> None:
+    scores = np.arange(20) / 20
+    side = Confidences("c", "classify", scores, np.arange(20), scores >= 0.65, 20)
+    found = estimate_accuracy(side, side)
+    assert found.estimate.value == found.on_reference == found.true == pytest.approx(7 / 20)
+
+
+def test_the_interval_is_that_of_19_in_20_draws() -> None:
+    """Half of 400 images are sure: the share's deviation is 0.025, its interval 2 x 1.96 times as wide."""
+    scores = np.tile([0.2, 0.9], 200)
+    side = Confidences("c", "classify", scores, np.arange(400), scores > 0.5, 400)
+    found = estimate_accuracy(side, side).estimate
+    assert found.high - found.low == pytest.approx(0.098, rel=0.15)
+
+
+def test_the_second_estimate_stays_a_share() -> None:
+    def side(score: float, right: bool) -> Confidences:
+        return Confidences("c", "classify", np.full(20, score), np.arange(20), np.full(20, right), 20)
+
+    assert estimate_accuracy(side(0.5, True), side(0.9, True)).by_mean == 1.0
+    assert estimate_accuracy(side(0.9, False), side(0.5, True)).by_mean == 0.0
+
+
+def test_right_boxes_are_counted_by_each_sides_own_images() -> None:
+    sure = np.array([0.9, 0.2] * 20)
+    reference = Confidences("d", "detect", sure, np.repeat(np.arange(20), 2), sure > 0.5, 25)
+    data = Confidences("d", "detect", sure, np.repeat(np.arange(10), 4), None, 10)
+    found = estimate_accuracy(reference, data)
+    assert found.estimate.value == 0.5
+    assert found.right_per_image == pytest.approx(20 / 10)
+    assert found.reference_right_per_image == pytest.approx(20 / 25)
+
+
 def test_images_are_drawn_whole() -> None:
     """Ten boxes an image that agree: the interval is that of images, more than twice as wide as that of boxes."""
     rng = np.random.default_rng(0)
@@ -83,6 +117,8 @@ def test_no_labels_or_too_few_are_refused() -> None:
         estimate_accuracy(calibrated(50, 5, 0, labelled=False), calibrated(50, 5, 1))
     with pytest.raises(InputError, match="the data gave 5 confidences"):
         estimate_accuracy(calibrated(50, 5, 0), calibrated(5, 5, 1))
+    with pytest.raises(InputError, match="the reference gave 5 confidences"):
+        estimate_accuracy(calibrated(5, 5, 0), calibrated(50, 5, 1))
 
 
 PREPROCESS = Preprocess(size_hw=(32, 64), mean=(0, 0, 0), std=(1, 1, 1))
@@ -161,11 +197,56 @@ def test_of_two_boxes_on_one_object_the_surer_is_right(tmp_path: Path) -> None:
     assert detect.correct is not None and detect.correct.tolist() == [True, False]
 
 
+def test_a_box_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    def broken(frame: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
+        outputs = network(frame)
+        boxes = outputs["boxes"].copy()
+        boxes[0, 1, 2] = np.nan
+        return outputs | {"boxes": boxes}
+
+    subject = Subject(broken, (DETECT,), PREPROCESS, "fake", "fp32")
+    detect = confidences(subject, Frames(dataset(tmp_path, [200]), PREPROCESS))[0]["detect"]
+    assert detect.scores.round(3).tolist() == [0.892]
+
+
+def test_one_image_without_a_category_leaves_no_accuracy(tmp_path: Path) -> None:
+    data = dataset(tmp_path, [20, 200])
+    part = dataclasses.replace(data, samples=(data.samples[0], dataclasses.replace(data.samples[1], category=-1)))
+    subject = Subject(network, (CLASSIFY,), PREPROCESS, "fake", "fp32")
+    assert confidences(subject, Frames(part, PREPROCESS))[0]["classify"].correct is None
+
+
 def test_data_without_labels_has_no_truth(tmp_path: Path) -> None:
     subject = Subject(network, (DETECT, CLASSIFY), PREPROCESS, "fake", "fp32")
     found, _ = confidences(subject, Frames(dataset(tmp_path, [20, 200], labelled=False), PREPROCESS))
     assert found["detect"].correct is None and found["classify"].correct is None
     assert len(found["detect"].scores) == 4
+
+
+def test_categories_in_another_order_are_the_networks(tmp_path: Path) -> None:
+    """As folders of classes give them: in the order of their names, and only those that there are."""
+    data = dataset(tmp_path, [200, 220])
+    only_light = dataclasses.replace(
+        data, categories=("light",), samples=tuple(dataclasses.replace(s, category=0) for s in data.samples)
+    )
+    subject = Subject(network, (CLASSIFY,), PREPROCESS, "fake", "fp32")
+    classify = confidences(subject, Frames(only_light, PREPROCESS))[0]["classify"]
+    assert classify.correct is not None and classify.correct.tolist() == [True, True]
+    strange = dataclasses.replace(only_light, categories=("pink",))
+    assert confidences(subject, Frames(strange, PREPROCESS))[0]["classify"].correct is None
+
+
+def test_boxes_of_no_class_of_the_networks_are_no_labels(tmp_path: Path) -> None:
+    data = dataclasses.replace(dataset(tmp_path, [20, 200]), classes=("tree", "bus"))
+    subject = Subject(network, (DETECT,), PREPROCESS, "fake", "fp32", {"detect": {"car": ["lorry"]}})
+    assert confidences(subject, Frames(data, PREPROCESS))[0]["detect"].correct is None
+
+
+def test_the_notes_are_in_the_order_of_the_heads(tmp_path: Path) -> None:
+    heads = tuple(msgspec.structs.replace(CLASSIFY, name=f"h{i}") for i in range(8))
+    subject = Subject(network, heads, PREPROCESS, "fake", "fp32")
+    bare = dataset(tmp_path, [20], labelled=False)
+    assert [n.partition(":")[0] for n in estimate_heads(subject, bare, bare)[1]] == [h.name for h in heads]
 
 
 def test_estimates_of_a_network_on_darker_data(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from edgetl.shift.distances import (
     FEWEST_GROUPS,
+    Pair,
     draw_groups,
     kernel_distance,
     make_pair,
@@ -95,6 +96,10 @@ def test_too_few_groups_count_by_image() -> None:
     few = make_pair(x, y, [str(i % (FEWEST_GROUPS - 1)) for i in range(20)], [f"d{i}" for i in range(20)])
     assert len(np.unique(few.reference_groups)) == 20
     assert not set(few.reference_groups) & set(few.data_groups)
+    other = make_pair(x, y, [f"r{i}" for i in range(20)], [str(i % (FEWEST_GROUPS - 1)) for i in range(20)])
+    assert len(np.unique(other.data_groups)) == 20
+    enough = make_pair(x, y, [str(i % FEWEST_GROUPS) for i in range(20)], [f"d{i % FEWEST_GROUPS}" for i in range(20)])
+    assert len(np.unique(enough.reference_groups)) == len(np.unique(enough.data_groups)) == FEWEST_GROUPS
 
 
 def test_swapped_groups_stay_whole_and_about_as_many() -> None:
@@ -133,6 +138,24 @@ def test_neighbour_ratio_is_one_at_home_and_grows() -> None:
     assert away.low > 1.2 and away.low < away.value < away.high
 
 
+@pytest.mark.parametrize("side", ["reference", "data"])
+def test_neighbours_are_drawn_by_drives_on_both_sides(side: str) -> None:
+    """Ten drives, each further away than the one before: by drives the ratio is far less sure than by frames."""
+    x, y = sides(100, 100)
+    moved = x if side == "reference" else y
+    moved += np.repeat(np.linspace(0, 4, 10), 10)[:, None]
+    drives, frames = [f"{i // 10}" for i in range(100)], [f"f{i}" for i in range(100)]
+    groups = (drives, frames) if side == "reference" else (frames, drives)
+    by_drive, by_frame = neighbour_ratio(make_pair(x, y, *groups)), neighbour_ratio(make_pair(x, y, frames, None))
+    assert by_drive.high - by_drive.low > 1.8 * (by_frame.high - by_frame.low)
+
+
+def test_an_image_needs_reference_of_another_group() -> None:
+    x, y = sides(9, 9)
+    with pytest.raises(InputError, match="all reference images belong to the group"):
+        neighbour_distances(Pair(x, y, np.zeros(9, np.int64), np.arange(9)))
+
+
 def test_a_copy_of_the_reference_is_at_home() -> None:
     x, _ = sides(40)
     names = [str(i) for i in range(40)]
@@ -157,6 +180,7 @@ def test_kernel_of_known_vectors() -> None:
         (np.zeros((9, 2)), np.zeros((0, 2)), "at least 4 images"),
         (np.zeros((9, 2)), np.zeros((9, 3)), "found"),
         (np.full((9, 2), np.nan), np.zeros((9, 2)), "NaN"),
+        (np.zeros((9, 2)), np.full((9, 2), np.inf), "NaN"),
     ],
 )
 def test_wrong_features_are_refused(x: Floats, y: Floats, says: str) -> None:

@@ -51,6 +51,17 @@ def test_folds_hold_whole_groups_and_are_even() -> None:
         fold_of_groups(["a"] * 5, 5)
 
 
+def test_large_groups_are_dealt_out_first_each_to_the_smallest_fold() -> None:
+    groups = [str(i) for i, size in enumerate([10, 10, 10, 30, 10, 10, 10, 10]) for _ in range(size)]
+    assert sorted(np.bincount(fold_of_groups(groups, 100, folds=3))) == [30, 30, 40]
+
+
+def test_shrinkage_goes_to_the_identity_and_no_further() -> None:
+    found = [shrunk_covariance(np.random.default_rng(s).normal(size=(20, 5))) for s in range(4)]
+    assert [f.shrinkage == 1 for f in found] == [False, False, True, True]
+    assert np.ptp(found[2].values) == pytest.approx(0, abs=1e-12)
+
+
 def test_energy_of_known_logits() -> None:
     logits = np.array([[0.0, 0.0], [10.0, -10.0], [1000.0, 1000.0]])
     np.testing.assert_allclose(energy(logits), [-np.log(2), -10, -1000 - np.log(2)], rtol=1e-8)

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from edgetl.data import Dataset
-from edgetl.shift.source import Eye, groups_of, look, read_side, spread
+from edgetl.models.backbone import build_backbone
+from edgetl.shift.source import Eye, groups_of, known_embeddings, look, read_side, spread
 from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import ClassifyHead, Preprocess
 
@@ -42,6 +43,11 @@ def test_a_folder_of_plain_images(tmp_path: Path) -> None:
     assert [s.group for s in grouped.samples] == ["a", "a", "b"]
     with pytest.raises(InputError, match="regular expression"):
         read_side(str(folder), split="train", group_pattern="(")
+    with pytest.raises(InputError, match=r"the group pattern 'cam\[0-9\]' fits no file name; the first is a_1"):
+        read_side(str(folder), split="train", group_pattern="cam[0-9]")
+    with pytest.raises(InputError, match="nonsense"):
+        read_side(str(folder), split="train", format="nonsense")
+    assert len(read_side(str(folder), split="train", format="yolo")) == 3  # the other side's
 
 
 def test_a_colon_in_a_path_that_exists_is_no_split(tmp_path: Path) -> None:
@@ -78,6 +84,28 @@ def test_a_backbone_sees_means_and_deviations(tmp_path: Path, monkeypatch: pytes
     assert [level.shape for level in seen.levels] == [(3, 48), (3, 80), (3, 224), (3, 640)]
     np.testing.assert_array_equal(seen.embedding, seen.levels[-1][:, :320])
     assert "none weights" in EYE.name
+    torch.manual_seed(0)
+    backbone = build_backbone("tf_efficientnet_lite0", "none")
+    frame = torch.full((1, 3, 32, 64), (40 - 127) / 128)
+    with torch.inference_mode():
+        maps = backbone.module.eval()(frame)
+    for level, cells in zip(seen.levels, maps, strict=True):
+        expected = torch.cat([cells.mean((2, 3)), cells.std((2, 3), correction=0)], dim=1)[0]
+        np.testing.assert_allclose(level[2], expected.numpy(), rtol=1e-3, atol=1e-5)
+
+
+def test_what_another_engine_sees_is_another_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "cache"))
+    dataset = read_side(str(plain(tmp_path / "a", ["1.png"])), split="")
+    answers = iter([np.full((1, 2), i, np.float32) for i in range(9)])
+    keys = [
+        ("m", "onnxruntime", "fp32"),
+        ("m", "openvino", "fp32"),
+        ("m", "openvino", "int8"),
+        ("n", "openvino", "int8"),
+    ]
+    first, second = ([known_embeddings(*k, dataset, lambda: next(answers))[0, 0] for k in keys] for _ in range(2))
+    assert first == second == [0, 1, 2, 3]
 
 
 class FakeEngine:
@@ -131,7 +159,6 @@ def test_a_bundle_sees_its_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_checkpoint_sees_with_its_own_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgetl.heads import kinds_of, network_of
-    from edgetl.models.backbone import build_backbone
     from edgetl.training.checkpoint import Checkpoint, ModelCard, save_checkpoint
 
     monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "cache"))

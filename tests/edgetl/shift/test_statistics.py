@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgetl.shift.per_image import fit_gaussian
-from edgetl.shift.statistics import fit_statistics, save_statistics
+from edgetl.shift.per_image import fit_gaussian, shrunk_covariance
+from edgetl.shift.statistics import can_leave_out, fit_statistics, save_statistics
 from edgetl_runtime.domain import MAX_QUANTILES, read_domain
-from edgetl_runtime.errors import InputError
+from edgetl_runtime.errors import BundleError, InputError
 
 
 def embeddings(n: int, width: int = 40, seed: int = 0) -> NDArray[np.float64]:
@@ -34,6 +35,7 @@ def test_with_few_axes_the_rest_counts_with_one_variance() -> None:
     inverse = np.linalg.inv(covariance + model.residual**2 * np.eye(40))
     expected = [np.sqrt((row - model.mean) @ inverse @ (row - model.mean) / 40) for row in y]
     np.testing.assert_allclose(model.distances(y), expected, rtol=1e-8)
+    assert model.residual**2 == pytest.approx(shrunk_covariance(x).values[5:].mean())
 
 
 @pytest.mark.parametrize("n", [60, 300])
@@ -52,6 +54,22 @@ def test_groups_are_left_out_whole() -> None:
     by_image = fit_statistics(x)
     by_group = fit_statistics(x, [str(i // 10) for i in range(300)])
     assert np.median(by_group.quantiles) > 1.1 * np.median(by_image.quantiles)
+
+
+def test_the_fewest_images_are_enough() -> None:
+    """A fit without one fold has fewer of them still."""
+    model = fit_statistics(embeddings(20, 8))
+    assert model.images == 20 and np.isfinite(model.quantiles).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "enough"), [([100], False), ([85, 15], False), ([82, 18], True), ([1] * 20, True), ([1] * 19, False)]
+)
+def test_groups_can_be_left_out_where_enough_images_remain(sizes: list[int], enough: bool) -> None:
+    groups = [str(i) for i, size in enumerate(sizes) for _ in range(size)]
+    assert can_leave_out(groups) is enough
+    if enough:
+        assert fit_statistics(embeddings(len(groups)), groups).images == len(groups)
 
 
 def test_held_out_embeddings_give_the_quantiles() -> None:
@@ -88,7 +106,18 @@ def test_wrong_input_is_refused(tmp_path: Path) -> None:
         fit_statistics(embeddings(19))
     with pytest.raises(InputError, match="one group"):
         fit_statistics(embeddings(30), ["a"] * 30)
+    with pytest.raises(InputError, match="without the largest group 15 of 100 images are left"):
+        fit_statistics(embeddings(100), ["a"] * 85 + ["b"] * 15)
     with pytest.raises(InputError, match="held-out"):
         fit_statistics(embeddings(30), held_out=embeddings(0))
     with pytest.raises(InputError, match="can't be written"):
         save_statistics(tmp_path / "none" / "a.npz", fit_statistics(embeddings(30)))
+
+
+def test_statistics_that_are_no_valid_file_leave_the_old_one(tmp_path: Path) -> None:
+    model = fit_statistics(embeddings(30))
+    save_statistics(tmp_path / "a.npz", model)
+    before = (tmp_path / "a.npz").read_bytes()
+    with pytest.raises(BundleError, match="mean holds NaN"):
+        save_statistics(tmp_path / "a.npz", dataclasses.replace(model, mean=model.mean * np.nan))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"] and (tmp_path / "a.npz").read_bytes() == before
