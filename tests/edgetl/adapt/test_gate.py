@@ -69,3 +69,15 @@ def test_what_may_be_lost_can_be_set(max_loss: float, accepted: bool) -> None:
     found = judge(Evidence(0.5, None), Evidence(0.4801, None), metric="ap50", max_loss=max_loss)
     assert found.accepted is accepted
     assert MAX_LOSS == 0.005
+
+
+@pytest.mark.parametrize("max_loss", [0.005, 0.01])
+def test_exactly_what_may_be_lost_may_be_lost(max_loss: float) -> None:
+    """Accuracies over 200 images move in halves of a point, and most differences of two are a little too large."""
+    lost = round(200 * max_loss)
+    for right in range(lost + 1, 201):
+        before = Evidence(right / 200, None, {"signs": right / 200})
+        for more, accepted in ((0, True), (1, False)):
+            value = (right - lost - more) / 200
+            after = Evidence(value, None, {"signs": value})
+            assert judge(before, after, metric="accuracy", max_loss=max_loss).accepted is accepted, right
