@@ -85,6 +85,21 @@ def test_an_accepted_network(
     assert said.out == "" and "the old checkpoint" in said.err and "as told" in said.err
 
 
+@pytest.mark.parametrize(
+    ("here", "checkpoint"), [("", "."), ("", "best.pt"), ("", "./best.pt"), ("inner", ".."), ("..", "run")]
+)
+def test_the_output_lies_beside_the_run_wherever_one_stands(
+    run: Path, night: Path, monkeypatch: pytest.MonkeyPatch, here: str, checkpoint: str
+) -> None:
+    out = run.with_name("run-adapted")
+    out.mkdir()
+    (run / "inner").mkdir()
+    monkeypatch.chdir(run / here)
+    with pytest.raises(InputError, match="run-adapted exists") as caught:
+        call(checkpoint, night, "--rounds", 0)
+    assert Path(caught.value.message.removesuffix(" exists")).resolve() == out
+
+
 def test_a_refusal_is_a_failed_gate(run: Path, night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decide(monkeypatch, False)
     document = call(run / "best.pt", night, "--rounds", 0)
@@ -97,7 +112,7 @@ def test_an_existing_output_is_refused_and_untouched(run: Path, night: Path) -> 
     out = run.with_name("run-adapted")
     out.mkdir()
     (out / "precious").write_text("old")
-    with pytest.raises(InputError, match="run-adapted exists"):
+    with pytest.raises(InputError, match="run-adapted exists; give another --out, or --force to move it aside"):
         call(run, night, "--rounds", 0)
     assert [p.read_text() for p in out.iterdir()] == ["old"]
 
