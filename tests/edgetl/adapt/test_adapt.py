@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from edgetl.adapt import adapt as adapt_module
-from edgetl.adapt.adapt import NIGHT, AdaptConfig, Adapted, adapt
+from edgetl.adapt.adapt import NIGHT, AdaptConfig, Adapted, _try_batch, adapt
 from edgetl.adapt.gate import Evidence, Verdict
 from edgetl.adapt.pseudo import pseudo_labelled
 from edgetl.data import Dataset, Sample, read_dataset, read_image
 from edgetl.heads import Kind
+from edgetl.metrics.predict import Evaluation
 from edgetl.models.network import Network
 from edgetl.shift.accuracy import Confidences, estimate_accuracy
 from edgetl.training.augment import AugmentConfig
@@ -204,6 +205,54 @@ def test_labelled_data_without_the_heads_labels_is_refused(runs: dict[str, Path]
     bare = dataclasses.replace(val, samples=tuple(dataclasses.replace(s, masks=(None,)) for s in val.samples))
     with pytest.raises(InputError, match=r"val has no labels for the head ground.*it was tuned on"):
         adapt(runs["scenes"], train, train, bare, tmp_path / "out", CONFIG)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_head_that_the_judging_images_do_not_show_is_refused(
+    runs: dict[str, Path], scenes: Path, tmp_path: Path
+) -> None:
+    """Only the last of four has a mask, and one that is judged by is the first."""
+    train, val = read_dataset(scenes, "train"), read_dataset(scenes, "val")
+    bare = (dataclasses.replace(s, masks=(None,)) for s in val.samples[:-1])
+    val = dataclasses.replace(val, samples=(*bare, val.samples[-1]))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match=r"of its 4 images the 1 to judge by .* the head ground; .*--val-images"):
+        adapt(runs["scenes"], train, train, val, tmp_path / "out", AdaptConfig(rounds=0, val_images=1))
+
+
+def test_judging_images_that_score_nothing_are_refused(
+    runs: dict[str, Path], scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as masks that are void all over: the gate would refuse whatever comes, after all the work."""
+    monkeypatch.setattr(adapt_module, "evaluate", lambda *args, **more: Evaluation({}, 4))
+    with pytest.raises(InputError, match=r"val: nothing in its 4 images can be scored; .*--val-images"):
+        start(scenes, runs["scenes"], tmp_path / "out")
+
+
+def test_a_batch_of_one_cell_is_refused_before_all_work(
+    runs: dict[str, Path], scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapt_module, "_Judge", None)
+    config = AdaptConfig(rounds=1, batch=1, crop_hw=(32, 32))
+    with pytest.raises(InputError, match=r"lite0 can't learn from a batch of 1 with crops of 32x32 .*larger --batch"):
+        start(scenes, runs["scenes"], tmp_path / "out", config)
+
+
+def test_crops_do_not_matter_where_none_are_cut(runs: dict[str, Path]) -> None:
+    tiny = AdaptConfig(rounds=1, batch=1, crop_hw=(32, 32))
+    _try_batch(*load_network(runs["signs"]), tiny)
+    _try_batch(*load_network(runs["scenes"]), msgspec.structs.replace(tiny, rounds=0))
+
+
+def test_a_batch_that_memory_can_not_hold_is_refused_in_one_line(
+    runs: dict[str, Path], scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **more: object) -> tuple[float, dict[str, float]]:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(adapt_module, "train_step", full)
+    with pytest.raises(InputError, match=r"a batch of 2 frames does not fit in memory; .*--batch or --crop"):
+        start(scenes, runs["scenes"], tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
