@@ -319,6 +319,24 @@ def test_scores_are_fitted_anew_from_temperature_one(
     assert found[0][0].temperature == 1.0  # type: ignore[union-attr]
 
 
+def test_the_gate_is_told_what_may_be_lost(
+    runs: dict[str, Path], scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, card = load_network(runs["scenes"])
+    val = read_dataset(scenes, "val")
+    judge = adapt_module._Judge(card, val, val.only([]), AdaptConfig(max_loss=0.02))
+    asked: list[dict[str, object]] = []
+
+    def judged(before: Evidence, after: Evidence, **more: object) -> Verdict:
+        asked.append(more)
+        return Verdict(before == after, "the same network")
+
+    monkeypatch.setattr(adapt_module, "judge", judged)
+    first = judge.stage("as it was", network)
+    assert judge.stage("again", network, first.evidence).verdict.accepted
+    assert asked == [{"metric": "mean", "max_loss": 0.02}]
+
+
 @pytest.mark.parametrize(("known", "new", "expected"), [(19, 40, {}), (40, 19, {}), (20, 20, {"detect": 5.0})])
 def test_too_few_answers_are_not_judged_by(
     runs: dict[str, Path],
