@@ -41,7 +41,8 @@ def judge(before: Evidence, after: Evidence, *, metric: str, max_loss: float = M
     if harm:
         return Verdict(False, f"refused: {kept}, {harm}")
     if before.estimate is None or after.estimate is None:
-        return Verdict(True, f"accepted: {kept}; the new domain can't be judged without labels for this head")
+        blind = "the new domain can't be judged without labels: too few answers with a confidence"
+        return Verdict(True, f"accepted: {kept}; {blind}")
     return Verdict(True, f"accepted: {kept}; {_guess(before.estimate, after.estimate)}")
 
 

@@ -39,7 +39,7 @@ def test_the_reasons_name_what_decided() -> None:
     worse = judge(Evidence(0.6, 1.5), Evidence(0.6, 1.25), metric="miou")
     assert "label-free estimate on the new domain 1.5 -> 1.25" in worse.reason
     blind = judge(Evidence(0.6, None), Evidence(0.6, None), metric="miou")
-    assert "can't be judged without labels" in blind.reason
+    assert "can't be judged without labels: too few answers with a confidence" in blind.reason
 
 
 @pytest.mark.parametrize(
