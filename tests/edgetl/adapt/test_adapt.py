@@ -19,13 +19,13 @@ from edgetl.adapt.gate import Evidence, Verdict
 from edgetl.adapt.pseudo import pseudo_labelled
 from edgetl.data import Dataset, Sample, read_dataset, read_image
 from edgetl.heads import Kind
-from edgetl.metrics.predict import Evaluation
+from edgetl.metrics.predict import Evaluation, Frames
 from edgetl.metrics.subject import Subject
 from edgetl.models.network import Network
 from edgetl.shift.accuracy import Confidences, estimate_accuracy
 from edgetl.training.augment import AugmentConfig
 from edgetl.training.batches import Batch, augmented_batches
-from edgetl.training.checkpoint import load_checkpoint, load_network
+from edgetl.training.checkpoint import load_checkpoint, load_network, save_checkpoint
 from edgetl.training.config import TuneConfig
 from edgetl.training.learn import train_step
 from edgetl.training.tune import tune
@@ -268,7 +268,11 @@ def test_what_a_round_learns_from(
     monkeypatch.setattr(adapt_module, "augmented_batches", batches)
     monkeypatch.setattr(adapt_module, "renormalise", folded)
     config = AdaptConfig(rounds=2, batch=2, val_images=4, labelled=0.5, crop_hw=(32, 64), seed=3, new_share=0.4)
-    start(scenes, runs["scenes"], tmp_path / "out", config)
+    saved = load_checkpoint(runs["scenes"])
+    preprocess = msgspec.structs.replace(saved.card.preprocess, pad_value=7)
+    card = dataclasses.replace(saved.card, preprocess=preprocess)
+    save_checkpoint(tmp_path / "other.pt", dataclasses.replace(saved, card=card))
+    start(scenes, tmp_path / "other.pt", tmp_path / "out", config)
     train = {s.image for s in read_dataset(scenes, "train").samples}
     for number, (data, more) in enumerate(rounds):
         new, labelled = data.samples[:6], data.samples[6:]
@@ -277,7 +281,7 @@ def test_what_a_round_learns_from(
         assert [s.image in train for s in labelled] == [False, False, True]
         assert all(s.masks[0] is not None and len(s.boxes) for s in labelled)
         assert (more["crop_hw"], more["network_hw"], more["batch"]) == ((32, 64), (64, 96), 2)
-        assert (more["seed"], more["epoch"], more["config"].pad_value) == (3, number, 114)
+        assert (more["seed"], more["epoch"], more["config"].pad_value) == (3, number, 7)
     assert len(rounds) == 2 and shares == [0.4]
 
 
@@ -331,7 +335,12 @@ def test_the_gate_is_told_what_may_be_lost(
         asked.append(more)
         return Verdict(before == after, "the same network")
 
+    def estimates(subject: object, reference: Frames, new: Frames) -> dict[str, float]:
+        assert (len(reference), len(new)) == (4, 0)
+        return {}
+
     monkeypatch.setattr(adapt_module, "judge", judged)
+    monkeypatch.setattr(adapt_module, "_estimates", estimates)
     first = judge.stage("as it was", network)
     assert judge.stage("again", network, first.evidence).verdict.accepted
     assert asked == [{"metric": "mean", "max_loss": 0.02}]
