@@ -295,11 +295,20 @@ def test_the_students_average_is_kept_and_its_statistics_stay(
         students.append(learning)
         return train_step(learning, *args, **more)
 
+    fitted: list[torch.Tensor] = []
+    plain = adapt_module._Judge.trust
+
+    def trust(judge: Any, network: Network) -> tuple[tuple[Head, ...], dict[str, Reliability]]:
+        fitted.append(network.state_dict()[name].clone())
+        return plain(judge, network)
+
+    name = "dense.detect.heat.weight"
     monkeypatch.setattr(adapt_module, "train_step", step)
+    monkeypatch.setattr(adapt_module._Judge, "trust", trust)
     start(scenes, runs["scenes"], tmp_path / "out")
     old, kept = load_checkpoint(runs["scenes"]).model, load_checkpoint(tmp_path / "out").model
     student = students[-1].state_dict()
-    name = "dense.detect.heat.weight"
+    assert torch.equal(fitted[-1], kept[name]), "scores of another network were fitted"
     assert not torch.equal(kept[name], student[name]) and not torch.equal(kept[name], old[name])
     statistics = [k for k in old if k.startswith("backbone.") and "running_" in k]
     assert statistics and all(torch.equal(student[k], old[k]) for k in statistics)
