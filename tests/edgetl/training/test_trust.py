@@ -181,7 +181,10 @@ def test_a_whole_fit_over_frames() -> None:
     assert [(r, n) for _, r, n in reliability["detect"].before] == [(0.0, 30), (1.0, 60)]
     assert detect.temperature < 1, "scores of 0.8 and 0.4 for always and never are too timid"
     low, high = (1 / (1 + (1 / s - 1) ** (1 / detect.temperature)) for s in (0.4, 0.8))
-    assert all(low < t < high for t in detect.thresholds)
+    assert detect.thresholds == (pytest.approx((low + high) / 2, abs=1e-3),) * 2, "of the scores as they will be"
+    after = reliability["detect"].after
+    assert [(r, n) for _, r, n in after] == [(0.0, 30), (1.0, 60)]
+    assert [s for s, _, _ in after] == [pytest.approx(low, abs=1e-3), pytest.approx(high, abs=1e-3)]
     for name in reliability:
         assert reliability[name].error_after <= reliability[name].error_before
     assert reliability["classify"].answers == 60
