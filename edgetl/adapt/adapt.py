@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +42,7 @@ from edgetl.training.batches import augmented_batches
 from edgetl.training.checkpoint import Checkpoint, ModelCard, load_network, save_checkpoint
 from edgetl.training.config import TuneConfig
 from edgetl.training.learn import Balance, train_step
+from edgetl.training.memory import out_of_memory
 from edgetl.training.optimise import Average, freeze_first, freeze_statistics, parameter_groups
 from edgetl.training.trust import fit_trust, untempered
 from edgetl_runtime.errors import InputError
@@ -98,20 +101,23 @@ def adapt(
 ) -> Adapted:
     """Adapt to the unlabelled images. train, val: the labelled data that the checkpoint was made with.
 
-    Writes out/best.pt where the gate accepts. Raises InputError where the labelled data don't fit the checkpoint.
+    Writes out/best.pt where the gate accepts. Raises InputError where the labelled data don't fit the checkpoint, and
+    where the network can't learn from batches of the size asked for or memory can't hold them.
     """
     network, card = load_network(checkpoint)
-    for side in (train, val):  # a head that neither side speaks of could be spoilt unseen
-        missing = [k.head.name for k in kinds_of(card.heads, side, backbone=card.backbone) if not k.labelled(side)]
-        if missing:
-            raise InputError(
-                f"{side.name} has no labels for the head {missing[0]}", remedy="give the data it was tuned on"
-            )
+    judged_by = val.take(config.val_images)
+    _refuse_silent(card, train, val, judged_by)
     _refuse_judges(unlabelled, val)
+    _try_batch(network, card, config)
     torch.manual_seed(config.seed)
-    judge_ = _Judge(card, val.take(config.val_images), unlabelled, config)
+    judge_ = _Judge(card, judged_by, unlabelled, config)
     stages = [judge_.stage("as it was", network)]
     before = stages[0].evidence
+    if not math.isfinite(before.value):
+        raise InputError(
+            f"{val.name}: nothing in its {len(judged_by)} images can be scored",
+            remedy="give validation images with labels, or more of them with --val-images",
+        )
     labeller = _renormalised(network, card, train, unlabelled, config)
     stages.append(judge_.stage("statistics re-estimated", labeller, before))
     teacher = labeller if _finds_more(stages[1].evidence, before) else network
@@ -140,6 +146,46 @@ def adapt(
     )
     save_checkpoint(out / "best.pt", Checkpoint(kept, best[1]))
     return Adapted(out / "best.pt", judge_.metric, tuple(stages))
+
+
+def _refuse_silent(card: ModelCard, train: Dataset, val: Dataset, judged_by: Dataset) -> None:
+    """Raise InputError for a head without labels on a side or among the judging images: it could be spoilt unseen."""
+    for side in (train, val):
+        missing = _unlabelled_heads(card, side)
+        if missing:
+            raise InputError(
+                f"{side.name} has no labels for the head {missing[0]}", remedy="give the data it was tuned on"
+            )
+    missing = _unlabelled_heads(card, judged_by)
+    if missing:
+        raise InputError(
+            f"{val.name}: of its {len(val)} images the {len(judged_by)} to judge by have no labels for the head "
+            f"{missing[0]}",
+            remedy="judge by more of them with --val-images",
+        )
+
+
+def _unlabelled_heads(card: ModelCard, side: Dataset) -> list[str]:
+    return [k.head.name for k in kinds_of(card.heads, side, backbone=card.backbone) if not k.labelled(side)]
+
+
+def _try_batch(network: Network, card: ModelCard, config: AdaptConfig) -> None:
+    """Raise InputError where the network can't learn from batches of this size, before there is work to lose."""
+    if not config.rounds:
+        return
+    whole = all(k.place == "whole" for k in kinds_of(card.heads, backbone=card.backbone))
+    height, width = card.preprocess.size_hw if whole or config.crop_hw is None else config.crop_hw
+    student = copy.deepcopy(network).train()
+    freeze_statistics(student.backbone.modules())
+    try:
+        with torch.no_grad(), _memory_told(config):
+            student(torch.zeros(min(config.batch, 2), 3, height, width))
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0][:100]
+        raise InputError(
+            f"{card.backbone} can't learn from a batch of {config.batch} with crops of {width}x{height} ({reason})",
+            remedy="give a larger --batch or --crop",
+        ) from error
 
 
 def _refuse_judges(unlabelled: Dataset, val: Dataset) -> None:
@@ -276,13 +322,27 @@ def _rounds(
                 epoch=number,
                 config=augment,
             ):
-                loss, _ = train_step(student, batch, kinds, normalise, optimiser, balance, step=step, steps=steps)
+                with _memory_told(config):
+                    loss, _ = train_step(student, batch, kinds, normalise, optimiser, balance, step=step, steps=steps)
                 average.update(student)
                 step += 1
                 progress.step(note=f"loss {loss:.3f}")
         averaged = copy.deepcopy(student)
         averaged.load_state_dict(average.state)
         yield averaged.eval()
+
+
+@contextmanager
+def _memory_told(config: AdaptConfig) -> Iterator[None]:
+    """Raise InputError where a training step does not fit in memory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(
+            f"a batch of {config.batch} frames does not fit in memory", remedy="give a smaller --batch or --crop"
+        ) from error
 
 
 def _round_data(

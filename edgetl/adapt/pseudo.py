@@ -19,6 +19,7 @@ from edgetl.models.network import Network
 from edgetl.models.normalise import Normalise
 from edgetl.models.segmenter import enlarged
 from edgetl_runtime.decode import decode
+from edgetl_runtime.errors import InputError
 from edgetl_runtime.letterbox import Geometry, Letterbox
 from edgetl_runtime.progress import Progress
 from edgetl_runtime.result import Detections
@@ -43,7 +44,8 @@ def pseudo_labelled(
     """The unlabelled images with the network's own labels, in the classes and layers of `like`.
 
     folder: masks are written there. Boxes at or above their class's threshold are labels, those of lower scores down
-    to DOUBT of it are marked ignore; pixels and categories count from a probability of 0.9.
+    to DOUBT of it are marked ignore; pixels and categories count from a probability of 0.9. Raises InputError for an
+    image that can't be read and a mask that can't be written.
     """
     letterbox, normalise = Letterbox(preprocess), Normalise(preprocess)
     infer = TorchInfer(network, kinds, preprocess)
@@ -110,7 +112,8 @@ def _with_mask(sample: Sample, mask: NDArray[np.uint8], like: Dataset, head: Seg
     # A class may have several values, and void is any value without a class: 255 may have one.
     first = {int(index): value for value, index in reversed(list(enumerate(table)))}
     values = np.array([first.get(index, 0) for index in range(256)], np.uint8)
-    cv2.imwrite(str(path), values[mask])
+    if not cv2.imwrite(str(path), values[mask]):
+        raise InputError(f"{path}: can't be written", remedy="free some space")
     masks = list(sample.masks)
     masks[layer] = path
     return dataclasses.replace(sample, masks=tuple(masks))

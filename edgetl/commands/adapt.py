@@ -67,10 +67,9 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         raise InputError(f"wrong setting: {error}", remedy="see edgetl adapt --help") from error
     unlabelled = read_side(args.unlabelled, split="train")
     train, val = reading.read(root, args.train), reading.read(root, args.val)
-    run_directory = args.checkpoint if args.checkpoint.is_dir() else args.checkpoint.parent
-    out = args.out or run_directory.with_name(f"{run_directory.resolve().name}-adapted")
+    out = args.out or _beside(args.checkpoint)
     needed = [args.checkpoint, root, *(s.image for s in unlabelled.samples)]
-    prepare_run_directory(out, resume=False, force=args.force, needed=needed)
+    prepare_run_directory(out, resume=False, force=args.force, needed=needed, resumable=False)
     with no_empty_directory(out):
         adapted = adapt(args.checkpoint, unlabelled, train, val, out, config)
     for stage in adapted.stages:
@@ -96,3 +95,11 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             for s in adapted.stages
         ],
     }
+
+
+def _beside(checkpoint: Path) -> Path:
+    """The run directory's name with -adapted, beside it, also where that is `.` or `..`."""
+    run_directory = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    whole = run_directory.resolve()
+    name = f"{whole.name}-adapted"
+    return whole.with_name(name) if run_directory.name in {"", ".."} else run_directory.with_name(name)

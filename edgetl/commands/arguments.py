@@ -216,16 +216,17 @@ def no_empty_directory(out: Path) -> Iterator[None]:
             out.rmdir()
 
 
-def prepare_run_directory(out: Path, *, resume: bool, force: bool, needed: Sequence[Path] = ()) -> None:
+def prepare_run_directory(
+    out: Path, *, resume: bool, force: bool, needed: Sequence[Path] = (), resumable: bool = True
+) -> None:
     """Make `out` for a run. An existing one is refused, resumed, or with force moved aside to `out.old`.
 
-    needed: what the run will read, which must not be moved.
+    needed: what the run will read, which must not be moved. resumable: whether the command has a --resume.
     """
     if out.exists() and not resume:
         if not force:
-            raise InputError(
-                f"{out} exists", remedy="give another --out, --resume to go on with it, or --force to move it aside"
-            )
+            going_on = " --resume to go on with it," if resumable else ""
+            raise InputError(f"{out} exists", remedy=f"give another --out,{going_on} or --force to move it aside")
         inside = [path for path in needed if path.resolve().is_relative_to(out.resolve())]
         if inside:
             raise InputError(f"{out}: holds {inside[0]}, which this run reads", remedy="give another --out")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import re
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgetl_runtime.errors import InputError
 from edgetl_runtime.files import staged_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 COLUMNS = ("phase", "epoch", "step", "seconds", "loss", "lr", "val")
 """Of every run; the losses and metrics of its heads follow."""
@@ -20,7 +22,7 @@ class CurveLog:
     """Appends rows to metrics.csv and, where tensorboard is installed, to an events file.
 
     columns: names beside COLUMNS that rows of this run may have. after: the step from which a run goes on, whose later
-    rows are dropped since they come again; None for one that begins.
+    rows are dropped since they come again; None for one that begins. Raises InputError where the disk refuses.
     """
 
     def __init__(self, directory: Path, columns: Sequence[str], *, after: int | None) -> None:
@@ -38,18 +40,29 @@ class CurveLog:
     def write(self, step: int, values: Mapping[str, float | int | str]) -> None:
         """One row; numbers go to TensorBoard too."""
         rounded = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()}
-        self._rows.writerow({"step": step, **rounded})
-        self._file.flush()
-        if self._board is not None:
-            for key, value in values.items():
-                if not isinstance(value, str):
-                    self._board.add_scalar(key, value, step)
+        with self._full_told():
+            self._rows.writerow({"step": step, **rounded})
+            self._file.flush()
+            if self._board is not None:
+                for key, value in values.items():
+                    if not isinstance(value, str):
+                        self._board.add_scalar(key, value, step)
 
     def close(self) -> None:
         """Close both files."""
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
+        with self._full_told():
+            self._file.close()
+            if self._board is not None:
+                self._board.close()
+
+    @contextmanager
+    def _full_told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: the curve can't be written ({error.strerror or error})", remedy="free some space"
+            ) from error
 
 
 def _rows_until(path: Path, step: int) -> list[dict[str, str]]:

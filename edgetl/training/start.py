@@ -122,7 +122,11 @@ def _from_checkpoint(checkpoint: Checkpoint, heads: tuple[Head, ...], config: Tu
             remedy="start from a checkpoint of the same task and classes, or from weights",
         )
     preprocess = msgspec.structs.replace(card.preprocess, size_hw=config.size_hw)
-    card = dataclasses.replace(card, heads=heads, preprocess=preprocess, history=(*card.history, f"from {card.data}"))
+    history = (*card.history, f"from {card.data}")
+    # What was measured was so of the old data, temperature and size.
+    card = dataclasses.replace(
+        card, heads=heads, preprocess=preprocess, history=history, metric="", value=0.0, reliability={}
+    )
     return card, network_from(checkpoint, path)
 
 

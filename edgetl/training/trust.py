@@ -146,12 +146,12 @@ def _best_f1(score: NDArray[np.float64], right: NDArray[np.bool_], wanted: int) 
     if not right.any():
         return 0.3
     order = np.argsort(-score, kind="stable")
-    hits = np.cumsum(right[order])
+    ordered, hits = score[order], np.cumsum(right[order])
     f1 = 2 * hits / (np.arange(1, len(order) + 1) + max(wanted, int(hits[-1])))
+    f1[:-1][ordered[1:] == ordered[:-1]] = 0.0  # no threshold parts equal scores
     last = int(f1.argmax())
-    high = score[order[last]]
-    low = score[order[last + 1]] if last + 1 < len(order) else 0.0
-    return float((high + low) / 2)
+    low = ordered[last + 1] if last + 1 < len(order) else 0.0
+    return float((ordered[last] + low) / 2)
 
 
 def bins(score: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[tuple[float, float, int], ...]:

@@ -39,7 +39,7 @@ def test_the_reasons_name_what_decided() -> None:
     worse = judge(Evidence(0.6, 1.5), Evidence(0.6, 1.25), metric="miou")
     assert "label-free estimate on the new domain 1.5 -> 1.25" in worse.reason
     blind = judge(Evidence(0.6, None), Evidence(0.6, None), metric="miou")
-    assert "can't be judged without labels" in blind.reason
+    assert "can't be judged without labels: too few answers with a confidence" in blind.reason
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,15 @@ def test_what_may_be_lost_can_be_set(max_loss: float, accepted: bool) -> None:
     found = judge(Evidence(0.5, None), Evidence(0.4801, None), metric="ap50", max_loss=max_loss)
     assert found.accepted is accepted
     assert MAX_LOSS == 0.005
+
+
+@pytest.mark.parametrize("max_loss", [0.005, 0.01])
+def test_exactly_what_may_be_lost_may_be_lost(max_loss: float) -> None:
+    """Accuracies over 200 images move in halves of a point, and most differences of two are a little too large."""
+    lost = round(200 * max_loss)
+    for right in range(lost + 1, 201):
+        before = Evidence(right / 200, None, {"signs": right / 200})
+        for more, accepted in ((0, True), (1, False)):
+            value = (right - lost - more) / 200
+            after = Evidence(value, None, {"signs": value})
+            assert judge(before, after, metric="accuracy", max_loss=max_loss).accepted is accepted, right

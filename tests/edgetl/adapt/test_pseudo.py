@@ -18,6 +18,7 @@ from edgetl.heads import heads_for, kinds_of
 from edgetl.heads.kind import Kind
 from edgetl.models.detector import SIZE_UNIT_PX, Maps
 from edgetl.models.network import Outputs
+from edgetl_runtime.errors import InputError
 from edgetl_runtime.spec import Preprocess
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -131,3 +132,11 @@ def test_what_was_known_of_the_image_stays(tmp_path: Path) -> None:
     assert [(s.image, s.group) for s in found.samples] == [(s.image, s.group) for s in unlabelled.samples]
     assert dataclasses.replace(found, samples=(), name="train") == LIKE
     assert found.name == "new, pseudo-labelled"
+
+
+def test_a_mask_that_can_not_be_written_is_said(tmp_path: Path) -> None:
+    """As on a full disk: read back later, it would be called a wrong mask of the user's."""
+    (kind,) = [k for k in kinds("segment") if k.head.name == "light"]
+    network = Fixed(light=torch.zeros(1, 2, 16, 24))
+    with pytest.raises(InputError, match=r"light-000000\.png: can't be written; free some space"):
+        label(network, (kind,), pictures(tmp_path, 1), tmp_path / "gone")

@@ -135,6 +135,26 @@ def test_channels_that_never_vary_are_not_blown_up() -> None:
     assert conv.weight.flatten().tolist() == [pytest.approx(0.5), 0.0], "at most twice or half"
 
 
+@pytest.mark.parametrize(("was", "now", "gain"), [(1, 100, 0.5), (1, 0.01, 2.0), (0, 1, 1.0), (1, 0, 1.0)])
+def test_a_correction_stays_within_bounds(was: float, now: float, gain: float) -> None:
+    """At most twice or half, and none where either domain shows no variation to go by."""
+    conv = nn.Conv2d(1, 1, 1)
+    with torch.no_grad():
+        conv.weight.fill_(1.0)
+        conv.bias.zero_()  # type: ignore[union-attr]
+    x = torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    old = output_moments(conv, [x * was])
+    renormalise(conv, old, output_moments(conv, [x * now], old), 1.0, torch.zeros(1, 1, 6, 6))
+    assert conv.weight.item() == pytest.approx(gain)
+
+
+def test_last_layers_of_heads_are_left_alone_and_those_before_are_not(network: Network, batches: list[Tensor]) -> None:
+    """What a head says must move with the new domain; no norm ever held it."""
+    found = set(output_moments(network, batches[:1]))
+    assert not found & {"dense.detect.heat", "dense.detect.box", "dense.ground.logits"}
+    assert any(n.startswith("dense.detect.shared.") for n in found) and any(n.startswith("neck.") for n in found)
+
+
 def test_looking_leaves_no_hooks(network: Network, batches: list[Tensor]) -> None:
     output_moments(network, batches[:1])
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())

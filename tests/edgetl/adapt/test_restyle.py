@@ -10,6 +10,7 @@ import pytest
 
 from edgetl.adapt.restyle import dark_share, matched_histograms, restyled
 from edgetl.data import Dataset, Sample, read_dataset, read_image
+from edgetl_runtime.errors import InputError
 
 
 def noise(seed: int, low: int, high: int, size: tuple[int, int] = (60, 80)) -> np.ndarray:
@@ -74,6 +75,24 @@ def test_a_dataset_keeps_its_labels(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     again = restyled(data, night, tmp_path / "again", seed=0)
     assert all(a.image.read_bytes() == b.image.read_bytes() for a, b in zip(found.samples, again.samples, strict=True))
+
+
+def test_styles_are_drawn_from_all_there_are(tmp_path: Path) -> None:
+    """Grey frames in the light of a dark picture and of a bright one."""
+    empty = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+    for name, level in (("dark", 0), ("grey", 128), ("bright", 255)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((8, 8, 3), level, np.uint8))
+    grey, dark, bright = (Sample(tmp_path / f"{n}.png", *empty, n) for n in ("grey", "dark", "bright"))
+    found = restyled(Dataset("d", (), (grey,) * 12), Dataset("s", (), (dark, bright)), tmp_path, seed=0)
+    means = [read_image(s.image).mean() for s in found.samples]
+    assert min(means) < 70 and max(means) > 185
+    assert len({round(m) for m in means}) > 4, "and in shares that differ"
+
+
+def test_an_image_that_can_not_be_written_is_said(scenes: Path, tmp_path: Path) -> None:
+    data = read_dataset(scenes, "train")
+    with pytest.raises(InputError, match=r"000000\.jpg: can't be written; free some space"):
+        restyled(data, data, tmp_path / "gone", seed=0)
 
 
 def test_the_share_of_dark_images(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from edgetl.adapt import adapt as adapt_module
+from edgetl.adapt.adapt import AdaptConfig, Adapted
 from edgetl.adapt.gate import Verdict
 from edgetl.commands import adapt as command
 from edgetl.commands import tune
-from edgetl.data import read_image
+from edgetl.data import Dataset, read_image
 from edgetl.training.checkpoint import load_network
 from edgetl_runtime.errors import InputError
 
@@ -85,6 +86,21 @@ def test_an_accepted_network(
     assert said.out == "" and "the old checkpoint" in said.err and "as told" in said.err
 
 
+@pytest.mark.parametrize(
+    ("here", "checkpoint"), [("", "."), ("", "best.pt"), ("", "./best.pt"), ("inner", ".."), ("..", "run")]
+)
+def test_the_output_lies_beside_the_run_wherever_one_stands(
+    run: Path, night: Path, monkeypatch: pytest.MonkeyPatch, here: str, checkpoint: str
+) -> None:
+    out = run.with_name("run-adapted")
+    out.mkdir()
+    (run / "inner").mkdir()
+    monkeypatch.chdir(run / here)
+    with pytest.raises(InputError, match="run-adapted exists") as caught:
+        call(checkpoint, night, "--rounds", 0)
+    assert Path(caught.value.message.removesuffix(" exists")).resolve() == out
+
+
 def test_a_refusal_is_a_failed_gate(run: Path, night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decide(monkeypatch, False)
     document = call(run / "best.pt", night, "--rounds", 0)
@@ -97,9 +113,34 @@ def test_an_existing_output_is_refused_and_untouched(run: Path, night: Path) -> 
     out = run.with_name("run-adapted")
     out.mkdir()
     (out / "precious").write_text("old")
-    with pytest.raises(InputError, match="run-adapted exists"):
+    with pytest.raises(InputError, match="run-adapted exists; give another --out, or --force to move it aside"):
         call(run, night, "--rounds", 0)
     assert [p.read_text() for p in out.iterdir()] == ["old"]
+
+
+def test_what_was_asked_for_arrives(run: Path, night: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points are shares inside, WxH is height and width, and each split is what it is called."""
+    asked: list[tuple[str, str, int, AdaptConfig]] = []
+
+    def told(path: Path, new: Dataset, train: Dataset, val: Dataset, out: Path, config: AdaptConfig) -> Adapted:
+        asked.append((train.name, val.name, len(new), config))
+        return Adapted(None, "miou", ())
+
+    monkeypatch.setattr(adapt_module, "adapt", told)
+    numbers = ("--rounds", 2, "--batch", 3, "--val-images", 7, "--seed", 5, "--crop", "64x32", "--max-loss", 1.5)
+    call(run, night, *numbers)
+    call(run, night, "--train", "val", "--val", "train")
+    config = AdaptConfig(rounds=2, batch=3, val_images=7, seed=5, crop_hw=(32, 64), max_loss=0.015)
+    assert asked == [("scenes/train", "scenes/val", 6, config), ("scenes/val", "scenes/train", 6, AdaptConfig())]
+
+
+@pytest.mark.parametrize("held", ["the checkpoint", "the new frames"])
+def test_force_moves_nothing_that_is_read(run: Path, night: Path, held: str) -> None:
+    out = run if held == "the checkpoint" else night
+    before = sorted(run.parent.rglob("*"))
+    with pytest.raises(InputError, match=r"holds .*, which this run reads"):
+        call(run, night, "--rounds", 0, "--out", out, "--force")
+    assert sorted(run.parent.rglob("*")) == before
 
 
 def test_labelled_data_that_has_moved(run: Path, night: Path, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from edgetl.data.dataset import Sample
+from edgetl.training import close_up
 from edgetl.training.augment import AugmentConfig, whole_view
-from edgetl.training.close_up import BRIGHTEST, DARKEST, LARGEST_PX, is_close_up, seen_again
+from edgetl.training.close_up import BRIGHTEST, DARKEST, FARTHEST, LARGEST_PX, LONGEST, is_close_up, seen_again
 
 PLAIN = AugmentConfig(
     brightness=0, contrast=0, saturation=0, balance=0, blur=0, motion=0, noise=0, night=0, fog=0, jpeg=0, turn_deg=0,
@@ -55,6 +56,51 @@ def test_most_views_are_sharp_and_some_have_fewer_pixels() -> None:
     image = noise(60)
     left = np.array([detail(v) / detail(image) for v in views(image)])
     assert 0.5 < (left > 0.9).mean() < 0.75 and 0.25 < (left < 0.5).mean() < 0.45
+
+
+CHANCES = {"SHADOW": 0.2, "MOTION": 0.12, "FAR": 0.3}
+
+
+def alone(monkeypatch: pytest.MonkeyPatch, name: str, chance: float) -> None:
+    """Of all effects only this one, with this chance."""
+    monkeypatch.setattr(close_up, "EXPOSURE", 0.0)
+    for other in CHANCES:
+        monkeypatch.setattr(close_up, other, chance if other == name else 0.0)
+
+
+@pytest.mark.parametrize("name", CHANCES)
+def test_each_effect_has_its_chance(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    alone(monkeypatch, name, CHANCES[name])
+    image = noise(100)
+    changed = [not np.array_equal(v, image) for v in views(image, 600)]
+    assert np.mean(changed) == pytest.approx(CHANCES[name], abs=0.05)
+
+
+def test_a_shadow_darkens_one_side_and_leaves_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone(monkeypatch, "SHADOW", 1.0)
+    left = []
+    for view in views(np.full((40, 40, 3), 200, np.uint8), 60):
+        assert view.max() == 200 and np.ptp(view, axis=2).max() == 0
+        left.append(view.min() / 200)
+        assert 0.02 < (view > 180).mean() < 0.98, "the edge runs through the picture"
+    assert 0.29 < min(left) < 0.4 and 0.6 < max(left) < 0.71
+
+
+def test_motion_is_no_longer_than_a_seventh_of_the_height(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone(monkeypatch, "MOTION", 1.0)
+    dot = np.zeros((65, 65, 3), np.uint8)
+    dot[32, 32] = 255
+    reach = [np.abs(np.argwhere(v[..., 0] > 4) - 32).max() for v in views(dot, 60)]
+    assert 3 <= max(reach) <= LONGEST * 65 / 2 + 1
+
+
+def test_what_is_far_has_at_least_half_its_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stripes of four pixels stay stripes at half the size, and are grey at a third."""
+    alone(monkeypatch, "FAR", 1.0)
+    stripes = np.zeros((48, 48, 3), np.uint8)
+    stripes[:, np.arange(48) % 8 < 4] = 200
+    contrast = [float(v.std()) / float(stripes.std()) for v in views(stripes, 60)]
+    assert min(contrast) > 0.6 and FARTHEST == 2
 
 
 @pytest.mark.parametrize(("size", "close"), [((32, 32), True), ((LARGEST_PX, 40), True), ((40, LARGEST_PX + 1), False)])

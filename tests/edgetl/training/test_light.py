@@ -137,6 +137,27 @@ def test_night_has_the_levels_of_nights_on_record() -> None:
         assert out[:, 60:80, 60:100].mean() > 1.5 * out[:, :20].mean()
 
 
+def test_lamps_are_mostly_warm_and_night_has_grain_and_no_contrast_added() -> None:
+    config = AugmentConfig(night=1.0)
+    looks = [draw_look(config, np.random.default_rng(s), mean=110.0, height=96) for s in range(200)]
+    assert np.mean([v.balance[0] > v.balance[2] for v in looks]) == pytest.approx(0.7, abs=0.1)
+    assert all(2 <= v.grain <= 7 and v.contrast == 1 for v in looks)
+
+
+def test_motion_lies_mostly_along_the_rows_and_is_short() -> None:
+    config = dataclasses.replace(AugmentConfig(), blur=0, motion=1.0)
+    looks = [draw_look(config, np.random.default_rng(s), mean=110.0, height=400) for s in range(400)]
+    assert np.mean([abs(v.motion[1]) < 0.8 for v in looks]) == pytest.approx(0.7, abs=0.06)
+    lengths = [v.motion[0] for v in looks]
+    assert 2 <= min(lengths) < 2.5 and 8.3 < max(lengths) <= 8.8
+
+
+def test_colours_keep_their_order_through_jpeg() -> None:
+    picture = torch.tensor([200, 120, 40], dtype=torch.uint8)[:, None, None].expand(3, 96, 160).contiguous()
+    out = shown(picture, Look(jpeg=80)).float().mean((1, 2))
+    torch.testing.assert_close(out, torch.tensor([200.0, 120.0, 40.0]), atol=5, rtol=0)
+
+
 def test_chances_are_kept() -> None:
     config = AugmentConfig()
     looks = [draw_look(config, np.random.default_rng(s), mean=110.0, height=352) for s in range(1500)]

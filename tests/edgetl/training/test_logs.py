@@ -1,12 +1,14 @@
-"""The training curve: what a run that goes on finds in it."""
+"""Training curves: rows that read back, runs that go on, and a disk that is full."""
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
 
 from edgetl.training.logs import CurveLog, read_curve
+from edgetl_runtime.errors import InputError
 
 COLUMNS = ("boxes_loss",)
 
@@ -19,6 +21,33 @@ def write(log: CurveLog, steps: list[int]) -> None:
 
 def steps_in(folder: Path) -> list[float | str]:
     return [row["step"] for row in read_curve(folder / "metrics.csv")]
+
+
+def test_rows_read_back(tmp_path: Path) -> None:
+    log = CurveLog(tmp_path, COLUMNS, after=None)
+    log.write(-1, {"phase": "probe", "loss": 0.123456789})
+    log.write(2, {"phase": "fine-tune", "boxes_loss": 3})
+    log.close()
+    assert read_curve(tmp_path / "metrics.csv") == [
+        {"phase": "probe", "step": -1, "loss": 0.123457},
+        {"phase": "fine-tune", "step": 2, "boxes_loss": 3},
+    ]
+
+
+def test_a_run_that_goes_on_without_a_curve_begins_one(tmp_path: Path) -> None:
+    write(CurveLog(tmp_path, COLUMNS, after=6), [7])
+    assert steps_in(tmp_path) == [7]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
+    log = CurveLog(tmp_path, COLUMNS, after=None)
+    log._file.close()
+    log._file = Path("/dev/full").open("w", newline="", encoding="utf-8")
+    log._rows = csv.DictWriter(log._file, ("step", "loss"))
+    for call in (lambda: log.write(1, {"loss": 1.0}), log.close):
+        with pytest.raises(InputError, match=r"metrics\.csv: the curve can't be written \(No space left.*free some"):
+            call()
 
 
 @pytest.mark.parametrize(("after", "left"), [(-2, [-2]), (4, [-2, 2, 4]), (9, [-2, 2, 4, 6]), (-9, [])])

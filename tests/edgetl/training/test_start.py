@@ -17,6 +17,7 @@ from edgetl.training.checkpoint import Checkpoint, save_checkpoint
 from edgetl.training.config import TuneConfig
 from edgetl.training.start import first_model, load_teacher
 from edgetl_runtime.errors import InputError
+from edgetl_runtime.spec import Reliability
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = TuneConfig(backbone="resnet18", weights="none", size_hw=(64, 96), crop_hw=(64, 96))
@@ -34,7 +35,10 @@ def saved(data: Dataset, tmp_path: Path) -> Path:
     torch.manual_seed(1)
     card, model, _ = first_model(data, BOTH, "somewhere")
     heads = (msgspec.structs.replace(card.heads[0], temperature=1.7, thresholds=(0.6, 0.7)), card.heads[1])
-    card = dataclasses.replace(card, heads=heads, metric="mean", value=0.4, data="old", history=("probe",))
+    known = {"detect": Reliability(before=(), after=(), error_before=0.2, error_after=0.1, answers=50)}
+    card = dataclasses.replace(
+        card, heads=heads, metric="mean", value=0.4, data="old", history=("probe",), reliability=known
+    )
     save_checkpoint(tmp_path / "old.pt", Checkpoint(card, model.state_dict()))
     return tmp_path / "old.pt"
 
@@ -47,7 +51,7 @@ def test_from_weights(data: Dataset) -> None:
 
 
 def test_from_a_checkpoint_the_weights_go_on(data: Dataset, saved: Path) -> None:
-    """Temperature and thresholds begin anew; the size is the one asked for; the history says where it came from."""
+    """Temperature, thresholds and what was measured begin anew; the size is the one asked for; the history goes on."""
     config = msgspec.structs.replace(BOTH, start=str(saved), size_hw=(96, 128), mask_stride=4)
     card, model, _ = first_model(data, config, "root")
     document = torch.load(saved, weights_only=True)
@@ -57,6 +61,7 @@ def test_from_a_checkpoint_the_weights_go_on(data: Dataset, saved: Path) -> None
     detect, ground = card.heads
     assert detect.temperature == 1.0 and detect.thresholds == (0.3, 0.3)  # type: ignore[union-attr]
     assert ground.stride == 4  # type: ignore[union-attr]
+    assert (card.metric, card.value, card.reliability) == ("", 0.0, {}), "a run that is stopped keeps this"
 
 
 def test_what_teaches_nothing_is_refused(data: Dataset, tmp_path: Path) -> None:

@@ -45,6 +45,28 @@ def test_an_ignored_object_silences_its_cells_only() -> None:
     assert t.quiet.sum() == t.quiet.size - 16
 
 
+def test_an_object_in_a_crowd_speaks_where_it_is_learnt() -> None:
+    t = _make([[0, 0, 96, 64], [40, 24, 56, 40]], [0, 1], [True, False])
+    np.testing.assert_array_equal(t.quiet > 0, t.weight > 0)
+    assert 1 <= t.quiet.sum() < 16
+
+
+def test_a_centre_is_an_ellipse_of_a_bit_more_than_half_the_box() -> None:
+    """20x8 cells around column 12 and row 8: it reaches 0.54 of half of each, with a sixth of that as deviation."""
+    t = _make([[8, 16, 88, 48]], [0])
+    shown = np.argwhere(t.heat[0] > 0)
+    assert shown.min(0).tolist() == [6, 7] and shown.max(0).tolist() == [10, 17]
+    np.testing.assert_allclose(t.heat[0, 8, 15], np.exp(-(3**2) / (2 * (11 / 6) ** 2)), rtol=1e-5)
+    np.testing.assert_allclose(t.heat[0, 9, 12], np.exp(-1 / (2 * (5 / 6) ** 2)), rtol=1e-5)
+
+
+def test_a_box_weighs_as_the_logarithm_of_its_area_spread_by_its_gaussian() -> None:
+    t = _make([[8, 16, 88, 48]], [0])
+    np.testing.assert_allclose(t.weight.sum(), np.log(160) + 1, rtol=1e-5)
+    np.testing.assert_array_equal(t.weight > 0, t.heat[0] > 0.1)
+    np.testing.assert_allclose(t.weight[8, 15] / t.weight[8, 12], t.heat[0, 8, 15], rtol=1e-5)
+
+
 def test_no_boxes() -> None:
     t = _make([], [])
     assert t.objects == 0

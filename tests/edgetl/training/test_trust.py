@@ -92,6 +92,23 @@ def test_thresholds_are_the_best_by_brute_force(seed: int) -> None:
         assert f1_of(found[c], score[own], right[own], int(wanted[c])) == pytest.approx(best, abs=1e-9)
 
 
+@pytest.mark.parametrize("scores", [(1 / 3, 2 / 3, 0.9), tuple(np.arange(1, 11) / 10)])
+def test_no_threshold_parts_equal_scores(scores: tuple[float, ...]) -> None:
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        score = rng.choice(scores, 60)
+        right = np.sort(rng.random(60) < score**2)[::-1]
+        wanted = int(right.sum()) + 5
+        (found,) = best_thresholds(score, right, np.zeros(60, np.int64), np.array([wanted]))
+        best = max(f1_of(t, score, right, wanted) for t in score)
+        assert f1_of(found, score, right, wanted) == pytest.approx(best, abs=1e-9)
+
+
+def test_a_network_that_is_always_as_sure_keeps_its_answers() -> None:
+    score = np.full(10, 2 / 3)
+    assert best_thresholds(score, np.arange(10) < 8, np.zeros(10, np.int64), np.array([10])) == (0.3333,)
+
+
 def test_a_class_with_few_right_answers_takes_the_threshold_of_all() -> None:
     rng = np.random.default_rng(3)
     label = np.array([0] * 100 + [1] * 5)
@@ -164,7 +181,10 @@ def test_a_whole_fit_over_frames() -> None:
     assert [(r, n) for _, r, n in reliability["detect"].before] == [(0.0, 30), (1.0, 60)]
     assert detect.temperature < 1, "scores of 0.8 and 0.4 for always and never are too timid"
     low, high = (1 / (1 + (1 / s - 1) ** (1 / detect.temperature)) for s in (0.4, 0.8))
-    assert all(low < t < high for t in detect.thresholds)
+    assert detect.thresholds == (pytest.approx((low + high) / 2, abs=1e-3),) * 2, "of the scores as they will be"
+    after = reliability["detect"].after
+    assert [(r, n) for _, r, n in after] == [(0.0, 30), (1.0, 60)]
+    assert [s for s, _, _ in after] == [pytest.approx(low, abs=1e-3), pytest.approx(high, abs=1e-3)]
     for name in reliability:
         assert reliability[name].error_after <= reliability[name].error_before
     assert reliability["classify"].answers == 60
