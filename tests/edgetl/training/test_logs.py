@@ -43,7 +43,7 @@ def test_a_run_that_goes_on_without_a_curve_begins_one(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
     log = CurveLog(tmp_path, COLUMNS, after=None)
     log._file.close()
-    log._file = Path("/dev/full").open("w", newline="", encoding="utf-8")
+    log._file = Path("/dev/full").open("w", newline="", encoding="utf-8")  # noqa: SIM115 the log closes it
     log._rows = csv.DictWriter(log._file, ("step", "loss"))
     for call in (lambda: log.write(1, {"loss": 1.0}), log.close):
         with pytest.raises(InputError, match=r"metrics\.csv: the curve can't be written \(No space left.*free some"):
