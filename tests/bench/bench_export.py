@@ -1,10 +1,11 @@
 """How long `edgetl export` for all targets takes: cold, again with nothing changed or with another budget, and verify.
 
-    python tests/bench/bench_export.py CHECKPOINT [--data DATA] [--json]
+    python tests/bench/bench_export.py CHECKPOINT [--data DATA] [--bare] [--json]
 
-Each command runs in a process of its own with an empty cache folder at first. Seconds of the clock, and of processor
-time with that of all worker processes, which is what counts where other work shares the machine; the load before and
-after is said. Parts: as the export itself tells them.
+Each command runs in a process of its own. Their cache folder holds at first what `tune` left in the user's, with --bare
+nothing, as on another machine. Seconds of the clock, and of processor time with that of all worker processes, which is
+what counts where other work shares the machine; the load before and after is said. Parts: as the export itself tells
+them.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from edgetl_runtime.files import cache_directory
 
 EDGETL = [sys.executable, "-m", "edgetl.cli"]
 COLD_S, AGAIN_S = 90.0, 5.0
@@ -31,7 +35,9 @@ def main() -> None:
     data = ["--data", str(args.data)] if args.data else []
     with tempfile.TemporaryDirectory(prefix="edgetl-export-") as folder:
         work = Path(folder)
-        bundle = work / "mine.bundle"
+        bundle, left = work / "mine.bundle", cache_directory() / "tuned"
+        if left.is_dir() and not args.bare:
+            shutil.copytree(left, work / "cache" / left.name)
         export = ["export", str(args.checkpoint), *data, "--out", str(bundle), "--name", "mine", "--force"]
         rows = {
             "export": timed(export, work),
@@ -57,6 +63,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     parser.add_argument("--data", type=Path, help="default: what it was tuned on")
+    parser.add_argument("--bare", action="store_true", help="without what tune left in the cache")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
