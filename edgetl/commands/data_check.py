@@ -38,13 +38,15 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
     from edgetl.data.check import check
     from edgetl.data.check_page import check_report
+    from edgetl.data.listed import lines_without_file
     from edgetl_export.publish import refuse_existing
     from edgetl_export.report.page import write_report
 
     if args.page:
         refuse_existing(args.page, force=args.force)
     datasets, unreadable = _read(args)
-    found = check(datasets, size_hw=args.size, unreadable=unreadable)
+    without_file = lines_without_file(args.data) if datasets else []
+    found = check(datasets, size_hw=args.size, unreadable=unreadable, without_file=without_file)
     for f in found.findings:
         say(f"{MARKS[f.severity]} {f.split}: {f.text}" + (f"; {f.remedy}" if f.remedy else "") + f" [{f.code}]")
     counts = {name: found.count(name) for name in MARKS}

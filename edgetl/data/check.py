@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -13,7 +13,7 @@ from edgetl.data.check_classes import Tally, class_findings, tallies, unlabelled
 from edgetl.data.check_images import image_findings
 from edgetl.data.check_masks import mask_findings
 from edgetl.data.dataset import Dataset, LabelErrors
-from edgetl.data.findings import SEVERITIES, Finding, SplitFacts, counted, examples
+from edgetl.data.findings import EXAMPLES, SEVERITIES, Finding, SplitFacts, counted, examples
 from edgetl.data.leaks import WHYS, Leaks, Why, find_leaks, groups_of
 from edgetl.data.looks import Looks, looks_of
 from edgetl_runtime.errors import InputError
@@ -41,13 +41,29 @@ def check(
     *,
     size_hw: tuple[int, int] = DEFAULT_SIZE_HW,
     unreadable: Mapping[str, InputError] | None = None,
+    without_file: Sequence[str] = (),
 ) -> Findings:
     """Check all splits of a dataset.
 
     datasets: split name -> what could be read. size_hw: the network's input that box sizes are stated for.
-    unreadable: split name -> why its labels could not be read. Images are looked at once and cached.
+    unreadable: split name -> why its labels could not be read. without_file: what groups.csv names and is not there.
+    Images are looked at once and cached.
     """
     findings = [f for split, error in (unreadable or {}).items() for f in _label_errors(split, error)]
+    if without_file:
+        text = f"{len(without_file)} lines of groups.csv name no file: {without_file[0]!r}"
+        remedy = "remove them, or correct their paths: the images that were meant are in groups of their own"
+        findings.append(
+            Finding(
+                severity="warning",
+                code="group-line",
+                split="all",
+                text=text,
+                remedy=remedy,
+                files=tuple(without_file[:EXAMPLES]),
+                count=len(without_file),
+            )
+        )
     facts: dict[str, SplitFacts] = {}
     by_split: dict[str, list[Tally]] = {}
     leaks: list[Leaks] = []

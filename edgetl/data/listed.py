@@ -71,6 +71,12 @@ def with_groups(dataset: Dataset, root: Path) -> Dataset:
     return dataclasses.replace(dataset, samples=tuple(samples))
 
 
+def lines_without_file(root: Path) -> list[str]:
+    """What root/groups.csv names and is not there: removed since, or misspelt, and then its image has another group."""
+    file = root / GROUPS_FILE
+    return [name for name in _rows(file) if not (root / name).is_file()] if file.is_file() else []
+
+
 def _rows(file: Path) -> dict[str, tuple[str, str]]:
     rows: dict[str, tuple[str, str]] = {}
     try:

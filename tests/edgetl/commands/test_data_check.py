@@ -116,3 +116,17 @@ def test_only_the_named_split_is_checked(capsys: pytest.CaptureFixture[str], coc
 def test_training_comes_first() -> None:
     names = ["night", "test", "val2", "train"]
     assert sorted(names, key=order_of) == ["train", "val2", "test", "night"]
+
+
+def test_lines_of_groups_csv_that_name_no_file_are_told(capsys: pytest.CaptureFixture[str], coco_dir: Path) -> None:
+    lines = ["file,group,domain", "images/train/000.png,a,", "images/train/0001.png,a,", "images/val/gone.png,b,"]
+    (coco_dir / "groups.csv").write_text("\n".join(lines) + "\n")
+    _, document, text = _check(capsys, coco_dir)
+    findings = document["findings"]
+    assert isinstance(findings, list)
+    (found,) = [f for f in findings if f["code"] == "group-line"]
+    assert (found["severity"], found["split"], found["count"]) == ("warning", "all", 2)
+    assert found["files"] == ["images/train/0001.png", "images/val/gone.png"]
+    assert "2 lines of groups.csv name no file: 'images/train/0001.png'" in text
+    (coco_dir / "groups.csv").write_text("\n".join(lines[:2]) + "\n")
+    assert "group-line" not in _check(capsys, coco_dir)[2]
