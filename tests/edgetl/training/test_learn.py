@@ -12,7 +12,17 @@ from edgetl.data import Dataset, MaskLayer
 from edgetl.heads import heads_for, kinds_of, network_of
 from edgetl.models.backbone import build_backbone
 from edgetl.models.network import Network, Outputs
-from edgetl.training.learn import BALANCE_MEMORY, GRADIENT_LIMIT, Balance, LossNotFinite, apply_step, head_losses
+from edgetl.training.batches import Batch
+from edgetl.training.learn import (
+    BALANCE_MEMORY,
+    GRADIENT_LIMIT,
+    Balance,
+    LossNotFinite,
+    apply_step,
+    head_losses,
+    train_step,
+)
+from edgetl.training.optimise import rate_at
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DATA = Dataset("d", (), (), ("day", "night"), (MaskLayer("ground", ("other", "road")),))
@@ -112,6 +122,34 @@ def test_a_step_goes_down_and_long_ones_are_clipped() -> None:
 def test_a_step_that_is_not_finite_names_the_batch(value: float) -> None:
     with pytest.raises(LossNotFinite, match=rf"the loss is {value} at step 3 on the batch a\.png, b\.png"):
         step_on(torch.tensor([value, 1.0]))
+
+
+class Free(torch.nn.Module):
+    """What it says of any frames is what it learns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mask, self.category = (torch.nn.Parameter(t) for t in (torch.zeros(1, 2, 4, 4), torch.zeros(1, 2)))
+
+    def forward(self, x: Tensor, targets: object) -> Outputs:
+        assert x.shape == (1, 3, 16, 16)
+        return Outputs({"ground": self.mask, "classify": self.category}, torch.zeros(1, 8))
+
+
+def test_every_step_has_the_rate_of_its_number() -> None:
+    """Of 40 steps five warm up; then the rate falls to two percent."""
+    learning, balance = Free(), Balance()
+    optimiser = torch.optim.SGD([{"params": list(learning.parameters()), "lr": 1.0, "base_lr": 0.5}])
+    normalise = torch.nn.Module()
+    normalise.forward = lambda frames: frames.permute(0, 3, 1, 2).float()  # type: ignore[method-assign]
+    batch = Batch(torch.zeros(1, 16, 16, 3, dtype=torch.uint8), TARGETS, ("a.png",))
+    rates = []
+    for step in (0, 4, 5, 22, 39):
+        loss, parts = train_step(learning, batch, KINDS, normalise, optimiser, balance, step=step, steps=40)
+        assert math.isfinite(loss) and parts
+        rates.append(optimiser.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.5 * rate_at(step, 40, warmup=5) for step in (0, 4, 5, 22, 39)])
+    assert rates[0] == pytest.approx(0.1) and rates[2] == pytest.approx(0.5) and rates[4] < 0.02
 
 
 def test_every_head_teaches_the_shared_layers() -> None:

@@ -19,6 +19,7 @@ from edgetl.models.infer import TorchInfer
 from edgetl.models.network import Network
 from edgetl.training.batches import letterboxed_labels
 from edgetl.training.config import TuneConfig
+from edgetl.training.optimise import rate_at
 from edgetl.training.probe import ProbeEpoch, probe
 from edgetl_runtime.spec import Preprocess
 
@@ -61,6 +62,22 @@ def test_only_new_parts_learn(scenes: Path) -> None:
     assert not network.training
     assert [(r.epoch, r.step) for r in rows] == [(0, -3), (1, 0)], "steps before the fine-tuning are negative"
     assert set(rows[0].parts) == {"detect_heat", "detect_box", "ground_mask", "ground_dice"}
+
+
+def test_rates_warm_up_and_fall(scenes: Path) -> None:
+    data = read_dataset(scenes, "train")
+    network, kinds = made(data, ("segment",))
+    rates = [row.lr for row in run(network, kinds, data, CONFIG)]
+    wanted = [CONFIG.probe_lr * rate_at(step, 6, warmup=2) for step in (2, 5)]
+    assert rates == pytest.approx(wanted) and rates[1] < 0.2 * rates[0]
+
+
+def test_heads_are_balanced(scenes: Path) -> None:
+    """Each loss counts as one at first, however large it is."""
+    data = read_dataset(scenes, "train")
+    network, kinds = made(data, ("detect", "segment"))
+    (row,) = run(network, kinds, data, msgspec.structs.replace(CONFIG, probe_epochs=1, batch=6))
+    assert row.loss == pytest.approx(2) and sum(row.parts.values()) > 3
 
 
 def test_the_backbone_sees_each_image_once(scenes: Path) -> None:

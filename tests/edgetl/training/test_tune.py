@@ -415,9 +415,10 @@ def test_freezing_follows_the_stride() -> None:
     assert all(p.grad is None for p in module.parameters())
 
 
-def test_the_average_follows_the_weights() -> None:
+@pytest.mark.parametrize("decay", [0.9, 0.15])
+def test_the_average_follows_the_weights(decay: float) -> None:
     model = torch.nn.BatchNorm1d(2)
-    average = Average(model, decay=0.9)
+    average = Average(model, decay=decay)
     with torch.no_grad():
         model.weight.fill_(3.0)
         model.num_batches_tracked += 5
@@ -425,7 +426,7 @@ def test_the_average_follows_the_weights() -> None:
     for update in range(1, 200):
         average.update(model)
         now = average.state["weight"][0].item()
-        share = 1 - min(0.9, (1 + update) / (10 + update))
+        share = 1 - min(decay, (1 + update) / (10 + update))
         assert now == pytest.approx(previous + share * (3 - previous), rel=1e-5)
         previous = now
     assert previous == pytest.approx(3.0, abs=1e-3)
