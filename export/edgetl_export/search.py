@@ -158,11 +158,12 @@ def search(
         bf16 = find_islands(network, reference, say=say)
         found.bf16, found.islands = bf16.candidates, bf16.layers
         over -= {"bf16"} if bf16.layers else set()
-    runner = _runner(quantiser.build("by-minmax", calibrator="minmax", shipped=False)[0], found)
-    if runner is None or not quantiser.eligible:
-        found.left_out.append("INT8: no engine here runs it" if runner is None else "INT8: no layer can be quantised")
+    first = _first(quantiser, found) if quantiser.eligible else None
+    if first is None:
+        found.left_out.append(f"INT8: no {'engine here runs it' if quantiser.eligible else 'layer can be quantised'}")
         return found
-    best = _calibrated(quantiser, reference, runner, found)
+    runner, loaded = first
+    best = _calibrated(quantiser, reference, runner, loaded, found)
     if len(found.refused) == len(quantiser.eligible):
         found.left_out.append(f"INT8: {runner[0]} runs every layer of this network in float")
         return found
@@ -201,16 +202,17 @@ def search(
 
 
 def _calibrated(
-    quantiser: Quantiser, reference: Reference, runner: tuple[EngineName, Precision], found: Found
+    quantiser: Quantiser, reference: Reference, runner: tuple[EngineName, Precision], first: Engine, found: Found
 ) -> list[Calibrator]:
-    """The calibrators, the one with the least error first; which layers the engine refuses is asked of its graph."""
-    engines: dict[Calibrator, Engine] = {}
+    """The calibrators, the one with the least error first; which layers the engine refuses is asked of its graph.
+
+    first: the engine of CALIBRATORS' first; it is closed.
+    """
+    engines: dict[Calibrator, Engine] = {CALIBRATORS[0]: first}
 
     def error_of(name: Calibrator) -> float:
-        probe_file, _ = quantiser.build(
-            f"by-{name}", calibrator=name, scheme=quantiser.scheme_for(runner[0]), shipped=False
-        )
-        engines[name] = load_engine(runner[0], probe_file, precision=runner[1])
+        if name not in engines:
+            engines[name] = load_engine(runner[0], _graph_by(quantiser, name, runner[0]), precision=runner[1])
         rows = record(infer_of(engines[name]), reference.frames, reference.probes)
         return rms_error(reference.tensors, rows)
 
@@ -226,16 +228,24 @@ def _calibrated(
     return best
 
 
-def _runner(probe_file: Path, found: Found) -> tuple[EngineName, Precision] | None:
-    """The first engine that runs an INT8 graph here."""
+def _graph_by(quantiser: Quantiser, calibrator: Calibrator, engine: EngineName) -> Path:
+    """The INT8 graph by which a calibrator is judged."""
+    return quantiser.build(
+        f"by-{calibrator}", calibrator=calibrator, scheme=quantiser.scheme_for(engine), shipped=False
+    )[0]
+
+
+def _first(quantiser: Quantiser, found: Found) -> tuple[tuple[EngineName, Precision], Engine] | None:
+    """The first of RUNNERS that runs an INT8 graph here, with that of CALIBRATORS' first."""
     for engine, precision in RUNNERS:
+        graph = _graph_by(quantiser, CALIBRATORS[0], engine)
         try:
-            load_engine(engine, probe_file, precision=precision).close()
+            loaded = load_engine(engine, graph, precision=precision)
         except Exception as error:
             reason = error.message if isinstance(error, EngineError) else str(error)
             found.left_out.append(f"{engine}/{precision}: {reason}")
             continue
-        return engine, precision
+        return (engine, precision), loaded
     return None
 
 
