@@ -190,10 +190,10 @@ def export(
         request = _overlap_said(request, say)
         clock.begin(f"{request.source.name} to ONNX")
         source = _watched(request, request.source.infer)
-        tensors = _parity_tensors(request)
+        tensors, outputs = _on_parity_frames(request)
         written = write_onnx(request.source, work)
         clock.begin(f"{request.source.name}, on the validation set")
-        reference = _reference(request, tensors, source, written, shipped, say)
+        reference = _reference(request, tensors, outputs, source, written, shipped, say)
         clock.begin("passes")
         graph, hops = compile_float(request.source, written, reference, work, new, passes=request.passes, say=say)
         clock.begin(f"float engines; watching {len(request.calibration)} frames for INT8")
@@ -316,17 +316,27 @@ def _watched(request: ExportRequest, infer: Infer) -> Watched:
     return Watched(infer, request.validation, _head_outputs(request))
 
 
-def _parity_tensors(request: ExportRequest) -> list[dict[str, NDArray[np.float32]]]:
-    """What the source gives on the parity frames. Raises GateFailed where it ignores its input."""
-    tensors = record(request.source.infer, request.frames, request.source.probes)
+def _on_parity_frames(request: ExportRequest) -> tuple[list[dict[str, NDArray[np.float32]]], Rows]:
+    """The tensors and the outputs that the source gives on the parity frames. Raises GateFailed where it ignores its
+    input.
+    """
+    outputs = []
+
+    def infer(frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.generic]]:
+        found = request.source.infer(frame)
+        outputs.append({name: np.array(found[name]) for name in _head_outputs(request)})
+        return found
+
+    tensors = record(infer, request.frames, request.source.probes)
     if not other_input_other_output(tensors):
         raise GateFailed("the network gives the same output for different frames")
-    return tensors
+    return tensors, outputs
 
 
 def _reference(
     request: ExportRequest,
     tensors: Sequence[dict[str, NDArray[np.float32]]],
+    outputs: Rows,
     watched: Watched,
     written: Written,
     shipped: Shipped,
@@ -343,7 +353,7 @@ def _reference(
     known: Mapping[str, NDArray[np.generic]] | None = None
     if whole:
         known = trials.answers(written.path, source.name, len(frames))
-    if known is None and (known := _confirmed(request, frames)) is not None:
+    if known is None and (known := _confirmed(request, frames, outputs)) is not None:
         say(f"  known: it gives the same bits for {len(request.frames)} frames now")
     if known is not None:
         rows = {id(frame): {name: array[i] for name, array in known.items()} for i, frame in enumerate(frames)}
@@ -387,15 +397,20 @@ def _reference(
     )
 
 
-def _confirmed(request: ExportRequest, frames: Sequence[NDArray[np.uint8]]) -> Mapping[str, NDArray[np.generic]] | None:
-    """What the source is known to answer to these frames, where it gives the same bits for the parity frames now."""
-    source, place = request.source, {id(frame): i for i, frame in enumerate(frames)}
-    known = source.answers(frames)
+def _confirmed(
+    request: ExportRequest, frames: Sequence[NDArray[np.uint8]], outputs: Rows
+) -> Mapping[str, NDArray[np.generic]] | None:
+    """What the source is known to answer to these frames, where it gives the same bits for the parity frames now.
+
+    outputs: those.
+    """
+    place = {id(frame): i for i, frame in enumerate(frames)}
+    known = request.source.answers(frames)
     if known is None or set(known) != set(_head_outputs(request)):
         return None
-    for frame in request.frames:
-        outputs, at = source.infer(frame), place.get(id(frame))
-        if at is None or any(not np.array_equal(outputs[name], array[at]) for name, array in known.items()):
+    for frame, now in zip(request.frames, outputs, strict=True):
+        at = place.get(id(frame))
+        if at is None or any(not np.array_equal(now[name], array[at]) for name, array in known.items()):
             return None
     return known
 
