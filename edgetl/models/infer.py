@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edgetl.heads.kind import Kind
 from edgetl.models.network import Network, Outputs
@@ -67,9 +68,17 @@ class RunOnce:
             return self._kept[id(frame)]
         device = next(self._network.parameters()).device
         found: Outputs = self._network(self._normalise(torch.from_numpy(frame)).to(device))
-        parts = [part for raw in found.heads.values() for part in (raw if isinstance(raw, tuple) else (raw,))]
-        size = sum(part.numel() * part.element_size() for part in parts)
+        size = sum(part.numel() * part.element_size() for part in _tensors(tuple(found.heads.values())))
         if size <= self._left:
             self._left -= size
             self._kept[id(frame)] = found
         return found
+
+
+def _tensors(found: object) -> Iterator[Tensor]:
+    """All tensors of what heads gave, which may be tuples of them."""
+    if isinstance(found, Tensor):
+        yield found
+    elif isinstance(found, tuple):
+        for part in found:
+            yield from _tensors(part)

@@ -111,7 +111,7 @@ def test_a_rig_sends_what_its_calibrated_cameras_see(
 def test_a_rig_without_boxes_or_names_is_refused(shared_bundle: Path, clip: Path, tmp_path: Path) -> None:
     masks = write_test_bundle(tmp_path / "masks.bundle", heads=HEADS[1:])
     rig = ("--also-camera", f"left={clip}", "--can", "virtual:x")
-    with pytest.raises(InputError, match="no head of these bundles gives any"):
+    with pytest.raises(InputError, match="none of these bundles gives boxes, there is nothing to place"):
         call(masks, clip, *rig, "--calibration", "left=x.yaml")
     with pytest.raises(InputError, match=r"found rear=x\.yaml; cameras are called main, left"):
         call(shared_bundle, clip, *rig, "--calibration", "rear=x.yaml")
