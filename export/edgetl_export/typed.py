@@ -1,8 +1,8 @@
 """Graphs for TensorRT: the precision is written into them, because strongly typed engines take it from there.
 
 They can't be timed here. What they compute can be measured: ONNX Runtime runs a graph with its roundings to FP16
-written out. OpenVINO runs one faster that rounds by sums (2.6 times on an Intel Xeon, BDD100K's detector), and the
-symmetric INT8 graph without those roundings; on some processors wrongly, so it is asked only where both agree.
+written out. OpenVINO runs one faster that rounds by sums (BDD100K's detector on an Intel Xeon: in half the time), and
+the symmetric INT8 graph without those roundings; on some processors wrongly, so it is asked only where both agree.
 """
 
 from __future__ import annotations
