@@ -60,7 +60,7 @@ class Detect:
         return heat / focus.sum().clamp(min=1) + box / (4 * seen.sum()).clamp(min=1)
 
     def decode(self, raw: Maps) -> tuple[Tensor, ...]:
-        return decode_maps(Maps(raw.heat / self.head.temperature, raw.box), self.head.max_detections)
+        return decode_maps(raw, self.head.max_detections, self.head.temperature)
 
     def probe(self, raw: Maps) -> tuple[Tensor, ...]:
         return raw.heat, raw.box

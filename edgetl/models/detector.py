@@ -21,6 +21,8 @@ SIZE_UNIT_PX = 32.0
 SIZE_LOG_LIMIT = 4.0
 PRIOR = 0.02
 """Heatmap score at the start of training, small because most cells hold no centre."""
+QUIET_LOGIT = -30.0
+"""Of a cell that is no peak."""
 
 
 class Maps(NamedTuple):
@@ -63,17 +65,18 @@ def box_map_to_xyxy(box: Tensor) -> Tensor:
     return torch.cat([cx - w, cy - h, cx + w, cy + h], dim=1)
 
 
-def decode_maps(maps: Maps, max_detections: int) -> tuple[Tensor, Tensor, Tensor]:
+def decode_maps(maps: Maps, max_detections: int, temperature: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     """boxes (B, K, 4) in network pixels, scores (B, K) falling, classes (B, K) int64; static shapes.
 
-    Only the K cells that were picked are turned into boxes. H and W are read from the maps once, as
-    constants in an exported graph.
+    Only the K cells that were picked are turned into boxes, and only their logits are divided by the temperature: an
+    engine that finds a division behind a convolution makes a new one of both, whose precision nobody asked for. H and
+    W are read from the maps once, as constants in an exported graph.
     """
     heat, box = maps
     height, width = int(heat.shape[2]), int(heat.shape[3])
     best, label = heat.max(dim=1, keepdim=True)
     peak = best >= F.max_pool2d(best, kernel_size=3, stride=1, padding=1)
-    score = torch.where(peak, best, torch.full_like(best, -30.0)).flatten(1)
+    score = torch.where(peak, best, torch.full_like(best, QUIET_LOGIT * temperature)).flatten(1)
     top, index = torch.topk(score, max_detections, dim=1)
     classes = torch.gather(label.flatten(1), 1, index)
     picked = torch.gather(box.flatten(2), 2, index.unsqueeze(1).expand(-1, 4, -1)).transpose(1, 2)
@@ -85,4 +88,4 @@ def decode_maps(maps: Maps, max_detections: int) -> tuple[Tensor, Tensor, Tensor
     boxes = torch.stack([cx - half[..., 0], cy - half[..., 1], cx + half[..., 0], cy + half[..., 1]], dim=-1)
     boxes = boxes.clamp(min=0.0)
     limit = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device) * STRIDE
-    return torch.minimum(boxes, limit), torch.sigmoid(top), classes
+    return torch.minimum(boxes, limit), torch.sigmoid(top / temperature), classes

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from edgetl.data import Dataset, Sample
 from edgetl.heads.detect import Detect, truth_of
@@ -91,6 +92,22 @@ def test_temperature_changes_scores_and_nothing_else() -> None:
     real = scores > 1e-9  # fewer than five peaks are filled up
     assert real.sum() > 5
     torch.testing.assert_close(torch.logit(warm[1])[real], torch.logit(scores)[real] / 2, rtol=1e-4, atol=1e-4)
+    for temperature in (0.25, 4.0):
+        found = Detect(msgspec.structs.replace(HEAD, temperature=temperature)).decode(raw)[1]
+        assert (found[~real] < 1e-12).all(), "cells that are no peak have no score at any temperature"
+
+
+def test_only_picked_logits_are_divided_by_the_temperature() -> None:
+    """OpenVINO makes one convolution of a map's and the division behind it, and forgets that it was to stay in fp32."""
+    kind, raw = Detect(msgspec.structs.replace(HEAD, temperature=2.0)), maps(3, 2.0)
+
+    class Decode(nn.Module):
+        def forward(self, heat: torch.Tensor, box: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return kind.decode(Maps(heat, box))
+
+    nodes = torch.export.export(Decode(), tuple(raw)).graph.nodes
+    divided = [n.args[0].meta["val"].shape for n in nodes if str(n.target).startswith("aten.div.")]
+    assert all(shape[1:] == (HEAD.max_detections,) for shape in divided) and divided
 
 
 def outputs(boxes: list[list[float]], scores: list[float], classes: list[int]) -> dict[str, np.ndarray]:
