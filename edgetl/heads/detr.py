@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from edgetl.heads.detect import Detect
 from edgetl.heads.kind import Meter
 from edgetl.metrics.detection import Scoring
+from edgetl.models.detector import QUIET_LOGIT
 from edgetl.models.detr import DETRS, EXTRA, Learning, Queries, QueryTargets, config_of, loss_function
 from edgetl_runtime.imports import need
 from edgetl_runtime.spec import DetectHead
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 MOST_OBJECTS = 256
 """Objects of one view that are learnt, the largest first: targets have one shape."""
-QUIET_LOGIT = -30.0
 INSIDE = 0.5
 """A query with this share of its box in an ignored one is neither right nor wrong ..."""
 ON_OBJECT = 0.3

@@ -22,7 +22,7 @@ SIZE_LOG_LIMIT = 4.0
 PRIOR = 0.02
 """Heatmap score at the start of training, small because most cells hold no centre."""
 QUIET_LOGIT = -30.0
-"""Of a cell that is no peak."""
+"""Of what is no object for sure: as good as no score at all."""
 
 
 class Maps(NamedTuple):

@@ -184,8 +184,7 @@ def test_of_accepted_rounds_the_best_is_kept(
 ) -> None:
     """By the label-free estimate."""
     decide(monkeypatch, True, True, True)
-    numbers = iter(estimates)
-    monkeypatch.setattr(adapt_module, "_estimates", lambda *args: {"boxes": next(numbers)})
+    guess(monkeypatch, *estimates)
     found = start(scenes, runs["scenes"], tmp_path / "out", AdaptConfig(rounds=2, batch=2, val_images=4))
     assert found.checkpoint is not None
     assert load_checkpoint(found.checkpoint).card.history[-1].endswith(kept)
@@ -205,10 +204,15 @@ def test_what_was_refused_or_finds_no_more_is_not_kept(
     """Statistics that find as much as the old ones are nothing gained."""
     decide(monkeypatch, *verdicts)
     untaught(monkeypatch)
-    numbers = iter(estimates)
-    monkeypatch.setattr(adapt_module, "_estimates", lambda *args: {"boxes": next(numbers)})
+    guess(monkeypatch, *estimates)
     assert start(scenes, runs["scenes"], tmp_path / "out").checkpoint is None
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def guess(monkeypatch: pytest.MonkeyPatch, *estimates: float) -> None:
+    """Let the label-free estimates of the stages be these."""
+    numbers = iter(estimates)
+    monkeypatch.setattr(adapt_module, "_estimates", lambda *args: {"boxes": next(numbers)})
 
 
 def untaught(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:

@@ -15,7 +15,8 @@ from torch import Tensor
 from edgetl.data import Dataset, Sample, read_dataset
 from edgetl.heads import Kind, Scoring, build_network, heads_for, kinds_of
 from edgetl.heads.detect import Detect
-from edgetl.heads.detr import MOST_OBJECTS, QUIET_LOGIT, DetectByQueries
+from edgetl.heads.detr import MOST_OBJECTS, DetectByQueries
+from edgetl.models.detector import QUIET_LOGIT
 from edgetl.models.detr import DetrNetwork, Learning, Queries
 from edgetl.training.augment import View
 from edgetl.training.checkpoint import load_network
