@@ -245,7 +245,6 @@ EXTRAS = {
     "torchvision": ("torchvision", "train"),
     "timm": ("timm", "train"),
     "yaml": ("pyyaml", "train"),
-    "pycocotools": ("pycocotools", "train"),
 }
 
 

@@ -1,21 +1,21 @@
-"""Average precision of detections, by pycocotools, with merged classes and a smallest height."""
+"""Average precision of detections as COCO defines it, with merged classes and a smallest height."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl_runtime.errors import InputError, MissingPackage
+from edgetl.metrics.matching import match_at
+from edgetl_runtime.errors import InputError
 from edgetl_runtime.result import Detections
 
-_STDOUT = threading.Lock()
+IOUS = tuple(np.linspace(0.5, 0.95, 10).tolist())
+RECALLS = np.linspace(0.0, 1.0, 101)
+MOST_DETECTIONS = 100
+"""Of an image and class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +79,59 @@ def average_precision(
     """COCO average precision (101 recall points, at most 100 detections an image and class).
 
     Boxes below `min_height_px` are neither right nor wrong, on both sides. With `merge`, only the merged
-    classes are scored.
+    classes are scored. The same as pycocotools' COCOeval, which tests hold it to; that makes dictionaries of boxes and
+    prints: 0.3 to 0.5 s for 250 images of 100 boxes, where this takes 0.1 s.
     """
     scoring = scoring or Scoring()
     names, table = _class_table(classes, scoring)
-    evaluator = _evaluator(_coco(truths, names, table), detections, table, len(names), scoring)
-    precision = evaluator.eval["precision"][:, :, :, 0, -1]
-    per_class = {name: _mean(precision[0, :, i]) for i, name in enumerate(names)}
+    ious = IOUS[:1] if scoring.ap50_only else IOUS
+    wanted = np.zeros(len(names), np.int64)
+    scores, labels, flags = [], [], []
+    for truth, found in zip(truths, detections, strict=True):
+        own, low = _new_labels(truth.labels, table), _heights(truth.boxes) < scoring.min_height_px
+        wanted += np.bincount(own[(own >= 0) & ~truth.ignore & ~low], minlength=len(names))
+        boxes, score, label = _best(found, table)
+        right = match_at(ious, boxes, label, truth.boxes, own, truth.ignore, low)
+        flags.append(np.where((right == 0) & (_heights(boxes) < scoring.min_height_px), -1, right))
+        scores.append(score)
+        labels.append(label)
+    if not truths:
+        return DetectionMetric(float("nan"), float("nan"), dict.fromkeys(names, float("nan")), 0)
+    by = _Found(np.concatenate(scores), np.concatenate(labels), np.concatenate(flags, axis=1))
+    precision = np.stack([_precision(by, label, int(count)) for label, count in enumerate(wanted)], axis=1)
+    per_class = {name: float(precision[0, i].mean()) for i, name in enumerate(names)}
     ap = float("nan") if scoring.ap50_only else _mean(precision)
-    return DetectionMetric(_mean(precision[0]), ap, per_class, len(truths))
+    return DetectionMetric(_mean(precision[:1]), ap, per_class, len(truths))
 
 
-def _mean(values: NDArray[np.float64]) -> float:
-    present = values[values > -1]
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """All detections: scores (N,), labels (N,), flags (T, N) as `match` gives them at T overlaps."""
+
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    flags: NDArray[np.int64]
+
+
+def _precision(found: _Found, label: int, wanted: int) -> NDArray[np.float64]:
+    """(T, 101) highest precision of one class at each recall or above; NaN where no object of it counts."""
+    result = np.full((len(found.flags), len(RECALLS)), np.nan)
+    if not wanted:
+        return result
+    own = found.labels == label
+    flags = found.flags[:, own][:, np.argsort(-found.scores[own], kind="stable")]
+    for row, each in zip(result, flags, strict=True):
+        counted = each[each >= 0]
+        hits = np.cumsum(counted)
+        precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
+        at = np.searchsorted(hits / wanted, RECALLS)
+        row[:] = np.append(precision, 0.0)[at]
+    return result
+
+
+def _mean(precision: NDArray[np.float64]) -> float:
+    """The mean over classes (axis 1) that occur; NaN where none does."""
+    present = precision[:, ~np.isnan(precision[0, :, 0])]
     return float(present.mean()) if present.size else float("nan")
 
 
@@ -104,87 +144,24 @@ def _class_table(classes: Sequence[str], scoring: Scoring) -> tuple[list[str], d
     return names, table
 
 
-def _coco(truths: Sequence[Truth], names: Sequence[str], table: Mapping[int, int]) -> Any:
-    """The ground truth as a pycocotools object, `area` holding the box's height (see _evaluator)."""
-    try:
-        from pycocotools.coco import COCO
-    except ImportError as error:
-        raise MissingPackage("pycocotools", extra="train") from error
-    annotations: list[dict[str, Any]] = []
-    for image_id, truth in enumerate(truths, start=1):
-        for box, label, ignore in zip(truth.boxes.tolist(), truth.labels.tolist(), truth.ignore.tolist(), strict=True):
-            if label in table:
-                x1, y1, x2, y2 = box
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": image_id,
-                        "category_id": table[label] + 1,
-                        "bbox": [x1, y1, x2 - x1, y2 - y1],
-                        "area": y2 - y1,
-                        "iscrowd": int(ignore),
-                    }
-                )
-    coco = COCO()
-    coco.dataset = {
-        "images": [{"id": i} for i in range(1, len(truths) + 1)],
-        "annotations": annotations,
-        "categories": [{"id": i, "name": n} for i, n in enumerate(names, start=1)],
-    }
-    with _silent():
-        coco.createIndex()
-    return coco
+def _new_labels(labels: NDArray[np.integer], table: Mapping[int, int]) -> NDArray[np.int64]:
+    """Class indices as they are scored, -1 for those left out."""
+    return np.array([table.get(label, -1) for label in labels.tolist()], dtype=np.int64)
 
 
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """pycocotools prints. One thread at a time: standard output is the whole process's."""
-    with _STDOUT, contextlib.redirect_stdout(io.StringIO()):
-        yield
+def _heights(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+    heights: NDArray[np.float64] = boxes[:, 3].astype(np.float64) - boxes[:, 1]
+    return heights
 
 
-def _evaluator(
-    truth: Any, detections: Sequence[Detections], table: Mapping[int, int], classes: int, scoring: Scoring
-) -> Any:
-    """Run COCOeval once over all areas; its area range works on heights here, so it ignores low boxes."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    rows: list[dict[str, Any]] = []
-    for image_id, found in enumerate(detections, start=1):
-        boxes, scores, labels = _scored(found, table)
-        for (x1, y1, x2, y2), score, label in zip(boxes.tolist(), scores.tolist(), labels.tolist(), strict=True):
-            rows.append(
-                {
-                    "id": len(rows) + 1,
-                    "image_id": image_id,
-                    "category_id": label + 1,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": y2 - y1,
-                    "score": score,
-                    "iscrowd": 0,
-                }
-            )
-    found_coco = COCO()
-    found_coco.dataset = {"images": truth.dataset["images"], "annotations": rows}
-    found_coco.dataset["categories"] = [{"id": i} for i in range(1, classes + 1)]
-    with _silent():
-        found_coco.createIndex()
-        evaluation = COCOeval(truth, found_coco, "bbox")
-        evaluation.params.areaRng = [[scoring.min_height_px, 1e10]]
-        evaluation.params.areaRngLbl = ["all"]
-        evaluation.params.maxDets = [100]
-        if scoring.ap50_only:
-            evaluation.params.iouThrs = evaluation.params.iouThrs[:1]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation
-
-
-def _scored(
+def _best(
     found: Detections, table: Mapping[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-    """The detections of scored classes under their new class index."""
-    keep = np.isin(found.classes, list(table))
-    labels = np.array([table[int(c)] for c in found.classes[keep]], dtype=np.int64)
-    return found.boxes_xyxy[keep], found.scores[keep], labels
+    """The detections of scored classes under their new class index, the best of each class, the highest score first."""
+    labels = _new_labels(found.classes, table)
+    order = np.argsort(-found.scores, kind="stable")
+    order = order[labels[order] >= 0]
+    if len(order) > MOST_DETECTIONS:
+        kept = [order[labels[order] == label][:MOST_DETECTIONS] for label in np.unique(labels[order])]
+        order = order[np.isin(order, np.concatenate(kept))]
+    return found.boxes_xyxy[order], found.scores[order], labels[order]

