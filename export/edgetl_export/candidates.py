@@ -68,11 +68,12 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A pair that runs here, with what was found of it."""
+    """A pair that runs here, with what was found of it; outputs: a digest of them, as in Trial."""
 
     pair: Pair
     measured: Measured
     hop: Hop
+    outputs: str = ""
 
     @property
     def key(self) -> str:
@@ -220,7 +221,8 @@ def judge(pair: Pair, reference: Reference) -> Candidate | str:
     if not finite:
         note += f", NOT FINITE on {trial.not_finite} frames"
     passed = verdict.ok and finite
-    return Candidate(pair, trial.measured, hop_of(pair.key, reference.metric_name, trial, passed=passed, note=note))
+    hop = hop_of(pair.key, reference.metric_name, trial, passed=passed, note=note)
+    return Candidate(pair, trial.measured, hop, trial.outputs)
 
 
 def run_trial(pair: Pair, reference: Reference) -> Trial:

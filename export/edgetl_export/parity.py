@@ -81,12 +81,12 @@ def rms_error(
     return float(np.mean(errors))
 
 
-def digest_of(rows: Sequence[Mapping[str, NDArray[np.float32]]], names: Sequence[str]) -> str:
-    """The same for the same bits of these tensors on every frame; "" of no tensors."""
+def digest_of(rows: Sequence[Mapping[str, NDArray[np.generic]]], names: Sequence[str]) -> str:
+    """The same for the same values of these tensors, as float32, on every frame; "" of no tensors."""
     digest = hashlib.sha256()
     for row in rows:
         for name in names:
-            digest.update(f"{name} {row[name].shape} ".encode() + row[name].tobytes())
+            digest.update(f"{name} {row[name].shape} ".encode() + row[name].astype(np.float32).tobytes())
     return digest.hexdigest() if names else ""
 
 

@@ -146,7 +146,7 @@ def _judged(pair: Pair, note: str, reference: Reference, check: Check, graphs: M
     if isinstance(judged, str):
         return Typed(left_out=(judged,), checks=checks)
     hop = structs.replace(judged.hop, hop=pair.variant, note=f"{judged.hop.note}, computed by {pair.engine}; {note}")
-    return Typed((Candidate(pair, judged.measured, hop),), (), checks)
+    return Typed((replace(judged, hop=hop),), (), checks)
 
 
 def _float(graph: FloatGraph, model: ModelProto, reference: Reference) -> Candidate:
@@ -155,7 +155,7 @@ def _float(graph: FloatGraph, model: ModelProto, reference: Reference) -> Candid
     save_model(without_outputs(model, reference.probes), pair.file)
     judged = judge(replace(pair, for_device=False), reference)
     assert isinstance(judged, Candidate), judged
-    return Candidate(pair, judged.measured, structs.replace(judged.hop, hop=FLOAT))
+    return replace(judged, pair=pair, hop=structs.replace(judged.hop, hop=FLOAT))
 
 
 def _half(
