@@ -127,8 +127,8 @@ def _even(value: NDArray[np.float32]) -> NDArray[np.float32]:
 def _channel_means(value: NDArray[np.float32]) -> NDArray[np.float64]:
     if value.ndim < 2:
         return np.atleast_1d(value.mean(dtype=np.float64))
-    axes = (0, *range(2, value.ndim))
-    means: NDArray[np.float64] = value.mean(axis=axes, dtype=np.float64)
+    of_images = value.reshape(*value.shape[:2], -1).mean(axis=2)
+    means: NDArray[np.float64] = of_images.mean(axis=0, dtype=np.float64)
     return means
 
 

@@ -37,6 +37,8 @@ SURE = {10: 1, 20: 4}
 the median."""
 KEPT_BYTES = 256 << 20
 """Of outputs that are kept."""
+Rows = Sequence[Mapping[str, NDArray[np.float32]]]
+"""Tensors by name, by parity frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,8 +197,9 @@ class Reference:
         return trial_of(compare(self.tensors, rows), measured, not_finite=not_finite, outputs=outputs)
 
 
-def judge(pair: Pair, reference: Reference) -> Candidate | str:
-    """The pair's parity and metric, or why it can't run here.
+def judge(pair: Pair, reference: Reference, believe: Callable[[Rows], bool] = lambda rows: True) -> Candidate | str:
+    """The pair's parity and metric, or why it can't run here. believe: whether what it gave on the parity frames can be
+    what it is to compute; asked before its metric is measured.
 
     It passes when nothing lies further under the reference than the budget allows, and every output is finite on every
     frame of the metric on which the reference's are. Raises GateFailed when an fp32 engine does not give what the
@@ -206,7 +209,7 @@ def judge(pair: Pair, reference: Reference) -> Candidate | str:
         return f"{pair.key}: the package is not installed"
     try:
         trial = reference.trials.recall(
-            pair.probe_file, pair.engine, pair.computed_in, lambda: run_trial(pair, reference), ships=pair.file
+            pair.probe_file, pair.engine, pair.computed_in, lambda: run_trial(pair, reference, believe), ships=pair.file
         )
     except EngineError as error:
         return f"{pair.key}: {error.message}"
@@ -225,11 +228,12 @@ def judge(pair: Pair, reference: Reference) -> Candidate | str:
     return Candidate(pair, trial.measured, hop, trial.outputs)
 
 
-def run_trial(pair: Pair, reference: Reference) -> Trial:
+def run_trial(pair: Pair, reference: Reference, believe: Callable[[Rows], bool] = lambda rows: True) -> Trial:
     """Run a pair with probes over the parity frames, and over the validation set as it ships.
 
     An engine fuses other layers where inner tensors are outputs, so that the graph that ships may round otherwise.
-    Where both give the same bits on every parity frame, one stands for the other.
+    Where both give the same bits on every parity frame, one stands for the other. Raises EngineError where `believe`
+    says no.
     """
     ships = _digest_as_it_ships(pair, reference)
     known = reference.trials.known(pair.probe_file, pair.engine, pair.computed_in)
@@ -237,6 +241,8 @@ def run_trial(pair: Pair, reference: Reference) -> Trial:
         return known
     with crew_of(pair.engine, pair.probe_file, pair.computed_in) as crew:
         rows = reference.record(crew)
+        if not believe(rows):
+            raise EngineError("it computes something else here")
         if pair.for_device or digest_of(rows, reference.outputs) == ships:
             return reference.trial(crew, rows, pair)
     with crew_of(pair.engine, pair.file, pair.precision) as crew:

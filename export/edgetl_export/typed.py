@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
 from onnx import ModelProto
 
 from edgetl_export.calibrate import Calibrator, magnitudes
-from edgetl_export.candidates import FP32_REL_ERROR, Candidate, Pair, Reference, judge, recorded
+from edgetl_export.candidates import FP32_REL_ERROR, Candidate, Pair, Reference, Rows, judge, recorded
 from edgetl_export.compile import FloatGraph
 from edgetl_export.crew import both_at_once
 from edgetl_export.graph import load_model, prune, save_model, watchable, without_outputs
@@ -30,7 +31,6 @@ from edgetl_export.targets import FLOAT, HALF, INT8, OLDEST_OPSET
 from edgetl_export.tensorrt.check import HostCheck
 from edgetl_export.tensorrt.kernels import without_int8_kernel
 from edgetl_runtime.engines import available_engines
-from edgetl_runtime.errors import EngineError
 from edgetl_runtime.spec import EngineName, Precision
 
 Checks = Mapping[str, Mapping[str, HostCheck]]
@@ -38,8 +38,9 @@ Checks = Mapping[str, Mapping[str, HostCheck]]
 Check = Callable[[Mapping[str, Path]], Checks]
 """What the host's compiler says of graphs, by name, for every target."""
 AGREEMENT_FRAMES = 2
-ALIKE = 1.5
-"""What the same roundings cost in two engines differs by less than this factor."""
+NEAR, ALIKE = 0.5, 1.2
+"""How far apart two engines with the same roundings may be, as a share of what those cost, and by which factor that may
+differ: BDD100K's detector 0.2 and 1.002; a small network without the roundings of its activations 0.7 and 1.46."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ def float_graphs(graph: FloatGraph, reference: Reference, check: Check, *, say: 
     largest = magnitudes(graph.probe_file, watchable(graph.model), reference.frames, graph.probe_file.parent)
     model = lower_opset(late_bytes(graph.model), OLDEST_OPSET)
     floats = _float(graph, model, reference)
-    pair, note = _half(graph, model, reference, largest)
-    typed = _judged(pair, note, reference, check, {FLOAT: floats.pair.file, HALF: pair.file})
+    half, note = _half(graph, model, reference, largest)
+    typed = _judged(half, note, reference, check, {FLOAT: floats.pair.file, HALF: half.exact.file})
     return Typed((floats,), largest=largest) + typed
 
 
@@ -100,13 +101,13 @@ def int8_graph(
         return Typed(left_out=(f"{INT8}: TensorRT has a kernel for none of the layers that may be INT8",))
     calibrator: Calibrator = found.calibrator_of(best) if best else next(iter(found.used.values()))
 
-    def made(more: Sequence[str]) -> tuple[Pair, str]:
-        pair, note = _int8(quantiser, calibrator, reference, largest, (*left, *more))
-        return pair, f"{note}, {len(lacking)} of them for want of a kernel" if lacking else note
+    def made(more: Sequence[str]) -> tuple[TypedGraph, str]:
+        graph, note = _int8(quantiser, calibrator, reference, largest, (*left, *more))
+        return graph, f"{note}, {len(lacking)} of them for want of a kernel" if lacking else note
 
     def judged(more: Sequence[str]) -> Typed:
-        pair, note = made(more)
-        return _judged(pair, note, reference, check, {INT8: pair.file})
+        graph, note = made(more)
+        return _judged(graph, note, reference, check, {INT8: graph.exact.file})
 
     typed = judged(())
     if not typed.candidates or typed.candidates[0].hop.passed:
@@ -118,7 +119,7 @@ def int8_graph(
     order = [row.layer for row in rows if row.layer not in left]
 
     def passes(more: Sequence[str]) -> bool:
-        candidate = judge(made(more)[0], reference)
+        candidate = made(more)[0].judge(reference)
         passed = isinstance(candidate, Candidate) and candidate.hop.passed
         note = candidate.hop.note if isinstance(candidate, Candidate) else candidate
         say(f"  {len(more)} of {len(order)} layers in FP16: {note}, {'within' if passed else 'over'} the budget")
@@ -141,10 +142,52 @@ def _computable(model: ModelProto, engine: EngineName, precision: Precision) -> 
     return widened(model) if precision == "int8" else rounded(model, by="sums")
 
 
-def _judged(pair: Pair, note: str, reference: Reference, check: Check, graphs: Mapping[str, Path]) -> Typed:
-    judged, checks = both_at_once(lambda: judge(pair, reference), lambda: check(graphs))
+@dataclass(frozen=True, slots=True)
+class TypedGraph:
+    """A graph with FP16, as ONNX Runtime computes it, exactly, and as OpenVINO does, where that is here."""
+
+    exact: Pair
+    fast: Pair | None
+
+    def judge(self, reference: Reference) -> Candidate | str:
+        """By OpenVINO where it gives nearly what ONNX Runtime gives."""
+        fast = judge(self.fast, reference, partial(self._agrees, reference)) if self.fast else ""
+        return fast if isinstance(fast, Candidate) else judge(self.exact, reference)
+
+    def _agrees(self, reference: Reference, rows: Rows) -> bool:
+        """Whether these are as near to what ONNX Runtime gives as the precision lets them.
+
+        Roundings of sums that are added in another order differ. But most are the same, and they cost about the same,
+        unless they are left out.
+        """
+        pair = self.exact
+        frames, tensors = reference.frames[:AGREEMENT_FRAMES], reference.tensors[:AGREEMENT_FRAMES]
+        expected = recorded(pair.engine, pair.probe_file, pair.computed_in, frames, reference.probes)
+        found = rows[:AGREEMENT_FRAMES]
+        apart, cost, found_cost = rms_error(expected, found), rms_error(tensors, expected), rms_error(tensors, found)
+        if pair.precision == "int8":
+            return apart <= max(cost, FP32_REL_ERROR)
+        return apart <= NEAR * cost and cost / ALIKE <= found_cost <= cost * ALIKE
+
+
+def _graph(
+    model: ModelProto, name: str, precision: Precision, work: Path, ship: Path, left: tuple[str, ...] = ()
+) -> TypedGraph:
+    """The pairs of a graph with FP16."""
+
+    def pair(engine: EngineName, how: str) -> Pair:
+        probe_file = _saved(_computable(model, engine, precision), work / f"{name}-{how}.onnx")
+        return _pair(name, precision, engine, probe_file, ship, left)
+
+    fast = pair("openvino", "fast") if "openvino" in available_engines() else None
+    return TypedGraph(pair("onnxruntime", "exact"), fast)
+
+
+def _judged(graph: TypedGraph, note: str, reference: Reference, check: Check, files: Mapping[str, Path]) -> Typed:
+    judged, checks = both_at_once(lambda: graph.judge(reference), lambda: check(files))
     if isinstance(judged, str):
         return Typed(left_out=(judged,), checks=checks)
+    pair = judged.pair
     hop = structs.replace(judged.hop, hop=pair.variant, note=f"{judged.hop.note}, computed by {pair.engine}; {note}")
     return Typed((replace(judged, hop=hop),), (), checks)
 
@@ -160,12 +203,11 @@ def _float(graph: FloatGraph, model: ModelProto, reference: Reference) -> Candid
 
 def _half(
     graph: FloatGraph, float_model: ModelProto, reference: Reference, largest: Mapping[str, float]
-) -> tuple[Pair, str]:
+) -> tuple[TypedGraph, str]:
     model, islands = to_half(float_model, largest, reference.probes)
-    engine, probe_file = _computed(model, HALF, "fp16", graph.probe_file.parent, reference)
-    pair = _pair(HALF, "fp16", engine, probe_file, graph.file.parent)
-    save_model(without_outputs(model, reference.probes), pair.file)
-    return pair, describe_islands(graph.model, islands)
+    made = _graph(model, HALF, "fp16", graph.probe_file.parent, graph.file.parent)
+    save_model(without_outputs(model, reference.probes), made.exact.file)
+    return made, describe_islands(graph.model, islands)
 
 
 def _int8(
@@ -174,50 +216,19 @@ def _int8(
     reference: Reference,
     largest: Mapping[str, float],
     float_layers: tuple[str, ...],
-) -> tuple[Pair, str]:
+) -> tuple[TypedGraph, str]:
     written, _ = quantiser.build(INT8, float_layers=float_layers, calibrator=calibrator, scheme="s8s8", shipped=False)
     model, _ = to_half(late_bytes(load_model(written)), largest, reference.probes)
-    engine, probe_file = _computed(model, INT8, "int8", quantiser.work, reference)
-    pair = _pair(INT8, "int8", engine, probe_file, quantiser.ship, float_layers)
-    save_model(without_outputs(model, reference.probes), pair.file)
+    made = _graph(model, INT8, "int8", quantiser.work, quantiser.ship, float_layers)
+    save_model(without_outputs(model, reference.probes), made.exact.file)
     left = f", {len(float_layers)} layers among it" if float_layers else ""
-    return pair, f"symmetric, the rest in FP16{left}"
+    return made, f"symmetric, the rest in FP16{left}"
 
 
 def _saved(model: ModelProto, path: Path) -> Path:
     prune(model)
     save_model(model, path)
     return path
-
-
-def _computed(
-    model: ModelProto, name: str, precision: Precision, work: Path, reference: Reference
-) -> tuple[EngineName, Path]:
-    """Which engine here computes a graph with FP16, and the graph in its form: OpenVINO where it agrees with ONNX
-    Runtime, which is exact."""
-    exact = _saved(_computable(model, "onnxruntime", precision), work / f"{name}-exact.onnx")
-    if "openvino" not in available_engines():
-        return "onnxruntime", exact
-    fast = _saved(_computable(model, "openvino", precision), work / f"{name}-fast.onnx")
-    return ("openvino", fast) if _agree(exact, fast, precision, reference) else ("onnxruntime", exact)
-
-
-def _agree(exact: Path, fast: Path, precision: Precision, reference: Reference) -> bool:
-    """Whether OpenVINO gives for one graph what ONNX Runtime gives for the other, as nearly as the precision lets them.
-
-    Roundings of sums that are added in another order differ. But they cost about the same, unless they are left out.
-    """
-    asked: Precision = "fp32" if precision == "fp16" else precision
-    frames, tensors = reference.frames[:AGREEMENT_FRAMES], reference.tensors[:AGREEMENT_FRAMES]
-    expected = recorded("onnxruntime", exact, asked, frames, reference.probes)
-    try:
-        found = recorded("openvino", fast, asked, frames, reference.probes)
-    except EngineError:
-        return False
-    apart, cost, found_cost = rms_error(expected, found), rms_error(tensors, expected), rms_error(tensors, found)
-    if precision == "int8":
-        return apart <= max(cost, FP32_REL_ERROR)
-    return apart <= cost and cost / ALIKE <= found_cost <= cost * ALIKE
 
 
 def _best(found: Found) -> Candidate | None:

@@ -47,7 +47,6 @@ def measure(
             call()
     order = list(candidates.items())
     was_on, done, start = gc.isenabled(), 0, time.monotonic()
-    gc.collect()
     gc.disable()
     try:
         while done < runs and (not done or seconds is None or time.monotonic() - start < seconds):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain, repeat
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -24,7 +25,7 @@ from onnx import ModelProto, TensorProto, helper
 from torch import Tensor, nn
 
 from edgetl_export.budget import Budget, Measured
-from edgetl_export.candidates import Answers, Candidate, Pair, Reference, choose, judge
+from edgetl_export.candidates import Answers, Candidate, Pair, choose, judge
 from edgetl_export.crew import Crew
 from edgetl_export.export import Domain, Exported, ExportRequest, RunAll, _confirmed, export
 from edgetl_export.graph import copy_of, set_initializer, set_nodes, without_outputs
@@ -584,8 +585,8 @@ def test_a_target_that_gets_the_float_graph_can_build_it(tmp_path: Path, monkeyp
     pytest.importorskip("tensorrt_rtx_bindings")
     sound = judge
 
-    def over(pair: Pair, reference: Reference) -> Candidate | str:
-        found = sound(pair, reference)
+    def over(pair: Pair, *given: Any) -> Candidate | str:
+        found = sound(pair, *given)
         assert isinstance(found, Candidate)
         return dataclasses.replace(found, hop=structs.replace(found.hop, passed=pair.precision == "fp32"))
 

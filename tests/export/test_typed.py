@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from networks import NORMAL, PROBES, SIZE_HW, conv, folded, frame_nodes, frames, graph_of, weights
-from onnx import NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgetl_export.budget import Budget, Measured
 from edgetl_export.candidates import Reference, infer_of
 from edgetl_export.compile import FloatGraph
 from edgetl_export.graph import load_model, save_model
 from edgetl_export.parity import record, rms_error
+from edgetl_export.passes.rounded import widened
 from edgetl_export.search import Found, quantiser_of
 from edgetl_export.targets import FLOAT, HALF
 from edgetl_export.tensorrt.check import check_onnx
 from edgetl_export.typed import Checks, Typed, float_graphs, int8_graph
+from edgetl_export.typed import _computable as sound_form
 from edgetl_runtime.engines import load_engine
 
 
@@ -56,6 +58,39 @@ def test_symmetric_int8_is_computed_as_onnxruntime_does(tmp_path: Path) -> None:
     (int8,) = typed.candidates
     assert int8.hop.value > 0.95 and int8.hop.passed
     assert int8.pair.file.is_file() and int8.pair.probe_file != int8.pair.file
+
+
+def without_roundings(model: ModelProto, engine: str, precision: str) -> ModelProto:
+    """As OpenVINO gets it where it would compute a graph with FP16 in float32 throughout."""
+    return widened(model) if engine == "openvino" else sound_form(model, "onnxruntime", precision)
+
+
+def doubled(model: ModelProto, engine: str, precision: str) -> ModelProto:
+    """As OpenVINO gets it, with weights of other values."""
+    form = sound_form(model, engine, precision)
+    if engine == "openvino":
+        held = next(i for i in form.graph.initializer if i.name.startswith("deep_w"))
+        held.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(held) * 2, held.name))
+    return form
+
+
+@pytest.mark.parametrize("form", [without_roundings, doubled])
+def test_an_engine_that_computes_something_else_is_not_believed(
+    form: Callable[[ModelProto, str, str], ModelProto], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    path = folded(tmp_path / "net.onnx")
+    graph = FloatGraph(path, tmp_path / "model.fp32.onnx", load_model(path), (), ())
+    reference = reference_of(path)
+
+    def engine_of_half() -> str:
+        typed = float_graphs(graph, reference, nothing_asked, say=lambda text: None)
+        return next(c for c in typed.candidates if c.pair.variant == HALF).pair.engine
+
+    assert engine_of_half() == "openvino"
+    monkeypatch.setattr("edgetl_export.typed._computable", form)
+    reference = reference_of(path)
+    assert engine_of_half() == "onnxruntime"
 
 
 @pytest.mark.parametrize(("kept", "note"), [(4, "3 layers among it, 3 of them for want of a kernel"), (0, "")])

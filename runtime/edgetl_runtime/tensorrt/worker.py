@@ -11,7 +11,6 @@ from pathlib import Path
 
 from edgetl_runtime.errors import EdgetlError
 from edgetl_runtime.tensorrt.compiler import Emit, compile_job
-from edgetl_runtime.tensorrt.examine import examine
 from edgetl_runtime.tensorrt.onnx_file import read_onnx
 from edgetl_runtime.tensorrt.protocol import Examine, Job, Result
 from edgetl_runtime.tensorrt.serving import serve
@@ -23,6 +22,8 @@ def run(job: Job | Examine, emit: Emit, stop: threading.Event) -> Result:
     """Do one job; what edgetl itself refuses is an answer, what a library does is its own."""
     try:
         if isinstance(job, Examine):
+            from edgetl_runtime.tensorrt.examine import examine  # with numpy, which a build does without
+
             return examine(job, emit, stop)
         return compile_job(job, read_onnx(Path(job.onnx)), emit, stop)
     except EdgetlError as error:
