@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -123,6 +124,7 @@ def check_graphs(
 ) -> dict[str, dict[str, HostCheck]]:
     """`check_targets` for several graphs by name, as many workers at a time as there are cores, up to MOST_WORKERS.
 
+    What was compiled for several GPUs is not compiled once more for some of them: sizes are those of the former then.
     read: the graphs of files that were read before. engines: a folder for the engines of targets that run what the host
     compiles; HostCheck.engine says where each is.
     """
@@ -134,7 +136,8 @@ def check_graphs(
         for row in rows
         if row.compiler != "none" and not isinstance(known[name], str)
     }
-    outcomes = _run_all(list(dict.fromkeys(jobs.values())), timeout_s, on_progress, worker)
+    run = partial(_run_all, timeout_s=timeout_s, on_progress=on_progress, worker=worker)
+    outcomes = _outcomes(list(dict.fromkeys(jobs.values())), run)
     found: dict[str, dict[str, HostCheck]] = {name: {} for name in graphs}
     for name, graph in known.items():
         for row in rows:
@@ -150,6 +153,23 @@ def check_graphs(
 
 def _engine_path(row: Target, graph: str, folder: Path | None) -> Path | None:
     return folder / f"{graph}.{row.name}.plan" if folder is not None and row.built_on_host else None
+
+
+def _outcomes(jobs: Sequence[Job], run: Callable[[Sequence[Job]], dict[Job, Outcome]]) -> dict[Job, Outcome]:
+    """What came of all jobs; one that asks for some of another's GPUs is run where the other failed."""
+    wider = {job: [other for other in jobs if _covers(other, job)] for job in jobs}
+    outcomes = run([job for job in jobs if not wider[job]])
+    for job, others in wider.items():
+        done = [outcomes[other] for other in others if other in outcomes and outcomes[other].result.kind == "ok"]
+        if done:
+            outcomes[job] = done[0]
+    return {**outcomes, **run([job for job in jobs if job not in outcomes])}
+
+
+def _covers(job: Job, other: Job) -> bool:
+    """Whether one compiles the same graph for all of the other's GPUs and more."""
+    same = (job.onnx, job.modules) == (other.onnx, other.modules)
+    return same and not other.engine and set(job.compile_for) > set(other.compile_for)
 
 
 def _run_all(

@@ -46,6 +46,37 @@ def test_targets_that_ask_the_same_are_compiled_once(graphs: ModuleType, tmp_pat
     assert not any(check.deployable for check in found.values())
 
 
+TELLS = """
+import json
+job = json.loads(sys.stdin.readline())
+open({runs!r}, "a").write(" ".join(job["compile_for"]) + "\\n")
+kind = {kind_for_all!r} if len(job["compile_for"]) > 1 else "ok"
+print(json.dumps(dict(type="result", kind=kind, engine_bytes=len(job["compile_for"]))))
+"""
+
+
+def asked_of(runs: Path) -> list[str]:
+    return sorted(runs.read_text().splitlines()) if runs.exists() else []
+
+
+def test_gpus_that_another_build_was_for_are_not_built_for_again(graphs: ModuleType, tmp_path: Path) -> None:
+    """Only where that one failed, which says nothing about each of them."""
+    files = {name: graphs.camera_net(tmp_path / f"{name}.onnx") for name in ("fp32", "int8")}
+    everything = "SM80 SM86 SM89 SM120 SM121"
+    runs = tmp_path / "good"
+    worker = fake(tmp_path, TELLS.format(runs=str(runs), kind_for_all="ok"))
+    found = check_graphs(files, ["orin-nx", "rtx", "thor"], engines=tmp_path, worker=worker)
+    assert asked_of(runs) == [everything] * 2
+    assert [(c.kind, c.engine_bytes) for checks in found.values() for c in checks.values()] == [("ok", 5)] * 6
+    assert "compiled for SM86 as a check only" in found["int8"]["orin-nx"].note and not found["int8"]["thor"].deployable
+
+    runs = tmp_path / "bad"
+    worker = fake(tmp_path, TELLS.format(runs=str(runs), kind_for_all="build"))
+    found = check_graphs({"fp32": files["fp32"]}, ["orin-nx", "rtx", "thor"], engines=tmp_path, worker=worker)
+    assert asked_of(runs) == ["SM120", everything, "SM86"]
+    assert [c.kind for c in found["fp32"].values()] == ["ok", "build", "ok"]
+
+
 KEEPS = """
 import json, pathlib
 job = json.loads(sys.stdin.readline())
