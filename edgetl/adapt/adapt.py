@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -101,13 +102,15 @@ def adapt(
 ) -> Adapted:
     """Adapt to the unlabelled images. train, val: the labelled data that the checkpoint was made with.
 
-    Writes out/best.pt where the gate accepts. Raises InputError where the labelled data don't fit the checkpoint, and
-    where the network can't learn from batches of the size asked for or memory can't hold them.
+    Writes out/best.pt where the gate accepts; after Ctrl-C what it accepted before. Raises InputError where the
+    labelled data don't fit the checkpoint, and where the network can't learn from batches of the size asked for or
+    memory can't hold them.
     """
     network, card = load_network(checkpoint)
     judged_by = val.take(config.val_images)
     _refuse_silent(card, train, val, judged_by)
-    _refuse_judges(unlabelled, val)
+    _refuse_judges(unlabelled, val, "the new images")
+    _refuse_judges(train, val, f"the labelled images of {train.name}")
     _try_batch(network, card, config)
     torch.manual_seed(config.seed)
     judge_ = _Judge(card, judged_by, unlabelled, config)
@@ -124,14 +127,19 @@ def adapt(
     best: tuple[Stage, dict[str, Tensor]] | None = None
     if stages[1].verdict.accepted and _finds_more(stages[1].evidence, before):
         best = stages[1], _state(labeller)
-    with tempfile.TemporaryDirectory(prefix="adapt-", dir=out) as scratch:
-        for number, student in enumerate(
-            _rounds(network, teacher, card, judge_, unlabelled, train, Path(scratch), config), start=1
-        ):
-            stage = judge_.stage(f"self-training, round {number}", student, before)
-            stages.append(stage)
-            if stage.verdict.accepted and (best is None or not _worse(stage.evidence, best[0].evidence)):
-                best = stage, _state(student)
+    try:
+        with tempfile.TemporaryDirectory(prefix="adapt-", dir=out) as scratch:
+            for number, student in enumerate(
+                _rounds(network, teacher, card, judge_, unlabelled, train, Path(scratch), config), start=1
+            ):
+                stage = judge_.stage(f"self-training, round {number}", student, before)
+                stages.append(stage)
+                if stage.verdict.accepted and (best is None or not _worse(stage.evidence, best[0].evidence)):
+                    best = stage, _state(student)
+    except KeyboardInterrupt:
+        if best is None:
+            raise
+        sys.stderr.write(f"\nadapt        stopped; what came of it so far is kept: {best[0].name}\n")
     if best is None:
         return Adapted(None, judge_.metric, tuple(stages))
     note = f"adapted to {unlabelled.name} ({len(unlabelled)} images): {best[0].name}"
@@ -188,14 +196,14 @@ def _try_batch(network: Network, card: ModelCard, config: AdaptConfig) -> None:
         ) from error
 
 
-def _refuse_judges(unlabelled: Dataset, val: Dataset) -> None:
+def _refuse_judges(learnt: Dataset, val: Dataset, which: str) -> None:
     """Raise InputError where the gate would judge by images that were learnt from."""
-    shared = [leak for leak in find_leaks(unlabelled, val, full=False).pairs if leak.why == "same file"]
+    shared = [leak for leak in find_leaks(learnt, val, full=False).pairs if leak.why == "same file"]
     if shared:
         raise InputError(
-            f"{len(shared)} of the {len(val)} validation images of {val.name} are among the new images, such as "
-            f"{unlabelled.samples[shared[0].first].image}: the gate could not tell what was lost",
-            remedy="leave them out of the new images",
+            f"{len(shared)} of the {len(val)} validation images of {val.name} are among {which}, such as "
+            f"{learnt.samples[shared[0].first].image}: the gate could not tell what was lost",
+            remedy="leave them out, or judge by others",
         )
 
 

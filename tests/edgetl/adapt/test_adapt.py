@@ -190,6 +190,37 @@ def test_of_accepted_rounds_the_best_is_kept(
     assert load_checkpoint(found.checkpoint).card.history[-1].endswith(kept)
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+def test_what_was_accepted_before_an_interrupt_is_kept(
+    runs: dict[str, Path],
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    accepted: bool,
+) -> None:
+    decide(monkeypatch, False, accepted)
+    real, folders = adapt_module._round_data, []
+
+    def interrupted(*given: Any) -> Dataset:
+        folders.append(given[6])
+        if len(folders) == 2:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(adapt_module, "_round_data", interrupted)
+    config = AdaptConfig(rounds=3, batch=2, val_images=4)
+    if not accepted:
+        with pytest.raises(KeyboardInterrupt):
+            start(scenes, runs["scenes"], tmp_path / "out", config)
+        assert list((tmp_path / "out").iterdir()) == []
+        return
+    found = start(scenes, runs["scenes"], tmp_path / "out", config)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["best.pt"] and found.checkpoint is not None
+    assert load_checkpoint(found.checkpoint).card.history[-1].endswith("self-training, round 1")
+    assert len(found.stages) == 3 and "stopped; what came of it so far is kept" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("verdicts", "estimates"), [((False, False), (1.0, 2.0, 3.0)), ((True, False), (1.0, 1.0, 3.0))]
 )
@@ -460,3 +491,12 @@ def test_new_images_that_the_gate_judges_by_are_refused(runs: dict[str, Path], s
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match=r"1 of the 4 validation images .* such as .*copied\.png"):
         adapt(runs["scenes"], new, train, val, tmp_path / "out", CONFIG)
+
+
+def test_a_gate_that_would_judge_by_what_is_learnt_is_refused(
+    runs: dict[str, Path], scenes: Path, tmp_path: Path
+) -> None:
+    train = read_dataset(scenes, "train")
+    new = darkened(train, tmp_path)
+    with pytest.raises(InputError, match=r"are among the labelled images of .*: the gate could not tell"):
+        adapt(runs["scenes"], new, train, train, tmp_path, CONFIG)
