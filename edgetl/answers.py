@@ -15,6 +15,8 @@ from edgetl.versions import code_sha256, package_versions
 from edgetl_runtime.files import arrays_in_cache, cache_directory, keep_arrays_in_cache
 from edgetl_runtime.machine import machine
 
+JUDGED_IMAGES = 250
+"""Validation images that a network is judged by, where nothing else is said: by `tune` at last, and by `export`."""
 MOST_BYTES = 256 << 20
 """More than this is not kept of one checkpoint."""
 MOST_IN_ALL = 1 << 30

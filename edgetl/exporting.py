@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.answers import known_answers
+from edgetl.answers import JUDGED_IMAGES, known_answers
 from edgetl.calibration import calibration_frames, choose_calibration
 from edgetl.data import Dataset, Reading
 from edgetl.heads import Kind, Scorable, Scoring, kinds_of
@@ -65,7 +65,7 @@ class ExportOptions:
     merge: Sequence[str] = ()
     calibration: int = 64
     calibration_data: Sequence[str] = ()
-    val_images: int = 250
+    val_images: int = JUDGED_IMAGES
     threshold: float | None = None
     targets: Sequence[str]
     simplify: bool = False

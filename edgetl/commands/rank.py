@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 SIZES: dict[str, tuple[int, int]] = {"detect": FRAME_HW, "segment": (352, 480), "classify": CATEGORY_HW}
 """Network input by task where --size isn't given, (height, width)."""
 MEASURED_TARGET = "cpu"
+TRIAL_IMAGES = 60
+"""Validation images that a short fine-tune is judged by."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -209,11 +211,11 @@ def _trials(
     layers = (dataset.layers[layer].name,) if task == "segment" else ()
     config = TuneConfig(
         tasks=(task,), layers=layers, size_hw=size, crop_hw=size, use=args.use, allow_license=args.allow_license,
-        val_images=min(len(val), 60), average=False,
+        average=False,
     )  # fmt: skip
     best = {r.candidate.name: r.candidate for r in able[: args.top]}
     say(f"rank         trying {', '.join(best)} by short fine-tunes (--no-tune leaves that out)")
-    return halve(list(best), trials(best, dataset, val, config), steps=args.steps)
+    return halve(list(best), trials(best, dataset, val.take(TRIAL_IMAGES), config), steps=args.steps)
 
 
 def _row(r: Ranked, times: Mapping[str, Time], budget_ms: float | None) -> dict[str, object]:

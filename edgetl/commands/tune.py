@@ -87,7 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--average", action=argparse.BooleanOptionalAction, default=True, help="try weights averaged with the probe's"
     )
     parser.add_argument("--imitation", type=float, default=1.0, help="weight of the teacher's loss")
-    parser.add_argument("--val-images", type=count, default=100, help="validation images used while training")
+    parser.add_argument(
+        "--val-images",
+        type=count,
+        default=100,
+        help="validation images used while training; its last check takes 250, or more",
+    )
     parser.add_argument("--val-every", type=count, default=1, metavar="EPOCHS")
     parser.add_argument("--limit", type=count, metavar="N", help="train on N images spread over the split")
     parser.add_argument("--seed", type=seed, default=0)

@@ -61,7 +61,7 @@ class Keeper:
     ) -> None:
         self.out, self.card, self.config, self.at = out, card, config, at
         self.best_heads: dict[str, float] = {}
-        self._model, self._kinds, self._frames = model, kinds, frames
+        self._model, self._kinds, self.frames = model, kinds, frames
         self._scored = scored_kinds(kinds, frames.dataset)
         self._log = CurveLog(out, _columns(kinds, config), after=at.step if resume and at.probed else None)
         self._started = time.monotonic() - at.seconds
@@ -84,7 +84,7 @@ class Keeper:
         live = {k: v.detach().clone() for k, v in self._model.state_dict().items()}
         self._model.load_state_dict(dict(state))
         self._model.eval()
-        found = evaluate(TorchInfer(self._model, self._kinds, self.card.preprocess), self._frames, self._scored)
+        found = evaluate(TorchInfer(self._model, self._kinds, self.card.preprocess), self.frames, self._scored)
         self._model.load_state_dict(live)
         return found
 
@@ -93,7 +93,7 @@ class Keeper:
         found = self.score(state)
         if not math.isfinite(found.value):
             raise InputError(
-                f"{self._frames.dataset.name}: nothing in its {len(self._frames)} images can be scored",
+                f"{self.frames.dataset.name}: nothing in its {len(self.frames)} images can be scored",
                 remedy="give validation images with labels, or more of them with --val-images",
             )
         if found.value > self.at.best:
@@ -126,8 +126,8 @@ class Keeper:
             self.keep(found.state, self.score(found.state), note)
         return found.value
 
-    def trust(self) -> Checkpoint:
-        """Fit temperature and thresholds of the best weights on the validation images, and write them.
+    def trust(self, frames: Frames) -> Checkpoint:
+        """Fit temperature and thresholds of the best weights on these validation images, and write them.
 
         The network runs as it is exported, and what it answers is kept: `export` need not ask again.
         """
@@ -135,12 +135,12 @@ class Keeper:
         best = load_checkpoint(path)
         network = deployable(network_from(best, path)).to(next(self._model.parameters()).device)
         run = RunOnce(network, best.card.preprocess, MOST_BYTES)
-        heads, reliability = fit_trust(run.decoded(self._kinds), self._frames, self._kinds)
+        heads, reliability = fit_trust(run.decoded(self._kinds), frames, self._kinds)
         trusted = Checkpoint(dataclasses.replace(best.card, heads=heads, reliability=reliability), best.model)
         save_checkpoint(path, trusted)
-        if run.holds(self._frames.images):
+        if run.holds(frames.images):
             infer = run.decoded(kinds_of(heads, backbone=best.card.backbone))
-            keep_answers(path, self._frames.images, [infer(image) for image in self._frames.images])
+            keep_answers(path, frames.images, [infer(image) for image in frames.images])
         return trusted
 
     def save_last(self, average: Mapping[str, Tensor], training: Mapping[str, Any]) -> None:
@@ -150,7 +150,7 @@ class Keeper:
             "config": msgspec.to_builtins(self.config),
             "at": dataclasses.asdict(self.at),
             "best_heads": dict(self.best_heads),
-            "val_sha256": self._frames.dataset.fingerprint(),
+            "val_sha256": self.frames.dataset.fingerprint(),
             **training,
         }
         save_checkpoint(self.out / "last.pt", Checkpoint(self.card, _on_cpu(average), state))

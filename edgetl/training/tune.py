@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from edgetl.answers import JUDGED_IMAGES
 from edgetl.data import Dataset, Reading, same_classes
 from edgetl.metrics.predict import Frames, scored_kinds
 from edgetl.models.detr import DetrNetwork
@@ -78,7 +79,7 @@ def tune(
     data that does not fit.
     """
     same_classes(train, val)
-    run = _Run(train, val.take(config.val_images), out, config, data_root, reading, resume=resume)
+    run = _Run(train, val, out, config, data_root, reading, resume=resume)
     with Interrupt() as interrupt:
         try:
             result = run.go(interrupt)
@@ -112,7 +113,8 @@ class _Run:
         resume: bool,
     ) -> None:
         torch.manual_seed(config.seed)
-        self.train_set, self.out, self.config, self.team = train, out, config, Team()
+        self.train_set, self.val_set, self.out, self.config, self.team = train, val, out, config, Team()
+        val = val.take(config.val_images)
         self.card, model, self.kinds = first_model(train, config, data_root, reading)
         scored_kinds(self.kinds, val)
         self.transfer = config.weights != "none" or bool(config.start)
@@ -195,9 +197,14 @@ class _Run:
         if self.config.average and self.at.step and not self.at.mixed:
             self.at.best = keeper.mix()
         self.at.mixed = True
-        metric = keeper.trust().card.metric
+        metric = keeper.trust(self._judging_frames(keeper.frames)).card.metric
         self._save_last()
         return metric
+
+    def _judging_frames(self, frames: Frames) -> Frames:
+        """Validation images that the best network is judged by at last, more than the `frames` between epochs."""
+        more = self.val_set.take(max(self.config.val_images, JUDGED_IMAGES))
+        return frames if len(more) == len(frames) else Frames(more, self.card.preprocess, title="val images")
 
     def _tired(self) -> bool:
         return 0 < self.config.patience <= self.at.stale

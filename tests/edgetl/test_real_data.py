@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def edgetl(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, 
     status = cli.main([*(str(a) for a in arguments), "--json"])
     captured = capsys.readouterr()
     assert status == 0, captured.err
+    sys.stderr.write(captured.err)
     document: dict[str, Any] = json.loads(captured.out)
     return document
 
@@ -78,6 +80,7 @@ def test_from_pictures_to_a_running_bundle(real_data: Path, tmp_path: Path, caps
 
     few = ("--val-images", 12, "--calibration", 12, "--targets", "cpu", "--max-drop", 100)
     exported = edgetl(capsys, "export", run, "--out", bundle, *few)
+    assert "known: it gives the same bits for 8 frames now" in capsys.readouterr().err, "not what tune left"
     assert exported["targets"]["cpu"]["deployable"]
     assert all(h["max_rel_error"] < 1e-3 for h in exported["hops"][:3])
     assert edgetl(capsys, "verify", bundle)["ok"]

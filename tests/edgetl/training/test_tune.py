@@ -20,6 +20,7 @@ import torch
 
 from edgetl.answers import known_answers
 from edgetl.data import Dataset, read_dataset
+from edgetl.exporting import ExportOptions
 from edgetl.heads import kinds_of
 from edgetl.metrics.predict import Evaluation, Frames
 from edgetl.models.backbone import build_backbone
@@ -208,9 +209,11 @@ def test_a_run_that_was_killed_before_it_saved_has_each_row_once(
 def test_what_the_exported_network_answers_to_the_validation_images_is_kept(
     data: tuple[Dataset, Dataset], tmp_path: Path
 ) -> None:
+    """Of all that `export` asks about by itself, not of the few that epochs are judged by."""
     best = start(data, tmp_path / "run").best
     network, card = load_network(best)
-    images = Frames(data[1].take(CONFIG.val_images), card.preprocess).images
+    images = Frames(data[1].take(ExportOptions(data=None, targets=()).val_images), card.preprocess).images
+    assert len(images) > CONFIG.val_images
     known = known_answers(best, images)
     module = Deployed(deployable(network), kinds_of(card.heads, data[1], backbone=card.backbone), card.preprocess)
     assert known is not None and set(known) == {name for head in card.heads for name in head.outputs}
@@ -251,7 +254,7 @@ def test_a_run_that_was_killed_after_averaging_does_not_average_again(
         tried.append(value)
         return Mixed(mixture(first, best, 0.5), 0.5, value)
 
-    def killed(keeper: Keeper) -> Checkpoint:
+    def killed(keeper: Keeper, frames: Frames) -> Checkpoint:
         raise RuntimeError("killed")
 
     # The last epoch is the best by far, so that there is something to average.
