@@ -37,8 +37,8 @@ SURE = {10: 1, 20: 4}
 the median."""
 KEPT_BYTES = 256 << 20
 """Of outputs that are kept."""
-Rows = Sequence[Mapping[str, NDArray[np.float32]]]
-"""Tensors by name, by parity frame."""
+Tensors = Sequence[Mapping[str, NDArray[np.float32]]]
+"""By name, for each parity frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +197,7 @@ class Reference:
         return trial_of(compare(self.tensors, rows), measured, not_finite=not_finite, outputs=outputs)
 
 
-def judge(pair: Pair, reference: Reference, believe: Callable[[Rows], bool] = lambda rows: True) -> Candidate | str:
+def judge(pair: Pair, reference: Reference, believe: Callable[[Tensors], bool] = lambda rows: True) -> Candidate | str:
     """The pair's parity and metric, or why it can't run here. believe: whether what it gave on the parity frames can be
     what it is to compute; asked before its metric is measured.
 
@@ -228,7 +228,7 @@ def judge(pair: Pair, reference: Reference, believe: Callable[[Rows], bool] = la
     return Candidate(pair, trial.measured, hop, trial.outputs)
 
 
-def run_trial(pair: Pair, reference: Reference, believe: Callable[[Rows], bool] = lambda rows: True) -> Trial:
+def run_trial(pair: Pair, reference: Reference, believe: Callable[[Tensors], bool] = lambda rows: True) -> Trial:
     """Run a pair with probes over the parity frames, and over the validation set as it ships.
 
     An engine fuses other layers where inner tensors are outputs, so that the graph that ships may round otherwise.

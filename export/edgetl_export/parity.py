@@ -95,7 +95,7 @@ def digest_of(rows: Sequence[Mapping[str, NDArray[np.generic]]], names: Sequence
     digest = hashlib.sha256()
     for row in rows:
         for name in names:
-            digest.update(f"{name} {row[name].shape} ".encode() + row[name].astype(np.float32).tobytes())
+            digest.update(f"{name} {row[name].shape} ".encode() + row[name].astype(np.float32, copy=False).tobytes())
     return digest.hexdigest() if names else ""
 
 

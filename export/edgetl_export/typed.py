@@ -16,7 +16,7 @@ from msgspec import structs
 from onnx import ModelProto
 
 from edgetl_export.calibrate import Calibrator, magnitudes
-from edgetl_export.candidates import FP32_REL_ERROR, Candidate, Pair, Reference, Rows, judge, recorded
+from edgetl_export.candidates import FP32_REL_ERROR, Candidate, Pair, Reference, Tensors, judge, recorded
 from edgetl_export.compile import FloatGraph
 from edgetl_export.crew import both_at_once
 from edgetl_export.graph import load_model, prune, save_model, watchable, without_outputs
@@ -154,7 +154,7 @@ class TypedGraph:
         fast = judge(self.fast, reference, partial(self._agrees, reference)) if self.fast else ""
         return fast if isinstance(fast, Candidate) else judge(self.exact, reference)
 
-    def _agrees(self, reference: Reference, rows: Rows) -> bool:
+    def _agrees(self, reference: Reference, rows: Tensors) -> bool:
         """Whether these are as near to what ONNX Runtime gives as the precision lets them.
 
         Roundings of sums that are added in another order differ. But most are the same, and they cost about the same,
@@ -171,16 +171,24 @@ class TypedGraph:
 
 
 def _graph(
-    model: ModelProto, name: str, precision: Precision, work: Path, ship: Path, left: tuple[str, ...] = ()
+    model: ModelProto,
+    name: str,
+    precision: Precision,
+    reference: Reference,
+    work: Path,
+    ship: Path,
+    left: tuple[str, ...] = (),
 ) -> TypedGraph:
-    """The pairs of a graph with FP16."""
+    """The pairs of a graph with FP16, whose file that ships is written."""
 
     def pair(engine: EngineName, how: str) -> Pair:
         probe_file = _saved(_computable(model, engine, precision), work / f"{name}-{how}.onnx")
         return _pair(name, precision, engine, probe_file, ship, left)
 
     fast = pair("openvino", "fast") if "openvino" in available_engines() else None
-    return TypedGraph(pair("onnxruntime", "exact"), fast)
+    made = TypedGraph(pair("onnxruntime", "exact"), fast)
+    save_model(without_outputs(model, reference.probes), made.exact.file)
+    return made
 
 
 def _judged(graph: TypedGraph, note: str, reference: Reference, check: Check, files: Mapping[str, Path]) -> Typed:
@@ -205,8 +213,7 @@ def _half(
     graph: FloatGraph, float_model: ModelProto, reference: Reference, largest: Mapping[str, float]
 ) -> tuple[TypedGraph, str]:
     model, islands = to_half(float_model, largest, reference.probes)
-    made = _graph(model, HALF, "fp16", graph.probe_file.parent, graph.file.parent)
-    save_model(without_outputs(model, reference.probes), made.exact.file)
+    made = _graph(model, HALF, "fp16", reference, graph.probe_file.parent, graph.file.parent)
     return made, describe_islands(graph.model, islands)
 
 
@@ -219,8 +226,7 @@ def _int8(
 ) -> tuple[TypedGraph, str]:
     written, _ = quantiser.build(INT8, float_layers=float_layers, calibrator=calibrator, scheme="s8s8", shipped=False)
     model, _ = to_half(late_bytes(load_model(written)), largest, reference.probes)
-    made = _graph(model, INT8, "int8", quantiser.work, quantiser.ship, float_layers)
-    save_model(without_outputs(model, reference.probes), made.exact.file)
+    made = _graph(model, INT8, "int8", reference, quantiser.work, quantiser.ship, float_layers)
     left = f", {len(float_layers)} layers among it" if float_layers else ""
     return made, f"symmetric, the rest in FP16{left}"
 

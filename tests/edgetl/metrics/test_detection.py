@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -74,6 +76,15 @@ def test_ap50_alone_is_the_same_ap50() -> None:
     alone = average_precision(truth, found, CLASSES, Scoring(ap50_only=True))
     assert (alone.ap50, alone.per_class, alone.images) == (both.ap50, both.per_class, both.images)
     assert math.isnan(alone.ap) and 0 < both.ap < both.ap50
+
+
+def test_scoring_in_several_threads_leaves_standard_output_alone() -> None:
+    before = sys.stdout
+    truth = [_truth([BOX, FAR], [0, 0])] * 20
+    found = [_found([BOX, FAR], [0.9, 0.8], [0, 0])] * 20
+    with ThreadPoolExecutor(4) as pool:
+        values = list(pool.map(lambda _: average_precision(truth, found, CLASSES).ap50, range(12)))
+    assert sys.stdout is before and values == [pytest.approx(1.0)] * 12
 
 
 def test_low_boxes_are_neither_right_nor_wrong() -> None:
