@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from edgetl.answers import JUDGED_IMAGES
 from edgetl.commands import export
 from edgetl.export_cache import state_of
 
@@ -18,6 +19,11 @@ def parsed(*arguments: object, model: object = "run") -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     export.add_arguments(parser)
     return parser.parse_args([str(model), "--out", "b", *map(str, arguments)])
+
+
+def test_the_metric_runs_over_what_tune_answers_at_last() -> None:
+    """The command's own default, which it knows without importing torch."""
+    assert parsed().val_images == JUDGED_IMAGES
 
 
 def test_calibration_data_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
